@@ -1,0 +1,130 @@
+"""YAML file + dotted overrides → Config, with errors that name the key and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vlm_r1.config.schema import Config
+from vlm_r1.errors import ConfigError
+from vlm_r1.registry import suggestion
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe, apply `--a.b=value` overrides and validate.
+
+    Args:
+        path: YAML file.
+        overrides: e.g. ["--model.path=ckpt", "--data.train.0.path=my.jsonl"]; values are YAML.
+
+    Raises:
+        ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: wanted a mapping of sections (model, data, …), got {type(tree).__name__}")
+    for keys, value in parse_overrides(overrides):
+        _assign(tree, keys, value)
+    return validate(tree, where=str(path))
+
+
+def validate(tree: dict[str, Any], where: str) -> Config:
+    """Validate a plain tree of values; errors start with `where`."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The resolved config as plain JSON values, every default included."""
+    return config.model_dump(mode="json")
+
+
+def save_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Write the resolved config as YAML that `load_config` reads back to an equal value."""
+    Path(path).write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
+    """Split `--a.b=1` or `--a.b 1` into keys and YAML values.
+
+    >>> parse_overrides(["--grpo.beta=0.04", "--data.train.0.path", "x.jsonl"])
+    [(['grpo', 'beta'], 0.04), (['data', 'train', '0', 'path'], 'x.jsonl')]
+    """
+    overrides, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            raise ConfigError(f'unexpected argument "{argument}"; overrides read --section.key=value')
+        name, equals, text = argument[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f'"{argument}" has no value; overrides read --section.key=value')
+            text = rest.pop(0)
+        try:
+            overrides.append((name.split("."), yaml.safe_load(text) if text else text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f'"{argument}": the value is not valid YAML: {error}') from error
+    return overrides
+
+
+def _assign(tree: Any, keys: list[str], value: Any) -> None:
+    node = tree
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            index = int(key) if key.isdigit() else -1
+            if not 0 <= index <= len(node):
+                raise ConfigError(f"--{'.'.join(keys)}: wanted an index 0 to {len(node)} (one more appends), got {key!r}")
+            if index == len(node):
+                node.append({})
+            node[index] = value if last else node[index]
+            node = node[index]
+        elif isinstance(node, dict):
+            if last:
+                node[key] = value
+            elif not isinstance(node.get(key), dict | list):
+                node[key] = [] if keys[depth + 1].isdigit() else {}
+            node = node[key]
+        else:
+            raise ConfigError(f"--{'.'.join(keys)}: {'.'.join(keys[:depth])} has no options inside")
+
+
+def _explain(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    dotted = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return f'unknown key "{dotted}". {suggestion(location[-1], known)}Known here: {", ".join(known)}.'
+    if error["type"] == "missing":
+        return f"{dotted} is missing: set it in the recipe, or by --{dotted}=…"
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    return f"{dotted}: {message}{got}" if dotted else message
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    """Field names of the section at `location`, walking through lists, mappings and optional sections."""
+    section: type[BaseModel] = Config
+    for key in location:
+        field = section.model_fields.get(key)
+        inner = _section_of(field.annotation) if field is not None else None
+        section = inner or section
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _section_of(a))), None)

@@ -1,0 +1,58 @@
+"""The reference of all options as Markdown, from the schema itself: `vlm-r1 config` and docs/configuration.md."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from vlm_r1.config.load import _section_of
+from vlm_r1.config.schema import Config
+
+
+def reference() -> str:
+    """One table per section: dotted key, type, default, meaning."""
+    return "\n".join(_section(Config, "", "Recipe")) + "\n"
+
+
+def _section(section: type[BaseModel], prefix: str, title: str) -> list[str]:
+    lines = [f"## {title}", "", " ".join((section.__doc__ or "").split()), ""]
+    lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
+    nested = []
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        key = f"{prefix}{name}"
+        lines.append(f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {field.description} |")
+        if inner is not None:
+            origin = typing.get_origin(field.annotation)
+            nested.append((inner, {list: f"{key}.0.", dict: f"{key}.<name>."}.get(typing.cast(Any, origin), f"{key}.")))
+    lines.append("")
+    for inner, inner_prefix in nested:
+        if inner is section or (inner_prefix.endswith("<name>.") and inner.__name__ == "DataSource"):
+            continue  # same fields as data.train.0
+        lines += _section(inner, inner_prefix, f"`{inner_prefix.rstrip('.')}`")
+    return lines
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " \\| ".join(str(a) for a in arguments)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin in (list, dict):
+        return f"{origin.__name__} of {_type(arguments[-1])}"
+    if arguments:
+        return " \\| ".join("null" if a is type(None) else _type(a) for a in arguments)
+    return "section" if issubclass(annotation, BaseModel) else annotation.__name__
+
+
+def _default(field: Any) -> str:
+    if field.default is not PydanticUndefined:
+        return "null" if field.default is None else f"`{field.default}`"
+    if field.default_factory is None:
+        return "required"
+    value = field.default_factory()
+    return "see below" if isinstance(value, BaseModel) else f"`{value}`"

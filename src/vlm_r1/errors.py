@@ -1,0 +1,26 @@
+"""The errors a user can meet. Each says where, what was got, what was wanted and what to do.
+
+Anything else that is raised is a bug of ours; it is never turned into a zero reward.
+"""
+
+from __future__ import annotations
+
+
+class VlmR1Error(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ConfigError(VlmR1Error):
+    """A recipe or command-line option is unknown, invalid or without effect."""
+
+
+class DataError(VlmR1Error):
+    """A data line, an image or a gold answer cannot be used; the message starts with `file:line`."""
+
+
+class ModelError(VlmR1Error):
+    """A checkpoint or processor cannot be loaded, or a prompt cannot be encoded for it."""
+
+
+class CheckpointError(VlmR1Error):
+    """A run folder or a training checkpoint cannot be written, resumed or trusted."""

@@ -1,0 +1,169 @@
+"""The nouns, in the order in which a record flows through a training step.
+
+Record → Prompt → EncodedPrompt → Completion → Score → Rollout → Group. All are frozen: a stage takes values and returns new ones.
+Axes: P prompts, G completions of one prompt, T completion tokens, L prompt tokens, N boxes. Boxes are float `xyxy` in pixels
+of the original image everywhere inside the package; conversions happen in `geometry/frames.py` alone.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+V = TypeVar("V")
+
+Box = tuple[float, float, float, float]
+"""`(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2; the area is (x2 − x1)(y2 − y1), without "+1"."""
+
+AnswerValue = str | int | float | bool | None | list["AnswerValue"] | dict[str, "AnswerValue"]
+"""A gold answer as it stands in the data: any JSON value, e.g. `[10, 20, 110, 220]` or `"No Defect"`."""
+
+IMAGE_TOKEN = "<image>"
+"""Marks the place of one image in a problem text, in data files and in prompts."""
+
+
+class BoxFormat(enum.Enum):
+    """The coordinates in which a model family writes boxes."""
+
+    ORIGINAL_PIXELS = "original_pixels"  # xyxy, pixels of the image on disk
+    INPUT_PIXELS = "input_pixels"  # xyxy, pixels of the image after the processor's resize (Qwen2.5-VL)
+    NORM_1000 = "norm_1000"  # xyxy, 0–1000 of width and height (Qwen2-VL, Qwen3-VL, InternVL, GLM)
+    NORM_1000_YX = "norm_1000_yx"  # yxyx, 0–1000 (Gemma, PaliGemma)
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """How big an image is, and how big the model sees it; sizes are (width, height) in pixels, e.g. (640, 480) and (644, 476)."""
+
+    original_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One example of a data set.
+
+    Attributes:
+        id: unique within its source, e.g. "17".
+        task: name of the task that asks and judges, e.g. "rec".
+        problem: what is asked, with one `<image>` for each image, e.g. "<image>the man on the left".
+        images: absolute paths, in the order of their `<image>`; may be empty.
+        answer: the gold answer, as in the file, boxes in pixels of the original image, e.g. [10, 20, 110, 220].
+        thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
+        reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
+        source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
+    """
+
+    id: str
+    task: str
+    problem: str
+    images: tuple[str, ...]
+    answer: AnswerValue
+    thought: str | None = None
+    reward: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One user turn: `text` with one `<image>` for each path of `images`."""
+
+    text: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as a model takes it.
+
+    Attributes:
+        ids_L: token ids, image placeholders expanded, e.g. (151644, 872, 198, …).
+        vision: the family's own image arguments, e.g. {"pixel_values": (patches, 1176), "image_grid_thw": (images, 3)}.
+        frames: one frame for each image, in order.
+        text: the rendered chat text, placeholders unexpanded, for people to read.
+    """
+
+    ids_L: tuple[int, ...]
+    vision: Mapping[str, torch.Tensor] = field(repr=False)
+    frames: tuple[ImageFrame, ...]
+    text: str
+
+
+class StopReason(enum.Enum):
+    """Why sampling ended: a stop token was drawn, or the length cap was hit."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer.
+
+    Attributes:
+        ids_T: token ids including the stop token, if one was drawn; never empty.
+        logprobs_T: natural-log probability of each token under the distribution it was drawn from, e.g. (-0.02, -1.3).
+        text: decoded without special tokens.
+        stop_reason: STOP or LENGTH.
+    """
+
+    ids_T: tuple[int, ...]
+    logprobs_T: tuple[float, ...]
+    text: str
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[V]):
+    """What could be read out of a text, e.g. `Parsed((10.0, 20.0, 110.0, 220.0))`."""
+
+    value: V
+
+
+@dataclass(frozen=True)
+class ParseFailure:
+    """Why nothing could be read, as a short slug that can be counted, e.g. `ParseFailure("no_answer_tag")`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """The judgement of one completion.
+
+    Attributes:
+        reward: weighted sum of the parts; what the advantage is computed from.
+        parts: each reward by name, unweighted, e.g. {"accuracy": 0.71, "format": 1.0}.
+        answer: the parsed answer as JSON, boxes in original pixels, or None if nothing could be parsed.
+        reason: why parsing failed (a slug of ParseFailure), or None.
+        metrics: the task's evaluation numbers, e.g. {"accuracy_iou50": 1.0, "iou": 0.71}.
+    """
+
+    reward: float
+    parts: Mapping[str, float]
+    answer: AnswerValue
+    reason: str | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One completion with its judgement and its advantage within the group (0.0 until advantages are computed)."""
+
+    completion: Completion
+    score: Score
+    advantage: float = 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The unit of work: one record, its prompt encoded once, and G rollouts of it."""
+
+    record: Record
+    encoded: EncodedPrompt
+    rollouts: tuple[Rollout, ...]
