@@ -86,7 +86,9 @@ def _assign(tree: Any, keys: list[str], value: Any) -> None:
         if isinstance(node, list):
             index = int(key) if key.isdigit() else -1
             if not 0 <= index <= len(node):
-                raise ConfigError(f"--{'.'.join(keys)}: wanted an index 0 to {len(node)} (one more appends), got {key!r}")
+                raise ConfigError(
+                    f"--{'.'.join(keys)}: wanted an index 0 to {len(node)} (one more appends), got {key!r}"
+                )
             if index == len(node):
                 node.append({})
             node[index] = value if last else node[index]

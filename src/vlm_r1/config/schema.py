@@ -40,7 +40,8 @@ class ModelSection(Section):
 
     path: str = Field(description="Hugging Face folder or hub name of a vision-language model.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        "float32", description="Type of the weights in memory; auto takes the checkpoint's. Autocast is mixed_precision's."
+        "float32",
+        description="Type of the weights in memory; auto takes the checkpoint's. Autocast is mixed_precision's.",
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention kernel of transformers."
@@ -66,7 +67,9 @@ class DataSource(Section):
     """One JSONL file in the VLM-R1 line format (docs/data.md)."""
 
     path: str = Field(description="JSONL file.")
-    image_root: str = Field("", description="Folder that image paths are relative to; default: the JSONL file's folder.")
+    image_root: str = Field(
+        "", description="Folder that image paths are relative to; default: the JSONL file's folder."
+    )
     task: str = Field("rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
     reward: str | None = Field(
         None,
@@ -80,7 +83,8 @@ class DataSection(Section):
     train: list[DataSource] = Field(default_factory=list, description="Training files, concatenated, then shuffled.")
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
-        "r1", description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking)."
+        "r1",
+        description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking).",
     )
     max_prompt_length: PositiveInt | None = Field(
         None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
@@ -94,7 +98,9 @@ class SamplingSection(Section):
     temperature: PositiveFloat = Field(1.0, description="Logits are divided by it, in sampling and in training passes.")
     top_p: Probability = Field(1.0, description="Nucleus: keep the likeliest tokens of this total probability; 1: all.")
     top_k: NonNegativeInt = Field(0, description="Keep this many likeliest tokens; 0: all.")
-    min_p: float = Field(0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none.")
+    min_p: float = Field(
+        0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none."
+    )
     max_completion_length: PositiveInt = Field(512, description="Cap on sampled tokens, the stop token included.")
 
 
@@ -107,9 +113,15 @@ class GrpoSection(Section):
         description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
         "dapo: mean over all tokens; gspo: grpo with one ratio per completion.",
     )
-    epsilon: PositiveFloat = Field(0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high).")
-    epsilon_high: PositiveFloat | None = Field(None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon.")
-    beta: NonNegativeFloat = Field(0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept.")
+    epsilon: PositiveFloat = Field(
+        0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
+    )
+    epsilon_high: PositiveFloat | None = Field(
+        None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon."
+    )
+    beta: NonNegativeFloat = Field(
+        0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
+    )
     num_iterations: PositiveInt = Field(1, description="Optimizer steps on each batch of rollouts.")
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="Divide advantages by the standard deviation of the group, of the batch, or not at all."
@@ -140,20 +152,29 @@ class TrainingSection(Section):
     micro_batch_size: PositiveInt = Field(
         4, description="Prompts (groups) in one forward and backward on one process; changes memory, not the result."
     )
-    learning_rate: NonNegativeFloat = Field(1e-6, description="Peak learning rate of AdamW (paper: 1e-6; LoRA 1e-5).")
+    optim: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon for the matrices inside the layers, AdamW for the rest. "
+        "Muon learns faster from random weights (docs/log.md).",
+    )
+    learning_rate: NonNegativeFloat = Field(1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         "linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
     )
     warmup_steps: NonNegativeInt = Field(0, description="Steps in which the learning rate rises from 0.")
-    weight_decay: NonNegativeFloat = Field(0.0, description="Decoupled weight decay of AdamW.")
+    weight_decay: NonNegativeFloat = Field(0.0, description="Decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
     max_grad_norm: PositiveFloat = Field(1.0, description="Gradients are scaled down to this global norm.")
     mixed_precision: Literal["no", "bf16"] = Field("no", description="Autocast of accelerate.")
-    max_skipped_steps: PositiveInt = Field(5, description="Stop after this many steps in a row whose gradient is not finite.")
+    max_skipped_steps: PositiveInt = Field(
+        5, description="Stop after this many steps in a row whose gradient is not finite."
+    )
     save_steps: NonNegativeInt = Field(0, description="Write a checkpoint every so many steps; 0: only at the end.")
     save_total_limit: PositiveInt = Field(2, description="Newest checkpoints that are kept.")
-    eval_steps: NonNegativeInt = Field(0, description="Evaluate on data.eval every so many steps; 0: only before and after.")
+    eval_steps: NonNegativeInt = Field(
+        0, description="Evaluate on data.eval every so many steps; 0: only before and after."
+    )
     eval_batch_size: PositiveInt = Field(32, description="Prompts sampled at once in evaluation.")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
@@ -180,7 +201,9 @@ class Config(Section):
         description="Parts of the reward and their weights: accuracy (the record's, source's or task's own reward), format, "
         "or any name of REWARDS or package.module:Name.",
     )
-    sampling: SamplingSection = Field(default_factory=lambda: SamplingSection(), description="How completions are drawn.")
+    sampling: SamplingSection = Field(
+        default_factory=lambda: SamplingSection(), description="How completions are drawn."
+    )
     grpo: GrpoSection = Field(default_factory=lambda: GrpoSection(), description="The objective of `vlm-r1 train`.")
     training: TrainingSection = Field(default_factory=lambda: TrainingSection(), description="Budget and optimizer.")
 
@@ -189,5 +212,7 @@ class Config(Section):
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
         if not any(self.rewards.values()):
-            raise ValueError("rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1")
+            raise ValueError(
+                "rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1"
+            )
         return self

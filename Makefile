@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make install` makes from Python 3.11 or newer and a package index; nothing else is needed.
+#   make demo ARGS="--seed 1"        options of `vlm-r1 demo`
+#   make test ARGS="tests/grpo -x"   options of pytest
+
+.PHONY: help install demo test test-slow check bench docs
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ARGS ?=
+# One thread for each of two test processes: on two cores torch's own threads only get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with the tested versions of everything (constraints.txt)
+
+demo: $(INSTALLED)  ## teach a tiny model to find shapes, on this machine, in minutes
+	$(BIN)/vlm-r1 demo $(ARGS)
+
+test: $(INSTALLED)  ## all tests but the slow ones
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED)  ## the tests that take minutes
+	$(PYTEST) -m slow $(ARGS)
+
+check: $(INSTALLED)  ## format, lint, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+
+bench: $(INSTALLED)  ## the programs in benchmarks/, one after the other
+	@set -e; for program in $(wildcard benchmarks/*.py); do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
+
+docs: $(INSTALLED)  ## write docs/configuration.md from the schema
+	$(BIN)/vlm-r1 config > docs/configuration.md
+
+# torch first: the rest then takes the build that is there.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch -c constraints.txt
+	$(BIN)/pip install --quiet -e ".[dev]" -c constraints.txt
+	@touch $@

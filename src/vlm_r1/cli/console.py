@@ -1,0 +1,65 @@
+"""What commands share: quiet libraries, and the table at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm_r1.config import Config
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' weight-loading bars and hints out of our output; errors still show."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def show_result(config: Config, summary: Mapping[str, Any]) -> None:
+    """Write the report of a finished run and print its table and paths; nothing on processes without a summary."""
+    if not summary:
+        return
+    from rich.console import Console
+
+    from vlm_r1.report.build import build_report
+
+    console = Console()
+    page = build_report(Path(config.output_dir))
+    if summary["before"]:
+        console.print(before_after_table(summary))
+    console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", highlight=False, soft_wrap=True)
+
+
+def before_after_table(summary: Mapping[str, Any]) -> Table:
+    """Held-out results before and after: accuracy with its 95 % interval, and the task's other numbers."""
+    from rich.table import Table
+
+    table = Table(title="Held-out results, greedy decoding, 95 % bootstrap intervals")
+    for column in ("set", "n", "metric", "before", "after", "gain"):
+        table.add_column(column, justify="left" if column in ("set", "metric") else "right")
+    for name, after in summary["after"].items():
+        before = summary["before"][name]
+        metrics = [key for key in after if key not in ("ci95", "n")]
+        for index, metric in enumerate(metrics):
+            interval = metric == metrics[0]
+            table.add_row(
+                name if index == 0 else "",
+                str(after["n"]) if index == 0 else "",
+                metric,
+                _percent(before, metric, interval),
+                _percent(after, metric, interval),
+                f"{100 * (after[metric] - before[metric]):+.1f}",
+            )
+    return table
+
+
+def _percent(numbers: Mapping[str, Any], metric: str, interval: bool) -> str:
+    low, high = numbers["ci95"]
+    return f"{100 * numbers[metric]:.1f} %" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")

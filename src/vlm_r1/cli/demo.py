@@ -1,0 +1,114 @@
+"""Train a tiny vision-language model with GRPO on this machine, in minutes: the whole program on real files.
+
+  vlm-r1 demo                     data, tiny Qwen2.5-VL, warm start, GRPO, evaluation, report
+  vlm-r1 demo --seed 1 --out runs/demo-seed1
+
+Everything stays in the run folder: start/ holds the data, the random model and the warm start, and config.yaml trains again
+with `vlm-r1 train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from vlm_r1.config import Config
+
+T = TypeVar("T")
+
+_RECIPES = Path(__file__).parent / "demo_recipes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare folder, seed and the two budgets."""
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/demo, or the next free runs/demo-N)")
+    parser.add_argument("--seed", type=int, default=0, help="of data, weights, order and sampling (default: 0)")
+    parser.add_argument("--warmup-steps", type=int, help="supervised steps (default: see demo_recipes/warmup.yaml)")
+    parser.add_argument("--grpo-steps", type=int, help="GRPO steps (default: see demo_recipes/grpo.yaml)")
+    parser.add_argument("--train-records", type=int, default=8000, help="training pictures (default: 8000)")
+    parser.add_argument("--eval-records", type=int, default=512, help="held-out pictures of each set (default: 512)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run all stages, print the table and the paths."""
+    from vlm_r1.cli.console import quiet_libraries, show_result
+    from vlm_r1.data.synthetic import write_rec_dataset
+    from vlm_r1.grpo.trainer import train
+    from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
+    from vlm_r1.runtime.progress import Display
+    from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, write_json
+    from vlm_r1.sft.trainer import train_sft
+
+    quiet_libraries()
+    out: Path = args.out or _free_folder(Path("runs/demo"))
+    warmup, grpo = _recipes(out, args)
+    check_run_folder(grpo, resume=False)
+    display, seconds = Display(), {}
+    counts = {
+        "train": args.train_records,
+        "warmup": args.train_records,
+        "in_domain": args.eval_records,
+        "out_of_domain": args.eval_records,
+    }
+
+    display.say(
+        f"[bold]1/4[/bold] drawing {sum(counts.values()) - counts['warmup']} pictures into {out / 'start/data'}"
+    )
+    files = _timed(seconds, "data", lambda: write_rec_dataset(out / "start/data", args.seed, counts))
+    display.say("[bold]2/4[/bold] making a tiny Qwen2.5-VL with random weights")
+    _timed(seconds, "model", lambda: write_tiny_qwen2_5_vl(out / "start/model", _corpus(files["warmup"]), args.seed))
+    display.say("[bold]3/4[/bold] warm start: supervised training on loose boxes")
+    _timed(seconds, "warm_start", lambda: train_sft(warmup, display=display))
+    display.say("[bold]4/4[/bold] GRPO with IoU and format rewards")
+    summary = train(grpo, display=display)
+    summary["seconds"] = {**{name: round(value, 2) for name, value in seconds.items()}, **summary["seconds"]}
+    write_json(RunFolder(out).path / "summary.json", summary)
+    show_result(grpo, summary)
+    return 0
+
+
+def _recipes(out: Path, args: argparse.Namespace) -> tuple[Config, Config]:
+    """The two shipped recipes with this run's folders, seed and budgets."""
+    from vlm_r1.config import load_config
+
+    start = out / "start"
+    warmup = [f"--output_dir={start / 'warmup'}", f"--model.path={start / 'model'}", f"--seed={args.seed}"]
+    warmup.append(f"--data.train.0.path={start / 'data/warmup.jsonl'}")
+    grpo = [f"--output_dir={out}", f"--model.path={start / 'warmup/model'}", f"--seed={args.seed}"]
+    grpo.append(f"--data.train.0.path={start / 'data/train.jsonl'}")
+    grpo += [f"--data.eval.{name}.path={start / 'data' / name}.jsonl" for name in ("in_domain", "out_of_domain")]
+    if args.warmup_steps is not None:
+        warmup.append(f"--training.max_steps={args.warmup_steps}")
+    if args.grpo_steps is not None:
+        grpo.append(f"--training.max_steps={args.grpo_steps}")
+    return load_config(_RECIPES / "warmup.yaml", warmup), load_config(_RECIPES / "grpo.yaml", grpo)
+
+
+def _corpus(file: Path) -> Iterator[str]:
+    """Questions and answers of the warm-up file, for the tokenizer to learn from."""
+    from vlm_r1.config.schema import DataSource
+    from vlm_r1.data.sources import load_sources
+
+    for record in load_sources([DataSource(path=str(file))]):
+        yield record.problem
+        yield f"<think>{record.thought}</think><answer>{record.answer}</answer>"
+
+
+def _free_folder(path: Path) -> Path:
+    """`path`, or the first free of path-2, path-3, …"""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def _timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    result = work()
+    seconds[name] = time.perf_counter() - start
+    return result

@@ -1,0 +1,61 @@
+"""`vlm-r1 COMMAND`: the commands, their help, and how errors reach the user."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from vlm_r1 import __version__
+from vlm_r1.errors import ConfigError, VlmR1Error
+
+COMMANDS = {
+    "demo": "train a tiny vision-language model with GRPO on this machine, in minutes",
+    "train": "train a model with GRPO by a recipe",
+    "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
+    "eval": "answer a data file greedily and measure: accuracy, intervals, format",
+    "trace": "show one record of a recipe through every stage, with real values",
+    "data": "check a data file, or write a synthetic one",
+    "report": "write the offline page of a run",
+    "config": "print the reference of all recipe options",
+}
+"""Name and help of each command; its module is `vlm_r1.cli.<name>` with `add_arguments(parser)` and `run(args) -> status`."""
+
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for findings (data check), 2 for an error of the user."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(arguments)
+    args.overrides = rest
+    try:
+        if rest and not getattr(args, "takes_overrides", False):
+            raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
+        return import_module(f"vlm_r1.cli.{args.command}").run(args)
+    except VlmR1Error as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the command modules import nothing heavy before `run`."""
+    parser = argparse.ArgumentParser(
+        prog="vlm-r1",
+        description="Teach vision-language models to reason about images by reinforcement learning with rule-based rewards.",
+        epilog="Start with `vlm-r1 demo`. Each command has its own --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"vlm-r1 {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        module = import_module(f"vlm_r1.cli.{name}")
+        command = commands.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

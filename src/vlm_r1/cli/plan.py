@@ -1,0 +1,91 @@
+"""`--dry-run`: everything that training does before its first step, without weights, and nothing written."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from vlm_r1.config import Config
+from vlm_r1.data.sources import load_sources
+from vlm_r1.errors import ConfigError
+from vlm_r1.models import load_adapter
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.run_folder import check_run_folder
+from vlm_r1.tasks.judge import check_rewards
+from vlm_r1.tasks.templates import get_template
+from vlm_r1.types import EncodedPrompt, Record
+
+_ENCODED_RECORDS = 64
+"""Prompts that are encoded to estimate lengths, spread evenly over the data."""
+
+
+def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
+    """Validate data, rewards and run folder, encode prompts, and print the first one and the plan.
+
+    Raises:
+        VlmR1Error: what training would raise before its first step.
+    """
+    from vlm_r1.cli.console import quiet_libraries
+
+    quiet_libraries()
+    check_run_folder(config, resume=False)
+    if not config.data.train:
+        raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
+    records = load_sources(config.data.train)
+    held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
+    check_rewards(config.rewards, [*records, *(record for part in held_out.values() for record in part)])
+    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
+    examiner = Examiner(adapter, get_template(config.data.template), config.rewards, config.data.max_prompt_length)
+    sample = records[:: max(1, len(records) // _ENCODED_RECORDS)][:_ENCODED_RECORDS]
+    encoded = [examiner.encode(record) for record in sample]
+    console = Console()
+    console.print(_first_prompt(sample[0], encoded[0], examiner))
+    for line in _plan(config, stage, len(records), encoded, examiner):
+        console.print(line, highlight=False)
+    for name, part in held_out.items():
+        console.print(f"held out     {name}: {len(part)} records, greedy, before and after", highlight=False)
+    console.print("[green]dry run: all checks passed, nothing was written[/green]")
+
+
+def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) -> Panel:
+    gold = examiner.adapter.decode(examiner.gold_ids(record, encoded))
+    frames = ", ".join(
+        f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
+    )
+    body = (
+        f"{escape(encoded.text)}\n\n[bold]images[/bold]      {frames or 'none'}\n[bold]tokens[/bold]      {len(encoded.ids_L)}\n"
+        f"[bold]token ids[/bold]   {_short(encoded.ids_L)}\n[bold]gold answer[/bold] {escape(gold)}"
+    )
+    return Panel(body, title=escape(f"first prompt, {record.source}"), title_align="left")
+
+
+def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt], examiner: Examiner) -> list[str]:
+    training, lengths = config.training, [len(prompt.ids_L) for prompt in encoded]
+    image_id = examiner.adapter.banned_ids()
+    image_tokens = [sum(token in image_id for token in prompt.ids_L) for prompt in encoded]
+    prompts = training.prompts_per_step
+    G, T = (config.grpo.num_generations, config.sampling.max_completion_length) if stage == "grpo" else (1, 0)
+    mean = sum(lengths) / len(lengths)
+    lines = [
+        f"data         {records} records, of which {len(encoded)} were encoded",
+        f"prompt       {min(lengths)} to {max(lengths)} tokens, mean {mean:.0f}, of which {sum(image_tokens) / len(lengths):.0f} are image tokens",
+        f"steps        {training.max_steps} of {prompts} prompts: {training.max_steps * prompts / records:.2f} epochs",
+        f"micro-batch  {training.micro_batch_size} prompts ({training.micro_batch_size * G} rows), "
+        f"{-(-prompts // training.micro_batch_size)} a step on one process",
+    ]
+    if stage == "grpo":
+        lines += [
+            f"sampling     {prompts * G} completions a step ({G} a prompt), at most {T} tokens each",
+            f"tokens       at most {prompts * (mean + G * T):,.0f} in sampling and {prompts * G * (mean + T):,.0f} in each policy pass of a step",
+        ]
+    lines.append(
+        f"optimizer    {training.optim}, learning rate {training.learning_rate:g} ({training.lr_scheduler_type})"
+    )
+    return lines
+
+
+def _short(ids: tuple[int, ...]) -> str:
+    return f"{list(ids)}" if len(ids) <= 48 else f"{list(ids[:32])} … {list(ids[-8:])}"

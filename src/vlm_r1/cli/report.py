@@ -1,0 +1,19 @@
+"""`vlm-r1 report RUN`: write the offline page of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `vlm-r1 report`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, of a finished run or of one still going on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write RUN/report.html and print its path."""
+    from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+
+    print(build_report(args.run))
+    return 0

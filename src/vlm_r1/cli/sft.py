@@ -1,0 +1,37 @@
+"""Train a model on the gold answers by a recipe: the warm start of GRPO, and the baseline to compare it with.
+
+  vlm-r1 sft recipes/rec_qwen25vl3b_8xh100.yaml --model.path=CKPT --data.train.0.path=my.jsonl --output_dir=runs/sft
+
+The same recipe, records, prompts and budget as `vlm-r1 train`; the sections grpo and rewards do not matter here.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from vlm_r1.cli.train import add_arguments
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then write the report."""
+    from vlm_r1.config import load_config
+    from vlm_r1.errors import ConfigError
+
+    for override in args.overrides:
+        if override.startswith("--grpo."):
+            raise ConfigError(f"{override} has no effect in `vlm-r1 sft`: the section grpo belongs to `vlm-r1 train`")
+    config = load_config(args.recipe, args.overrides)
+    if args.dry_run:
+        from vlm_r1.cli.plan import print_plan
+
+        print_plan(config, stage="sft")
+        return 0
+    from vlm_r1.cli.console import quiet_libraries, show_result
+    from vlm_r1.sft.trainer import train_sft
+
+    quiet_libraries()
+    summary = train_sft(config, resume=args.resume)
+    show_result(config, summary)
+    return 0

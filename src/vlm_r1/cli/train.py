@@ -1,0 +1,43 @@
+"""Train a model with GRPO by a recipe.
+
+  vlm-r1 train recipes/rec_qwen25vl3b_8xh100.yaml --model.path=CKPT --data.train.0.path=my.jsonl --output_dir=runs/rec
+  accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
+  vlm-r1 train runs/rec/config.yaml --resume                                 go on after a stop or a crash
+
+Every option of the recipe can be overridden as --section.key=value; `vlm-r1 config` lists them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare recipe, --resume and --dry-run; everything else is an override."""
+    parser.set_defaults(takes_overrides=True)
+    parser.add_argument("recipe", metavar="RECIPE", help="YAML file; a run's own config.yaml works too")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in output_dir from its newest checkpoint"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check data and prompts and print the plan, but do not train or write"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then write the report."""
+    from vlm_r1.config import load_config
+
+    config = load_config(args.recipe, args.overrides)
+    if args.dry_run:
+        from vlm_r1.cli.plan import print_plan
+
+        print_plan(config, stage="grpo")
+        return 0
+    from vlm_r1.cli.console import quiet_libraries, show_result
+    from vlm_r1.grpo.trainer import train
+
+    quiet_libraries()
+    summary = train(config, resume=args.resume)
+    show_result(config, summary)
+    return 0

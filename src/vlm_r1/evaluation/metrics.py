@@ -1,0 +1,70 @@
+"""Means with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS_AT_ONCE = 4_000_000  # 32 MB of indices, whatever the number of values
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over a set of n samples: its mean and the 95 % interval of the mean, e.g. 0.61, (0.57, 0.65), 512."""
+
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+
+
+def summarize(values_N: Sequence[float], *, seed: int = 0) -> Summary:
+    """Mean, 95 % bootstrap interval and size of a metric over a set of samples.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+
+    >>> summarize([1.0, 1.0, 1.0])
+    Summary(mean=1.0, ci95=(1.0, 1.0), n=3)
+    """
+    low_high = bootstrap_ci(values_N, seed=seed)
+    return Summary(mean=float(np.mean(values_N)), ci95=low_high, n=len(values_N))
+
+
+def bootstrap_ci(
+    values_N: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean: the middle `level` of the means of sets drawn with replacement.
+
+    The same values, in the same order, and seed give the same interval. One value, or equal ones, give an interval of
+    no width: it then says nothing of the uncertainty, so read n beside it.
+
+    Args:
+        values_N: one finite number for each sample, e.g. 0.0 or 1.0 for wrong or right.
+        seed: of the resampling.
+        resamples: number of sets drawn; 10,000 leave an error in each end of about 0.03 standard errors of the mean.
+        level: coverage that is aimed at.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+
+    Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
+
+    >>> low, high = bootstrap_ci([0.0] * 40 + [1.0] * 60)
+    >>> round(low, 2), round(high, 2)
+    (0.5, 0.69)
+    """
+    values = np.asarray(values_N, dtype=np.float64)
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise ValueError(f"an interval needs at least one value, and only finite ones; got {values}")
+    generator = np.random.default_rng(seed)
+    rows = max(1, DRAWS_AT_ONCE // values.size)
+    means = np.concatenate(
+        [
+            values[generator.integers(values.size, size=(min(rows, resamples - done), values.size))].mean(axis=1)
+            for done in range(0, resamples, rows)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

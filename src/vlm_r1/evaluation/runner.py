@@ -1,0 +1,90 @@
+"""Greedy evaluation of a policy on records, through the same asking, parsing and scoring as training."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.evaluation.metrics import summarize
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.runtime.run_folder import write_json
+from vlm_r1.sampling import Sampler, greedy
+from vlm_r1.sampling.rollout import sample_groups
+from vlm_r1.types import Group, Record
+
+
+def answer_records(
+    records: Sequence[Record],
+    examiner: Examiner,
+    sampler: Sampler,
+    *,
+    max_completion_length: int,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[Group]:
+    """Answer every record once, greedily; groups of one in the order of the records.
+
+    Args:
+        batch_size: prompts sampled at once; changes time and memory only.
+        advance: is told how many records were answered, for a progress bar.
+    """
+    groups: list[Group] = []
+    params = greedy(max_completion_length)
+    for start in range(0, len(records), batch_size):
+        batch = records[start : start + batch_size]
+        groups += sample_groups(batch, examiner, sampler, params, n=1, run_seed=0, step=0, phases=Phases())
+        advance(len(batch))
+    return groups
+
+
+def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step: int, seed: int) -> dict[str, Any]:
+    """What `eval/<name>.json` holds (docs/runs.md): means with 95 % bootstrap intervals, format rate, parse failures."""
+    scores = [rollout.score for group in groups for rollout in group.rollouts]
+    metrics = {}
+    for metric in scores[0].metrics:
+        summary = summarize([score.metrics[metric] for score in scores], seed=seed)
+        metrics[metric] = {"mean": summary.mean, "ci95": list(summary.ci95)}
+    formats = [score.parts["format"] for score in scores if "format" in score.parts]
+    return {
+        "name": name,
+        "data": data,
+        "task": groups[0].record.task,
+        "step": step,
+        "n": len(scores),
+        "seed": seed,
+        "metrics": metrics,
+        "format_rate": sum(formats) / len(formats) if formats else None,
+        "parse_failures": dict(Counter(score.reason for score in scores if score.reason)),
+    }
+
+
+def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Group]) -> None:
+    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`."""
+    with (
+        replacing(folder / f"{summary['name']}.samples.jsonl") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for group in groups:
+            file.write(json.dumps(_sample(group), ensure_ascii=False) + "\n")
+    write_json(folder / f"{summary['name']}.json", summary)
+
+
+def _sample(group: Group) -> dict[str, Any]:
+    record, (rollout,) = group.record, group.rollouts
+    score = asdict(rollout.score)
+    return {
+        "record_id": record.id,
+        "source": record.source,
+        "problem": record.problem,
+        "images": list(record.images),
+        "gold": record.answer,
+        "text": rollout.completion.text,
+        **score,
+        "stop_reason": rollout.completion.stop_reason.value,
+    }

@@ -1,0 +1,182 @@
+"""Judged groups → gradient → optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+
+from vlm_r1.config import Config
+from vlm_r1.grpo.advantage import group_advantages, no_signal
+from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
+from vlm_r1.models import Adapter, load_model
+from vlm_r1.policy.logprobs import CompletionBatch, Policy
+from vlm_r1.runtime.metrics import Metric, mean_of, ratio
+from vlm_r1.training.learner import Learner
+from vlm_r1.types import Group, StopReason
+
+
+class Reference:
+    """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0."""
+
+    def __init__(self, config: Config, adapter: Adapter, learner: Learner):
+        self._learner = learner
+        self._frozen: Policy | None = None
+        if config.model.lora is None:
+            model = load_model(config.model, adapter).requires_grad_(False).eval()
+            frozen = Policy(model, adapter, config.sampling.temperature)
+            self._frozen = frozen.to(learner.accelerator.device)
+
+    @torch.no_grad()
+    def logprobs_NT(self, batch: CompletionBatch) -> torch.Tensor:
+        """Log-probabilities of the completions under the reference, without dropout."""
+        policy = self._frozen or self._learner.accelerator.unwrap_model(self._learner.policy)
+        training = policy.training
+        policy.eval()
+        off = nullcontext() if self._frozen is not None else self._learner.model.disable_adapter()
+        with off, self._learner.accelerator.autocast():
+            logprobs_NT = policy(batch).logprobs_NT
+        policy.train(training)
+        return logprobs_NT
+
+
+@dataclass
+class MicroBatch:
+    """A few groups as tensors, and what the first iteration found out about them."""
+
+    batch: CompletionBatch
+    advantages_N: torch.Tensor
+    kept_N1: torch.Tensor
+    old_logprobs_NT: torch.Tensor | None = None
+    ref_logprobs_NT: torch.Tensor | None = None
+
+
+def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> tuple[list[Group], float]:
+    """Give each rollout of this process its advantage; also the share of all groups without signal.
+
+    Rewards of all processes are gathered, since the batch's standard deviation is a global number.
+    """
+    own = [[rollout.score.reward for rollout in group.rollouts] for group in groups]
+    rewards_PG = torch.tensor(learner.gather(own), dtype=torch.float64)
+    advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards)
+    first = learner.accelerator.process_index * len(groups)
+    judged = [
+        replace(group, rollouts=tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, row, strict=True)))
+        for group, row in zip(groups, advantages_PG[first : first + len(groups)].tolist(), strict=True)
+    ]
+    return judged, float(no_signal(rewards_PG).double().mean())
+
+
+def update_policy(groups: Sequence[Group], learner: Learner, reference: Reference | None) -> dict[str, Metric]:
+    """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
+
+    The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for them.
+    """
+    config = learner.config
+    micro_batches = list(_micro_batches(groups, config, learner.accelerator.device))
+    normalizer = _global_normalizer(groups, config, learner)
+    sums: dict[str, float] = {}
+    norms: list[float] = []
+    for _ in range(config.grpo.num_iterations):
+        for index, micro in enumerate(micro_batches):
+            with learner.synchronizing(last=index == len(micro_batches) - 1):
+                for name, value in _backward(micro, learner, reference, normalizer).items():
+                    sums[name] = sums.get(name, 0.0) + value
+        norms.append(learner.update())
+    return _metrics(sums, norms, config)
+
+
+def _backward(
+    micro: MicroBatch, learner: Learner, reference: Reference | None, normalizer: float
+) -> Mapping[str, float]:
+    grpo = learner.config.grpo
+    scored = learner.policy(micro.batch)
+    if micro.old_logprobs_NT is None:
+        micro.old_logprobs_NT = scored.logprobs_NT.detach()
+        micro.ref_logprobs_NT = reference.logprobs_NT(micro.batch) if reference is not None else None
+    output = grpo_loss(
+        scored.logprobs_NT,
+        micro.old_logprobs_NT,
+        micro.ref_logprobs_NT,
+        micro.advantages_N.to(scored.logprobs_NT.dtype),
+        scored.mask_NT & micro.kept_N1,
+        loss_type=grpo.loss_type,
+        epsilon=grpo.epsilon,
+        epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
+        beta=grpo.beta,
+        normalizer=normalizer,
+    )
+    learner.backward(output.loss)
+    return {
+        "loss": float(output.loss.detach()),
+        "entropy_sum": float(scored.entropies_NT.sum()),
+        "sampled_tokens": float(scored.mask_NT.sum()),
+        **{name: float(value) for name, value in output.sums.items()},
+    }
+
+
+def _micro_batches(groups: Sequence[Group], config: Config, device: torch.device) -> Iterator[MicroBatch]:
+    size = config.training.micro_batch_size
+    for start in range(0, len(groups), size):
+        part = groups[start : start + size]
+        rollouts = [rollout for group in part for rollout in group.rollouts]
+        yield MicroBatch(
+            CompletionBatch([g.encoded for g in part], [[r.completion.ids_T for r in g.rollouts] for g in part]),
+            torch.tensor([rollout.advantage for rollout in rollouts], dtype=torch.float64, device=device),
+            torch.tensor([[_is_kept(rollout.completion.stop_reason, config)] for rollout in rollouts], device=device),
+        )
+
+
+def _is_kept(stop_reason: StopReason, config: Config) -> bool:
+    return not (config.grpo.mask_truncated_completions and stop_reason is StopReason.LENGTH)
+
+
+def _global_normalizer(groups: Sequence[Group], config: Config, learner: Learner) -> float:
+    """The count that the loss of the whole step is divided by, over all processes."""
+    completions = [rollout.completion for group in groups for rollout in group.rollouts]
+    tokens = sum(len(c.ids_T) for c in completions if _is_kept(c.stop_reason, config))
+    counts = learner.gather([(len(completions), tokens)])
+    return loss_normalizer(
+        config.grpo.loss_type,
+        completions=sum(count for count, _ in counts),
+        tokens=sum(tokens for _, tokens in counts),
+        max_completion_length=config.sampling.max_completion_length,
+    )
+
+
+def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) -> dict[str, Metric]:
+    tokens = sums["tokens"]
+    metrics = {
+        "loss": Metric("sum", sums["loss"] / config.grpo.num_iterations),
+        "entropy": ratio(sums["entropy_sum"], sums["sampled_tokens"]),
+        "clip_ratio/low": ratio(sums["clipped_low"], tokens),
+        "clip_ratio/high": ratio(sums["clipped_high"], tokens),
+        "grad_norm": Metric("max", max(norms)),
+        "steps/skipped": Metric("max", float(any(norm != norm or norm == float("inf") for norm in norms))),
+    }
+    if config.grpo.beta:
+        metrics["kl"] = ratio(sums["kl_sum"], tokens)
+    return {name: metric for name, metric in metrics.items() if metric.reduction != "mean" or metric.count}
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
+    """Rewards by part, the task's own numbers, lengths and parse failures of the sampled completions."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scores = [rollout.score for rollout in rollouts]
+    metrics = {"reward": mean_of(score.reward for score in scores)}
+    for part in {name for score in scores for name in score.parts}:
+        metrics[f"rewards/{part}"] = mean_of(score.parts[part] for score in scores if part in score.parts)
+    for metric in {name for score in scores for name in score.metrics}:
+        values = [score.metrics[metric] for score in scores if metric in score.metrics]
+        metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))
+    lengths = [len(rollout.completion.ids_T) for rollout in rollouts]
+    truncated = [rollout.completion.stop_reason is StopReason.LENGTH for rollout in rollouts]
+    metrics["completions/mean_length"] = ratio(sum(lengths), len(lengths))
+    metrics["completions/truncated"] = ratio(sum(truncated), len(truncated))
+    for score in scores:
+        if score.reason:
+            key = f"parse_failures/{score.reason}"
+            metrics[key] = metrics.get(key, Metric("sum", 0.0)) + Metric("sum", 1.0)
+    return metrics

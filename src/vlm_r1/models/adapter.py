@@ -1,0 +1,115 @@
+"""What the rest of the package needs to know about a model family, and nothing about tasks.
+
+A family is a subclass of `Adapter` with constants (box format, part names) and four small methods. `loading.py` picks it by the
+checkpoint's `model_type`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from PIL.Image import Image
+from transformers import PretrainedConfig, PreTrainedModel
+
+from vlm_r1.errors import ModelError
+from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, Prompt
+
+
+class Adapter(ABC):
+    """One family: how prompts are encoded, how boxes are written, what its parts are called.
+
+    Attributes:
+        box_format: coordinates in which the family writes boxes.
+        vision_modules: dotted names of the vision tower and its projector inside the model.
+    """
+
+    box_format: ClassVar[BoxFormat]
+    vision_modules: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+
+    @abstractmethod
+    def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
+        """Render the chat template, preprocess the RGB images of the prompt and tokenize.
+
+        Raises:
+            ModelError: the template drops images, or the text contains a placeholder token.
+        """
+
+    @abstractmethod
+    def banned_ids(self) -> tuple[int, ...]:
+        """Placeholder tokens that must never be sampled."""
+
+    @abstractmethod
+    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Any:
+        """Run the vision tower once over all images of the prompts, in order; None if they have none."""
+
+    @abstractmethod
+    def vision_arguments(
+        self, features: Any, prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
+    ) -> dict[str, Any]:
+        """Forward arguments for rows in which prompt p stands `repeats[p]` times, from features that were computed once."""
+
+    @abstractmethod
+    def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
+        """Position ids of each prompt without padding, (A, L); A = 3 for M-RoPE, else 1. A completion goes on from max + 1."""
+
+    @property
+    def pad_id(self) -> int:
+        """Token id for padding; it is always masked."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+
+    @staticmethod
+    def unwrap(model: Any) -> Any:
+        """The transformers model inside a peft wrapper, or the model itself."""
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def stop_ids(self, model: PreTrainedModel) -> tuple[int, ...]:
+        """Tokens that end an answer, from the checkpoint's generation config, e.g. (151645, 151643)."""
+        stop = model.generation_config.eos_token_id if model.generation_config is not None else None
+        stop = self.tokenizer.eos_token_id if stop is None else stop
+        return tuple(stop) if isinstance(stop, list | tuple) else (int(stop),)
+
+    def decode(self, ids_T: Sequence[int]) -> str:
+        """Text of a completion, special tokens left out."""
+        return self.tokenizer.decode(list(ids_T), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, nothing added (used for gold completions)."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer, chat template and image processor, as their own classes do."""
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+
+    def render(self, prompt: Prompt, placeholder: str) -> str:
+        """The chat text of one user turn, each image as the family's own `placeholder` mark; checks that none was lost."""
+        texts = prompt.text.split(IMAGE_TOKEN)
+        if len(texts) - 1 != len(prompt.images):
+            raise ModelError(
+                f"prompt has {len(texts) - 1} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
+            )
+        if placeholder in prompt.text:
+            raise ModelError(
+                f"the prompt's text contains the model's own placeholder {placeholder}: remove it from the data"
+            )
+        content: list[Mapping[str, str]] = [{"type": "text", "text": texts[0]}] if texts[0] else []
+        for text in texts[1:]:
+            content.append({"type": "image"})
+            content += [{"type": "text", "text": text}] if text else []
+        messages = [{"role": "user", "content": content}]
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if rendered.count(placeholder) != len(prompt.images):
+            raise ModelError(
+                f"the checkpoint's chat template wrote {rendered.count(placeholder)} {placeholder} for {len(prompt.images)} images: "
+                "it is not a template for images; take the one of the original checkpoint"
+            )
+        return rendered

@@ -1,0 +1,78 @@
+"""Qwen2.5-VL: boxes in pixels of the processed image, M-RoPE positions, one `<|image_pad|>` per merged patch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.types import BoxFormat, EncodedPrompt, ImageFrame, Prompt
+
+
+class Qwen25VL(Adapter):
+    """Absolute coordinates of the image as resized by `smart_resize` (Qwen2.5-VL technical report, section 2.1)."""
+
+    box_format = BoxFormat.INPUT_PIXELS
+    vision_modules = ("model.visual",)
+    placeholder = "<|image_pad|>"
+
+    def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
+        text = self.render(prompt, self.placeholder)
+        if not prompt.images:
+            return EncodedPrompt(self.tokenize(text), {}, (), text)
+        vision = self.image_processor(images=list(images), return_tensors="pt")
+        pixel_values, grid_thw = vision["pixel_values"], vision["image_grid_thw"]
+        patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
+        expanded = text
+        for tokens in (grid_thw.prod(-1) // merge**2).tolist():
+            expanded = expanded.replace(self.placeholder, "\0" * tokens, 1)
+        frames = tuple(
+            ImageFrame(image.size, (int(width) * patch, int(height) * patch))
+            for image, (_, height, width) in zip(images, grid_thw.tolist(), strict=True)
+        )
+        ids_L = self.tokenize(expanded.replace("\0", self.placeholder))
+        return EncodedPrompt(ids_L, {"pixel_values": pixel_values, "image_grid_thw": grid_thw}, frames, text)
+
+    def banned_ids(self) -> tuple[int, ...]:
+        config: Any = self.config
+        return tuple(
+            sorted(
+                {config.image_token_id, config.video_token_id, config.vision_start_token_id, config.vision_end_token_id}
+            )
+        )
+
+    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> tuple[torch.Tensor, ...]:
+        with_images = [p.vision for p in prompts if p.frames]
+        if not with_images:
+            return ()
+        pixel_values = torch.cat([v["pixel_values"] for v in with_images]).to(model.device)
+        grid_thw = torch.cat([v["image_grid_thw"] for v in with_images]).to(model.device)
+        features: Any = self.unwrap(model).get_image_features(pixel_values, grid_thw, return_dict=True)
+        return tuple(features.pooler_output)
+
+    def vision_arguments(
+        self, features: tuple[torch.Tensor, ...], prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
+    ) -> dict[str, Any]:
+        if not features:
+            return {}
+        rest, repeated = list(features), []
+        for prompt, times in zip(prompts, repeats, strict=True):
+            own, rest = rest[: len(prompt.frames)], rest[len(prompt.frames) :]
+            repeated += own * times
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tuple(repeated))}}  # type: ignore[arg-type]
+
+    def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
+        rope_index = self.unwrap(model).model.get_rope_index
+        config: Any = self.config
+        positions = []
+        for prompt in prompts:
+            ids_1L = torch.tensor([prompt.ids_L])
+            grid_thw = prompt.vision.get("image_grid_thw")
+            position_ids, _ = rope_index(ids_1L, (ids_1L == config.image_token_id).int(), image_grid_thw=grid_thw)
+            positions.append(position_ids[:, 0].to(model.device))
+        return positions

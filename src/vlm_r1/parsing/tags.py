@@ -1,0 +1,94 @@
+"""`<think>…</think><answer>…</answer>`: the one rule, for rewards, evaluation, gold texts and reports alike.
+
+* The thought stands between the first `<think>` and the first `</think>` after it. A thought that is never closed
+  never ends.
+* The answer is the last complete `<answer>…</answer>` after the thought; an answer inside the thinking does not
+  count. "Complete" means that the two tags face each other, so of `<answer>a<answer>b</answer>` the answer is `b`.
+* Tags are exact, lower case. Only `str.find` and `str.count` look at the text: linear time, whatever a model writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+THINK, END_THINK, ANSWER, END_ANSWER = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@dataclass(frozen=True)
+class TaggedText:
+    """A completion taken apart.
+
+    Attributes:
+        thought: text between the thinking tags as written, e.g. "The man wears a hat."; None without a closed thought.
+        answer: text of the last complete answer block as written, e.g. "[10, 20, 110, 220]"; None without one.
+        tag_count: how many of the four tags occur in the text, e.g. 4.
+        well_formed: each of the four tags exactly once, in order, and nothing but white space outside the two blocks.
+    """
+
+    thought: str | None
+    answer: str | None
+    tag_count: int
+    well_formed: bool
+
+
+def split_tags(text: str) -> TaggedText:
+    """Take a completion apart by the rule of this module.
+
+    >>> split_tags("<think>a hat</think> <answer>[1, 2, 3, 4]</answer>")
+    TaggedText(thought='a hat', answer='[1, 2, 3, 4]', tag_count=4, well_formed=True)
+    >>> split_tags("<think>is it <answer>no</answer>?")
+    TaggedText(thought=None, answer=None, tag_count=3, well_formed=False)
+    """
+    counts = [text.count(tag) for tag in TAGS]
+    thought, thought_end = _find_thought(text)
+    return TaggedText(
+        thought=thought,
+        answer=_find_answer(text, thought_end),
+        tag_count=sum(counts),
+        well_formed=counts == [1, 1, 1, 1] and _is_well_formed(text),
+    )
+
+
+def read_gold(text: str) -> tuple[str | None, str]:
+    """Split a gold text of a data file into (thought or None, answer), tags and outer white space removed.
+
+    >>> read_gold("<think>a</think><answer>b</answer>"), read_gold("<answer>b</answer>"), read_gold("b")
+    (('a', 'b'), (None, 'b'), (None, 'b'))
+    >>> read_gold("<think>a</think> b")
+    ('a', 'b')
+    """
+    thought, thought_end = _find_thought(text)
+    answer = _find_answer(text, thought_end)
+    if answer is None:
+        answer = text if thought is None else text[thought_end:]
+    return (None if thought is None else thought.strip()), answer.strip()
+
+
+def _find_thought(text: str) -> tuple[str | None, int]:
+    """The thought and where it ends: 0 if nothing is thought, the end of the text if the thought is not closed."""
+    start = text.find(THINK)
+    if start < 0:
+        return None, 0
+    start += len(THINK)
+    end = text.find(END_THINK, start)
+    if end < 0:
+        return None, len(text)
+    return text[start:end], end + len(END_THINK)
+
+
+def _find_answer(text: str, begin: int) -> str | None:
+    start = text.rfind(ANSWER, begin, max(text.rfind(END_ANSWER), begin))
+    if start < 0:
+        return None
+    start += len(ANSWER)
+    return text[start : text.find(END_ANSWER, start)]
+
+
+def _is_well_formed(text: str) -> bool:
+    """Order and outside of a text that holds each tag exactly once."""
+    before, _, rest = text.partition(THINK)
+    _, closed_thought, rest = rest.partition(END_THINK)
+    between, opened_answer, rest = rest.partition(ANSWER)
+    _, closed_answer, after = rest.partition(END_ANSWER)
+    in_order = bool(closed_thought and opened_answer and closed_answer)
+    return in_order and not (before.strip() or between.strip() or after.strip())

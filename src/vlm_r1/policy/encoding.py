@@ -1,0 +1,82 @@
+"""Record → Prompt → EncodedPrompt, for training, evaluation, SFT and trace alike."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from vlm_r1.data.images import load_image
+from vlm_r1.errors import DataError
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.tasks import get_task
+from vlm_r1.tasks.judge import judge
+from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
+from vlm_r1.types import EncodedPrompt, Record, Score
+
+CACHE_BYTES = 1 << 30
+"""Encoded prompts that are kept for the next epoch or evaluation, in bytes of pixels; small data sets fit whole."""
+
+
+class Examiner:
+    """Asks and judges in the words of one template for one model family: the two doors between tasks and models.
+
+    Encoding is a pure function of the record, so the most recent results are kept (up to `CACHE_BYTES`).
+    """
+
+    def __init__(
+        self, adapter: Adapter, template: Template, rewards: dict[str, float], max_prompt_length: int | None = None
+    ):
+        self.adapter = adapter
+        self.template = template
+        self.rewards = rewards
+        self.max_prompt_length = max_prompt_length
+        self._cache: OrderedDict[tuple[str, str], EncodedPrompt] = OrderedDict()
+        self._cached_bytes = 0
+
+    def encode(self, record: Record) -> EncodedPrompt:
+        """Put the record's question, load its images once and encode both.
+
+        Raises:
+            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length` tokens; image tokens are never cut.
+        """
+        key = (record.source, record.id)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        prompt = build_prompt(get_task(record.task), record, self.template)
+        encoded = self.adapter.encode(prompt, [load_image(path) for path in prompt.images])
+        length = len(encoded.ids_L)
+        if self.max_prompt_length is not None and length > self.max_prompt_length:
+            raise DataError(
+                f"{record.source}: record {record.id}: the prompt has {length} tokens, more than max_prompt_length "
+                f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
+            )
+        self._remember(key, encoded)
+        return encoded
+
+    def judge(self, text: str, record: Record, encoded: EncodedPrompt) -> Score:
+        """Score a completion of the record's prompt; see `tasks.judge`."""
+        return judge(
+            text,
+            record,
+            encoded.frames,
+            self.adapter.box_format,
+            task=get_task(record.task),
+            template=self.template,
+            rewards=self.rewards,
+        )
+
+    def gold_ids(self, record: Record, encoded: EncodedPrompt) -> tuple[int, ...]:
+        """Token ids of the completion that a perfect model writes, the stop token included: what SFT learns."""
+        task = get_task(record.task)
+        text = gold_completion(task, record, encoded.frames, self.adapter.box_format, self.template)
+        return (*self.adapter.tokenize(text), self.adapter.tokenizer.eos_token_id)
+
+    def _remember(self, key: tuple[str, str], encoded: EncodedPrompt) -> None:
+        self._cache[key] = encoded
+        self._cached_bytes += _bytes(encoded)
+        while self._cached_bytes > CACHE_BYTES:
+            self._cached_bytes -= _bytes(self._cache.popitem(last=False)[1])
+
+
+def _bytes(encoded: EncodedPrompt) -> int:
+    return sum(tensor.nbytes for tensor in encoded.vision.values())

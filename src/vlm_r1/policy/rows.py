@@ -1,0 +1,51 @@
+"""Prompts and completions as padded rows of one tensor: the plain layout, used by sampling and as the obvious log-prob path.
+
+A row is [left padding | prompt | completion | right padding]. All prompts end in the same column, so that completion positions
+are one slice for every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.types import EncodedPrompt
+
+
+@dataclass(frozen=True)
+class PromptRows:
+    """Left-padded prompts: `ids_PL`, `mask_PL` (1 on tokens), `positions_APL`, and `next_P`, the position that follows each prompt."""
+
+    ids_PL: torch.Tensor
+    mask_PL: torch.Tensor
+    positions_APL: torch.Tensor
+    next_P: torch.Tensor
+
+
+def prompt_rows(model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt]) -> PromptRows:
+    """Pad prompts on the left; padding has position 0 and is masked."""
+    length = max(len(p.ids_L) for p in prompts)
+    positions_P = adapter.positions(model, prompts)
+    ids_PL = torch.full((len(prompts), length), adapter.pad_id)
+    mask_PL = torch.zeros_like(ids_PL)
+    positions_APL = torch.zeros((len(positions_P[0]), len(prompts), length), dtype=torch.long)
+    for row, (prompt, positions) in enumerate(zip(prompts, positions_P, strict=True)):
+        own = slice(length - len(prompt.ids_L), None)
+        ids_PL[row, own] = torch.tensor(prompt.ids_L)
+        mask_PL[row, own] = 1
+        positions_APL[:, row, own] = positions.cpu()
+    next_P = torch.stack([positions.max() + 1 for positions in positions_P])
+    device = model.device
+    return PromptRows(ids_PL.to(device), mask_PL.to(device), positions_APL.to(device), next_P.to(device))
+
+
+def pad_right(ids_N_T: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ragged completions as (ids_NT, mask_NT)."""
+    length = max(len(ids) for ids in ids_N_T)
+    ids_NT = torch.tensor([[*ids, *[pad_id] * (length - len(ids))] for ids in ids_N_T])
+    lengths_N1 = torch.tensor([[len(ids)] for ids in ids_N_T])
+    return ids_NT.to(device), (torch.arange(length) < lengths_N1).long().to(device)

@@ -1,0 +1,157 @@
+"""Which numbers of `metrics.jsonl` become which chart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vlm_r1.report.figures import Dot, Figure, Series, draw
+from vlm_r1.report.read import Evaluation
+from vlm_r1.report.tables import Phase, is_share, readable, step_phases
+from vlm_r1.runtime.metrics_log import MetricsRow
+
+_STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
+_MAX_REASONS = 6  # parse-failure reasons with a line of their own
+_PALETTE = 7  # colours after the first, which is the total's
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Consecutive steps of one kind: its two wide charts, its small ones, and where its time went."""
+
+    name: str
+    n_steps: int
+    wide: tuple[Figure, ...]
+    small: tuple[Figure, ...]
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """A small chart: title, label of the y axis, and metrics keys with their names in the legend."""
+
+    title: str
+    y_label: str
+    keys: dict[str, str]
+    percent: bool = False
+    missing: float = math.nan  # what an absent key means
+
+
+_SMALL = (
+    _Plot("Loss", "loss", {"loss": "loss"}),
+    _Plot("KL to the start", "nats per token", {"kl": "KL"}),
+    _Plot("Entropy", "nats per token", {"entropy": "entropy"}),
+    _Plot("Gradient norm", "norm before clipping", {"grad_norm": "norm"}),
+    _Plot("Completion length", "tokens", {"completions/mean_length": "mean"}),
+    _Plot("Groups without signal", "share of groups", {"groups/no_signal": "all equal"}, percent=True),
+    _Plot("Truncated completions", "share", {"completions/truncated": "at the cap"}, percent=True),
+    _Plot("Clipped tokens", "share", {"clip_ratio/low": "below", "clip_ratio/high": "above"}, percent=True),
+    _Plot("Learning rate", "learning rate", {"learning_rate": "rate"}),
+)
+
+
+def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[Stage]:
+    """Charts by stage, in the order trained; the evaluations belong to the last stage."""
+    parts = [(str(name), list(rows)) for name, rows in itertools.groupby(metrics, key=lambda row: row.get("stage", ""))]
+    shown = []
+    for position, (name, rows) in enumerate(parts):
+        dots = _evaluation_points(rows, evaluations if position == len(parts) - 1 else ())
+        small = [*_small_plots(rows), _parse_failures(rows)]
+        stage = Stage(
+            name=_STAGE_NAMES.get(name, name or "Training"),
+            n_steps=len(rows),
+            wide=tuple(figure for figure in (_reward(rows), _task_metric(rows, dots)) if figure),
+            small=tuple(figure for plot in small if (figure := _draw_small(rows, plot))),
+            phases=tuple(step_phases(rows)),
+        )
+        shown.append(stage)
+    return shown
+
+
+def _reward(rows: Sequence[MetricsRow]) -> Figure | None:
+    parts = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/mean")]
+    named = {"reward/mean": "total"} | {key: readable(key.split("/")[1]) for key in parts}
+    return draw("Reward", "mean over completions", _series(rows, named), height=300)
+
+
+def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Dot]]) -> Figure | None:
+    """The task's main number: sampled in training as a line, on held-out sets as dots."""
+    sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
+    names = list(dict.fromkeys([*sampled, *(metric for _, metric, _ in points)]))
+    if not names:
+        return None
+    main = next((name for name in names if name.startswith("accuracy")), names[0])
+    datasets = list(dict.fromkeys(dataset for dataset, metric, _ in points if metric == main))
+    dots = [
+        Dot(dot.x, dot.y, dot.ci95, f"held out: {readable(dataset)}", 1 + datasets.index(dataset) % _PALETTE)
+        for dataset, metric, dot in points
+        if metric == main
+    ]
+    line = _series(rows, {f"metrics/{main}/mean": "training prompts, sampled"})
+    title = readable(main)[:1].upper() + readable(main)[1:]
+    return draw(title, "share" if is_share(main) else "mean", line, dots, height=300, percent=is_share(main))
+
+
+def _evaluation_points(rows: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[tuple[str, str, Dot]]:
+    """(set, metric, dot) of the evaluation files, and of `eval/` keys of steps that have no file."""
+    points = {
+        (e.dataset, metric, float(e.step)): Dot(e.step, estimate.mean, estimate.ci95, "", 0)
+        for e in evaluations
+        for metric, estimate in e.metrics.items()
+    }
+    for row in rows:
+        for key, value in row.items():
+            _, _, path = key.partition("eval/")
+            dataset, _, metric = path.partition("/")
+            if key.startswith("eval/") and metric and not isinstance(value, str):
+                step = float(row["step"])
+                points.setdefault((dataset, metric, step), Dot(step, value, None, "", 0))
+    return [(dataset, metric, dot) for (dataset, metric, _), dot in points.items()]
+
+
+def _small_plots(rows: Sequence[MetricsRow]) -> Iterator[_Plot]:
+    sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
+    main = next((name for name in sampled if name.startswith("accuracy")), sampled[0] if sampled else "")
+    for name in sampled:
+        if name != main:
+            title = readable(name)[:1].upper() + readable(name)[1:]
+            yield _Plot(title, "sampled, mean", {f"metrics/{name}/mean": "training prompts"}, percent=is_share(name))
+    yield from _SMALL
+
+
+def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
+    """The most frequent reasons; a step in which one did not occur has no key for it, which means 0."""
+    counts: dict[str, float] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key.startswith("parse_failures/") and not isinstance(value, str):
+                counts[key] = counts.get(key, 0.0) + value
+    frequent = sorted(counts, key=lambda key: -counts[key])[:_MAX_REASONS]
+    names = {key: readable(key.removeprefix("parse_failures/")) for key in frequent}
+    return _Plot("Parse failures", "completions", names, missing=0.0)
+
+
+def _draw_small(rows: Sequence[MetricsRow], plot: _Plot) -> Figure | None:
+    series = _series(rows, plot.keys, plot.missing)
+    return draw(plot.title, plot.y_label, series, width=320, height=210, percent=plot.percent)
+
+
+def _series(rows: Sequence[MetricsRow], names: dict[str, str], missing: float = math.nan) -> list[Series]:
+    """One line per key that the rows hold at all."""
+    present = _keys(rows)
+    steps = [float(row["step"]) for row in rows]
+    return [
+        Series(label, steps, [_number(row.get(key, missing)) for row in rows], 0 if i == 0 else 1 + (i - 1) % _PALETTE)
+        for i, (key, label) in enumerate((key, label) for key, label in names.items() if key in present)
+    ]
+
+
+def _keys(rows: Sequence[MetricsRow]) -> dict[str, None]:
+    """Keys of all rows in the order of their first appearance."""
+    return dict.fromkeys(key for row in rows for key in row)
+
+
+def _number(value: float | str) -> float:
+    return math.nan if isinstance(value, str) else float(value)

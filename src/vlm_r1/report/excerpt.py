@@ -1,0 +1,56 @@
+"""Text that others wrote, made fit to be shown: bounded, nothing invisible in it. Escaping is the template's part."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# C0 and C1 controls but tab and newline, and what changes the direction or width of the text round it.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What is shown of a text: its `head` and, if it is too long, how many characters are `left_out` before `tail`."""
+
+    head: str
+    left_out: int = 0
+    tail: str = ""
+
+    @property
+    def short(self) -> str:
+        """The first words on one line."""
+        line = " ".join(self.head.split())
+        return line if len(line) <= 110 and not self.left_out else line[:110] + "…"
+
+    @property
+    def fits(self) -> bool:
+        """Whether the text is one short line, so that there is nothing to unfold."""
+        return not self.left_out and "\n" not in self.head.strip() and len(self.head) <= 110
+
+
+def excerpt(text: str, limit: int) -> Excerpt:
+    """At most `limit` characters: three quarters from the start, a quarter from the end, where answers stand.
+
+    >>> excerpt("short", 8)
+    Excerpt(head='short', left_out=0, tail='')
+    >>> excerpt("abcdefghijkl", 8)
+    Excerpt(head='abcdef', left_out=4, tail='kl')
+    >>> excerpt("a" + chr(0) + chr(0x202E), 8).head
+    'a␀\\\\u202e'
+    """
+    if len(text) <= limit:
+        return Excerpt(visible(text))
+    tail = limit // 4
+    return Excerpt(visible(text[: limit - tail]), len(text) - limit, visible(text[-tail:]))
+
+
+def visible(text: str) -> str:
+    """The text with control and direction characters written out, e.g. NUL as `␀` and U+202E as `\\u202e`."""
+    return _INVISIBLE.sub(lambda found: _written(ord(found[0])), text)
+
+
+def _written(code: int) -> str:
+    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"

@@ -1,0 +1,260 @@
+"""A sample of the run's groups, laid out: which are shown, where each box stands, what each completion got."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_r1.parsing.boxes import parse_box
+from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.figures import number
+from vlm_r1.report.images import EXACT_SIDE_PX, data_url
+from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
+from vlm_r1.types import AnswerValue, Box, Parsed
+
+GROUPS_PER_STEP = 4
+MAX_COMPLETIONS = 16  # shown of one group
+MAX_IMAGES = 4  # shown of one record
+MAX_BOXES = 60  # drawn of one answer
+TEXT_LIMIT = 2000  # characters shown of one completion
+LABEL_LIMIT = 300  # characters shown of a problem, an answer, a name
+
+# The plasma colour map from 0.3 to 1 in tenths: lightness rises evenly, so that brighter is better for every eye.
+_PLASMA = ("8f0da4", "b12a90", "cc4778", "e16462", "f2844b", "fca636", "fcce25", "f0f921")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rewards from `low` to `high` → colours from violet to yellow."""
+
+    low: float
+    high: float
+
+    def colour(self, reward: float) -> str:
+        """The colour of a reward, clipped to the scale; grey if it is not finite.
+
+        >>> Scale(0, 2).colour(0), Scale(0, 2).colour(2), Scale(0, 2).colour(1)
+        ('#8f0da4', '#f0f921', '#ea7456')
+        """
+        if not math.isfinite(reward):
+            return "#888888"
+        place = min(max((reward - self.low) / (self.high - self.low), 0.0), 1.0) * (len(_PLASMA) - 1)
+        index = min(int(place), len(_PLASMA) - 2)
+        pairs = zip(bytes.fromhex(_PLASMA[index]), bytes.fromhex(_PLASMA[index + 1]), strict=True)
+        return "#" + "".join(f"{round(a + (b - a) * (place - index)):02x}" for a, b in pairs)
+
+    @property
+    def stops(self) -> list[str]:
+        """The scale's colours in order, for a legend."""
+        return [f"#{colour}" for colour in _PLASMA]
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """A rectangle in pixels of the original image; `completion` is None for the truth."""
+
+    x: str
+    y: str
+    width: str
+    height: str
+    completion: int | None
+    colour: str
+    label: str
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """An image (`url` None: unreadable) of (width, height) original pixels with its boxes, the best reward on top."""
+
+    url: str | None
+    width: int
+    height: int
+    pixelated: bool
+    boxes: tuple[DrawnBox, ...]
+
+
+@dataclass(frozen=True)
+class ShownCompletion:
+    """One completion; `index` is 0-based within its group, `parts` are (name, value)."""
+
+    index: int
+    reward: str
+    colour: str
+    parts: tuple[tuple[str, str], ...]
+    advantage: str
+    answer: Excerpt | None
+    reason: str | None
+    text: Excerpt
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class ShownGroup:
+    """One record with its completions, the best reward first."""
+
+    index: int
+    record_id: str
+    source: str
+    task: str
+    problem: str
+    gold: Excerpt
+    images: tuple[DrawnImage, ...]
+    images_left_out: int
+    completions: tuple[ShownCompletion, ...]
+    completions_left_out: int
+
+
+@dataclass(frozen=True)
+class ShownStep:
+    """Some groups of a step; `n_groups` and `mean_reward` are of all of them."""
+
+    step: int
+    n_groups: int
+    mean_reward: str
+    groups: tuple[ShownGroup, ...]
+
+
+def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Scale]:
+    """Lay out groups of the first, a middle and the last step that have rollouts on file.
+
+    Args:
+        rollouts: step → its Parquet file.
+
+    Returns:
+        The steps in order, and one colour scale for all of them.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    steps = sorted(rollouts)
+    chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
+    groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}
+    scale = _scale([row for groups in groups_by_step.values() for group in _pick(groups) for row in group])
+    shown = [_show_step(step, groups, scale) for step, groups in groups_by_step.items() if groups]
+    return tuple(shown), scale
+
+
+def boxes_of(value: AnswerValue) -> Iterator[tuple[Box, str]]:
+    """All finite boxes in an answer with their labels, in order, however the task writes them.
+
+    >>> list(boxes_of([10, 20, 110, 220]))
+    [((10.0, 20.0, 110.0, 220.0), '')]
+    >>> list(boxes_of([{"bbox_2d": [0, 0, 5, 5], "label": "dog"}, {"label": "no box"}]))
+    [((0.0, 0.0, 5.0, 5.0), 'dog')]
+    >>> list(boxes_of("12")), list(boxes_of([1, 2])), list(boxes_of([0, 0, 1, float("nan")]))
+    ([], [], [])
+    """
+    if isinstance(value, list) and len(numbers := [_float(v) for v in value if type(v) in (int, float)]) == 4:
+        if len(value) == 4 and all(map(math.isfinite, numbers)):
+            yield (numbers[0], numbers[1], numbers[2], numbers[3]), ""
+    elif isinstance(value, list):
+        for item in value:
+            yield from boxes_of(item) if isinstance(item, list | dict) else ()
+    elif isinstance(value, dict):
+        found = next((value[key] for key in ("bbox_2d", "bbox", "box") if key in value), None)
+        label = value.get("label", "")
+        yield from ((box, str(label)) for box, _ in boxes_of(found))
+    elif isinstance(value, str) and isinstance(parsed := parse_box(value), Parsed):
+        yield parsed.value, ""
+
+
+def _float(value: AnswerValue) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
+
+
+def _groups(rows: Sequence[RolloutRow]) -> list[list[RolloutRow]]:
+    return [list(rows) for _, rows in itertools.groupby(rows, key=lambda row: row.group)]
+
+
+def _pick(groups: Sequence[list[RolloutRow]]) -> list[list[RolloutRow]]:
+    """The first few in file order, those whose rewards differ before those that teach nothing: no cherry-picking."""
+    return sorted(groups, key=lambda rows: len({row.reward for row in rows}) == 1)[:GROUPS_PER_STEP]
+
+
+def _scale(rows: Sequence[RolloutRow]) -> Scale:
+    """Over the rewards of what could be parsed: what could not draws no box, and would leave the boxes few colours."""
+    finite = [row.reward for row in rows if math.isfinite(row.reward)]
+    parsed = [row.reward for row in rows if math.isfinite(row.reward) and row.reason is None]
+    low, high = min(parsed or finite, default=0.0), max(parsed or finite, default=1.0)
+    return Scale(low, high) if high > low else Scale(low - 1, high)
+
+
+def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
+    rewards = [row.reward for rows in groups for row in rows]
+    shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
+    return ShownStep(step, len(groups), number(sum(rewards) / len(rewards)), shown)
+
+
+def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
+    first, shown = rows[0], rows[:MAX_COMPLETIONS]
+    images = tuple(_show_image(i, shown, scale) for i in range(len(first.images[:MAX_IMAGES])))
+    return ShownGroup(
+        index=first.group,
+        record_id=visible(first.record_id[:LABEL_LIMIT]),
+        source=visible(first.source[:LABEL_LIMIT]),
+        task=visible(first.task[:LABEL_LIMIT]),
+        problem=visible(" ".join(first.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
+        gold=excerpt(_as_text(first.gold), LABEL_LIMIT),
+        images=images,
+        images_left_out=len(first.images) - len(images),
+        completions=tuple(_show_completion(row, scale) for row in sorted(shown, key=lambda row: -row.reward)),
+        completions_left_out=len(rows) - len(shown),
+    )
+
+
+def _show_image(index: int, rows: Sequence[RolloutRow], scale: Scale) -> DrawnImage:
+    """Boxes stand on the first image: no task of several images asks for boxes."""
+    first = rows[0]
+    width, height = first.image_sizes[index]
+    url = data_url(Path(first.images[index]), max_side_px=640 if len(first.images) == 1 else 360)
+    boxes: list[DrawnBox] = []
+    if index == 0:
+        for row in sorted(rows, key=lambda row: row.reward):
+            answer = None if isinstance(row.answer, str) else row.answer  # a text is an answer, not pixels
+            boxes += _drawn(answer, row.completion, scale.colour(row.reward))
+        boxes += _drawn(first.gold, None, "")
+    return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, tuple(boxes))
+
+
+def _drawn(value: AnswerValue, completion: int | None, colour: str) -> Iterator[DrawnBox]:
+    for (x1, y1, x2, y2), label in itertools.islice(boxes_of(value), MAX_BOXES):
+        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
+        yield DrawnBox(*sides, completion=completion, colour=colour, label=visible(label[:LABEL_LIMIT]))
+
+
+def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
+    return ShownCompletion(
+        index=row.completion,
+        reward=number(row.reward),
+        colour=scale.colour(row.reward),
+        parts=tuple((visible(name[:LABEL_LIMIT]), number(value)) for name, value in row.parts.items()),
+        advantage=f"{row.advantage:+.2f}".replace("-", "−"),
+        answer=None if row.answer is None else excerpt(_as_text(row.answer), LABEL_LIMIT),
+        reason=None if row.reason is None else visible(row.reason[:LABEL_LIMIT]),
+        text=excerpt(row.text, TEXT_LIMIT),
+        tokens=row.tokens,
+        truncated=row.stop_reason == "length",
+    )
+
+
+def _as_text(value: AnswerValue) -> str:
+    """A value as people write it: texts without quotes, numbers rounded to a tenth."""
+    return value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
+
+
+def _rounded(value: AnswerValue) -> AnswerValue:
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value == int(value) and abs(value) < 1e15 else round(value, 1)
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,29 @@
+"""Images of a run, made small enough to travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from vlm_r1.data.images import load_image
+from vlm_r1.errors import DataError
+
+EXACT_SIDE_PX = 128
+"""Up to this longest side an image is embedded pixel by pixel (PNG) and drawn with hard pixel edges."""
+
+
+def data_url(path: Path, max_side_px: int) -> str | None:
+    """The image as a `data:` URL, or None if it cannot be read any more.
+
+    Tiny images become PNG as they are; others JPEG, at most `max_side_px` wide and high.
+    """
+    try:
+        image = load_image(path)
+    except DataError:
+        return None
+    kind = "png" if max(image.size) <= EXACT_SIDE_PX else "jpeg"
+    image.thumbnail((max_side_px, max_side_px))
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=82, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

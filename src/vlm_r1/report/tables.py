@@ -1,0 +1,187 @@
+"""The page's tables: before and after on held-out data, and where the time went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlm_r1.report.figures import number
+from vlm_r1.report.read import Estimate, Run, lookup
+from vlm_r1.runtime.metrics_log import MetricsRow
+
+_NAMES = {
+    "accuracy_iou50": "accuracy at IoU 0.5",
+    "mean_iou": "mean IoU",
+    "iou": "mean IoU",
+    "format_rate": "format rate",
+}
+_IN_EVALUATIONS = {"mean_iou": "iou"}  # summary.json's name → eval/*.json's, where they differ
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value with its interval, as text, and both as shares of 0 to 1 for the bar (None outside)."""
+
+    text: str
+    interval: str
+    at: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of the before/after table; `better` is None where nothing changed or one side is missing."""
+
+    dataset: str
+    metric: str
+    n: str
+    before: Cell | None
+    after: Cell | None
+    difference: str
+    better: bool | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Time and tokens of one phase, summed over steps; `share` of the whole in 0 to 1."""
+
+    name: str
+    seconds: str
+    share: float
+    tokens: str
+    rate: str
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of records, written in percent.
+
+    >>> is_share("accuracy_iou50"), is_share("mean_iou")
+    (True, False)
+    """
+    return metric.startswith("accuracy") or metric.endswith("_rate")
+
+
+def readable(name: str) -> str:
+    """A metric's name for people.
+
+    >>> readable("accuracy_iou50"), readable("in_domain")
+    ('accuracy at IoU 0.5', 'in domain')
+    """
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def compare(run: Run) -> list[Comparison]:
+    """Before and after for each held-out set and metric of `summary.json`, in its order.
+
+    Intervals come from the evaluation files, which hold one for each metric; without them `ci95` of the summary is that
+    of the set's first metric.
+    """
+    sides = {moment: lookup(run.summary, moment) or {} for moment in ("before", "after")}
+    datasets = dict.fromkeys([*sides["before"], *sides["after"]])
+    rows = []
+    for dataset in datasets:
+        before, after = (_estimates(run, moment, dataset) for moment in ("before", "after"))
+        n = lookup(sides["after"], dataset, "n") or lookup(sides["before"], dataset, "n")
+        for metric in dict.fromkeys([*before, *after]):
+            rows.append(_comparison(dataset, metric, n, before.get(metric), after.get(metric)))
+    return rows
+
+
+def run_phases(run: Run) -> list[Phase]:
+    """Seconds of the whole run by phase, from `summary.json`."""
+    seconds = {name: s for name, s in (lookup(run.summary, "seconds") or {}).items() if _is_number(s)}
+    total = math.fsum(seconds.values()) or 1.0
+    return [Phase(readable(name), duration(s), s / total, "", "") for name, s in seconds.items()]
+
+
+def step_phases(rows: Sequence[MetricsRow]) -> list[Phase]:
+    """Seconds and tokens of a stage's steps by phase, summed; what no phase claims of `time/step_s` is "other"."""
+    seconds = _sums(rows, "time/", "_s")
+    tokens = _sums(rows, "tokens/", "")
+    whole = max(seconds.pop("step", 0.0), math.fsum(seconds.values()))
+    if whole <= 0:
+        return []
+    rest = whole - math.fsum(seconds.values())
+    if rest > 0.005 * whole:
+        seconds["other"] = rest
+    return [_phase(name, s, whole, tokens.get(name)) for name, s in seconds.items()]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them.
+
+    >>> [duration(s) for s in (0.25, 42.4, 189, 7380)]
+    ['0.25 s', '42 s', '3 min 9 s', '2 h 3 min']
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _estimates(run: Run, moment: str, dataset: str) -> dict[str, Estimate]:
+    values: Mapping[str, Any] = lookup(run.summary, moment, dataset) or {}
+    evaluation = next((e for e in run.evaluations if e.moment == moment and e.dataset == dataset), None)
+    metrics = evaluation.metrics if evaluation else {}
+    estimates: dict[str, Estimate] = {}
+    for name, value in values.items():
+        if name == "n" or not _is_number(value):
+            continue
+        found = metrics.get(_IN_EVALUATIONS.get(name, name))
+        interval = values.get("ci95") if found is None and not estimates else found and found.ci95
+        estimates[name] = Estimate(float(value), (interval[0], interval[1]) if interval else None)
+    return estimates
+
+
+def _comparison(dataset: str, metric: str, n: Any, before: Estimate | None, after: Estimate | None) -> Comparison:
+    percent, difference, better = is_share(metric), "", None
+    if before and after:
+        change = after.mean - before.mean
+        better = change > 0 if change else None
+        difference = f"{100 * change:+.1f} points" if percent else f"{change:+.3f}"
+    return Comparison(
+        dataset=readable(dataset),
+        metric=readable(metric),
+        n=f"{n:,}" if isinstance(n, int) else "",
+        before=before and _cell(before, percent),
+        after=after and _cell(after, percent),
+        difference=difference.replace("-", "−"),
+        better=better,
+    )
+
+
+def _cell(estimate: Estimate, percent: bool) -> Cell:
+    low, high = estimate.ci95 or (estimate.mean, estimate.mean)
+    interval = ""
+    if estimate.ci95:
+        interval = f"{100 * low:.1f} – {100 * high:.1f}" if percent else f"{low:.3f} – {high:.3f}"
+    inside = 0 <= low <= high <= 1
+    text = number(estimate.mean, percent, None if percent else 3)
+    return Cell(text, interval, estimate.mean if inside else None, low, high)
+
+
+def _phase(name: str, seconds: float, whole: float, tokens: float | None) -> Phase:
+    rate = f"{tokens / seconds:,.0f}" if tokens and seconds else ""
+    return Phase(readable(name), duration(seconds), seconds / whole, f"{tokens:,.0f}" if tokens else "", rate)
+
+
+def _sums(rows: Sequence[MetricsRow], prefix: str, suffix: str) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for key, value in _numbers(rows):
+        if key.startswith(prefix) and key.endswith(suffix):
+            name = key.removeprefix(prefix).removesuffix(suffix)
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+    return ((key, value) for row in rows for key, value in row.items() if _is_number(value) and math.isfinite(value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)

@@ -1,0 +1,79 @@
+"""Metrics that carry their reduction, so that a step's numbers are the same for one process and for many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Reduction = Literal["mean", "sum", "max"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A partial result: `total` over `count` values (with `squares` for the spread), or the largest value in `total`."""
+
+    reduction: Reduction
+    total: float
+    count: float = 0.0
+    squares: float = math.nan
+
+    def __add__(self, other: Metric) -> Metric:
+        if self.reduction == "max":
+            return Metric("max", max(self.total, other.total))
+        return Metric(self.reduction, self.total + other.total, self.count + other.count, self.squares + other.squares)
+
+
+def mean_of(values: Iterable[float]) -> Metric:
+    """Mean and, where asked for, unbiased standard deviation of the values of all processes."""
+    values = list(values)
+    return Metric("mean", math.fsum(values), len(values), math.fsum(v * v for v in values))
+
+
+def ratio(total: float, count: float) -> Metric:
+    """A mean given as its sum and count."""
+    return Metric("mean", total, count)
+
+
+def total(value: float) -> Metric:
+    """A sum over processes."""
+    return Metric("sum", value)
+
+
+def largest(value: float) -> Metric:
+    """The largest value of any process."""
+    return Metric("max", value)
+
+
+def reduce_metrics(
+    metrics: Mapping[str, Metric], gather: Callable[[list[Mapping[str, Metric]]], Sequence[Mapping[str, Metric]]]
+) -> dict[str, float]:
+    """Combine the metrics of all processes, once a step.
+
+    Means given by `mean_of` become two numbers, `<name>/mean` and `<name>/std`; others keep their name. A mean of nothing is left out.
+
+    Args:
+        gather: accelerate's `gather_object`.
+    """
+    combined: dict[str, Metric] = {}
+    for part in gather([metrics]):
+        for name, metric in part.items():
+            combined[name] = combined[name] + metric if name in combined else metric
+    numbers: dict[str, float] = {}
+    for name, metric in combined.items():
+        if metric.reduction != "mean":
+            numbers[name] = metric.total
+        elif metric.count and math.isnan(metric.squares):
+            numbers[name] = metric.total / metric.count
+        elif metric.count:
+            numbers[f"{name}/mean"] = metric.total / metric.count
+            numbers[f"{name}/std"] = _std(metric)
+    return numbers
+
+
+def _std(metric: Metric) -> float:
+    if metric.count < 2:
+        return 0.0
+    variance = (metric.squares - metric.total * metric.total / metric.count) / (metric.count - 1)
+    return math.sqrt(max(variance, 0.0))

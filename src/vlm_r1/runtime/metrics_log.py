@@ -1,0 +1,90 @@
+"""`metrics.jsonl`: one flat JSON object per step (docs/runs.md), appended while training, cut back on resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlm_r1.errors import CheckpointError
+from vlm_r1.runtime.atomic import replacing
+
+MetricsRow = dict[str, float | str]
+
+
+def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
+    """Append one line and force it to the disk, so that it survives a kill.
+
+    Numbers that are not finite are written as `null`: every line is strict JSON.
+
+    Args:
+        path: `metrics.jsonl`; made if it does not exist.
+        row: flat, with `step` and `stage`, e.g. {"step": 1, "stage": "grpo", "reward/mean": 0.4}.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror}. Wanted a writable folder with free space"
+        ) from error
+
+
+def read_metrics(path: Path) -> list[MetricsRow]:
+    """All rows in file order; `null` reads as NaN, and a last line that a kill tore is left out.
+
+    Raises:
+        CheckpointError: the file cannot be read, or a line other than the last is not a JSON object with a step.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = _parse(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise CheckpointError(
+                f'{path}:{number}: wanted a JSON object with a "step", got {line[:80]!r}. '
+                "Only the last line may be torn; remove the line to go on"
+            )
+    return rows
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Drop, atomically, rows of steps beyond `step` and a torn last line; a missing file is left missing.
+
+    What resuming from the checkpoint of `step` does first, so that no step is logged twice.
+
+    Raises:
+        CheckpointError: the file cannot be read or written.
+    """
+    if not path.exists():
+        return
+    kept = [_line(row) for row in read_metrics(path) if float(row["step"]) <= step]
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
+
+
+def _line(row: Mapping[str, float | str]) -> bytes:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(finite, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _parse(line: bytes) -> MetricsRow | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # bad JSON, or bytes that are no UTF-8
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return {key: math.nan if value is None else value for key, value in row.items()}

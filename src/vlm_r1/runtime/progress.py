@@ -1,0 +1,81 @@
+"""What a person sees while waiting: bars with an ETA in a terminal, a plain line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Display:
+    """Progress on a console; silent on all processes but the first."""
+
+    def __init__(self, console: Console | None = None, enabled: bool = True):
+        self.console = console or Console()
+        self.enabled = enabled
+
+    def say(self, text: str) -> None:
+        """Print one line (rich markup)."""
+        if self.enabled:
+            self.console.print(text, highlight=False)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Yield `advance(n)`."""
+        with self.steps(label, total) as update:
+            yield lambda n: update(n, {})
+
+    @contextmanager
+    def steps(self, label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+        """Yield `update(n, numbers)`, which moves the bar by n and shows the numbers, e.g. {"reward": 1.2}."""
+        if not self.enabled:
+            yield lambda n, numbers: None
+        elif self.console.is_terminal:
+            with self._progress() as progress:
+                task = progress.add_task(label, total=total, completed=done, numbers="")
+                yield lambda n, numbers: progress.update(task, advance=n, numbers=_format(numbers))
+        else:
+            yield _LineWriter(self.console, label, total, done)
+
+    def _progress(self) -> Progress:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("[cyan]{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=self.console)
+
+
+class _LineWriter:
+    """For consoles that are files: a line at the start of the work, every 15 seconds, and at its end."""
+
+    def __init__(self, console: Console, label: str, total: int, done: int):
+        self._console, self._label, self._total = console, label, total
+        self._done = self._first = done
+        self._start = time.monotonic()
+        self._last = self._start - _SECONDS_BETWEEN_LINES
+
+    def __call__(self, n: int, numbers: Mapping[str, float]) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES and self._done < self._total:
+            return
+        self._last = now
+        elapsed = now - self._start
+        eta = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
+        line = f"{self._label} {self._done}/{self._total} {_format(numbers)} {elapsed:.0f}s, ETA {eta:.0f}s"
+        self._console.print(" ".join(line.split()), highlight=False, markup=False)
+
+
+def _format(numbers: Mapping[str, float]) -> str:
+    """Three significant digits each, e.g. "reward 1.21 iou 0.354"."""
+    return "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())

@@ -1,0 +1,184 @@
+"""`rollouts/step-NNNNNN.parquet`: every completion of a step, one row each (docs/runs.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm_r1.errors import CheckpointError
+from vlm_r1.runtime.atomic import replacing
+from vlm_r1.types import AnswerValue, Group
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("group", pa.int64()),
+        ("completion", pa.int64()),
+        ("record_id", pa.string()),
+        ("source", pa.string()),
+        ("task", pa.string()),
+        ("problem", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("image_sizes", pa.list_(pa.list_(pa.int64()))),
+        ("gold", pa.string()),
+        ("prompt", pa.string()),
+        ("text", pa.string()),
+        ("answer", pa.string()),
+        ("reward", pa.float64()),
+        ("parts", pa.string()),
+        ("metrics", pa.string()),
+        ("reason", pa.string()),
+        ("advantage", pa.float64()),
+        ("tokens", pa.int64()),
+        ("stop_reason", pa.string()),
+    ]
+)
+JSON_COLUMNS = ("gold", "answer", "parts", "metrics")
+
+
+@dataclass(frozen=True)
+class RolloutRow:
+    """One completion as logged; `gold`, `answer`, `parts` and `metrics` are decoded.
+
+    Attributes:
+        step: 1-based.
+        group: 0-based within the step.
+        completion: 0-based within the group.
+        images: absolute paths.
+        image_sizes: (width, height) in pixels of each image on disk, e.g. ((640, 480),).
+        gold: the gold answer, boxes in pixels of the original image.
+        answer: the parsed answer, boxes in pixels of the original image; None if nothing could be parsed.
+        reason: why nothing could be parsed, or None.
+        tokens: length of the completion.
+        stop_reason: "stop" or "length".
+    """
+
+    step: int
+    group: int
+    completion: int
+    record_id: str
+    source: str
+    task: str
+    problem: str
+    images: tuple[str, ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    gold: AnswerValue
+    prompt: str
+    text: str
+    answer: AnswerValue
+    reward: float
+    parts: dict[str, float]
+    metrics: dict[str, float]
+    reason: str | None
+    advantage: float
+    tokens: int
+    stop_reason: str
+
+
+def rollouts_path(run_dir: Path, step: int) -> Path:
+    """Where the completions of a step stand.
+
+    >>> rollouts_path(Path("run"), 12).as_posix()
+    'run/rollouts/step-000012.parquet'
+    """
+    return run_dir / "rollouts" / f"step-{step:06d}.parquet"
+
+
+def write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:
+    """Write all completions of a step, atomically, groups contiguous and in order.
+
+    Args:
+        path: the file, see `rollouts_path`; its folder is made.
+        step: 1-based.
+        groups: what was sampled, scored and given advantages.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    rows = [row for index, group in enumerate(groups) for row in _rows(step, index, group)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_rollouts(path: Path) -> list[RolloutRow]:
+    """Read the completions of a step, in the order written.
+
+    Raises:
+        CheckpointError: the file is missing, is no Parquet, or lacks a column of docs/runs.md.
+    """
+    try:
+        table = pq.read_table(path, columns=SCHEMA.names)
+        return [_decoded(row) for row in table.to_pylist()]
+    except (OSError, ValueError, KeyError) as error:  # Arrow's and JSON's errors are ValueErrors
+        raise CheckpointError(
+            f"{path}: no rollouts can be read: {error}. Wanted a Parquet file with columns {', '.join(SCHEMA.names)}"
+        ) from error
+
+
+def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
+    record = group.record
+    shared = {
+        "step": step,
+        "group": index,
+        "record_id": _utf8(record.id),
+        "source": _utf8(record.source),
+        "task": record.task,
+        "problem": _utf8(record.problem),
+        "images": [_utf8(path) for path in record.images],
+        "image_sizes": [list(frame.original_wh) for frame in group.encoded.frames],
+        "gold": _json(record.answer),
+        "prompt": _utf8(group.encoded.text),
+    }
+    for completion, rollout in enumerate(group.rollouts):
+        score = rollout.score
+        yield shared | {
+            "completion": completion,
+            "text": _utf8(rollout.completion.text),
+            "answer": _json(score.answer),
+            "reward": score.reward,
+            "parts": _json(dict(score.parts)),
+            "metrics": _json(dict(score.metrics)),
+            "reason": score.reason,
+            "advantage": rollout.advantage,
+            "tokens": len(rollout.completion.ids_T),
+            "stop_reason": rollout.completion.stop_reason.value,
+        }
+
+
+def _decoded(row: dict[str, Any]) -> RolloutRow:
+    decoded = {name: json.loads(row[name]) for name in JSON_COLUMNS}
+    for name in ("parts", "metrics"):
+        decoded[name] = {key: math.nan if value is None else value for key, value in decoded[name].items()}
+    images = {"images": tuple(row["images"]), "image_sizes": tuple((w, h) for w, h in row["image_sizes"])}
+    return RolloutRow(**(row | decoded | images))
+
+
+def _json(value: Any) -> str:
+    """Strict JSON of any value a model can write: no NaN, no unpaired surrogates, no depth that breaks the encoder."""
+    try:
+        return _utf8(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
+    except RecursionError:
+        return '"(nested too deeply to be written)"'
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+def _utf8(text: str) -> str:
+    """The text with unpaired surrogates, which JSON escapes can smuggle in and no file can hold, as `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,53 @@
+"""The sampler protocol, and the rule that randomness belongs to the record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vlm_r1.types import Completion, EncodedPrompt, Record
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn; names and meanings are transformers'.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest token (greedy), and the filters then do not apply.
+        top_p: keep the likeliest tokens that reach this total probability, in (0, 1].
+        top_k: keep this many likeliest tokens; 0 keeps all.
+        min_p: drop tokens less likely than min_p times the likeliest, in [0, 1).
+        max_completion_length: tokens, the stop token included.
+    """
+
+    max_completion_length: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+def greedy(max_completion_length: int) -> SamplingParams:
+    """Parameters of greedy decoding, as in every evaluation."""
+    return SamplingParams(max_completion_length, temperature=0.0)
+
+
+class Sampler(Protocol):
+    """Draws completions. Engines: `hf` (transformers), `scripted` (given texts, for tests)."""
+
+    def sample(
+        self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """Draw `len(seeds_P_G[p])` completions of each prompt, the same number for all.
+
+        A completion depends on its prompt, its seed, the weights and `params` only: not on its neighbours in the batch.
+        """
+        ...
+
+
+def completion_seed(run_seed: int, step: int, record: Record, completion: int) -> int:
+    """128-bit seed of one completion, so that any number of processes, and a resumed run, sample the same texts."""
+    name = f"{run_seed}/{step}/{record.source}/{record.id}/{completion}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=16).digest(), "little")

@@ -1,0 +1,100 @@
+"""Sampling with transformers: each prompt is prefilled once, its images encoded once, and its cache shared by G decodings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.policy.logprobs import tempered_logprobs
+from vlm_r1.policy.rows import prompt_rows
+from vlm_r1.sampling.base import SamplingParams
+from vlm_r1.sampling.filters import draw, filter_logprobs, uniforms
+from vlm_r1.types import Completion, EncodedPrompt, StopReason
+
+
+class HFSampler:
+    """Samples from a transformers model in place: it always has the trainer's own weights, so there is nothing to sync."""
+
+    def __init__(self, model: PreTrainedModel, adapter: Adapter):
+        self.model = model
+        self.adapter = adapter
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """See `Sampler.sample`. Decoding is batched over all groups and ends when every completion has."""
+        training = self.model.training
+        self.model.eval()
+        ids_NT, logprobs_NT = self._decode(prompts, seeds_P_G, params)
+        self.model.train(training)
+        stop_ids = set(self.adapter.stop_ids(self.model))
+        completions = [
+            self._completion(ids, logprobs, stop_ids)
+            for ids, logprobs in zip(ids_NT.tolist(), logprobs_NT.tolist(), strict=True)
+        ]
+        G = len(seeds_P_G[0])
+        return [completions[start : start + G] for start in range(0, len(completions), G)]
+
+    def _decode(
+        self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        G, T = len(seeds_P_G[0]), params.max_completion_length
+        rows = prompt_rows(self.model, self.adapter, prompts)
+        features = self.adapter.encode_images(self.model, prompts)
+        output = self.model(
+            input_ids=rows.ids_PL,
+            attention_mask=rows.mask_PL,
+            position_ids=rows.positions_APL,
+            use_cache=True,
+            logits_to_keep=1,
+            **self.adapter.vision_arguments(features, prompts, [1] * len(prompts)),
+        )
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(G)
+        logits_NV = output.logits[:, -1].repeat_interleave(G, 0)
+        N, device = len(logits_NV), logits_NV.device
+        uniforms_NT = uniforms([seed for seeds_G in seeds_P_G for seed in seeds_G], T).to(device)
+        prompt_mask_NL = rows.mask_PL.repeat_interleave(G, 0)
+        mask_NK = torch.cat([prompt_mask_NL, prompt_mask_NL.new_ones(N, T)], 1)
+        next_N = rows.next_P.repeat_interleave(G)
+        stop_ids = torch.tensor(self.adapter.stop_ids(self.model), device=device)
+        done_N = torch.zeros(N, dtype=torch.bool, device=device)
+        ids, logprobs = [], []
+        for step in range(T):
+            token_N, logprob_N = self._choose(logits_NV, uniforms_NT[:, step], params)
+            ids.append(token_N)
+            logprobs.append(logprob_N)
+            done_N |= torch.isin(token_N, stop_ids)
+            if step + 1 == T or bool(done_N.all()):
+                break
+            output = self.model(
+                input_ids=token_N[:, None],
+                attention_mask=mask_NK[:, : rows.mask_PL.shape[1] + step + 1],
+                position_ids=(next_N + step)[None, :, None].expand(len(rows.positions_APL), -1, -1),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits_NV = output.logits[:, -1]
+        return torch.stack(ids, 1), torch.stack(logprobs, 1)
+
+    def _choose(
+        self, logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs_NV = tempered_logprobs(logits_NV, params.temperature or 1.0, self.adapter.banned_ids())
+        if params.temperature == 0:
+            token_N = logprobs_NV.argmax(-1)
+        else:
+            logprobs_NV = filter_logprobs(logprobs_NV, params)
+            token_N = draw(logprobs_NV, uniforms_N)
+        return token_N, logprobs_NV.gather(1, token_N[:, None])[:, 0]
+
+    def _completion(self, ids: list[int], logprobs: list[float], stop_ids: set[int]) -> Completion:
+        """Cut a row after its first stop token; what was decoded behind it belongs to nobody."""
+        end = next((t + 1 for t, token in enumerate(ids) if token in stop_ids), None)
+        reason = StopReason.LENGTH if end is None else StopReason.STOP
+        ids = ids[:end]
+        return Completion(tuple(ids), tuple(logprobs[:end]), self.adapter.decode(ids), reason)

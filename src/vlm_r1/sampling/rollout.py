@@ -1,0 +1,39 @@
+"""Records → groups of judged completions: the same nodes for training (n = G) and evaluation (n = 1, greedy)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed
+from vlm_r1.types import Group, Record, Rollout
+
+
+def sample_groups(
+    records: Sequence[Record],
+    examiner: Examiner,
+    sampler: Sampler,
+    params: SamplingParams,
+    *,
+    n: int,
+    run_seed: int,
+    step: int,
+    phases: Phases,
+) -> list[Group]:
+    """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
+
+    Args:
+        run_seed, step: with the record and the completion's number, they seed each completion.
+        phases: is told the seconds of "encode", "sample" and "score".
+    """
+    with phases("encode"):
+        encoded = [examiner.encode(record) for record in records]
+    with phases("sample"):
+        seeds = [[completion_seed(run_seed, step, record, g) for g in range(n)] for record in records]
+        completions_P_G = sampler.sample(encoded, seeds, params)
+    with phases("score"):
+        return [
+            Group(record, prompt, tuple(Rollout(c, examiner.judge(c.text, record, prompt)) for c in completions_G))
+            for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
+        ]

@@ -1,0 +1,33 @@
+"""A sampler that replays given texts: whole flows run without a policy that must be trained first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.sampling.base import SamplingParams
+from vlm_r1.types import Completion, EncodedPrompt, StopReason
+
+
+class ScriptedSampler:
+    """Answers prompt after prompt from `texts_P_G`; each completion is the text and a stop token, with log-probability 0."""
+
+    def __init__(self, texts_P_G: Sequence[Sequence[str]], adapter: Adapter):
+        self._remaining = list(texts_P_G)
+        self._adapter = adapter
+
+    def sample(
+        self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """See `Sampler.sample`; texts longer than the cap are cut as a real sampler would."""
+        replies, self._remaining = self._remaining[: len(prompts)], self._remaining[len(prompts) :]
+        return [
+            [self._completion(text, params.max_completion_length) for text, _ in zip(texts_G, seeds_G, strict=True)]
+            for texts_G, seeds_G in zip(replies, seeds_P_G, strict=True)
+        ]
+
+    def _completion(self, text: str, limit: int) -> Completion:
+        ids = (*self._adapter.tokenize(text), self._adapter.tokenizer.eos_token_id)
+        if len(ids) <= limit:
+            return Completion(ids, (0.0,) * len(ids), text, StopReason.STOP)
+        return Completion(ids[:limit], (0.0,) * limit, self._adapter.decode(ids[:limit]), StopReason.LENGTH)

@@ -1,0 +1,73 @@
+"""Supervised fine-tuning on the same records, prompts and budget as GRPO: the warm start, and the paper's baseline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vlm_r1.config import Config
+from vlm_r1.policy.logprobs import CompletionBatch
+from vlm_r1.runtime.metrics import Metric, ratio, reduce_metrics
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.runtime.progress import Display
+from vlm_r1.training.learner import Learner
+from vlm_r1.training.run import open_training
+
+
+def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
+    """Minimise −log p(gold completion) per token, at temperature 1; returns what `summary.json` holds.
+
+    The recipe's sections `grpo`, `sampling` (but for max_completion_length in evaluations) and the reward weights belong to
+    `train`; everything else means the same.
+
+    Raises:
+        VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
+    """
+    run = open_training(config, resume=resume, temperature=1.0, display=display)
+    learner, training = run.learner, config.training
+    if learner.step == 0:
+        run.evaluate("before")
+    with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
+        while learner.step < training.max_steps:
+            start, phases = time.perf_counter(), Phases()
+            learner.begin_step()
+            with phases("encode"):
+                records = run.next_records()
+                encoded = [run.examiner.encode(record) for record in records]
+                gold = [[run.examiner.gold_ids(r, e)] for r, e in zip(records, encoded, strict=True)]
+            learning_rate = learner.learning_rate
+            with phases("update"):
+                metrics = _update(CompletionBatch(encoded, gold), learner)
+            metrics |= {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
+            metrics["time/step_s"] = Metric("max", time.perf_counter() - start)
+            numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
+            run.finish_step(numbers, stage="sft")
+            show(1, {"loss": numbers["loss"]})
+    return run.finish({})
+
+
+def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
+    """One optimizer step on the mean loss per gold token of all processes."""
+    size = learner.config.training.micro_batch_size
+    own_tokens = sum(len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T)
+    tokens: int = sum(learner.gather([own_tokens]))
+    starts: Sequence[int] = range(0, len(batch.prompts), size)
+    loss_sum = entropy_sum = 0.0
+    for start in starts:
+        micro = CompletionBatch(batch.prompts[start : start + size], batch.ids_P_G_T[start : start + size])
+        with learner.synchronizing(last=start == starts[-1]):
+            scored = learner.policy(micro)
+            loss = -scored.logprobs_NT.sum()
+            learner.backward(loss / tokens)
+        loss_sum += float(loss.detach())
+        entropy_sum += float(scored.entropies_NT.sum())
+    norm = learner.update()
+    return {
+        "loss": ratio(loss_sum, own_tokens),
+        "entropy": ratio(entropy_sum, own_tokens),
+        "completions/mean_length": ratio(own_tokens, len(batch.prompts)),
+        "grad_norm": Metric("max", norm),
+        "steps/skipped": Metric("max", float(norm != norm or norm == float("inf"))),
+        "tokens/update": Metric("sum", own_tokens + sum(len(prompt.ids_L) for prompt in batch.prompts)),
+    }

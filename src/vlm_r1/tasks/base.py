@@ -1,0 +1,60 @@
+"""What a task is: how it asks, how its answers are read, and how good they are. A task never mentions a model.
+
+To add one: a class with these members in its own file, and one line in `TASKS` (or `my_package.module:MyTask` in the
+recipe). The law every task obeys, checked by `tests/tasks/test_law.py` and by `vlm-r1 data check`: it scores its own
+gold answer full marks.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+
+V = TypeVar("V")
+
+
+class Task(Protocol[V]):
+    """V is the type of an answer, e.g. Box: in the model's coordinates after `parse`, in original pixels elsewhere.
+
+    Attributes:
+        name: as in recipes and records, e.g. "rec".
+        reward: name of the accuracy reward of records that name none, e.g. "iou".
+        answer_is_box: whether the answer is made of boxes, so that templates may speak of their JSON format.
+    """
+
+    name: str
+    reward: str
+    answer_is_box: bool
+
+    def question(self, record: Record) -> str:
+        """The question with its `<image>` marks, before any template."""
+        ...
+
+    def gold(self, record: Record) -> V:
+        """The typed gold answer; DataError starting with `record.source` if the record has none that can be used."""
+        ...
+
+    def gold_text(self, gold: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+        """What a perfect model writes as its answer, in the coordinates of its family."""
+        ...
+
+    def parse(self, answer_text: str) -> Parsed[V] | ParseFailure:
+        """Read a model's answer, in the model's own coordinates; never raises, whatever the text."""
+        ...
+
+    def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:
+        """The answer with its boxes converted from the model's coordinates to original pixels."""
+        ...
+
+    def metrics(self, value: V | None, gold: V) -> dict[str, float]:
+        """Evaluation numbers of one answer, each in [0, 1]; zeros under the same keys for None (nothing was parsed)."""
+        ...
+
+    def answer_json(self, value: V) -> AnswerValue:
+        """The answer as JSON, for rollout files."""
+        ...
+
+    def boxes(self, value: V) -> tuple[Box, ...]:
+        """All boxes of an answer, to check them against the image and to draw them; empty for tasks without boxes."""
+        ...

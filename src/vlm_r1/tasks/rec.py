@@ -1,0 +1,70 @@
+"""Referring expression comprehension: one sentence, one image, one box."""
+
+from __future__ import annotations
+
+from vlm_r1.errors import DataError
+from vlm_r1.geometry.boxes import iou
+from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
+from vlm_r1.parsing.boxes import parse_box
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+
+_QUESTION = "Please provide the bounding box coordinates of the region this sentence describes: {query}."  # paper §5.1
+
+
+class Rec:
+    """The answer is a Box; the accuracy reward is its IoU with the gold box."""
+
+    name = "rec"
+    reward = "iou"
+    answer_is_box = True
+
+    def question(self, record: Record) -> str:
+        """Wrap a bare expression in the paper's sentence; a problem that speaks of a bounding box stays as it is."""
+        if "bounding box" in record.problem.lower():
+            return record.problem
+        query = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
+        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(query=query)
+
+    def gold(self, record: Record) -> Box:
+        """Read the gold box by the rule that reads a model's: a list, `{"bbox_2d": […]}`, or either as a string."""
+        if len(record.images) != 1:
+            raise DataError(f"{record.source}: task rec wants exactly 1 image, got {len(record.images)}")
+        text = str(record.answer)
+        parsed = parse_box(text)
+        if isinstance(parsed, ParseFailure):
+            raise DataError(
+                f"{record.source}: the gold answer {text:.200} is no box ({parsed.reason}); "
+                "wanted [x1, y1, x2, y2] in pixels of the original image"
+            )
+        x1, y1, x2, y2 = parsed.value
+        if x1 == x2 or y1 == y2:
+            raise DataError(
+                f"{record.source}: the gold box {text:.200} has no area, so no answer could match it; "
+                "wanted x1 < x2 and y1 < y2"
+            )
+        return parsed.value
+
+    def gold_text(self, gold: Box, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+        """`[x1, y1, x2, y2]`, integers in the model's coordinates."""
+        return str(format_coordinates(from_original(gold, frames[0], box_format), box_format))
+
+    def parse(self, answer_text: str) -> Parsed[Box] | ParseFailure:
+        """See `parse_box`."""
+        return parse_box(answer_text)
+
+    def to_pixels(self, value: Box, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> Box:
+        """See `to_original`."""
+        return to_original(value, frames[0], box_format)
+
+    def metrics(self, value: Box | None, gold: Box) -> dict[str, float]:
+        """IoU, and accuracy at IoU > 0.5: strictly greater, as in the paper's tables and the original's evaluation."""
+        overlap = 0.0 if value is None else iou(value, gold)
+        return {"accuracy_iou50": float(overlap > 0.5), "iou": overlap}
+
+    def answer_json(self, value: Box) -> AnswerValue:
+        """`[x1, y1, x2, y2]`, floats in original pixels."""
+        return list(value)
+
+    def boxes(self, value: Box) -> tuple[Box, ...]:
+        """The one box."""
+        return (value,)

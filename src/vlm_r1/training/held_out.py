@@ -1,0 +1,101 @@
+"""The evaluations that belong to a training run: before, during and after, over all its processes, and its summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vlm_r1.config import Config
+from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.metrics_log import read_metrics
+from vlm_r1.runtime.progress import Display
+from vlm_r1.runtime.run_folder import RunFolder, write_json
+from vlm_r1.sampling import Sampler
+from vlm_r1.training.learner import Learner
+from vlm_r1.types import Group, Record
+
+
+def evaluate_in_training(
+    moment: str,
+    held_out: Mapping[str, Sequence[Record]],
+    learner: Learner,
+    examiner: Examiner,
+    sampler: Sampler,
+    run: RunFolder,
+    display: Display,
+) -> dict[str, float]:
+    """Evaluate on every held-out set and write `eval/<moment>-<set>.json`.
+
+    Args:
+        moment: "before", "after" or "step-000050".
+
+    Returns:
+        Means for the step's metrics, e.g. {"eval/in_domain/accuracy_iou50": 0.61}; the same on all processes.
+    """
+    means: dict[str, float] = {}
+    for name, records in held_out.items():
+        groups = _answer_in_parallel(f"{moment} {name}", records, learner, examiner, sampler, display)
+        source = learner.config.data.eval[name].path
+        summary = summarize_evaluation(
+            groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
+        )
+        if learner.accelerator.is_main_process:
+            write_evaluation(run.evaluations, summary, groups)
+        means |= {f"eval/{name}/{metric}": value["mean"] for metric, value in summary["metrics"].items()}
+    return means
+
+
+def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Write `summary.json` from the evaluations of the run folder.
+
+    Args:
+        seconds: by phase, besides "train", which is summed over the steps of metrics.jsonl (resumed ones too).
+    """
+    train_s = sum(float(row["time/step_s"]) for row in read_metrics(run.metrics))
+    summary = {
+        **{moment: {name: _brief(run, moment, name) for name in config.data.eval} for moment in ("before", "after")},
+        "seconds": {k: round(v, 2) for k, v in {**seconds, "train": train_s}.items()},
+        "seed": config.seed,
+    }
+    write_json(run.path / "summary.json", summary)
+    return summary
+
+
+def _answer_in_parallel(
+    label: str,
+    records: Sequence[Record],
+    learner: Learner,
+    examiner: Examiner,
+    sampler: Sampler,
+    display: Display,
+) -> list[Group]:
+    """Each process answers every world-size-th record; the groups come back in the order of the records."""
+    config, rank, world = learner.config, learner.accelerator.process_index, learner.accelerator.num_processes
+    own = records[rank::world]
+    with display.bar(label, len(own)) as advance, learner.accelerator.autocast():
+        groups = answer_records(
+            own,
+            examiner,
+            sampler,
+            max_completion_length=config.sampling.max_completion_length,
+            batch_size=config.training.eval_batch_size,
+            advance=advance,
+        )
+    light = [replace(group, encoded=replace(group.encoded, vision={})) for group in groups]
+    ranked = learner.gather([light])
+    return [ranked[index % world][index // world] for index in range(len(records))]
+
+
+def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:
+    """The numbers of one evaluation that `summary.json` repeats."""
+    path = run.evaluations / f"{moment}-{name}.json"
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    metrics = evaluation["metrics"]
+    brief: dict[str, Any] = {metric: value["mean"] for metric, value in metrics.items()}
+    if "iou" in metrics:
+        brief["mean_iou"] = brief.pop("iou")
+    first = "accuracy_iou50" if "accuracy_iou50" in metrics else next(iter(metrics))
+    return {**brief, "ci95": metrics[first]["ci95"], "n": evaluation["n"]}

@@ -1,0 +1,187 @@
+"""The state of a training run: policy, optimizers, schedules and step, on accelerate. Shared by GRPO and SFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
+
+from vlm_r1.config import Config, as_dict
+from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.models import Adapter, load_model
+from vlm_r1.models.parts import count_parameters
+from vlm_r1.policy.logprobs import Policy
+from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
+from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.training.optimizer import make_optimizers, make_schedulers
+
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+
+
+class Learner:
+    """Owns everything that a checkpoint must hold; trainers tell it what to differentiate.
+
+    Attributes:
+        policy: the root module, wrapped by accelerate; call it for log-probabilities.
+        step: finished steps.
+        skipped_in_a_row: steps that were left out because their gradient was not finite.
+    """
+
+    def __init__(
+        self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float, always_images: bool
+    ):
+        self.config = config
+        self.adapter = adapter
+        self.accelerator = make_accelerator(config, find_unused_parameters=not always_images)
+        seed_step(config.seed, 0, 0)
+        model = load_model(config.model, adapter, checkpoint)
+        self.trainable, self.total = count_parameters(model)
+        policy = Policy(model, adapter, temperature)
+        optimizers = make_optimizers(policy, config.training)
+        schedulers = make_schedulers(optimizers, config.training)
+        prepared = self.accelerator.prepare(policy, *optimizers, *schedulers)
+        self.policy = prepared[0]
+        self.optimizers = prepared[1 : 1 + len(optimizers)]
+        self.schedulers = prepared[1 + len(optimizers) :]
+        self.step = 0
+        self.skipped_in_a_row = 0
+
+    @property
+    def model(self) -> Any:
+        """The transformers (or peft) model inside all wrappers, for sampling and saving."""
+        return self.accelerator.unwrap_model(self.policy).model
+
+    def begin_step(self) -> None:
+        """Seed dropout of this step, so that nothing random has to be remembered."""
+        seed_step(self.config.seed, self.step + 1, self.accelerator.process_index)
+        self.policy.train()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Differentiate a micro-batch's share of the global loss.
+
+        DistributedDataParallel averages over processes, so the share is multiplied by their number.
+        """
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+
+    def synchronizing(self, last: bool) -> AbstractContextManager[None]:
+        """Context of a micro-batch's forward and backward: no exchange of gradients before the last."""
+        return nullcontext() if last else self.accelerator.no_sync(self.policy)
+
+    def update(self) -> float:
+        """Clip and apply the gradient; returns its norm before clipping.
+
+        If it is not finite the update is left out, and after `max_skipped_steps` such steps in a row the run stops.
+        """
+        norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
+        finite = bool(np.isfinite(norm))
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        for optimizer in self.optimizers:
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad()
+        if self.skipped_in_a_row >= self.config.training.max_skipped_steps:
+            raise ModelError(
+                f"step {self.step + 1}: the gradient was not finite in {self.skipped_in_a_row} updates in a row. "
+                "Lower training.learning_rate, or look at the rollouts of the last steps"
+            )
+        return norm
+
+    def end_step(self) -> None:
+        """Advance the schedules and the step."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+        self.step += 1
+
+    @property
+    def learning_rate(self) -> float:
+        return self.schedulers[0].get_last_lr()[0]
+
+    def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any]) -> None:
+        """Write a Hugging Face folder with `state/` beside, at once and for good; keep the newest few.
+
+        Args:
+            state: what the trainer adds, as JSON: the position in the data.
+        """
+        target = checkpoint_path(run.checkpoints, self.step)
+        temporary = target.with_name(f".{target.name}.tmp")
+        if self.accelerator.is_main_process:
+            begin_folder(target)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(temporary / "state"))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self._write_model(temporary)
+            own = {"step": self.step, "skipped_in_a_row": self.skipped_in_a_row, **state}
+            (temporary / "state" / "trainer.json").write_text(json.dumps(own), encoding="utf-8")
+            commit_folder(temporary, target)
+            prune_checkpoints(run.checkpoints, self.config.training.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def load_checkpoint(self, checkpoint: Path) -> dict[str, Any]:
+        """Take up optimizers, schedules and step (the weights were loaded at construction); returns the trainer's state."""
+        state_folder = checkpoint / "state"
+        try:
+            self.accelerator.load_state(str(state_folder))
+            state = json.loads((state_folder / "trainer.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{checkpoint}: cannot be resumed from: {error}. Delete this folder to resume from the one before"
+            ) from error
+        self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
+        return state
+
+    def save_model(self, run: RunFolder) -> None:
+        """Write the final model as an ordinary Hugging Face folder."""
+        if self.accelerator.is_main_process:
+            self._write_model(begin_folder(run.model))
+            commit_folder(run.model.with_name(f".{run.model.name}.tmp"), run.model)
+        self.accelerator.wait_for_everyone()
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in the order of their ranks."""
+        return gather_object(items)
+
+    def _write_model(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.adapter.save(folder)
+
+
+def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerator:
+    """Accelerate with the recipe's precision and trackers; weights are kept out of its state, as they have their own folder."""
+    accelerator = Accelerator(
+        mixed_precision=config.training.mixed_precision,
+        step_scheduler_with_optimizer=False,
+        log_with=list(config.training.report_to) or None,
+        project_dir=config.output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
+    )
+    if accelerator.distributed_type not in _SUPPORTED:
+        raise ConfigError(
+            f"accelerate was launched with {accelerator.distributed_type.value}, which shards the weights, but sampling with "
+            "transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU (DDP)"
+        )
+    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
+    if config.training.report_to:
+        accelerator.init_trackers("vlm-r1", config=_flat(as_dict(config)))
+    return accelerator
+
+
+def seed_step(run_seed: int, step: int, rank: int) -> None:
+    """Seed torch's global generator (dropout, new adapters) from the run, the step and the process."""
+    entropy = np.random.SeedSequence([run_seed, step, rank]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(entropy) % (1 << 63))
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to scalars, as trackers want them."""
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): tree if isinstance(tree, int | float | str | bool) else str(tree)}

@@ -1,0 +1,123 @@
+"""Opening a training run: everything that can be wrong is found before the model trains, and before the run folder changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.config import Config
+from vlm_r1.data.prompts import PromptStream, shard
+from vlm_r1.data.sources import load_sources
+from vlm_r1.errors import ConfigError
+from vlm_r1.models import load_adapter
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.checkpoint import checkpoint_step
+from vlm_r1.runtime.metrics_log import append_metrics
+from vlm_r1.runtime.progress import Display
+from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
+from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.tasks.judge import check_rewards
+from vlm_r1.tasks.templates import get_template
+from vlm_r1.training.held_out import evaluate_in_training, write_summary
+from vlm_r1.training.learner import Learner
+from vlm_r1.types import Record
+
+
+@dataclass
+class TrainingRun:
+    """The parts of a run that `open_training` put together; the state that changes is in `learner` and `stream`."""
+
+    config: Config
+    learner: Learner
+    examiner: Examiner
+    sampler: HFSampler
+    stream: PromptStream
+    held_out: Mapping[str, Sequence[Record]]
+    folder: RunFolder
+    display: Display
+    evaluation_s: float = field(default=0.0)
+
+    def next_records(self) -> list[Record]:
+        """This process's share of the next `prompts_per_step` records."""
+        accelerator = self.learner.accelerator
+        records = self.stream.take(self.config.training.prompts_per_step)
+        return list(shard(records, accelerator.process_index, accelerator.num_processes))
+
+    def evaluate(self, moment: str) -> dict[str, float]:
+        """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
+        start = time.perf_counter()
+        means = evaluate_in_training(
+            moment, self.held_out, self.learner, self.examiner, self.sampler, self.folder, self.display
+        )
+        self.evaluation_s += time.perf_counter() - start
+        return means
+
+    def finish_step(self, numbers: dict[str, float], stage: str) -> None:
+        """After an update: advance, evaluate and save where it is due, and log the step.
+
+        The line of metrics is written before the checkpoint, so that a checkpoint never lacks a line.
+        """
+        training, learner = self.config.training, self.learner
+        learner.end_step()
+        if training.eval_steps and learner.step % training.eval_steps == 0 and learner.step < training.max_steps:
+            numbers |= self.evaluate(f"step-{learner.step:06d}")
+        if learner.accelerator.is_main_process:
+            append_metrics(self.folder.metrics, {"step": learner.step, "stage": stage, **numbers})
+        if training.report_to:
+            learner.accelerator.log(numbers, step=learner.step)
+        if training.save_steps and learner.step % training.save_steps == 0 and learner.step < training.max_steps:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of the finished step."""
+        self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
+
+    def finish(self, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """Save the last checkpoint and the final model, evaluate it, and write the summary, which is returned."""
+        self.save_checkpoint()
+        self.learner.save_model(self.folder)
+        self.evaluate("after")
+        summary: dict[str, Any] = {}
+        if self.learner.accelerator.is_main_process:
+            summary = write_summary(self.folder, self.config, {**seconds, "evaluate": self.evaluation_s})
+        self.learner.accelerator.end_training()
+        return summary
+
+
+def open_training(config: Config, *, resume: bool, temperature: float, display: Display | None = None) -> TrainingRun:
+    """Check the folder, read and check all data, load the model, and take up the checkpoint if there is one to resume from.
+
+    Args:
+        temperature: of the distribution that is trained.
+
+    Raises:
+        CheckpointError, DataError, ConfigError, ModelError: in this order, before anything is written.
+    """
+    checkpoint = check_run_folder(config, resume)
+    if not config.data.train:
+        raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
+    records = load_sources(config.data.train)
+    held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
+    everything = [*records, *(record for part in held_out.values() for record in part)]
+    check_rewards(config.rewards, everything)
+    template = get_template(config.data.template)
+    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
+    examiner = Examiner(adapter, template, config.rewards, config.data.max_prompt_length)
+    stream = PromptStream(records, config.seed, config.data.shuffle)
+    learner = Learner(
+        config, adapter, checkpoint, temperature=temperature, always_images=all(record.images for record in everything)
+    )
+    shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
+    if checkpoint is not None:
+        stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
+    learner.accelerator.wait_for_everyone()
+    if learner.accelerator.is_main_process:
+        open_run_folder(config, checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None)
+    learner.accelerator.wait_for_everyone()
+    sampler = HFSampler(learner.model, adapter)
+    shown = display or Display()
+    shown.enabled = learner.accelerator.is_main_process
+    return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)

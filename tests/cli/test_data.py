@@ -1,0 +1,188 @@
+"""`vlm-r1 data check` and `vlm-r1 data synth`, as a user meets them."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm_r1.cli import data
+from vlm_r1.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    data.add_arguments(parser)
+    return data.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def write(folder, *lines):
+    path = folder / "train.jsonl"
+    path.write_text("".join(f"{text}\n" for text in lines), encoding="utf-8")
+    return path
+
+
+def line(answer, question="<image>the cat", image="a.png", **extra):
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return json.dumps({"id": 1, "image": image, "conversations": turns, **extra})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    Image.new("RGB", (32, 16)).save(tmp_path / "b.png")
+    return tmp_path
+
+
+def output_table(capsys):
+    """The rows of the report as {name: value}."""
+    lines = capsys.readouterr().out.splitlines()
+    return {name.strip(): value.strip() for name, _, value in (text.strip().partition("  ") for text in lines)}
+
+
+def test_good_data(folder, capsys):
+    path = write(folder, line([10, 20, 110, 220]), line("<think>a cat</think>[1, 2, 3, 9]", image="b.png"))
+    assert run("check", path) == 0
+    table = output_table(capsys)
+    assert table["good records"] == "2"
+    assert table["images per record"] == "1 (2)"
+    assert table["image sizes"] == "smallest 32x16, median 640x480, largest 640x480, 2 read"
+    assert table["answers"] == "list (1), text (1)"
+    assert table["with a thought"] == "1"
+    assert table["reward"] == "iou (2)"
+    assert table["gold accuracy"] == table["gold format"] == "mean 1.0000, least 1.0000"
+    assert "all well" in table
+
+
+def test_bad_lines_beside_good_ones(folder, capsys):
+    path = write(folder, line([10, 20, 110, 220]), line([10, 20, 900, 220]), *["{"] * 21)
+    assert run("check", path) == 1
+    out = capsys.readouterr().out
+    assert "cannot be used: 22\n" in out
+    assert f"{path}:2: box (10, 20, 900, 220) outside its image 640x480" in out
+    assert f"{path}:21: not valid JSON" in out
+    assert f"{path}:22:" not in out
+    assert "… and 2 more, 22 in all" in out
+    assert out.endswith("not ready for training\n")
+
+
+def test_truncated_image_is_found(folder, capsys):
+    Image.linear_gradient("L").convert("RGB").save(folder / "torn.png", compress_level=0)
+    (folder / "torn.png").write_bytes((folder / "torn.png").read_bytes()[:5000])
+    assert run("check", write(folder, line([1, 2, 3, 4], image="torn.png"))) == 1
+    assert "torn.png: image cannot be decoded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "task", "message"),
+    [
+        pytest.param("next to the door", "rec", "is no box", id="rec: not a box"),
+        pytest.param("several", "counting", "is no count", id="counting: not a number"),
+        pytest.param([1, 2], "vqa", "is no short text", id="vqa: a list"),
+    ],
+)
+def test_gold_that_the_task_cannot_read(folder, capsys, answer, task, message):
+    path = write(folder, line(answer))
+    assert run("check", path, "--task", task) == 1
+    out = capsys.readouterr().out
+    assert out.count(f"{path}:1: ") == 1
+    assert message in out
+
+
+@pytest.mark.parametrize(
+    ("box", "status"),
+    [
+        # written as [10, 20, 110, 221]: IoU = 100 · 200.5 / (100 · 201) = 0.9975
+        pytest.param([10, 20, 110, 220.5], 0, id="fractions of a large box only round"),
+        # written as [10, 10, 12, 12]: IoU = 1.2² / 2² = 0.36
+        pytest.param([10.4, 10.4, 11.6, 11.6], 1, id="a box too small for whole pixels"),
+    ],
+)
+def test_boxes_between_pixels(folder, capsys, box, status):
+    assert run("check", write(folder, line(box))) == status
+    out = capsys.readouterr().out
+    wanted = 'scores accuracy 0.36 by the reward "iou"; wanted 1'
+    assert (wanted in out) == bool(status)
+
+
+def test_reward_of_a_line_is_the_one_that_scores(folder, capsys):
+    path = write(folder, line([1, 2, 3, 4], accu_reward_method="iuo"))
+    assert run("check", path) == 1
+    assert 'unknown reward "iuo". Did you mean "iou"?' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["task", "reward", "template"])
+def test_unknown_name_in_an_option(folder, option):
+    with pytest.raises(ConfigError, match=f'unknown {option} "nope"'):
+        run("check", write(folder, line([1, 2, 3, 4])), f"--{option}", "nope")
+
+
+def test_no_images_and_image_root(folder, capsys, tmp_path_factory):
+    path = write(tmp_path_factory.mktemp("elsewhere"), line([1, 2, 3, 4]))
+    assert run("check", path) == 1
+    assert run("check", path, "--image-root", folder) == 0
+    assert run("check", path, "--no-images") == 0
+    assert output_table(capsys)["image sizes"] == "not looked at"
+
+
+def test_a_real_file_of_the_original_repository(capsys):
+    path = REPOSITORY / "../shared/reference/gui_multi-image.jsonl"
+    if not path.exists():
+        pytest.skip("the reference files are not here")
+    assert run("check", path, "--task", "vqa", "--no-images") == 0
+    table = output_table(capsys)
+    assert (table["good records"], table["images per record"]) == ("1797", "2 (1797)")
+
+
+def test_synth_then_check(tmp_path, capsys):
+    assert run("synth", "--out", tmp_path, "--train", 8, "--warmup", 4, "--in-domain", 3, "--out-of-domain", 2) == 0
+    out = capsys.readouterr().out.splitlines()
+    counts = {"train": 8, "warmup": 4, "in_domain": 3, "out_of_domain": 2}
+    assert out == [f"{tmp_path / name}.jsonl: {n} records" for name, n in counts.items()]
+    assert [run("check", tmp_path / f"{name}.jsonl") for name in counts] == [0, 0, 0, 0]
+
+
+def test_synth_relation_share(tmp_path):
+    few = ["--train", 6, "--in-domain", 1, "--out-of-domain", 1]
+    assert run("synth", "--out", tmp_path, *few, "--relation-share", 1) == 0
+    rows = [json.loads(text) for text in (tmp_path / "warmup.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 6
+    assert {row["scene"]["asks_by"] for row in rows} == {"size", "place"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(["--train", "0"], id="no records"),
+        pytest.param(["--train", "many"], id="not a number"),
+        pytest.param(["--relation-share", "2"], id="share over 1"),
+        pytest.param(["--relation-share", "nan"], id="share not a number"),
+    ],
+)
+def test_synth_options_out_of_range(tmp_path, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        run("synth", "--out", tmp_path, *option)
+    assert "wanted a" in capsys.readouterr().err
+
+
+DOCUMENTED = {
+    "3": line([10, 20, 110, 220], image="gone.png"),
+    "4": line([10, 20, 110, 220], image="notes.png"),
+    "5": '{"id": 5, "image": "a.png", "conversations": [',
+    "6": line("yes", question="<image> and <image>: same?"),
+    "7": line([10, 20, 900, 220]),
+    "8": line("near the door"),
+}
+
+
+def test_errors_in_the_documentation_are_real(folder, capsys):
+    (folder / "notes.png").write_text("not an image")
+    good = line([10, 20, 110, 220])
+    assert run("check", write(folder, good, good, *DOCUMENTED.values())) == 1
+    out = capsys.readouterr().out.replace(f"{folder}/", "data/")
+    errors = out.partition("cannot be used: 6\n")[2].partition("\n\n")[0]
+    assert [text.split(": ")[0] for text in errors.splitlines()] == [f"data/train.jsonl:{n}" for n in DOCUMENTED]
+    assert errors in (REPOSITORY / "docs/data.md").read_text(encoding="utf-8")

@@ -1,0 +1,166 @@
+"""Real files in each mode, upright and RGB; damaged ones are errors that name the file."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from vlm_r1.data.images import MAX_IMAGE_PIXELS, image_size, load_image
+from vlm_r1.errors import DataError
+
+
+def saved(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def palette_with_transparency():
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((0, 0), 1)
+    image.info["transparency"] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "first", "last"),
+    [
+        pytest.param("a.png", Image.new("RGB", (4, 2), (1, 2, 3)), (1, 2, 3), (1, 2, 3), id="RGB"),
+        pytest.param("a.png", Image.new("L", (4, 2), 77), (77, 77, 77), (77, 77, 77), id="grey"),
+        pytest.param("a.png", Image.new("1", (4, 2), 1), (255, 255, 255), (255, 255, 255), id="black and white"),
+        pytest.param("a.gif", Image.new("P", (4, 2), 0), (0, 0, 0), (0, 0, 0), id="palette GIF"),
+        # pixel (0, 0) is opaque; the others are transparent, so white
+        pytest.param("a.png", palette_with_transparency(), (200, 100, 50), (255, 255, 255), id="transparent palette"),
+        # black, 51/255 opaque, on white: 255 · (1 − 0.2) = 204
+        pytest.param("a.png", Image.new("RGBA", (4, 2), (0, 0, 0, 51)), (204,) * 3, (204,) * 3, id="alpha on white"),
+        pytest.param("a.png", Image.new("LA", (4, 2), (9, 0)), (255,) * 3, (255,) * 3, id="grey, transparent"),
+        # no black ink: R = 255 − C and so on
+        pytest.param("a.tif", Image.new("CMYK", (4, 2), (255, 0, 155, 0)), (0, 255, 100), (0, 255, 100), id="CMYK"),
+    ],
+)
+def test_modes(tmp_path, name, image, first, last):
+    path = saved(tmp_path / name, image)
+    rgb = load_image(path)
+    assert (rgb.mode, rgb.size, image_size(path)) == ("RGB", (4, 2), (4, 2))
+    assert (rgb.getpixel((0, 0)), rgb.getpixel((3, 1))) == (first, last)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name):
+    levels = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    rgb = load_image(saved(tmp_path / name, Image.fromarray(levels)))
+    assert [rgb.getpixel((x, 0)) for x in range(5)] == [(v,) * 3 for v in (0, 0, 1, 128, 255)]
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path):
+    path = saved(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (0, 255, 255, 0)), quality=95)
+    assert np.allclose(load_image(path).getpixel((8, 8)), (255, 0, 0), atol=6)
+
+
+def test_first_picture_of_an_animation(tmp_path):
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    path = saved(tmp_path / "a.gif", red, save_all=True, append_images=[blue])
+    assert load_image(path).getpixel((0, 0)) == (255, 0, 0)
+
+
+# Where the red corner, stored top left, belongs by the EXIF orientation: (x, y) of the upright picture, 0 start, 1 end.
+RED_CORNER = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", RED_CORNER)
+def test_exif_orientation(tmp_path, name, orientation):
+    stored = Image.new("RGB", (32, 16), "white")
+    stored.paste("red", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = saved(tmp_path / name, stored, exif=exif, **({"quality": 95} if name == "a.jpg" else {}))
+    upright_wh = (32, 16) if orientation <= 4 else (16, 32)
+    image = load_image(path)
+    assert image.size == image_size(path) == upright_wh
+    corners = {
+        (x, y): image.getpixel((3 + x * (image.width - 7), 3 + y * (image.height - 7))) for x in (0, 1) for y in (0, 1)
+    }
+    red = [corner for corner, (_, green, _) in corners.items() if green < 128]
+    assert red == [RED_CORNER[orientation]]
+
+
+def test_missing(tmp_path):
+    for read in (load_image, image_size):
+        with pytest.raises(DataError, match=r"gone\.png: image not found"):
+            read(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("content", [pytest.param(b"", id="empty"), pytest.param(b"<html>404</html>", id="a web page")])
+def test_no_image(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    for read in (load_image, image_size):
+        with pytest.raises(DataError, match=r"a\.png: not an image of a known format.*Replace the file"):
+            read(path)
+
+
+def test_truncated_file_has_a_size_but_no_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    path = saved(tmp_path / "a.png", Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)))
+    path.write_bytes(path.read_bytes()[:2000])
+    assert image_size(path) == (64, 64)
+    with pytest.raises(DataError, match=r"a\.png: image cannot be decoded: .*truncated"):
+        load_image(path)
+
+
+def test_floats_have_no_defined_brightness(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.new("F", (4, 2), 0.5))
+    with pytest.raises(DataError, match=r"a\.tif: .*mode F has no defined brightness range"):
+        load_image(path)
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    "side",
+    [pytest.param(9_460, id="just over: Pillow only warns"), pytest.param(60_000, id="far over: Pillow refuses")],
+)
+def test_decompression_bomb(tmp_path, side):
+    assert side**2 > MAX_IMAGE_PIXELS
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(side, side))
+    with pytest.raises(DataError, match=r"bomb\.png: image too large: .*wanted at most 89478485 pixels"):
+        image_size(path)
+
+
+def test_largest_allowed(tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(9_459, 9_459))  # 89,472,681 pixels
+    assert image_size(path) == (9_459, 9_459)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["png", "jpeg", "gif", "bmp", "webp"]), st.data())
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks about damaged metadata
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damaged_bytes_give_an_image_or_an_error(tmp_path_factory, kind, data):
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
+    Image.linear_gradient("L").resize((24, 24)).convert("RGB").save(path)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 5))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
+    try:
+        outcome = load_image(path).mode
+    except DataError as error:
+        outcome = str(error)
+    assert outcome == "RGB" or outcome.startswith(f"{path}: ")

@@ -1,0 +1,78 @@
+"""The order of prompts: a permutation in each epoch, the same after a resume and on any number of processes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm_r1.data.prompts import PromptStream, shard
+from vlm_r1.errors import CheckpointError, ConfigError, DataError
+from vlm_r1.types import Record
+
+
+def records(n):
+    return [Record(id=str(i), task="vqa", problem="?", images=(), answer="yes") for i in range(n)]
+
+
+def ids(taken):
+    return [int(record.id) for record in taken]
+
+
+def test_file_order_without_shuffle():
+    stream = PromptStream(records(3), seed=0, shuffle=False)
+    assert (ids(stream.take(2)), ids(stream.take(5)), stream.position) == ([0, 1], [2, 0, 1, 2, 0], 7)
+
+
+def test_order_depends_on_seed_and_epoch():
+    one, other = PromptStream(records(50), seed=1), PromptStream(records(50), seed=2)
+    first, second = ids(one.take(50)), ids(one.take(50))
+    assert first != second
+    assert first != ids(other.take(50))
+    assert first != list(range(50))
+
+
+def test_order_is_pinned():
+    """A checkpoint of today is resumed by the code of tomorrow: this order must not change."""
+    assert ids(PromptStream(records(6), seed=42).take(12)) == [3, 2, 5, 4, 1, 0, 4, 0, 1, 2, 3, 5]
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 2**32), sizes=st.lists(st.integers(0, 9), max_size=6))
+def test_any_way_of_taking_gives_the_same_stream_of_permutations(n, seed, sizes):
+    stream = PromptStream(records(n), seed)
+    pieces = [i for size in sizes for i in ids(stream.take(size))]
+    whole = ids(PromptStream(records(n), seed).take(sum(sizes) + n))
+    assert pieces == whole[: len(pieces)]
+    for start in range(0, len(whole) - n + 1, n):
+        assert sorted(whole[start : start + n]) == list(range(n))
+
+
+@given(n=st.integers(1, 12), before=st.integers(0, 40), after=st.integers(0, 20))
+def test_resumed_stream_equals_the_uninterrupted_one(n, before, after):
+    uninterrupted = PromptStream(records(n), seed=7)
+    uninterrupted.take(before)
+    resumed = PromptStream(records(n), seed=7)
+    resumed.load_state_dict(uninterrupted.state_dict())
+    assert ids(resumed.take(after)) == ids(uninterrupted.take(after))
+
+
+def test_resume_on_other_data_is_an_error():
+    state = PromptStream(records(5), seed=0).state_dict()
+    with pytest.raises(CheckpointError, match=r"made with 5 training records, but .* now holds 4"):
+        PromptStream(records(4), seed=0).load_state_dict(state)
+
+
+def test_no_records():
+    with pytest.raises(DataError, match="no records to draw prompts from"):
+        PromptStream([], seed=0)
+
+
+@given(each=st.integers(0, 5), world=st.integers(1, 5))
+def test_shards_are_equal_and_together_are_everything(each, world):
+    items = list(range(each * world))
+    parts = [shard(items, rank, world) for rank in range(world)]
+    assert [len(part) for part in parts] == [each] * world
+    assert [item for part in parts for item in part] == items
+
+
+def test_unequal_shards_are_an_error():
+    with pytest.raises(ConfigError, match=r"16 prompts cannot be split equally over 3 processes.*a multiple of 3"):
+        shard(range(16), rank=0, world=3)

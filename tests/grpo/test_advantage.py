@@ -1,0 +1,111 @@
+"""Advantages by hand, against TRL's own lines, and as properties."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import textwrap
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trl.trainer import grpo_trainer
+
+from vlm_r1.grpo.advantage import group_advantages, no_signal
+
+REWARDS_PG = torch.tensor([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], dtype=torch.float64)
+
+
+def test_group_by_hand():
+    # mean 1, unbiased variance ((−1)² + 0² + 1²) / (3 − 1) = 1
+    expected = [[-1 / (1 + 1e-4), 0.0, 1 / (1 + 1e-4)], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(group_advantages(REWARDS_PG, "group"), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_batch_by_hand():
+    # all six: mean 4.5 / 6 = 0.75; squared deviations 0.75² + 0.25² + 1.25² + 3 · 0.25² = 2.375; / (6 − 1) = 0.475
+    s = math.sqrt(0.475) + 1e-4
+    expected = [[-1 / s, 0.0, 1 / s], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(group_advantages(REWARDS_PG, "batch"), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_none_by_hand():
+    expected = [[-1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(group_advantages(REWARDS_PG, "none"), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_equal_rewards_give_exactly_zero_although_their_float_mean_differs(scale):
+    rewards_PG = torch.tensor([[0.1] * 3, [1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert rewards_PG[0].mean() != 0.1  # 0.1 + 0.1 + 0.1 = 0.30000000000000004: the naive difference is not 0
+    assert group_advantages(rewards_PG, scale)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_no_signal_sees_any_difference():
+    rewards_PG = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-6], [0.0, 1.0]])
+    assert no_signal(rewards_PG).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        pytest.param([0.0, 1.0], id="no group axis"),
+        pytest.param([[0.0], [1.0]], id="groups of one cannot be compared"),
+        pytest.param([[0.0, math.nan]], id="nan reward"),
+        pytest.param([[0.0, math.inf]], id="infinite reward"),
+    ],
+)
+def test_what_no_reward_can_be_is_refused(rewards):
+    with pytest.raises(ValueError, match="rewards_PG"):
+        group_advantages(torch.tensor(rewards), "group")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rewards=st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5),
+    scale=st.sampled_from(["group", "batch", "none"]),
+    shift=st.floats(-5, 5),
+)
+def test_groups_centre_on_zero_and_a_constant_bonus_changes_nothing(rewards, scale, shift):
+    rewards_PG = torch.tensor(rewards, dtype=torch.float64)
+    advantages_PG = group_advantages(rewards_PG, scale)
+    torch.testing.assert_close(advantages_PG.sum(1), torch.zeros(len(rewards), dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(group_advantages(rewards_PG + shift, scale), advantages_PG, atol=1e-6, rtol=1e-6)
+
+
+def trl_advantages(rewards_PG: torch.Tensor, scale: str) -> torch.Tensor:
+    """Run TRL's own statements: the branch of `_generate_and_score_completions` that turns rewards into advantages."""
+    method = grpo_trainer.GRPOTrainer._generate_and_score_completions
+    tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    test = "self.multi_objective_aggregation == 'sum_then_normalize'"
+    (branch,) = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == test]
+    rewards_per_func = rewards_PG.reshape(-1, 1)  # one reward function
+    scope = {
+        "self": SimpleNamespace(
+            multi_objective_aggregation="sum_then_normalize", scale_rewards=scale, reward_weights=torch.ones(1)
+        ),
+        "rewards_per_func": rewards_per_func,
+        "unscorable_mask": torch.isnan(rewards_per_func).all(dim=1),
+        "num_generations": rewards_PG.shape[1],
+        "device": rewards_PG.device,
+        "torch": torch,
+        "nanstd": grpo_trainer.nanstd,
+    }
+    exec(compile(ast.Module(body=branch.body, type_ignores=[]), "trl", "exec"), scope)
+    return scope["advantages"].view_as(rewards_PG)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_equal_to_trl(scale):
+    rewards_PG = torch.rand((6, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rewards_PG[2] = 0.7
+    torch.testing.assert_close(
+        group_advantages(rewards_PG, scale), trl_advantages(rewards_PG, scale), atol=1e-6, rtol=0
+    )
+
+
+def test_trl_tells_the_scales_apart():
+    assert not torch.allclose(trl_advantages(REWARDS_PG, "group"), group_advantages(REWARDS_PG, "batch"), atol=1e-2)

@@ -1,0 +1,309 @@
+"""The losses by hand, against TRL's own `_compute_loss`, against autograd of the naive formula, and cut into parts."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from vlm_r1.grpo.loss import grpo_loss, importance_ratio, k3_kl, loss_normalizer
+
+LOSS_TYPES = ["grpo", "dr_grpo", "dapo", "gspo"]
+MAX_COMPLETION_LENGTH = 10
+
+
+def tensor(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def loss_of(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, normalizer=None):
+    """Loss of a batch (logprobs, old, ref, advantages, mask), normalised as the whole of it."""
+    mask_NT = batch[4]
+    if normalizer is None:
+        normalizer = loss_normalizer(loss_type, len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
+    return grpo_loss(
+        *batch, loss_type=loss_type, epsilon=epsilon, epsilon_high=epsilon_high, beta=beta, normalizer=normalizer
+    )
+
+
+def random_batch(seed=0, n=24, t=7, spread=0.4):
+    """Ragged completions with ratios on both sides of both clips, one of them fully masked, padding that is not 0."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+    logprobs_NT = -normal(n, t).abs() - 0.5
+    lengths_N = torch.randint(1, t + 1, (n,), generator=generator)
+    lengths_N[-1] = 0
+    mask_NT = torch.arange(t) < lengths_N[:, None]
+    old_NT, ref_NT = logprobs_NT + spread * normal(n, t), logprobs_NT + spread * normal(n, t)
+    return logprobs_NT.requires_grad_(), old_NT, ref_NT, normal(n), mask_NT
+
+
+# By hand: completion 0 has A = 1 and two tokens with ratios 1.5 (clipped to 1.3) and 0.5; completion 1 has A = −2 and
+# one token with ratio 0.5 (clipped to 0.8); its second position is padding with a huge log-probability.
+LN = math.log
+HAND = (
+    tensor([[LN(0.75), LN(0.25)], [LN(0.2), 50.0]]).requires_grad_(),
+    tensor([[LN(0.50), LN(0.50)], [LN(0.4), -9.0]]),
+    tensor([[LN(0.75), LN(0.50)], [LN(0.2), 9.0]]),  # ref / policy: 1, 2, 1
+    tensor([1.0, -2.0]),
+    torch.tensor([[True, True], [True, False]]),
+)
+TOKEN_LOSSES = (-1.3, -0.5, 1.6)  # −min(1.5, 1.3), −min(0.5, 0.8), −min(−2·0.5, −2·0.8)
+SEQUENCE_RATIO = math.sqrt(1.5 * 0.5)  # the geometric mean of completion 0: 0.866, within the clip
+K3 = 2 - LN(2) - 1  # of the one token whose reference is twice as likely
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "expected", "expected_kl"),
+    [
+        pytest.param("grpo", ((-1.3 - 0.5) / 2 + 1.6 / 1) / 2, K3 / 2 / 2, id="grpo: mean of two token means"),
+        pytest.param("dapo", (-1.3 - 0.5 + 1.6) / 3, K3 / 3, id="dapo: mean over three tokens"),
+        pytest.param(
+            "dr_grpo", (-1.3 - 0.5 + 1.6) / (2 * 10), K3 / (2 * 10), id="dr_grpo: over two times the cap of ten"
+        ),
+        pytest.param("gspo", (-SEQUENCE_RATIO + 1.6) / 2, K3 / 2 / 2, id="gspo: one ratio for each completion"),
+    ],
+)
+def test_by_hand(loss_type, expected, expected_kl):
+    assert loss_of(HAND, loss_type).loss.item() == pytest.approx(expected, abs=1e-12)
+    assert loss_of(HAND, loss_type, beta=0.04).loss.item() == pytest.approx(expected + 0.04 * expected_kl, abs=1e-12)
+
+
+def test_gradients_by_hand():
+    (gradient_NT,) = torch.autograd.grad(loss_of(HAND, "grpo").loss, HAND[0])
+    # token 0 is clipped: no gradient; token 1: d(−ρA)/d lp = −0.5, half of its completion, half of the batch;
+    # completion 1 is clipped below with A < 0: no gradient; padding: none
+    torch.testing.assert_close(gradient_NT, tensor([[0.0, -0.5 / 2 / 2], [0.0, 0.0]]))
+
+
+def test_sums_by_hand():
+    sums = loss_of(HAND, "grpo", beta=0.04).sums
+    assert {name: value.item() for name, value in sums.items()} == pytest.approx(
+        {"kl_sum": K3, "clipped_low": 1.0, "clipped_high": 1.0, "tokens": 3.0}
+    )
+    assert not any(value.requires_grad for value in sums.values())
+
+
+def test_gspo_counts_the_tokens_of_clipped_completions():
+    sums = loss_of(HAND, "gspo").sums
+    assert (sums["clipped_low"].item(), sums["clipped_high"].item()) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_on_policy_the_gradient_is_minus_advantage(loss_type):
+    logprobs_NT, _, _, advantages_N, mask_NT = random_batch()
+    output = loss_of((logprobs_NT, logprobs_NT.detach(), None, advantages_N, mask_NT), loss_type, normalizer=1.0)
+    (gradient_NT,) = torch.autograd.grad(output.loss, logprobs_NT)
+    per_token = 1 if loss_type in ("dr_grpo", "dapo") else mask_NT.sum(1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(gradient_NT, -advantages_N[:, None] * mask_NT / per_token)
+    assert output.sums["clipped_low"] == output.sums["clipped_high"] == output.sums["kl_sum"] == 0
+
+
+# TRL's own code as the oracle
+
+
+def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
+    """`GRPOTrainer._compute_loss` on given log-probabilities; `self` holds just the attributes that it reads."""
+    logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = batch
+    trainer = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs_NT, torch.zeros_like(logprobs_NT), None),
+        _metrics={"eval": defaultdict(list)},
+        _entropy_bonus_enabled=False,
+        accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x),
+        args=SimpleNamespace(delta=None, use_bias_correction_kl=False),
+        aux_loss_enabled=False,
+        beta=beta,
+        epsilon_low=epsilon,
+        epsilon_high=epsilon_high,
+        importance_sampling_level="sequence" if loss_type == "gspo" else "token",
+        loss_type="grpo" if loss_type == "gspo" else loss_type,
+        max_completion_length=MAX_COMPLETION_LENGTH,
+        model=SimpleNamespace(training=False),
+        off_policy_mask_threshold=None,
+        top_entropy_quantile=1.0,
+        use_vllm=False,
+    )
+    ids_NT = torch.zeros_like(mask_NT, dtype=torch.long)
+    inputs = {
+        "prompt_ids": ids_NT[:, :1],
+        "prompt_mask": ids_NT[:, :1],
+        "completion_ids": ids_NT,
+        "completion_mask": mask_NT.long(),
+        "advantages": advantages_N,
+        "old_per_token_logps": old_NT,
+        "ref_per_token_logps": ref_NT,
+        "num_items_in_batch": mask_NT.sum(),
+    }
+    loss = GRPOTrainer._compute_loss(trainer, None, inputs)
+    return loss, {name: values[0] for name, values in trainer._metrics["eval"].items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_equal_to_trl(loss_type, beta, seed):
+    batch = random_batch(seed)
+    options = {"epsilon": 0.1, "epsilon_high": 0.15, "beta": beta}
+    expected, metrics = trl_loss(batch, loss_type, **options)
+    output = loss_of(batch, loss_type, **options)
+    torch.testing.assert_close(output.loss, expected, atol=1e-6, rtol=0)
+    gradients = [torch.autograd.grad(loss, batch[0])[0] for loss in (output.loss, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
+    if beta:
+        assert output.sums["kl_sum"] / output.sums["tokens"] == pytest.approx(metrics["kl"])
+    for side in ("low", "high"):
+        clipped = output.sums[f"clipped_{side}"] / output.sums["tokens"]
+        assert clipped > 0, "the case must exercise both clips"
+        if loss_type != "gspo":  # there TRL counts completions, we count their tokens
+            assert clipped == pytest.approx(metrics[f"clip_ratio/{side}_mean"])
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_trl_notices_swapped_clip_bounds(loss_type):
+    batch = random_batch()
+    expected, _ = trl_loss(batch, loss_type, epsilon=0.05, epsilon_high=0.3)
+    swapped = loss_of(batch, loss_type, epsilon=0.3, epsilon_high=0.05)
+    assert abs(swapped.loss - expected) > 1e-4
+
+
+def test_the_four_types_differ():
+    losses = [loss_of(random_batch(), loss_type).loss.item() for loss_type in LOSS_TYPES]
+    assert len({round(loss, 6) for loss in losses}) == len(LOSS_TYPES)
+
+
+# Gradients of the formulas written naively: one completion and one token at a time
+
+
+def naive_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
+    logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = batch
+    total = logprobs_NT.sum() * 0
+    for lp_T, old_T, ref_T, advantage, mask_T in zip(logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT, strict=True):
+        lp_T, old_T, ref_T = lp_T[mask_T], old_T[mask_T], ref_T[mask_T]
+        if not len(lp_T):
+            continue
+        ratio = torch.exp((lp_T - old_T).mean()) if loss_type == "gspo" else torch.exp(lp_T - old_T)
+        outside = (ratio > 1 + epsilon_high) if advantage > 0 else (ratio < 1 - epsilon)
+        bound = 1 + epsilon_high if advantage > 0 else 1 - epsilon
+        kl_T = torch.exp(ref_T - lp_T) - (ref_T - lp_T) - 1
+        loss_T = -torch.where(outside, torch.full_like(ratio, bound), ratio) * advantage + beta * kl_T
+        total = total + (loss_T.sum() if loss_type in ("dr_grpo", "dapo") else loss_T.mean())
+    return (
+        total
+        / {
+            "grpo": len(mask_NT),
+            "gspo": len(mask_NT),
+            "dr_grpo": len(mask_NT) * MAX_COMPLETION_LENGTH,
+            "dapo": mask_NT.sum(),
+        }[loss_type]
+    )
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_gradient_equals_autograd_of_the_naive_formula(loss_type):
+    batch = random_batch(3)
+    ours, naive = loss_of(batch, loss_type, beta=0.1).loss, naive_loss(batch, loss_type, beta=0.1)
+    torch.testing.assert_close(ours, naive, atol=1e-12, rtol=0)
+    gradients = [torch.autograd.grad(loss, batch[0])[0] for loss in (ours, naive)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+# Parts add up; nothing leaks from what is masked
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    loss_type=st.sampled_from(LOSS_TYPES),
+    cut=st.integers(0, 24),
+    beta=st.sampled_from([0.0, 0.04]),
+    seed=st.integers(0, 1000),
+)
+def test_micro_batches_add_up(loss_type, cut, beta, seed):
+    batch = random_batch(seed)
+    mask_NT = batch[4]
+    normalizer = loss_normalizer(loss_type, len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
+    whole = loss_of(batch, loss_type, beta=beta)
+    parts = [
+        loss_of(tuple(x[rows] for x in batch), loss_type, beta=beta, normalizer=normalizer)
+        for rows in (slice(0, cut), slice(cut, None))
+    ]
+    added = parts[0].loss + parts[1].loss
+    torch.testing.assert_close(added, whole.loss, atol=1e-12, rtol=0)
+    gradients = [torch.autograd.grad(loss, batch[0])[0] for loss in (added, whole.loss)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+    for name, value in whole.sums.items():
+        torch.testing.assert_close(parts[0].sums[name] + parts[1].sums[name], value)
+
+
+def test_a_local_normaliser_would_not_add_up():
+    batch = random_batch()
+    halves = [loss_of(tuple(x[rows] for x in batch), "dapo").loss / 2 for rows in (slice(0, 2), slice(2, None))]
+    assert abs(halves[0] + halves[1] - loss_of(batch, "dapo").loss) > 1e-3
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("junk", [-math.inf, math.nan, 1e30])
+def test_masked_positions_may_hold_anything(loss_type, junk):
+    logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = random_batch()
+    clean = loss_of((logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT), loss_type, beta=0.04)
+    dirty_NT = logprobs_NT.detach().masked_fill(~mask_NT, junk).requires_grad_()
+    filled = [x.masked_fill(~mask_NT, junk) for x in (old_NT, ref_NT)]
+    dirty = loss_of((dirty_NT, *filled, advantages_N, mask_NT), loss_type, beta=0.04)
+    torch.testing.assert_close(dirty.loss, clean.loss)
+    (expected,) = torch.autograd.grad(clean.loss, logprobs_NT)
+    (gradient_NT,) = torch.autograd.grad(dirty.loss, dirty_NT)
+    torch.testing.assert_close(gradient_NT, expected)
+    assert dirty.sums == clean.sums
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_nothing_unmasked_gives_zero_and_a_finite_zero_gradient(loss_type):
+    logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = random_batch()
+    output = loss_of((logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT & False), loss_type, beta=0.04)
+    (gradient_NT,) = torch.autograd.grad(output.loss, logprobs_NT)
+    assert output.loss == 0
+    assert torch.equal(gradient_NT, torch.zeros_like(gradient_NT))
+
+
+def test_an_impossible_sampled_token_is_not_hidden():
+    batch = (tensor([[-math.inf]]), tensor([[-math.inf]]), None, tensor([1.0]), torch.tensor([[True]]))
+    assert loss_of(batch, "grpo").loss.isnan()
+
+
+def test_a_fully_masked_completion_counts_in_the_mean_over_completions():
+    # as in TRL: the loss of the other completion is halved, not kept
+    logprobs_NT = tensor([[-1.0], [-1.0]])
+    batch = (logprobs_NT, logprobs_NT, None, tensor([1.0, 1.0]), torch.tensor([[True], [False]]))
+    assert loss_of(batch, "grpo").loss.item() == -1.0 / 2
+
+
+def test_beta_without_a_reference_is_refused():
+    logprobs_NT, old_NT, _, advantages_N, mask_NT = random_batch()
+    with pytest.raises(ValueError, match="reference"):
+        loss_of((logprobs_NT, old_NT, None, advantages_N, mask_NT), "grpo", beta=0.04)
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_an_empty_batch_has_a_normaliser(loss_type):
+    assert loss_normalizer(loss_type, 0, 0, MAX_COMPLETION_LENGTH) == 1.0
+
+
+def test_k3_estimates_the_divergence():
+    # E_p[k3] = KL(p ‖ q), exactly: over three tokens weighted by p
+    p_V, q_V = tensor([0.5, 0.3, 0.2]), tensor([0.2, 0.2, 0.6])
+    k3_V = k3_kl(p_V.log()[None], q_V.log()[None], torch.ones(1, 3, dtype=torch.bool))[0]
+    assert (p_V * k3_V).sum().item() == pytest.approx((p_V * (p_V / q_V).log()).sum().item())
+    assert (k3_V >= 0).all()
+
+
+def test_sequence_ratio_is_the_geometric_mean():
+    ratio_NT = importance_ratio(*HAND[:2], HAND[4], "gspo")
+    torch.testing.assert_close(ratio_NT, tensor([[SEQUENCE_RATIO] * 2, [0.5, 1.0]]))

@@ -1,0 +1,108 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm_r1.parsing.boxes import parse_box
+from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.types import Parsed, ParseFailure
+
+coordinate = st.floats(-1e6, 1e6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[10, 20, 110, 220]", id="list"),
+        pytest.param("[10,20,110,220]", id="no_spaces"),
+        pytest.param(" \n[ 10 ,\t20,\n110, 220 ]\n", id="white_space"),
+        pytest.param("[10.0, 2e1, +110, 220.]", id="floats"),
+        pytest.param("[110, 220, 10, 20]", id="corners_swapped"),
+        pytest.param("[110, 20, 10, 220]", id="x_swapped"),
+        pytest.param('{"bbox_2d": [10, 20, 110, 220]}', id="bbox_2d"),
+        pytest.param('{"bbox": [10, 20, 110, 220]}', id="bbox"),
+        pytest.param('{"box_2d": [10, 20, 110, 220]}', id="box_2d"),
+        pytest.param("{'bbox_2d': [10, 20, 110, 220]}", id="python_quotes"),
+        pytest.param('```json\n[{"bbox_2d": [10, 20, 110, 220], "label": "dog"}]\n```', id="fenced_json"),
+        pytest.param("<box>[[10, 20, 110, 220]]</box>", id="internvl"),
+        pytest.param("The box is [10, 20, 110, 220].", id="in_a_sentence"),
+        pytest.param('{"bbox_2d": [10, 20, 110, 220]', id="object_not_closed"),
+        pytest.param("[10, 20, 110, 220] that is [10, 20, 110, 220]", id="the_same_box_twice"),
+        pytest.param('{"bbox_2d": [10, 20, 110, 220], "point_2d": [60, 120]}', id="a_point_beside_it"),
+        pytest.param('{"bbox_2d": [10, 20, 110, 220], "label": "shirt [red]"}', id="brackets_without_numbers"),
+    ],
+)
+def test_reads_a_box(text):
+    assert parse_box(text) == Parsed((10.0, 20.0, 110.0, 220.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "no_box", id="empty"),
+        pytest.param("no box here", "no_box", id="prose"),
+        pytest.param("None", "no_box", id="none"),
+        pytest.param("10, 20, 110, 220", "no_box", id="no_brackets"),
+        pytest.param("(10, 20, 110, 220)", "no_box", id="round_brackets"),
+        pytest.param("[10, 20, 110, 220", "no_box", id="cut_off"),
+        pytest.param("[]", "no_box", id="empty_list"),
+        pytest.param("[10, 20, , 220]", "no_box", id="missing_number"),
+        pytest.param('["10", "20", "110", "220"]', "no_box", id="strings"),
+        pytest.param("[true, 1, 2, 3]", "no_box", id="booleans"),
+        pytest.param("[1_0, 20, 110, 220]", "no_box", id="underscores"),
+        pytest.param("[0x1, 20, 110, 220]", "no_box", id="hexadecimal"),
+        pytest.param("[１０, 20, 110, 220]", "no_box", id="full_width_digits"),
+        pytest.param("[١, ٢, ٣, ٤]", "no_box", id="arabic_digits"),
+        pytest.param("[ınf, 1, 2, 3]", "no_box", id="dotless_i"),
+        pytest.param("[nane5, 1, 2, 3]", "no_box", id="nan_with_exponent"),
+        pytest.param("[10, 20, 110]", "wrong_arity", id="three"),
+        pytest.param("[10, 20, 110, 220, 5]", "wrong_arity", id="five"),
+        pytest.param("[[10, 20], [110, 220]]", "wrong_arity", id="two_points"),
+        pytest.param("[1, 2, 3, 4] or [1, 2, 3, 5]", "several_boxes", id="two_boxes"),
+        pytest.param("[1, 2, 3, 4] or [3, 4, 1, 2]", "several_boxes", id="two_ways_to_write_a_box"),
+        pytest.param("[NaN, 1, 2, 3]", "number_out_of_range", id="nan"),
+        pytest.param("[Infinity, 1, 2, 3]", "number_out_of_range", id="infinity"),
+        pytest.param("[0, 0, -inf, 3]", "number_out_of_range", id="minus_inf"),
+        pytest.param("[1e999, 1, 2, 3]", "number_out_of_range", id="overflows_a_float"),
+        pytest.param("[1000001, 1, 2, 3]", "number_out_of_range", id="a_little_too_large"),
+        pytest.param(f"[{'9' * 5000}, 1, 2, 3]", "number_out_of_range", id="five_thousand_digits"),
+        pytest.param("[1, 2, 3, 4]" + " " * MAX_ANSWER_CHARS, "too_long", id="too_long"),
+    ],
+)
+def test_fails_with_a_reason(text, reason):
+    assert parse_box(text) == ParseFailure(reason)
+
+
+@settings(deadline=None)
+@given(st.tuples(*[coordinate] * 4))
+def test_reads_what_is_written(written):
+    x1, y1, x2, y2 = written
+    expected = Parsed((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
+    assert parse_box(str(list(written))) == expected
+    assert parse_box(f'```json\n{{"bbox_2d": {list(written)}}}\n```') == expected
+
+
+HOSTILE = ["[", "]", "[1,", "[1,1]", "[1,2,3,4],", "1,", "1e", "-.", "{", '"', " ", "\\", "[nan,"]
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(st.text(), st.lists(st.sampled_from([*HOSTILE, "inf", "+", "7", "é", "\0"]), max_size=30).map("".join))
+)
+def test_any_text_is_a_value(text):
+    match parse_box(text):
+        case Parsed(value=(x1, y1, x2, y2)):
+            assert -1e6 <= x1 <= x2 <= 1e6
+            assert -1e6 <= y1 <= y2 <= 1e6
+        case ParseFailure(reason=reason):
+            assert reason in {"no_box", "wrong_arity", "several_boxes", "number_out_of_range"}
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_the_longest_answer_is_read_in_linear_time(piece):
+    text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
+    start = time.perf_counter()
+    parse_box(text)
+    parse_box("[" + text[2:] + "]")
+    assert time.perf_counter() - start < 0.5  # some 10 ms; a quadratic scan would take 20,000² steps

@@ -1,0 +1,99 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.numbers import parse_integer, parse_number
+from vlm_r1.types import Parsed, ParseFailure
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("3", 3.0, id="digit"),
+        pytest.param(" 3\n", 3.0, id="white_space"),
+        pytest.param("-2.5", -2.5, id="negative_fraction"),
+        pytest.param(".5", 0.5, id="no_leading_zero"),
+        pytest.param("1e3", 1000.0, id="exponent"),
+        pytest.param("There are 3 apples.", 3.0, id="in_a_sentence"),
+        pytest.param("The answer is 3.", 3.0, id="full_stop"),
+        pytest.param("3, that is 3.0", 3.0, id="the_same_twice"),
+        pytest.param("(7)", 7.0, id="round_brackets"),
+        pytest.param("$12", 12.0, id="currency"),
+        pytest.param("50%", 50.0, id="percent"),
+    ],
+)
+def test_reads_a_number(text, expected):
+    assert parse_number(text) == Parsed(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "no_number", id="empty"),
+        pytest.param("three", "no_number", id="word"),
+        pytest.param("3rd", "no_number", id="head_of_a_word"),
+        pytest.param("mp3", "no_number", id="tail_of_a_word"),
+        pytest.param("1,234", "no_number", id="thousands"),
+        pytest.param("1/2", "no_number", id="ratio"),
+        pytest.param("1.2.3", "no_number", id="version"),
+        pytest.param("٣", "no_number", id="arabic_digit"),
+        pytest.param("１3", "no_number", id="full_width_digit"),
+        pytest.param("NaN", "no_number", id="nan"),
+        pytest.param("inf", "no_number", id="inf"),
+        pytest.param("3 or 4", "several_numbers", id="two"),
+        pytest.param("3-4", "several_numbers", id="interval"),
+        pytest.param("1e16", "number_out_of_range", id="too_large"),
+        pytest.param("-1e999", "number_out_of_range", id="overflows_a_float"),
+        pytest.param("9" * 5000, "number_out_of_range", id="five_thousand_digits"),
+        pytest.param("3" + " " * MAX_ANSWER_CHARS, "too_long", id="too_long"),
+    ],
+)
+def test_fails_with_a_reason(text, reason):
+    assert parse_number(text) == ParseFailure(reason)
+    assert parse_integer(text) == ParseFailure(reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("3", Parsed(3), id="integer"),
+        pytest.param("3.0", Parsed(3), id="integral_float"),
+        pytest.param("-0.0", Parsed(0), id="minus_zero"),
+        pytest.param("2.5", ParseFailure("not_an_integer"), id="fraction"),
+    ],
+)
+def test_integers(text, expected):
+    parsed = parse_integer(text)
+    assert parsed == expected
+    assert not (isinstance(parsed, Parsed) and isinstance(parsed.value, float))
+
+
+@settings(deadline=None)
+@given(st.integers(-(10**15), 10**15))
+def test_reads_every_integer_exactly(number):
+    assert parse_integer(f"I count {number}.") == Parsed(number)
+
+
+HOSTILE = ["1", "1.", "1 ", "1e", "1/", "-", "+1", "1,", ".1", "1a"]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from([*HOSTILE, "é", "\0", "nan"]), max_size=30).map("".join)))
+def test_any_text_is_a_value(text):
+    match parse_number(text):
+        case Parsed(value=number):
+            assert abs(number) <= 1e15
+        case ParseFailure(reason=reason):
+            assert reason in {"no_number", "several_numbers", "number_out_of_range"}
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_the_longest_answer_is_read_in_linear_time(piece):
+    text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
+    start = time.perf_counter()
+    parse_number(text)
+    parse_number(text[1:] + "x")
+    assert time.perf_counter() - start < 0.5

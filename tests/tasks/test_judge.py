@@ -1,0 +1,291 @@
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.parsing.tags import TAGS
+from vlm_r1.tasks import TASKS, get_task
+from vlm_r1.tasks.judge import check_gold, check_rewards, judge
+from vlm_r1.tasks.templates import TEMPLATES
+from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
+
+WEIGHTS = {"accuracy": 1.0, "format": 0.5}
+FRAMES = (ImageFrame(original_wh=(640, 480), input_wh=(1280, 960)),)
+GOLD = {"rec": [10, 20, 110, 220], "counting": 3, "vqa": "No Defect"}
+
+
+def _record(task="rec", reward=None, answer=None):
+    return Record("1", task, "<image>?", ("a.png",), answer or GOLD[task], reward=reward, source="f.jsonl:7")
+
+
+def _judge(text, record, template="r1", frames=FRAMES, box_format=BoxFormat.INPUT_PIXELS, rewards=WEIGHTS):
+    return judge(
+        text,
+        record,
+        frames,
+        box_format,
+        task=get_task(record.task),
+        template=TEMPLATES[template],
+        rewards=rewards,
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "template", "text", "expected"),
+    [
+        pytest.param(
+            "rec",
+            "r1",
+            '<think>left</think><answer>{"bbox_2d": [20, 40, 220, 240]}</answer>',  # half of the gold box
+            Score(
+                reward=0.5 * 1.0 + 1.0 * 0.5,
+                parts={"accuracy": 0.5, "format": 1.0},
+                answer=[10.0, 20.0, 110.0, 120.0],
+                reason=None,
+                metrics={"accuracy_iou50": 0.0, "iou": 0.5},
+            ),
+            id="rec_half_a_box",
+        ),
+        pytest.param(
+            "rec",
+            "r1",
+            "I say <answer>[20, 40, 220, 440]</answer>",
+            Score(
+                1.0,
+                {"accuracy": 1.0, "format": 0.0},
+                [10.0, 20.0, 110.0, 220.0],
+                None,
+                {"accuracy_iou50": 1.0, "iou": 1.0},
+            ),
+            id="rec_right_in_the_wrong_form",
+        ),
+        pytest.param(
+            "rec",
+            "r1",
+            "[20, 40, 220, 440]",
+            Score(0.0, {"accuracy": 0.0, "format": 0.0}, None, "no_answer_tag", {"accuracy_iou50": 0.0, "iou": 0.0}),
+            id="rec_tags_missing",
+        ),
+        pytest.param(
+            "rec",
+            "direct",
+            "[20, 40, 220, 440]",
+            Score(
+                1.5,
+                {"accuracy": 1.0, "format": 1.0},
+                [10.0, 20.0, 110.0, 220.0],
+                None,
+                {"accuracy_iou50": 1.0, "iou": 1.0},
+            ),
+            id="rec_bare_as_asked",
+        ),
+        pytest.param(
+            "rec",
+            "direct",
+            "<think>left</think><answer>[20, 40, 220, 440]</answer>",
+            Score(
+                1.0,
+                {"accuracy": 1.0, "format": 0.0},
+                [10.0, 20.0, 110.0, 220.0],
+                None,
+                {"accuracy_iou50": 1.0, "iou": 1.0},
+            ),
+            id="rec_tags_not_asked_for",
+        ),
+        pytest.param(
+            "rec",
+            "r1",
+            "<think>left</think><answer>[1, 2]</answer>",
+            Score(0.0, {"accuracy": 0.0, "format": 0.0}, None, "wrong_arity", {"accuracy_iou50": 0.0, "iou": 0.0}),
+            id="rec_wrong_arity",
+        ),
+        pytest.param(
+            "counting",
+            "paper",
+            "<think>1, 2, 3</think><answer>There are 3.</answer>",
+            Score(1.5, {"accuracy": 1.0, "format": 1.0}, 3, None, {"accuracy": 1.0}),
+            id="counting_right",
+        ),
+        pytest.param(
+            "counting",
+            "paper",
+            "<think>1, 2</think><answer>2.5</answer>",
+            Score(0.0, {"accuracy": 0.0, "format": 0.0}, None, "not_an_integer", {"accuracy": 0.0}),
+            id="counting_fraction",
+        ),
+        pytest.param(
+            "vqa",
+            "r1",
+            "<think></think><answer>Defect</answer>",
+            Score(0.5, {"accuracy": 0.0, "format": 1.0}, "Defect", None, {"accuracy": 0.0}),
+            id="vqa_wrong_in_form",
+        ),
+    ],
+)
+def test_scores_by_hand(task, template, text, expected):
+    assert _judge(text, _record(task), template) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        pytest.param(_record("vqa", None, "3"), 0.0, id="the_tasks_own"),
+        pytest.param(_record("vqa", "numeric", "3"), 1.0, id="the_records_own"),
+    ],
+)
+def test_accuracy_is_routed_by_the_record(record, expected):
+    score = _judge("<think></think><answer>3.0</answer>", record)
+    assert score.parts == {"accuracy": expected, "format": 1.0}
+
+
+def test_parts_are_named_as_in_the_recipe():
+    score = _judge("<think></think><answer>[20, 40, 220, 240]</answer>", _record(), rewards={"iou": 2.0})
+    assert (score.parts, score.reward) == ({"iou": 0.5}, 1.0)
+
+
+def test_a_reward_that_does_not_fit_the_task_names_the_record():
+    with pytest.raises(DataError, match=r'^f\.jsonl:7: reward "iou" compares boxes'):
+        _judge("anything", _record("counting", "iou"))
+
+
+hostile = st.lists(
+    st.sampled_from(
+        [
+            *TAGS,
+            "[1, 2, 3, 4]",
+            '{"bbox_2d": [',
+            "NaN",
+            "Infinity",
+            "1e999",
+            "3",
+            "]",
+            "[",
+            "```json",
+            "<box>",
+            "\0",
+            "\ud800",
+            " ",
+        ]
+    ),
+    max_size=16,
+).map("".join)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("task", TASKS)
+@settings(deadline=None)
+@given(text=st.one_of(st.text(), hostile), box_format=st.sampled_from(BoxFormat))
+def test_any_text_is_scored(task, template, text, box_format):
+    record = _record(task)
+    for completion in (text, f"<answer>{text}</answer>", f"<think>{text}</think><answer>{text}</answer>"):
+        score = _judge(completion, record, template, box_format=box_format)
+        assert set(score.parts) == {"accuracy", "format"}
+        assert all(0.0 <= part <= 1.0 for part in score.parts.values())
+        assert all(0.0 <= number <= 1.0 for number in score.metrics.values())
+        assert score.metrics.keys() == get_task(task).metrics(None, get_task(task).gold(record)).keys()
+        assert (score.answer is None) == (score.reason is not None)
+        if score.reason is not None:
+            assert score.reward == 0.0
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(piece, id=name)
+        for name, piece in {
+            "brackets": "[",
+            "angle_brackets": "<",
+            "spaces": " ",
+            "opened_thoughts": "<think>",
+            "closed_thoughts": "</think>",
+            "opened_answers": "<answer>",
+            "closed_answers": "</answer>",
+            "whole_completions": "<think></think><answer>[1, 2, 3, 4]</answer>",
+            "digits": "9",
+        }.items()
+    ],
+)
+def test_five_megabytes_in_under_a_second(task, piece):
+    text = piece * (5_000_000 // len(piece))
+    start = time.perf_counter()
+    _judge(text, _record(task), "direct")
+    _judge(f"<think></think><answer>{text}</answer>", _record(task))
+    assert time.perf_counter() - start < 2.0  # for the two; some 50 ms
+
+
+@pytest.mark.parametrize(
+    ("rewards", "record", "message"),
+    [
+        pytest.param({"formt": 1.0}, _record(), r'^unknown reward "formt"\. Did you mean "format"', id="part"),
+        pytest.param(
+            WEIGHTS, _record(reward="iuo"), r'^f\.jsonl:7: unknown reward "iuo"\. Did you mean "iou"', id="record"
+        ),
+        pytest.param(
+            WEIGHTS,
+            Record("1", "recc", "?", (), 1, source="f:1"),
+            r'^f:1: unknown task "recc"\. Did you mean "rec"',
+            id="task",
+        ),
+        pytest.param({"format": float("nan")}, _record(), r"^rewards\.format: the weight is nan", id="weight"),
+        pytest.param({"no_such_module:reward": 1.0}, _record(), "cannot be imported", id="plug_in"),
+    ],
+)
+def test_check_rewards(rewards, record, message):
+    check_rewards(WEIGHTS, [_record("rec"), _record("vqa", "numeric", "3")])
+    with pytest.raises(ConfigError, match=message):
+        check_rewards(rewards, [_record(), record])
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param([0, 0, 640, 480], id="the_whole_image"),
+        pytest.param([-0.5, 0, 641, 480.9], id="within_a_pixel"),
+    ],
+)
+def test_check_gold_accepts(box):
+    check_gold(_record(answer=box), FRAMES)
+    check_gold(_record("vqa"), FRAMES)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        pytest.param([-2, 0, 10, 10], id="left"),
+        pytest.param([0, -2, 10, 10], id="above"),
+        pytest.param([0, 0, 642, 10], id="right"),
+        pytest.param([0, 0, 10, 482], id="below"),
+    ],
+)
+def test_check_gold_refuses_a_box_outside_its_image(box):
+    with pytest.raises(DataError, match=r"^f\.jsonl:7: the gold box .* reaches outside its image of 640 × 480 pixels"):
+        check_gold(_record(answer=box), FRAMES)
+
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/rewards_golden.jsonl"
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the original's reward values are not here")
+def test_rec_iou_equals_the_original():
+    """Two kinds of cases differ: we read decimals (it gave 0), and refuse two different boxes (it took the first)."""
+    compared = 0
+    for line in REFERENCE.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        text = case["completion"]
+        if not case["reward"].startswith("rec_iou/") or ".0, " in text or "first [1, 2, 30, 40] then" in text:
+            continue
+        resized = "model_input_size" in case
+        frame = ImageFrame(
+            *([tuple(case["image_size"]), tuple(case["model_input_size"])] if resized else [(1, 1), (1, 1)])
+        )
+        box_format = BoxFormat.INPUT_PIXELS if resized else BoxFormat.ORIGINAL_PIXELS
+        record = _record(answer=case["solution"])
+        score = _judge(text, record, frames=(frame,), box_format=box_format, rewards={"accuracy": 1.0})
+        assert score.reward == pytest.approx(case["official"], abs=1e-6), case
+        compared += 1
+    assert compared == 186

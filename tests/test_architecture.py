@@ -1,0 +1,270 @@
+"""The layer table of docs/architecture.md, the budgets and the bans, read off the syntax trees of the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "vlm_r1"
+SOURCES = sorted((ROOT / "src" / PACKAGE).rglob("*.py"))
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_NESTING = 3
+LONG_FUNCTIONS = {  # file::function → lines it may have: a training loop is read from top to bottom
+    "grpo/trainer.py::train": 120,
+}
+BROAD_EXCEPT_FILES: frozenset[str] = frozenset()  # files that may swallow the errors of third-party code
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a package stands: its row, counted from the bottom, and whether it may import its neighbours in the row."""
+
+    row: int
+    solitary: bool
+
+
+def read_layers(markdown: str) -> dict[str, Layer]:
+    """Package → layer, from rows such as `| 4 | tasks*, models* | … |`; * marks packages without neighbours."""
+    rows = re.findall(r"^\| (\d+) \| ([\w*, ]+) \|", markdown, flags=re.MULTILINE)
+    cells = [(int(row), name.strip()) for row, names in rows for name in names.split(",")]
+    return {name.rstrip("*"): Layer(row, solitary=name.endswith("*")) for row, name in cells}
+
+
+LAYERS = read_layers((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+
+
+# A check takes a path relative to the package, e.g. "grpo/loss.py", and its syntax tree; it yields lines that say what is
+# wrong. Each is tried on bad samples below.
+Check = Callable[[str, ast.Module], Iterator[str]]
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import of the package, inside functions and `if TYPE_CHECKING` too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield node.lineno, "." * node.level
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def package_of(path: str) -> str:
+    """First name below the package: "grpo/loss.py" → "grpo", "types.py" → "types", "__main__.py" → "cli"."""
+    name = path.split("/")[0].removesuffix(".py")
+    return "cli" if name == "__main__" else name
+
+
+def check_layers(path: str, tree: ast.Module, layers: Mapping[str, Layer] = LAYERS) -> Iterator[str]:
+    own = package_of(path)
+    if own not in layers and own != "__init__":
+        yield f"{path}: {own} is not in the layer table of docs/architecture.md"
+        return
+    for line, name in imports_of(tree):
+        if name.startswith("."):
+            yield f"{path}:{line}: relative import; write the full name"
+        parts = name.split(".")
+        if parts[0] != PACKAGE or parts[1:] == ["__version__"]:
+            continue
+        target = parts[1] if len(parts) > 1 else "the whole package"
+        if not may_import(own, target, layers):
+            yield f"{path}:{line}: {own} may not import {target}"
+
+
+def may_import(own: str, target: str, layers: Mapping[str, Layer]) -> bool:
+    if own == target:
+        return True
+    if own not in layers or target not in layers:
+        return False
+    if layers[own].row == layers[target].row:
+        return not layers[own].solitary
+    return layers[own].row > layers[target].row
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def functions_of(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(qualified name, definition) of every function and method, inner ones too."""
+    for node in ast.iter_child_nodes(tree):
+        named = isinstance(node, (*FUNCTIONS, ast.ClassDef))
+        if isinstance(node, FUNCTIONS):
+            yield f"{prefix}{node.name}", node
+        yield from functions_of(node, f"{prefix}{node.name}." if named else prefix)
+
+
+def check_function_length(path: str, tree: ast.Module) -> Iterator[str]:
+    for name, node in functions_of(tree):
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        limit = LONG_FUNCTIONS.get(f"{path}::{name}", MAX_FUNCTION_LINES)
+        if lines > limit:
+            yield f"{path}:{node.lineno}: {name} has {lines} lines, wanted at most {limit}"
+
+
+BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
+SCOPES = (*FUNCTIONS, ast.ClassDef, ast.Lambda)
+
+
+def nesting(node: ast.AST) -> int:
+    """Deepest stack of blocks below `node`; an `elif` is as deep as its `if`, an inner function starts anew."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, SCOPES):
+            continue
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        deepest = max(deepest, nesting(child) + (isinstance(child, BLOCKS) and not is_elif))
+    return deepest
+
+
+def check_nesting(path: str, tree: ast.Module) -> Iterator[str]:
+    for name, node in functions_of(tree):
+        if nesting(node) > MAX_NESTING:
+            yield f"{path}:{node.lineno}: {name} nests {nesting(node)} deep, wanted at most {MAX_NESTING}"
+
+
+def check_prints(path: str, tree: ast.Module) -> Iterator[str]:
+    if package_of(path) == "cli":
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield f"{path}:{node.lineno}: print outside cli/"
+
+
+def check_excepts(path: str, tree: ast.Module) -> Iterator[str]:
+    """A bare or broad except may add to an error, never swallow it: it must end in `raise`."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ExceptHandler) or path in BROAD_EXCEPT_FILES:
+            continue
+        caught = "BaseException" if node.type is None else ast.unparse(node.type)
+        if re.search(r"\b(Base)?Exception\b", caught) and not isinstance(node.body[-1], ast.Raise):
+            yield f"{path}:{node.lineno}: bare or broad except"
+
+
+def check_patches(path: str, tree: ast.Module) -> Iterator[str]:
+    """Assigning to an attribute of an imported name changes other people's code."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {alias.asname or alias.name.split(".")[0] for node in imports for alias in node.names}
+    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
+    for target in targets:
+        owner, *attributes = ast.unparse(target).split(".")
+        if attributes and owner in imported:
+            yield f"{path}:{target.lineno}: {ast.unparse(target)} is patched"
+
+
+CHECKS: Mapping[str, Check] = {
+    "layers": check_layers,
+    "function length": check_function_length,
+    "nesting": check_nesting,
+    "prints": check_prints,
+    "excepts": check_excepts,
+    "patches": check_patches,
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_package(name):
+    found = []
+    for file in SOURCES:
+        path = file.relative_to(ROOT / "src" / PACKAGE).as_posix()
+        found += CHECKS[name](path, ast.parse(file.read_text(encoding="utf-8")))
+    assert not found, "\n".join(found)
+
+
+def test_files_are_short():
+    files = [file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    lengths = {file.relative_to(ROOT).as_posix(): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
+
+
+def test_every_package_stands_in_the_table_and_nothing_else_does():
+    here = {package_of(path.relative_to(ROOT / "src" / PACKAGE).as_posix()) for path in SOURCES} - {"__init__"}
+    assert here == set(LAYERS)
+
+
+def test_exceptions_to_the_budget_name_what_exists():
+    for exception in LONG_FUNCTIONS:
+        path, name = exception.split("::")
+        tree = ast.parse((ROOT / "src" / PACKAGE / path).read_text(encoding="utf-8"))
+        assert name in dict(functions_of(tree)), exception
+
+
+def test_the_bottom_layer_loads_no_torch():
+    modules = ", ".join(f"{PACKAGE}.{name}" for name, layer in LAYERS.items() if layer.row == 0)
+    code = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+TABLE = read_layers("| 2 | top |\n| 1 | left*, right*, free, other | … |\n| 0 | base | … |")
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "allowed"),
+    [
+        pytest.param("top/a.py", "from vlm_r1.base.x import y", True, id="downwards"),
+        pytest.param("base/a.py", "from vlm_r1.top import y", False, id="upwards"),
+        pytest.param("base/a.py", "def f():\n    import vlm_r1.top.x", False, id="upwards, within a function"),
+        pytest.param("base/a.py", "from vlm_r1 import top", False, id="upwards, from the root"),
+        pytest.param("top/a.py", "from ..base import x", False, id="relative"),
+        pytest.param("left/a.py", "import vlm_r1.right", False, id="starred neighbours"),
+        pytest.param("free/a.py", "import vlm_r1.other", True, id="other neighbours"),
+        pytest.param(
+            "left/a.py", "import vlm_r1.left.b, torch, vlm_r1_plugin.top", True, id="own package and strangers"
+        ),
+        pytest.param("new/a.py", "", False, id="a package that the table lacks"),
+        pytest.param("top/a.py", "import vlm_r1.new", False, id="imports what the table lacks"),
+        pytest.param("top/a.py", "import vlm_r1", False, id="the whole package"),
+        pytest.param("__init__.py", "from vlm_r1.base import x", False, id="the root imports nothing"),
+    ],
+)
+def test_layers_are_told_apart(path, source, allowed):
+    assert (not list(check_layers(path, ast.parse(source), TABLE))) == allowed
+
+
+LONG = "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES
+DEEP = "def f():\n  for a in b:\n    if a:\n      with a:\n        {}"
+
+
+@pytest.mark.parametrize(
+    ("check", "source", "allowed"),
+    [
+        pytest.param("function length", LONG, False, id="61 lines"),
+        pytest.param("function length", LONG.removesuffix("    x = 1\n"), True, id="60 lines"),
+        pytest.param("function length", "class A:\n" + re.sub("^", "  ", LONG, flags=re.M), False, id="a long method"),
+        pytest.param("nesting", DEEP.format("while a: pass"), False, id="four deep"),
+        pytest.param("nesting", DEEP.format("pass"), True, id="three deep"),
+        pytest.param("nesting", DEEP.format("try: pass\n        finally: pass"), False, id="a try is a block"),
+        pytest.param("nesting", "def f():\n  if a: pass" + "\n  elif a: pass" * 4, True, id="elif"),
+        pytest.param("prints", "def f(): print(1)", False, id="print"),
+        pytest.param("prints", "pprint(1); x.print(1)", True, id="other prints"),
+        pytest.param("excepts", "try: pass\nexcept: pass", False, id="bare"),
+        pytest.param("excepts", "try: pass\nexcept Exception as e: pass", False, id="Exception"),
+        pytest.param("excepts", "try: pass\nexcept (OSError, BaseException): pass", False, id="in a tuple"),
+        pytest.param("excepts", "try: pass\nexcept (OSError, ValueError): pass", True, id="narrow"),
+        pytest.param("excepts", "try: pass\nexcept Exception as e:\n  e.add_note(f)\n  raise", True, id="raised again"),
+        pytest.param("patches", "import torch.nn as nn\nnn.Linear.forward = f", False, id="a library's method"),
+        pytest.param("patches", "from a import B\ndef f():\n  B.x = 1", False, id="an imported class"),
+        pytest.param("patches", "import a\nb = a.x\nself.y = b\nconfig.z = 1", True, id="own attributes"),
+    ],
+)
+def test_bad_code_is_found(check, source, allowed):
+    assert (not list(CHECKS[check]("grpo/sample.py", ast.parse(source)))) == allowed
+
+
+def test_printing_is_the_privilege_of_the_command_line():
+    assert not list(check_prints("cli/main.py", ast.parse("print(1)")))
+
+
+def test_the_table_is_read_as_written():
+    assert TABLE["left"] == Layer(1, solitary=True)
+    assert TABLE["free"] == Layer(1, solitary=False)
+    assert LAYERS["tasks"] == Layer(4, solitary=True), "docs/architecture.md lost its stars or its rows"
