@@ -9,7 +9,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
-# One thread for each of two test processes: on two cores torch's own threads only get in each other's way.
+# Two processes of one thread each: the tiny tensors of the tests gain nothing from torch's own threads, which would only
+# get in each other's way. (A worker costs some 13 s of imports, so more of them pay only for a longer suite.)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 help:  ## list the targets

@@ -43,8 +43,8 @@ def read_layers(markdown: str) -> dict[str, Layer]:
 LAYERS = read_layers((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
 
 
-# A check takes a path relative to the package, e.g. "grpo/loss.py", and its syntax tree; it yields lines that say what is
-# wrong. Each is tried on bad samples below.
+# A check takes a path relative to the package, e.g. "grpo/loss.py", and its syntax tree, and yields lines that say what
+# is wrong. Each is tried on bad samples below.
 Check = Callable[[str, ast.Module], Iterator[str]]
 
 

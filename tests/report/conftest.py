@@ -6,7 +6,8 @@ import json
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,16 @@ def hostile_group(text: str, image: str) -> Group:
 
 
 @pytest.fixture
+def group() -> Callable[..., Group]:
+    return make_group
+
+
+@pytest.fixture
+def hostile() -> Callable[[str, str], Group]:
+    return hostile_group
+
+
+@pytest.fixture
 def grpo_run(tmp_path: Path) -> Path:
     return write_grpo_run(tmp_path / "run")
 
@@ -187,3 +198,61 @@ def run_of(tmp_path: Path) -> Callable[[list[Group]], Path]:
         return tmp_path / "run"
 
     return write
+
+
+VOID = {"meta", "br", "img", "link", "input"}
+
+
+@dataclass
+class Element:
+    """A parsed HTML element with the text inside it, its descendants' included."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    ancestors: tuple[Element, ...]
+    text: str = ""
+
+    def has_class(self, name: str) -> bool:
+        return name in (self.attributes.get("class") or "").split()
+
+    def inside(self, name: str) -> bool:
+        return any(ancestor.has_class(name) or ancestor.attributes.get("id") == name for ancestor in self.ancestors)
+
+
+class _Parser(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[Element] = []
+        self.elements: list[Element] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, dict(attrs), tuple(self.open))
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(Element(tag, dict(attrs), tuple(self.open)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1].tag == tag, f"<{self.open[-1].tag}> is closed by </{tag}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+
+@pytest.fixture
+def parse() -> Callable[[Path], list[Element]]:
+    """Read a page as elements in order; a page whose elements are not closed in order fails."""
+
+    def read(page: Path) -> list[Element]:
+        parser = _Parser()
+        parser.feed(page.read_text(encoding="utf-8"))
+        parser.close()
+        assert not parser.open
+        return parser.elements
+
+    return read

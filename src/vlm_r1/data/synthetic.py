@@ -302,7 +302,7 @@ def _close(a: PixelBox, b: PixelBox) -> bool:
 
 
 def _write_record(folder: Path, split: str, number: int, seed: int, world: World) -> dict[str, Any]:
-    scene = draw_scene(Random(f"{seed}/{number}"), world)
+    scene = draw_scene(Random(f"{seed}/{split}/{number}"), world)
     image = f"images/{split}/{number:06d}.png"
     paint(scene).save(folder / image, compress_level=1)
     return {

@@ -68,9 +68,7 @@ def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | No
     if section.freeze_vision_modules and section.lora is None:
         freeze(model, adapter.vision_modules)
     if section.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if section.lora is not None:
-            model.enable_input_require_grads()
+        adapter.unwrap(model).activation_checkpointing_enable()
     return model
 
 

@@ -19,7 +19,7 @@ from vlm_r1.report.curves import stages
 from vlm_r1.report.excerpt import Excerpt, excerpt
 from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, show_steps
 from vlm_r1.report.read import Run, lookup, read_run
-from vlm_r1.report.tables import Comparison, compare, duration, run_phases
+from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
 
 _APPENDIX_LIMIT = 20_000  # characters shown of the config and of the environment
@@ -96,7 +96,7 @@ def _tiles(run: Run, comparisons: list[Comparison]) -> list[Tile]:
     if comparisons and comparisons[0].before and comparisons[0].after:
         first = comparisons[0]
         value = f"{first.before.text} → {first.after.text}" if first.before and first.after else ""
-        tiles.append(Tile(f"{first.metric}, {first.dataset}", value, first.difference))
+        tiles.append(Tile(capitalized(f"{first.metric}, {first.dataset}"), value, first.difference))
     planned = lookup(run.config, "training", "max_steps")
     batch = (lookup(run.config, "training", "prompts_per_step"), lookup(run.config, "grpo", "num_generations"))
     done = len(run.metrics)

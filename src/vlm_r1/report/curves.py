@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vlm_r1.report.figures import Dot, Figure, Series, draw
 from vlm_r1.report.read import Evaluation
-from vlm_r1.report.tables import Phase, is_share, readable, step_phases
+from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_phases
 from vlm_r1.runtime.metrics_log import MetricsRow
 
 _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
@@ -90,7 +90,7 @@ def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Do
         if metric == main
     ]
     line = _series(rows, {f"metrics/{main}/mean": "training prompts, sampled"})
-    title = readable(main)[:1].upper() + readable(main)[1:]
+    title = capitalized(readable(main))
     return draw(title, "share" if is_share(main) else "mean", line, dots, height=300, percent=is_share(main))
 
 
@@ -116,8 +116,12 @@ def _small_plots(rows: Sequence[MetricsRow]) -> Iterator[_Plot]:
     main = next((name for name in sampled if name.startswith("accuracy")), sampled[0] if sampled else "")
     for name in sampled:
         if name != main:
-            title = readable(name)[:1].upper() + readable(name)[1:]
-            yield _Plot(title, "sampled, mean", {f"metrics/{name}/mean": "training prompts"}, percent=is_share(name))
+            yield _Plot(
+                capitalized(readable(name)),
+                "sampled, mean",
+                {f"metrics/{name}/mean": "training prompts"},
+                percent=is_share(name),
+            )
     yield from _SMALL
 
 

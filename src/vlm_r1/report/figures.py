@@ -180,11 +180,8 @@ def running_mean(ys: Sequence[float], window: int) -> list[float]:
     >>> running_mean([1, 2, 6, float("nan")], 3)
     [1.5, 3.0, 4.0, 6.0]
     """
-    half, means = window // 2, []
-    for i in range(len(ys)):
-        finite = [y for y in ys[max(0, i - half) : i + half + 1] if math.isfinite(y)]
-        means.append(sum(finite) / len(finite) if finite else math.nan)
-    return means
+    half = window // 2
+    return [_mean(ys[max(0, i - half) : i + half + 1]) for i in range(len(ys))]
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
@@ -217,10 +214,10 @@ def number(value: float, percent: bool = False, decimals: int | None = None) -> 
         return "–"
     if percent:
         text = f"{100 * value:.{1 if decimals is None else decimals}f}\xa0%"
+    elif abs(value) >= 1e7 or (decimals is None and 0 < abs(value) < 0.1):
+        text = f"{value:.2g}"
     elif decimals is not None:
         text = f"{value:,.{decimals}f}"
-    elif value != 0 and not 0.1 <= abs(value) < 1e7:
-        text = f"{value:.2g}"
     else:
         digits = 2 - math.floor(math.log10(abs(value))) if value else 0
         text = f"{value:,.{max(digits, 0)}f}"
@@ -241,13 +238,15 @@ def _range(series: Sequence[Series], means: Sequence[Sequence[float]], dots: Seq
 
 def _tick_names(ticks: Sequence[float], percent: bool) -> list[str]:
     """Ticks with as many decimals as tell them apart; tiny and huge ones in the shortest form."""
-    if not percent and not 0.01 <= max(map(abs, ticks)) < 1e7:
-        return [f"{y:g}".replace("-", "−") for y in ticks]
-    step = (ticks[1] - ticks[0]) * (100 if percent else 1)
+    shown = [100 * y for y in ticks] if percent else ticks
+    unit = "\xa0%" if percent else ""
+    if not 0.01 <= max(map(abs, shown)) < 1e7:
+        return [f"{y:g}{unit}".replace("-", "−") for y in shown]
+    step = shown[1] - shown[0]
     digits = max(0, -math.floor(math.log10(step)))
     if abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
         digits += 1
-    return [number(y, percent, digits) for y in ticks]
+    return [f"{y:,.{min(digits, 6)}f}{unit}".replace("-", "−") for y in shown]
 
 
 def _steps(series: Sequence[Series], dots: Sequence[Dot]) -> tuple[float, float]:
@@ -268,8 +267,14 @@ def _thin(s: Series) -> Series:
     if size <= 1:
         return s
     starts = range(0, len(s.xs), size)
-    ys = [running_mean(s.ys[i : i + size], 2 * size + 1)[0] for i in starts]
-    return Series(s.label, [sum(s.xs[i : i + size]) / len(s.xs[i : i + size]) for i in starts], ys, s.colour)
+    xs, ys = ([_mean(values[i : i + size]) for i in starts] for values in (s.xs, s.ys))
+    return Series(s.label, xs, ys, s.colour)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of the finite values; NaN if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _line(plot: _Plot, s: Series, mean: Sequence[float], window: int, percent: bool) -> Line:

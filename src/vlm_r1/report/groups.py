@@ -190,7 +190,7 @@ def _scale(rows: Sequence[RolloutRow]) -> Scale:
 def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
     rewards = [row.reward for rows in groups for row in rows]
     shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
-    return ShownStep(step, len(groups), number(sum(rewards) / len(rewards)), shown)
+    return ShownStep(step, len(groups), number(sum(rewards) / len(rewards), decimals=2), shown)
 
 
 def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
@@ -233,9 +233,9 @@ def _drawn(value: AnswerValue, completion: int | None, colour: str) -> Iterator[
 def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
     return ShownCompletion(
         index=row.completion,
-        reward=number(row.reward),
+        reward=number(row.reward, decimals=2),
         colour=scale.colour(row.reward),
-        parts=tuple((visible(name[:LABEL_LIMIT]), number(value)) for name, value in row.parts.items()),
+        parts=tuple((visible(name[:LABEL_LIMIT]), number(value, decimals=2)) for name, value in row.parts.items()),
         advantage=f"{row.advantage:+.2f}".replace("-", "−"),
         answer=None if row.answer is None else excerpt(_as_text(row.answer), LABEL_LIMIT),
         reason=None if row.reason is None else visible(row.reason[:LABEL_LIMIT]),

@@ -73,6 +73,15 @@ def readable(name: str) -> str:
     return _NAMES.get(name, name.replace("_", " "))
 
 
+def capitalized(text: str) -> str:
+    """The text with a capital first letter and the rest as it is.
+
+    >>> capitalized("mean IoU")
+    'Mean IoU'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def compare(run: Run) -> list[Comparison]:
     """Before and after for each held-out set and metric of `summary.json`, in its order.
 

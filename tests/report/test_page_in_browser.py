@@ -1,0 +1,98 @@
+"""The page as a browser sees it: nothing hostile acts, nothing is fetched, boxes stand where they should."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlm_r1.report.build import build_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+HOSTILE = (
+    "</script></style></svg><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\x00"
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        launched = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Callable]:
+    """Open a file; collect what it logs and fetches."""
+    pages = []
+
+    def open_file(path: Path, width: int = 1280):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        logged, fetched = [], []
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(path.as_uri())
+        return page, logged, fetched
+
+    yield open_file
+    for page in pages:
+        page.close()
+
+
+def test_hostile_completions_do_nothing(run_of: Callable, hostile: Callable, open_page: Callable):
+    path = build_report(run_of([hostile(HOSTILE, "/nowhere.png"), hostile("<b>" * 400_000, "/nowhere.png")]))
+    page, logged, fetched = open_page(path)
+    assert page.title() == "run · VLM-R1 run"
+    assert page.locator("script, img, iframe").count() == 0
+    assert HOSTILE.replace("\x00", "␀") in page.locator(".group").first.inner_text()
+    assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
+    assert logged == []
+
+
+def test_a_box_covers_the_pixels_it_names(run_of: Callable, group: Callable, tmp_path: Path, open_page: Callable):
+    Image.new("RGB", (56, 56), "white").save(tmp_path / "a.png")
+    answers = [("a", [14.0, 28.0, 42.0, 56.0], 1.0, None), ("b", [0.0, 0.0, 56.0, 56.0], 0.2, None)]
+    folder = run_of([group("<image>it", [14, 28, 42, 56], answers, (str(tmp_path / "a.png"),), ((56, 56),))])
+    page, _, _ = open_page(build_report(folder))
+    image = page.locator("svg.view image").bounding_box()
+    edge = page.locator(".b0 .edge").evaluate(
+        "e => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height] }"
+    )
+    assert image["width"] > 300  # a 56-pixel image is drawn large
+    assert edge[0] - image["x"] == pytest.approx(image["width"] * 14 / 56, abs=4)  # the stroke is 3 wide
+    assert edge[1] - image["y"] == pytest.approx(image["height"] * 28 / 56, abs=4)
+    assert edge[2] == pytest.approx(image["width"] * 28 / 56, abs=8)
+    assert edge[3] == pytest.approx(image["height"] * 28 / 56, abs=8)
+
+
+def test_pointing_at_a_completion_fades_the_others_boxes(grpo_run: Path, open_page: Callable):
+    page, _, _ = open_page(build_report(grpo_run))
+    group = page.locator(".group").last
+    row = group.locator(".row").first
+    index = next(name for name in row.get_attribute("class").split() if name != "row").removeprefix("r")
+
+    def opacity(selector: str) -> float:
+        page.wait_for_timeout(200)  # the fade
+        return float(group.locator(selector).first.evaluate("e => getComputedStyle(e).opacity"))
+
+    others = f".box:not(.truth):not(.b{index})"
+    assert opacity(others) == 1
+    row.focus()
+    assert (opacity(others), opacity(f".b{index}"), opacity(".truth")) == (0.1, 1, 1)
+
+
+@pytest.mark.parametrize("width", [pytest.param(1280, id="laptop"), pytest.param(390, id="phone")])
+def test_nothing_sticks_out_sideways(grpo_run: Path, open_page: Callable, width: int):
+    page, logged, fetched = open_page(build_report(grpo_run), width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert logged == []
+    assert [url for url in fetched if url.startswith("http")] == []

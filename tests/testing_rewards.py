@@ -1,0 +1,10 @@
+"""An outside reward for tests: a random policy never writes a box, so something else must tell its completions apart."""
+
+from __future__ import annotations
+
+from vlm_r1.rewards.base import RewardInput
+
+
+def letters(given: RewardInput) -> float:
+    """Share of letters in the text, in [0, 1]."""
+    return sum(character.isalpha() for character in given.text) / max(len(given.text), 1)
