@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 CORPUS = [
     "Please provide the bounding box coordinates of the region this sentence describes: the small red circle.",
     "<think>the large blue square left of the green triangle</think><answer>[1, 2, 30, 4]</answer>",
-    "First output the thinking process in <think> </think> tags and then output the final answer in <answer> </answer> tags.",
+    "First output the thinking process in <think> </think> tags and then output the final answer in <answer>.",
 ] * 8
 
 
@@ -37,7 +37,7 @@ def adapter(tiny_checkpoint: Path) -> Adapter:
     return load_adapter(tiny_checkpoint)
 
 
-@pytest.fixture()
+@pytest.fixture
 def model64(tiny_checkpoint: Path, adapter: Adapter):
     """The tiny model in float64, fresh for each test."""
     return load_model(ModelSection(path=str(tiny_checkpoint), dtype="float64"), adapter)
@@ -81,9 +81,11 @@ def prompts(adapter: Adapter, picture) -> dict[str, EncodedPrompt]:
     }
 
 
-@pytest.fixture()
+@pytest.fixture
 def recipe(tmp_path: Path, tiny_checkpoint: Path, rec_files: dict[str, Path]):
-    """`recipe(**{"grpo.beta": 0.1})`: path of a small GRPO recipe with these overrides; its run folder is tmp_path/run."""
+    """`recipe(**{"grpo.beta": 0.1})`: path of a small GRPO recipe with these overrides; its run folder is
+    tmp_path/run.
+    """
 
     def write(**overrides: object) -> Path:
         tree: dict = {

@@ -1,4 +1,6 @@
-"""An outside reward for tests: a random policy never writes a box, so something else must tell its completions apart."""
+"""An outside reward for tests: a random policy never writes a box, so something else must tell its completions
+apart.
+"""
 
 from __future__ import annotations
 

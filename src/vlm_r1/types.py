@@ -1,8 +1,9 @@
 """The nouns, in the order in which a record flows through a training step.
 
-Record → Prompt → EncodedPrompt → Completion → Score → Rollout → Group. All are frozen: a stage takes values and returns new ones.
-Axes: P prompts, G completions of one prompt, T completion tokens, L prompt tokens, N boxes. Boxes are float `xyxy` in pixels
-of the original image everywhere inside the package; conversions happen in `geometry/frames.py` alone.
+Record → Prompt → EncodedPrompt → Completion → Score → Rollout → Group. All are frozen: a stage takes values and returns
+new ones.
+Axes: P prompts, G completions of one prompt, T completion tokens, L prompt tokens, N boxes. Boxes are float `xyxy` in
+pixels of the original image everywhere inside the package; conversions happen in `geometry/frames.py` alone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class BoxFormat(enum.Enum):
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """How big an image is, and how big the model sees it; sizes are (width, height) in pixels, e.g. (640, 480) and (644, 476)."""
+    """How big an image is, and how big the model sees it; sizes are (width, height) in pixels, e.g. (640, 480) and
+    (644, 476).
+    """
 
     original_wh: tuple[int, int]
     input_wh: tuple[int, int]

@@ -24,7 +24,9 @@ def obvious_row(model, adapter, prompt, ids_T) -> tuple[torch.Tensor, torch.Tens
     """(log-probs, entropies) of one completion: one unpadded row, positions made by transformers, full logits."""
     ids_1L = torch.tensor([[*prompt.ids_L, *ids_T]])
     types = (ids_1L == adapter.config.image_token_id).int()
-    logits = model(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), mm_token_type_ids=types, **prompt.vision).logits[0]
+    logits = model(
+        input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), mm_token_type_ids=types, **prompt.vision
+    ).logits[0]
     logits[:, list(adapter.banned_ids())] = float("-inf")
     logprobs = (logits / TEMPERATURE).log_softmax(-1)[len(prompt.ids_L) - 1 : -1]
     entropies = torch.stack([torch.distributions.Categorical(logits=row).entropy() for row in logprobs])
@@ -53,7 +55,9 @@ BATCHES = {
 @pytest.mark.parametrize("name", BATCHES)
 def test_equals_the_obvious_rows_in_values_and_gradients(name: str, model64, adapter, prompts) -> None:
     kinds, lengths = BATCHES[name]
-    batch = CompletionBatch([prompts[kind] for kind in kinds], [completions(adapter, n, seed=i) for i, n in enumerate(lengths)])
+    batch = CompletionBatch(
+        [prompts[kind] for kind in kinds], [completions(adapter, n, seed=i) for i, n in enumerate(lengths)]
+    )
     weights = torch.Generator().manual_seed(1)
     scored = Policy(model64, adapter, TEMPERATURE)(batch)
     coefficients = torch.randn(scored.logprobs_NT.shape, generator=weights, dtype=torch.float64)
@@ -97,7 +101,9 @@ def test_images_are_encoded_once_per_prompt_and_logits_made_for_completions_only
         lambda module, args, kwargs: seen["images"].append(len(kwargs["grid_thw"])), with_kwargs=True
     )
     model64.lm_head.register_forward_hook(lambda module, args, out: seen["logit positions"].append(out.shape[1]))
-    batch = CompletionBatch([prompts["several"], prompts["one"]], [completions(adapter, [5, 3, 4]), completions(adapter, [2, 2, 2])])
+    batch = CompletionBatch(
+        [prompts["several"], prompts["one"]], [completions(adapter, [5, 3, 4]), completions(adapter, [2, 2, 2])]
+    )
     Policy(model64, adapter)(batch)
     assert seen == {"images": [2 + 1], "logit positions": [5 + 1]}
 
@@ -105,7 +111,9 @@ def test_images_are_encoded_once_per_prompt_and_logits_made_for_completions_only
 def test_gradient_checkpointing_changes_nothing(tiny_checkpoint, model64, adapter, prompts) -> None:
     section = ModelSection(path=str(tiny_checkpoint), dtype="float64", gradient_checkpointing=True)
     checkpointed = load_model(section, adapter).train()
-    batch = CompletionBatch([prompts["wide"], prompts["none"]], [completions(adapter, [4, 6]), completions(adapter, [3, 3])])
+    batch = CompletionBatch(
+        [prompts["wide"], prompts["none"]], [completions(adapter, [4, 6]), completions(adapter, [3, 3])]
+    )
     for model in (model64.train(), checkpointed):
         Policy(model, adapter, TEMPERATURE)(batch).logprobs_NT.sum().backward()
     for (name, a), b in zip(model64.named_parameters(), checkpointed.parameters(), strict=True):
@@ -113,7 +121,9 @@ def test_gradient_checkpointing_changes_nothing(tiny_checkpoint, model64, adapte
 
 
 def test_lora_starts_as_the_base_and_its_reference_stays_there(tiny_checkpoint, model64, adapter, prompts) -> None:
-    section = ModelSection(path=str(tiny_checkpoint), dtype="float64", lora=LoraSection(r=4, lora_alpha=8, lora_dropout=0.0))
+    section = ModelSection(
+        path=str(tiny_checkpoint), dtype="float64", lora=LoraSection(r=4, lora_alpha=8, lora_dropout=0.0)
+    )
     lora = load_model(section, adapter).double()
     batch = CompletionBatch([prompts["one"]], [completions(adapter, [6, 3])])
     with torch.no_grad():

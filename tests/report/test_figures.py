@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlm_r1.report.figures import MAX_BANDS, MAX_POINTS, Dot, Series, draw, nice_ticks, running_mean
@@ -63,6 +63,9 @@ def test_a_hundred_thousand_steps_stay_small():
 
 
 @given(st.lists(numbers, min_size=1, max_size=60), st.booleans())
+@example([5e-324], True)
+@example([0.0, -5e-324], False)
+@example([0.0, 3e38], True)
 def test_everything_drawn_is_inside_the_plot(ys: list[float], percent: bool):
     figure = draw("t", "y", [Series("a", list(range(1, len(ys) + 1)), ys, 0)], percent=percent)
     assert figure is not None

@@ -15,7 +15,13 @@ from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
 WEIGHTS = {"accuracy": 1.0, "format": 0.5}
 FRAMES = (ImageFrame(original_wh=(640, 480), input_wh=(1280, 960)),)
-GOLD = {"rec": [10, 20, 110, 220], "counting": 3, "vqa": "No Defect"}
+GOLD = {
+    "rec": [10, 20, 110, 220],
+    "ovd": [{"bbox_2d": [10, 20, 110, 220], "label": "cat"}],
+    "counting": 3,
+    "vqa": "No Defect",
+    "math": "\\frac{1}{2}",
+}
 
 
 def _record(task="rec", reward=None, answer=None):
@@ -124,6 +130,43 @@ def _judge(text, record, template="r1", frames=FRAMES, box_format=BoxFormat.INPU
             Score(0.5, {"accuracy": 0.0, "format": 1.0}, "Defect", None, {"accuracy": 0.0}),
             id="vqa_wrong_in_form",
         ),
+        pytest.param(
+            "ovd",
+            "r1",
+            '<think></think><answer>[{"bbox_2d": [20, 40, 220, 440], "label": "cat"}, '
+            '{"bbox_2d": [20, 40, 220, 440], "label": "dog"}]</answer>',
+            Score(
+                reward=0.5 * 1.0 + 1.0 * 0.5,
+                parts={"accuracy": 0.5, "format": 1.0},  # one gold box for two boxes
+                answer=[
+                    {"bbox_2d": [10.0, 20.0, 110.0, 220.0], "label": "cat"},
+                    {"bbox_2d": [10.0, 20.0, 110.0, 220.0], "label": "dog"},
+                ],
+                reason=None,
+                metrics={"map": 1.0, "ap50": 1.0, "precision_iou50": 0.5, "recall_iou50": 1.0},
+            ),
+            id="ovd_one_box_too_many",
+        ),
+        pytest.param(
+            "ovd",
+            "r1",
+            "<think></think><answer>None</answer>",
+            Score(
+                0.5,
+                {"accuracy": 0.0, "format": 1.0},
+                [],
+                None,
+                {"map": 0.0, "ap50": 0.0, "precision_iou50": 0.0, "recall_iou50": 0.0},
+            ),
+            id="ovd_nothing_seen",
+        ),
+        pytest.param(
+            "math",
+            "r1",
+            "<think>2/4</think><answer>0.5</answer>",
+            Score(1.5, {"accuracy": 1.0, "format": 1.0}, "0.5", None, {"accuracy": 1.0}),
+            id="math_right_in_another_form",
+        ),
     ],
 )
 def test_scores_by_hand(task, template, text, expected):
@@ -161,6 +204,11 @@ hostile = st.lists(
             "NaN",
             "Infinity",
             "1e999",
+            '[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]',
+            "None",
+            "\\frac{",
+            "$",
+            "^",
             "3",
             "]",
             "[",

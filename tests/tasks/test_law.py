@@ -53,6 +53,51 @@ def test_rec_rounding_costs_less_than_half(data, frame, box_format, template, th
 
 
 @settings(deadline=None)
+@given(st.data(), frames, templates, thoughts)
+def test_ovd_whole_pixels_in_original_pixels_are_exact(data, frame, template, thought):
+    width, height = frame.original_wh
+    corner = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
+    box = corner.flatmap(
+        lambda c: st.tuples(*map(st.just, c), st.integers(c[0] + 1, width), st.integers(c[1] + 1, height))
+    )
+    label = st.text(st.characters(exclude_characters="<>"), min_size=1, max_size=8).filter(str.strip)
+    items = data.draw(st.lists(st.fixed_dictionaries({"bbox_2d": box.map(list), "label": label}), max_size=6))
+    record = Record("1", "ovd", "<image>cat", ("a.png",), items or "None", thought, source="f.jsonl:7")
+    score = _judge_own_gold(record, frame, BoxFormat.ORIGINAL_PIXELS, template)
+    assert score.parts == {"accuracy": pytest.approx(1.0), "format": 1.0}
+    assert score.answer == items
+
+
+@settings(deadline=None)
+@given(st.data(), frames, formats, templates)
+def test_ovd_rounding_keeps_a_box_of_four_units_a_match(data, frame, box_format, template):
+    wh_units = from_original((0, 0, *map(float, frame.original_wh)), frame, box_format)[2:]
+    a1, b1 = (data.draw(st.floats(0, side - 4)) for side in wh_units)
+    units = (a1, b1, data.draw(st.floats(a1 + 4, wh_units[0])), data.draw(st.floats(b1 + 4, wh_units[1])))
+    items = [{"bbox_2d": list(to_original(units, frame, box_format)), "label": "cat"}]
+    record = Record("1", "ovd", "<image>cat", ("a.png",), items, source="f.jsonl:7")
+    check_gold(record, (frame,))
+    score = _judge_own_gold(record, frame, box_format, template)
+    assert score.parts["accuracy"] >= 2 / 10 - 1e-9  # IoU ≥ 0.5625 passes 0.50 and 0.55
+    assert score.parts["format"] == 1.0
+    assert (score.metrics["ap50"], score.metrics["precision_iou50"], score.metrics["recall_iou50"]) == (1.0, 1.0, 1.0)
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(st.integers(), st.sampled_from(["\\frac{1}{2}", "12\\pi", "$x^2+1$", "(1, 2]", "5 cm"])),
+    formats,
+    templates,
+)
+def test_math(answer, box_format, template):
+    frame = ImageFrame((640, 480), (640, 480))
+    record = Record("1", "math", "<image>What?", ("a.png",), answer, source="f.jsonl:7")
+    score = _judge_own_gold(record, frame, box_format, template)
+    assert score.reward == 2.0
+    assert (score.metrics, score.answer) == ({"accuracy": 1.0}, str(answer))
+
+
+@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15), frames, formats, templates, thoughts)
 def test_counting(number, frame, box_format, template, thought):
     record = Record("1", "counting", "<image>How many?", ("a.png",), number, thought, source="f.jsonl:7")

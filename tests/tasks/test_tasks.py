@@ -3,12 +3,17 @@
 import pytest
 
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.parsing.labelled_boxes import LabelledBox
 from vlm_r1.tasks import TASKS, get_task
+from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
 SENTENCE = "<image>Please provide the bounding box coordinates of the region this sentence describes: "
 FRAMES = (ImageFrame(original_wh=(640, 480), input_wh=(320, 960)),)
+CAT = LabelledBox("cat", (1.0, 2.0, 3.0, 4.0))
+ROUGH_CAT = LabelledBox("cat", (1.0, 2.0, 3.0, 3.0))  # IoU 2 / 4: the lowest of the ten thresholds
+DOG = LabelledBox("dog", (5.0, 5.0, 9.0, 9.0))
 
 
 def _record(task, answer, problem="<image>the dog", images=("a.png",)):
@@ -42,7 +47,28 @@ def test_rec_question(problem, question):
     assert Rec().question(_record("rec", None, problem)) == question
 
 
-@pytest.mark.parametrize("task", ["counting", "vqa"])
+OVD_QUESTION = (
+    "<image>Please carefully check the image and detect the following objects: cat, red {car}. Output each detected "
+    "target's bbox coordinates in JSON format. The format of the bbox coordinates is: ```json "
+    '[{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}, {"bbox_2d": [x1, y1, x2, y2], "label": "target name"}] '
+    "```. If there are no such targets in the image, simply respond with None."
+)
+
+
+@pytest.mark.parametrize(
+    ("problem", "question"),
+    [
+        pytest.param("<image>cat, red {car}", OVD_QUESTION, id="targets"),
+        pytest.param("cat, red {car}.\n<image>", OVD_QUESTION, id="one_full_stop_and_the_image_first"),
+        pytest.param(OVD_QUESTION, OVD_QUESTION, id="the_question_itself"),
+        pytest.param("<image>Detect cats: give BBox and label", "<image>Detect cats: give BBox and label", id="other"),
+    ],
+)
+def test_ovd_question(problem, question):
+    assert Ovd().question(_record("ovd", None, problem)) == question
+
+
+@pytest.mark.parametrize("task", ["counting", "vqa", "math"])
 def test_other_questions_stay_as_they_are(task):
     assert get_task(task).question(_record(task, "3", "How many? <image>")) == "How many? <image>"
 
@@ -59,6 +85,13 @@ def test_other_questions_stay_as_they_are(task):
             "rec", [{"bbox_2d": [10, 20, 110, 220], "label": "dog"}], (10.0, 20.0, 110.0, 220.0), id="rec_list1"
         ),
         pytest.param("rec", [110, 220, 10, 20], (10.0, 20.0, 110.0, 220.0), id="rec_swapped"),
+        pytest.param("ovd", [{"bbox_2d": [1, 2, 3, 4], "label": "cat"}], (CAT,), id="ovd_list"),
+        pytest.param("ovd", {"bbox_2d": [1, 2, 3, 4], "label": "cat"}, (CAT,), id="ovd_object"),
+        pytest.param("ovd", '```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]\n```', (CAT,), id="ovd_string"),
+        pytest.param("ovd", "None", (), id="ovd_none"),
+        pytest.param("ovd", [], (), id="ovd_empty_list"),
+        pytest.param("math", " \\frac{1}{2} ", "\\frac{1}{2}", id="math_formula"),
+        pytest.param("math", 42, "42", id="math_number"),
         pytest.param("counting", 3, 3, id="count_integer"),
         pytest.param("counting", 3.0, 3, id="count_float"),
         pytest.param("counting", "3", 3, id="count_string"),
@@ -84,6 +117,14 @@ def test_gold(task, answer, gold):
         pytest.param("rec", [float("nan"), 2, 3, 4], r"no box \(number_out_of_range\)", id="rec_nan"),
         pytest.param("rec", None, r"no box \(no_box\)", id="rec_none"),
         pytest.param("rec", [10, 20, 10, 220], "has no area", id="rec_line"),
+        pytest.param("ovd", "a cat", r"no list of labelled boxes \(no_box\); wanted \[{", id="ovd_text"),
+        pytest.param("ovd", [1, 2, 3, 4], r"labelled boxes \(item_without_box\)", id="ovd_bare_box"),
+        pytest.param("ovd", None, r"labelled boxes \(no_box\)", id="ovd_null"),
+        pytest.param("ovd", [{"bbox_2d": [1, 2, 1, 4], "label": "cat"}], '"cat" has no area', id="ovd_line"),
+        pytest.param("math", ["1"], r"is no formula \(not_a_text\); wanted a number", id="math_list"),
+        pytest.param("math", True, "is no formula", id="math_boolean"),
+        pytest.param("math", " ", r"is no formula \(empty_answer\)", id="math_blank"),
+        pytest.param("math", "1+" * 501, r"is no formula \(too_long\)", id="math_too_long"),
         pytest.param("counting", "three", r"is no count \(no_number\); wanted an integer", id="count_word"),
         pytest.param("counting", 2.5, r"is no count \(not_an_integer\)", id="count_fraction"),
         pytest.param("counting", True, "is no count", id="count_boolean"),
@@ -100,9 +141,10 @@ def test_unusable_gold_names_the_line(task, answer, message):
 
 
 @pytest.mark.parametrize("images", [(), ("a.png", "b.png")])
-def test_rec_wants_one_image(images):
-    with pytest.raises(DataError, match=rf"^f\.jsonl:7: task rec wants exactly 1 image, got {len(images)}"):
-        Rec().gold(_record("rec", [1, 2, 3, 4], images=images))
+@pytest.mark.parametrize("task", ["rec", "ovd"])
+def test_boxes_want_one_image(task, images):
+    with pytest.raises(DataError, match=rf"^f\.jsonl:7: task {task} wants exactly 1 image, got {len(images)}"):
+        get_task(task).gold(_record(task, [1, 2, 3, 4], images=images))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +158,32 @@ def test_rec_wants_one_image(images):
 )
 def test_rec_writes_its_gold_in_the_models_coordinates(box_format, text):
     assert Rec().gold_text((160.0, 240.0, 320.0, 480.0), FRAMES, box_format) == text
+
+
+def test_ovd_writes_its_gold_in_the_models_coordinates():
+    gold = (LabelledBox("Größe", (160.0, 240.0, 320.0, 480.0)),)
+    assert (
+        Ovd().gold_text(gold, FRAMES, BoxFormat.NORM_1000_YX)
+        == '```json\n[{"bbox_2d": [500, 250, 1000, 500], "label": "Größe"}]\n```'
+    )
+    assert Ovd().gold_text((), FRAMES, BoxFormat.NORM_1000_YX) == "None"
+
+
+@pytest.mark.parametrize(
+    ("value", "gold", "expected"),
+    [
+        pytest.param((CAT,), (CAT,), (1.0, 1.0, 1.0, 1.0), id="equal"),
+        pytest.param((CAT, DOG), (CAT,), (1.0, 1.0, 1 / 2, 1.0), id="surplus"),
+        pytest.param((CAT,), (CAT, DOG), (1 / 2, 1 / 2, 1.0, 1 / 2), id="missing"),
+        pytest.param((ROUGH_CAT,), (CAT,), (1 / 10, 1.0, 1.0, 1.0), id="rough"),
+        pytest.param((), (), (1.0, 1.0, 1.0, 1.0), id="none_and_none"),
+        pytest.param((CAT,), (), (0.0, 0.0, 0.0, 0.0), id="nothing_there"),
+        pytest.param(None, (), (0.0, 0.0, 0.0, 0.0), id="nothing_parsed"),
+    ],
+)
+def test_ovd_metrics(value, gold, expected):
+    names = ("map", "ap50", "precision_iou50", "recall_iou50")
+    assert Ovd().metrics(value, gold) == pytest.approx(dict(zip(names, expected, strict=True)), abs=1e-12)
 
 
 @pytest.mark.parametrize(

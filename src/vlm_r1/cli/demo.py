@@ -3,8 +3,8 @@
   vlm-r1 demo                     data, tiny Qwen2.5-VL, warm start, GRPO, evaluation, report
   vlm-r1 demo --seed 1 --out runs/demo-seed1
 
-Everything stays in the run folder: start/ holds the data, the random model and the warm start, and config.yaml trains again
-with `vlm-r1 train`.
+Everything stays in the run folder: start/ holds the data, the random model and the warm start, and config.yaml trains
+again with `vlm-r1 train`.
 """
 
 from __future__ import annotations

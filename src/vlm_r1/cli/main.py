@@ -20,7 +20,9 @@ COMMANDS = {
     "report": "write the offline page of a run",
     "config": "print the reference of all recipe options",
 }
-"""Name and help of each command; its module is `vlm_r1.cli.<name>` with `add_arguments(parser)` and `run(args) -> status`."""
+"""Name and help of each command; its module is `vlm_r1.cli.<name>` with `add_arguments(parser)` and `run(args) ->
+status`.
+"""
 
 USER_ERROR = 2
 
@@ -43,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; the command modules import nothing heavy before `run`."""
     parser = argparse.ArgumentParser(
         prog="vlm-r1",
-        description="Teach vision-language models to reason about images by reinforcement learning with rule-based rewards.",
+        description="Teach vision-language models to reason about images by RL with rule-based rewards (GRPO).",
         epilog="Start with `vlm-r1 demo`. Each command has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"vlm-r1 {__version__}")

@@ -56,7 +56,9 @@ def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) ->
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )
     body = (
-        f"{escape(encoded.text)}\n\n[bold]images[/bold]      {frames or 'none'}\n[bold]tokens[/bold]      {len(encoded.ids_L)}\n"
+        f"{escape(encoded.text)}\n\n"
+        f"[bold]images[/bold]      {frames or 'none'}\n"
+        f"[bold]tokens[/bold]      {len(encoded.ids_L)}\n"
         f"[bold]token ids[/bold]   {_short(encoded.ids_L)}\n[bold]gold answer[/bold] {escape(gold)}"
     )
     return Panel(body, title=escape(f"first prompt, {record.source}"), title_align="left")
@@ -71,7 +73,8 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
     mean = sum(lengths) / len(lengths)
     lines = [
         f"data         {records} records, of which {len(encoded)} were encoded",
-        f"prompt       {min(lengths)} to {max(lengths)} tokens, mean {mean:.0f}, of which {sum(image_tokens) / len(lengths):.0f} are image tokens",
+        f"prompt       {min(lengths)} to {max(lengths)} tokens, mean {mean:.0f}, "
+        f"of which {sum(image_tokens) / len(lengths):.0f} are image tokens",
         f"steps        {training.max_steps} of {prompts} prompts: {training.max_steps * prompts / records:.2f} epochs",
         f"micro-batch  {training.micro_batch_size} prompts ({training.micro_batch_size * G} rows), "
         f"{-(-prompts // training.micro_batch_size)} a step on one process",
@@ -79,7 +82,8 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
     if stage == "grpo":
         lines += [
             f"sampling     {prompts * G} completions a step ({G} a prompt), at most {T} tokens each",
-            f"tokens       at most {prompts * (mean + G * T):,.0f} in sampling and {prompts * G * (mean + T):,.0f} in each policy pass of a step",
+            f"tokens       at most {prompts * (mean + G * T):,.0f} a step in sampling, "
+            f"and {prompts * G * (mean + T):,.0f} in each policy pass",
         ]
     lines.append(
         f"optimizer    {training.optim}, learning rate {training.learning_rate:g} ({training.lr_scheduler_type})"

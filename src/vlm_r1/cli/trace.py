@@ -1,4 +1,5 @@
-"""Show one record of a recipe through every stage, with real values: prompt, tokens, completions, rewards, advantages, loss.
+"""Show one record of a recipe through every stage, with real values: prompt, tokens, completions, rewards, advantages,
+loss.
 
   vlm-r1 trace runs/demo/config.yaml --record 0 --model.path=runs/demo/model
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vlm_r1.types import Group
+    from vlm_r1.config import Config
+    from vlm_r1.policy.encoding import Examiner
+    from vlm_r1.types import Group, Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load everything as training does and print the stages."""
-    import torch
     from rich.console import Console
-    from rich.markup import escape
 
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
-    from vlm_r1.models import load_adapter, load_model
+    from vlm_r1.models import load_adapter
     from vlm_r1.policy.encoding import Examiner
-    from vlm_r1.policy.logprobs import CompletionBatch, Policy
-    from vlm_r1.runtime.phases import Phases
-    from vlm_r1.sampling import SamplingParams
-    from vlm_r1.sampling.hf import HFSampler
-    from vlm_r1.sampling.rollout import sample_groups
     from vlm_r1.tasks.templates import get_template
 
     quiet_libraries()
@@ -49,47 +45,56 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Console()
-    _stage(
-        console,
-        "1 record",
-        **{k: getattr(record, k) for k in ("source", "id", "task", "problem", "images", "answer", "thought", "reward")},
-    )
     adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
     examiner = Examiner(adapter, get_template(config.data.template), config.rewards, config.data.max_prompt_length)
+    _show_prompt(console, record, examiner)
+    _show_group(console, record, examiner, config)
+    return 0
+
+
+def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
+    shown = ("source", "id", "task", "problem", "images", "answer", "thought", "reward")
+    _stage(console, "1 record", **{name: getattr(record, name) for name in shown})
     encoded = examiner.encode(record)
     _stage(
         console,
         "2 prompt, encoded",
-        template=config.data.template,
+        template=examiner.template.name,
         text=encoded.text,
         token_ids=f"{len(encoded.ids_L)}: {list(encoded.ids_L)}",
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},
         frames=encoded.frames,
-        box_format=adapter.box_format.value,
-        gold_completion=adapter.decode(examiner.gold_ids(record, encoded)),
+        box_format=examiner.adapter.box_format.value,
+        gold_completion=examiner.adapter.decode(examiner.gold_ids(record, encoded)),
     )
-    model = load_model(config.model, adapter)
-    params = SamplingParams(**config.sampling.model_dump())
-    (group,) = sample_groups(
-        [record], examiner, HFSampler(model, adapter), params,
-        n=config.grpo.num_generations, run_seed=config.seed, step=1, phases=Phases(),
-    )  # fmt: skip
+
+
+def _show_group(console: Console, record: Record, examiner: Examiner, config: Config) -> None:
+    """Sample, judge and compare one group as the first training step would, and compute its loss."""
+    import torch
+    from rich.markup import escape
+
+    from vlm_r1.models import load_model
+    from vlm_r1.policy.logprobs import CompletionBatch, Policy
+    from vlm_r1.runtime.phases import Phases
+    from vlm_r1.sampling import SamplingParams
+    from vlm_r1.sampling.hf import HFSampler
+    from vlm_r1.sampling.rollout import sample_groups
+
+    model = load_model(config.model, examiner.adapter)
+    sampler, params = HFSampler(model, examiner.adapter), SamplingParams(**config.sampling.model_dump())
+    n, seed = config.grpo.num_generations, config.seed
+    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, step=1, phases=Phases())
     with torch.no_grad():
-        policy = Policy(model, adapter, params.temperature).eval()
-        scored = policy(CompletionBatch([encoded], [[r.completion.ids_T for r in group.rollouts]]))
+        policy = Policy(model, examiner.adapter, params.temperature).eval()
+        scored = policy(CompletionBatch([group.encoded], [[r.completion.ids_T for r in group.rollouts]]))
     group, loss = _advantages_and_loss(group, scored, config)
     console.print("[bold]3 completions, judged and compared[/bold]")
     console.print(_rollout_table(group, scored.logprobs_NT))
     for index, rollout in enumerate(group.rollouts):
         console.print(f"[cyan]{index}[/cyan] {escape(repr(rollout.completion.text))}", highlight=False)
-    _stage(
-        console,
-        "4 loss",
-        loss_type=config.grpo.loss_type,
-        value=f"{loss:.6f}",
-        note="ratio 1, as before the first update",
-    )
-    return 0
+    note = "ratio 1, as before the first update"
+    _stage(console, "4 loss", loss_type=config.grpo.loss_type, value=f"{loss:.6f}", note=note)
 
 
 def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group, float]:

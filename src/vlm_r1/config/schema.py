@@ -25,11 +25,13 @@ class Section(BaseModel):
 class LoraSection(Section):
     """Low-rank adapters (peft). Defaults are the original VLM-R1's REC LoRA script."""
 
-    r: PositiveInt = Field(64, description="Rank of the adapters.")
-    lora_alpha: PositiveFloat = Field(128, description="Scale: adapters are multiplied by lora_alpha / r.")
-    lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapters' input, in training passes.")
+    r: PositiveInt = Field(default=64, description="Rank of the adapters.")
+    lora_alpha: PositiveFloat = Field(default=128, description="Scale: adapters are multiplied by lora_alpha / r.")
+    lora_dropout: float = Field(
+        default=0.05, ge=0, lt=1, description="Dropout on the adapters' input, in training passes."
+    )
     target_modules: list[str] | None = Field(
-        None,
+        default=None,
         description="Names of linear layers to adapt; by default all of the language model, "
         "and of the vision tower too if freeze_vision_modules is false.",
     )
@@ -40,21 +42,23 @@ class ModelSection(Section):
 
     path: str = Field(description="Hugging Face folder or hub name of a vision-language model.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        "float32",
+        default="float32",
         description="Type of the weights in memory; auto takes the checkpoint's. Autocast is mixed_precision's.",
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention kernel of transformers."
+        default="sdpa", description="Attention kernel of transformers."
     )
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
-    freeze_vision_modules: bool = Field(False, description="Do not train the vision tower and its projector.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass: less memory."
+    )
+    freeze_vision_modules: bool = Field(default=False, description="Do not train the vision tower and its projector.")
     min_pixels: PositiveInt | None = Field(
-        None, description="Smallest image the model sees, in pixels of area; default: the processor's own."
+        default=None, description="Smallest image the model sees, in pixels of area; default: the processor's own."
     )
     max_pixels: PositiveInt | None = Field(
-        None, description="Largest image the model sees, in pixels of area; default: the processor's own."
+        default=None, description="Largest image the model sees, in pixels of area; default: the processor's own."
     )
-    lora: LoraSection | None = Field(None, description="Train low-rank adapters instead of all weights.")
+    lora: LoraSection | None = Field(default=None, description="Train low-rank adapters instead of all weights.")
 
     @model_validator(mode="after")
     def _pixels_in_order(self):
@@ -68,11 +72,11 @@ class DataSource(Section):
 
     path: str = Field(description="JSONL file.")
     image_root: str = Field(
-        "", description="Folder that image paths are relative to; default: the JSONL file's folder."
+        default="", description="Folder that image paths are relative to; default: the JSONL file's folder."
     )
-    task: str = Field("rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
+    task: str = Field(default="rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
     reward: str | None = Field(
-        None,
+        default=None,
         description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
     )
 
@@ -83,58 +87,67 @@ class DataSection(Section):
     train: list[DataSource] = Field(default_factory=list, description="Training files, concatenated, then shuffled.")
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
-        "r1",
+        default="r1",
         description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking).",
     )
     max_prompt_length: PositiveInt | None = Field(
-        None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
+        default=None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
     )
-    shuffle: bool = Field(True, description="A new seeded order in each epoch; false: file order.")
+    shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
 
 
 class SamplingSection(Section):
     """How completions are drawn in training. (Evaluation is greedy.)"""
 
-    temperature: PositiveFloat = Field(1.0, description="Logits are divided by it, in sampling and in training passes.")
-    top_p: Probability = Field(1.0, description="Nucleus: keep the likeliest tokens of this total probability; 1: all.")
-    top_k: NonNegativeInt = Field(0, description="Keep this many likeliest tokens; 0: all.")
-    min_p: float = Field(
-        0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none."
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Logits are divided by it, in sampling and in training passes."
     )
-    max_completion_length: PositiveInt = Field(512, description="Cap on sampled tokens, the stop token included.")
+    top_p: Probability = Field(
+        default=1.0, description="Nucleus: keep the likeliest tokens of this total probability; 1: all."
+    )
+    top_k: NonNegativeInt = Field(default=0, description="Keep this many likeliest tokens; 0: all.")
+    min_p: float = Field(
+        default=0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none."
+    )
+    max_completion_length: PositiveInt = Field(
+        default=512, description="Cap on sampled tokens, the stop token included."
+    )
 
 
 class GrpoSection(Section):
     """The objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and scale, which are the paper's."""
 
-    num_generations: int = Field(8, description="G, completions per prompt; at least 2, or no comparison is possible.")
+    num_generations: int = Field(
+        default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
+    )
     loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo"] = Field(
-        "grpo",
+        default="grpo",
         description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
         "dapo: mean over all tokens; gspo: grpo with one ratio per completion.",
     )
     epsilon: PositiveFloat = Field(
-        0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
+        default=0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
     )
     epsilon_high: PositiveFloat | None = Field(
-        None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon."
+        default=None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon."
     )
     beta: NonNegativeFloat = Field(
-        0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
+        default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
     )
-    num_iterations: PositiveInt = Field(1, description="Optimizer steps on each batch of rollouts.")
+    num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
     scale_rewards: Literal["group", "batch", "none"] = Field(
-        "group", description="Divide advantages by the standard deviation of the group, of the batch, or not at all."
+        default="group",
+        description="Divide advantages by the standard deviation of the group, of the batch, or not at all.",
     )
     mask_truncated_completions: bool = Field(
-        False, description="Leave completions that hit max_completion_length out of the loss."
+        default=False, description="Leave completions that hit max_completion_length out of the loss."
     )
 
     @model_validator(mode="after")
     def _comparable(self):
         if self.num_generations < 2:
             raise ValueError(
-                f"num_generations is {self.num_generations}, but answers are compared within their group: wanted at least 2"
+                f"num_generations is {self.num_generations}, but answers are compared within a group: wanted at least 2"
             )
         if self.num_iterations == 1 and (self.epsilon != 0.2 or self.epsilon_high is not None):
             raise ValueError(
@@ -147,35 +160,38 @@ class GrpoSection(Section):
 class TrainingSection(Section):
     """The loop: budget, optimizer, checkpoints, evaluation. Shared by `train` and `sft`."""
 
-    max_steps: PositiveInt = Field(500, description="Steps; each takes prompts_per_step records.")
-    prompts_per_step: PositiveInt = Field(16, description="P, records in a step, over all processes.")
+    max_steps: PositiveInt = Field(default=500, description="Steps; each takes prompts_per_step records.")
+    prompts_per_step: PositiveInt = Field(default=16, description="P, records in a step, over all processes.")
     micro_batch_size: PositiveInt = Field(
-        4, description="Prompts (groups) in one forward and backward on one process; changes memory, not the result."
+        default=4,
+        description="Prompts (groups) in one forward and backward on one process; changes memory, not the result.",
     )
     optim: Literal["adamw", "muon"] = Field(
-        "adamw",
-        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon for the matrices inside the layers, AdamW for the rest. "
+        default="adamw",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon for the matrices of layers, AdamW for the rest. "
         "Muon learns faster from random weights (docs/log.md).",
     )
-    learning_rate: NonNegativeFloat = Field(1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
+    learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
-        "linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
+        default="linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
     )
-    warmup_steps: NonNegativeInt = Field(0, description="Steps in which the learning rate rises from 0.")
-    weight_decay: NonNegativeFloat = Field(0.0, description="Decoupled weight decay.")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
-    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
-    max_grad_norm: PositiveFloat = Field(1.0, description="Gradients are scaled down to this global norm.")
-    mixed_precision: Literal["no", "bf16"] = Field("no", description="Autocast of accelerate.")
+    warmup_steps: NonNegativeInt = Field(default=0, description="Steps in which the learning rate rises from 0.")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="Decoupled weight decay.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
+    max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
+    mixed_precision: Literal["no", "bf16"] = Field(default="no", description="Autocast of accelerate.")
     max_skipped_steps: PositiveInt = Field(
-        5, description="Stop after this many steps in a row whose gradient is not finite."
+        default=5, description="Stop after this many steps in a row whose gradient is not finite."
     )
-    save_steps: NonNegativeInt = Field(0, description="Write a checkpoint every so many steps; 0: only at the end.")
-    save_total_limit: PositiveInt = Field(2, description="Newest checkpoints that are kept.")
+    save_steps: NonNegativeInt = Field(
+        default=0, description="Write a checkpoint every so many steps; 0: only at the end."
+    )
+    save_total_limit: PositiveInt = Field(default=2, description="Newest checkpoints that are kept.")
     eval_steps: NonNegativeInt = Field(
-        0, description="Evaluate on data.eval every so many steps; 0: only before and after."
+        default=0, description="Evaluate on data.eval every so many steps; 0: only before and after."
     )
-    eval_batch_size: PositiveInt = Field(32, description="Prompts sampled at once in evaluation.")
+    eval_batch_size: PositiveInt = Field(default=32, description="Prompts sampled at once in evaluation.")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
     )
@@ -193,13 +209,13 @@ class Config(Section):
     """A recipe: one file is one complete run."""
 
     output_dir: str = Field(description="Run folder (docs/runs.md); must not hold another run.")
-    seed: NonNegativeInt = Field(42, description="Seeds the data order, sampling, dropout and new weights.")
+    seed: NonNegativeInt = Field(default=42, description="Seeds the data order, sampling, dropout and new weights.")
     model: ModelSection = Field(description="The policy.")
     data: DataSection = Field(description="What is learnt from, and what is held out.")
     rewards: dict[str, float] = Field(
         default_factory=lambda: {"accuracy": 1.0, "format": 1.0},
-        description="Parts of the reward and their weights: accuracy (the record's, source's or task's own reward), format, "
-        "or any name of REWARDS or package.module:Name.",
+        description="Parts of the reward and their weights: accuracy (the record's, source's or task's own reward), "
+        "format, or any name of REWARDS or package.module:Name.",
     )
     sampling: SamplingSection = Field(
         default_factory=lambda: SamplingSection(), description="How completions are drawn."

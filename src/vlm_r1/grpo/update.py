@@ -19,13 +19,17 @@ from vlm_r1.types import Group, StopReason
 
 
 class Reference:
-    """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0."""
+    """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
+
+    With mixed_precision bf16 the copy is held in bfloat16, the type in which it computes.
+    """
 
     def __init__(self, config: Config, adapter: Adapter, learner: Learner):
         self._learner = learner
         self._frozen: Policy | None = None
         if config.model.lora is None:
-            model = load_model(config.model, adapter).requires_grad_(False).eval()
+            dtype = "bfloat16" if config.training.mixed_precision == "bf16" else config.model.dtype
+            model = load_model(config.model.model_copy(update={"dtype": dtype}), adapter).requires_grad_(False).eval()
             frozen = Policy(model, adapter, config.sampling.temperature)
             self._frozen = frozen.to(learner.accelerator.device)
 
@@ -72,7 +76,8 @@ def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner)
 def update_policy(groups: Sequence[Group], learner: Learner, reference: Reference | None) -> dict[str, Metric]:
     """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
 
-    The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for them.
+    The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for
+    them.
     """
     config = learner.config
     micro_batches = list(_micro_batches(groups, config, learner.accelerator.device))
@@ -82,8 +87,7 @@ def update_policy(groups: Sequence[Group], learner: Learner, reference: Referenc
     for _ in range(config.grpo.num_iterations):
         for index, micro in enumerate(micro_batches):
             with learner.synchronizing(last=index == len(micro_batches) - 1):
-                for name, value in _backward(micro, learner, reference, normalizer).items():
-                    sums[name] = sums.get(name, 0.0) + value
+                _add(sums, _backward(micro, learner, reference, normalizer))
         norms.append(learner.update())
     return _metrics(sums, norms, config)
 
@@ -93,12 +97,13 @@ def _backward(
 ) -> Mapping[str, float]:
     grpo = learner.config.grpo
     scored = learner.policy(micro.batch)
-    if micro.old_logprobs_NT is None:
-        micro.old_logprobs_NT = scored.logprobs_NT.detach()
+    old_logprobs_NT = micro.old_logprobs_NT
+    if old_logprobs_NT is None:
+        old_logprobs_NT = micro.old_logprobs_NT = scored.logprobs_NT.detach()
         micro.ref_logprobs_NT = reference.logprobs_NT(micro.batch) if reference is not None else None
     output = grpo_loss(
         scored.logprobs_NT,
-        micro.old_logprobs_NT,
+        old_logprobs_NT,
         micro.ref_logprobs_NT,
         micro.advantages_N.to(scored.logprobs_NT.dtype),
         scored.mask_NT & micro.kept_N1,
@@ -115,6 +120,11 @@ def _backward(
         "sampled_tokens": float(scored.mask_NT.sum()),
         **{name: float(value) for name, value in output.sums.items()},
     }
+
+
+def _add(sums: dict[str, float], values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 def _micro_batches(groups: Sequence[Group], config: Config, device: torch.device) -> Iterator[MicroBatch]:

@@ -1,7 +1,7 @@
 """What the rest of the package needs to know about a model family, and nothing about tasks.
 
-A family is a subclass of `Adapter` with constants (box format, part names) and four small methods. `loading.py` picks it by the
-checkpoint's `model_type`.
+A family is a subclass of `Adapter` with constants (box format, part names) and four small methods. `loading.py` picks
+it by the checkpoint's `model_type`.
 """
 
 from __future__ import annotations
@@ -55,11 +55,15 @@ class Adapter(ABC):
     def vision_arguments(
         self, features: Any, prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
     ) -> dict[str, Any]:
-        """Forward arguments for rows in which prompt p stands `repeats[p]` times, from features that were computed once."""
+        """Forward arguments for rows in which prompt p stands `repeats[p]` times, from features that were computed
+        once.
+        """
 
     @abstractmethod
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        """Position ids of each prompt without padding, (A, L); A = 3 for M-RoPE, else 1. A completion goes on from max + 1."""
+        """Position ids of each prompt without padding, (A, L); A = 3 for M-RoPE, else 1. A completion goes on from max
+        + 1.
+        """
 
     @property
     def pad_id(self) -> int:
@@ -91,7 +95,9 @@ class Adapter(ABC):
         self.image_processor.save_pretrained(folder)
 
     def render(self, prompt: Prompt, placeholder: str) -> str:
-        """The chat text of one user turn, each image as the family's own `placeholder` mark; checks that none was lost."""
+        """The chat text of one user turn, each image as the family's own `placeholder` mark; checks that none was
+        lost.
+        """
         texts = prompt.text.split(IMAGE_TOKEN)
         if len(texts) - 1 != len(prompt.images):
             raise ModelError(
@@ -109,7 +115,7 @@ class Adapter(ABC):
         rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         if rendered.count(placeholder) != len(prompt.images):
             raise ModelError(
-                f"the checkpoint's chat template wrote {rendered.count(placeholder)} {placeholder} for {len(prompt.images)} images: "
-                "it is not a template for images; take the one of the original checkpoint"
+                f"the checkpoint's chat template wrote {rendered.count(placeholder)} {placeholder} for "
+                f"{len(prompt.images)} images: it is not a template for images; take the one of the original checkpoint"
             )
         return rendered

@@ -52,8 +52,10 @@ def load_adapter(path: str | Path, min_pixels: int | None = None, max_pixels: in
     return family(config, tokenizer, image_processor)
 
 
-def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | None = None) -> PreTrainedModel:
+def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | None = None) -> Any:
     """Load the policy as the recipe says: type, attention, frozen parts, LoRA, gradient checkpointing.
+
+    Returns the transformers model, or with LoRA the peft model around it.
 
     Args:
         weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume.
@@ -118,6 +120,7 @@ def _limit_pixels(image_processor: Any, min_pixels: int | None, max_pixels: int 
     patch_area = (image_processor.patch_size * image_processor.merge_size) ** 2
     if longest < patch_area or shortest > longest:
         raise ModelError(
-            f"min_pixels {shortest} and max_pixels {longest}: wanted min_pixels <= max_pixels and at least {patch_area}, one merged patch"
+            f"min_pixels {shortest} and max_pixels {longest}: wanted min_pixels <= max_pixels, and max_pixels at least "
+            f"{patch_area}, one merged patch"
         )
     image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}

@@ -1,4 +1,5 @@
-"""Tiny but real checkpoints: the transformers class with a small config and an own byte-level tokenizer, in an ordinary folder.
+"""Tiny but real checkpoints: the transformers class with a small config and an own byte-level tokenizer, in an ordinary
+folder.
 
 For demos and tests on a CPU. Nothing in the package treats them specially: they are loaded like any other checkpoint.
 """
@@ -9,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -55,7 +57,9 @@ class TinySize:
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """A byte-level BPE of the family's tokenizer class, digits one by one, with its special tokens and chat template."""
+    """A byte-level BPE of the family's tokenizer class, digits one by one, with its special tokens and chat
+    template.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -71,7 +75,7 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     learned = json.loads(bpe.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[arg-type]
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
@@ -115,39 +119,41 @@ def write_tiny_qwen2_5_vl(
 
 
 def _config(tokenizer: Qwen2Tokenizer, size: TinySize) -> Qwen2_5_VLConfig:
-    token = tokenizer.convert_tokens_to_ids
+    token: Any = tokenizer.convert_tokens_to_ids
     rotary_pairs = size.hidden_size // size.num_attention_heads // 2
     height = width = rotary_pairs * 3 // 8  # the family's proportions: 16, 24, 24 of 64
     return Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=(len(tokenizer) + 7) // 8 * 8,
-            hidden_size=size.hidden_size,
-            intermediate_size=size.hidden_size * 3,
-            num_hidden_layers=size.num_hidden_layers,
-            num_attention_heads=size.num_attention_heads,
-            num_key_value_heads=size.num_attention_heads,
-            max_position_embeddings=4096,
-            rope_parameters=dict(
-                rope_type="default", rope_theta=10000.0, mrope_section=[rotary_pairs - height - width, height, width]
-            ),
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            initializer_range=size.initializer_range,
-        ),
-        vision_config=dict(
-            depth=size.vision_depth,
-            hidden_size=size.vision_hidden_size,
-            intermediate_size=size.vision_hidden_size * 2,
-            num_heads=4,
-            patch_size=size.patch_size,
-            spatial_merge_size=2,
-            temporal_patch_size=2,
-            window_size=size.patch_size * 8,
-            out_hidden_size=size.hidden_size,
-            fullatt_block_indexes=list(range(size.vision_depth)),
-            initializer_range=size.initializer_range,
-        ),
+        text_config={
+            "vocab_size": (len(tokenizer) + 7) // 8 * 8,
+            "hidden_size": size.hidden_size,
+            "intermediate_size": size.hidden_size * 3,
+            "num_hidden_layers": size.num_hidden_layers,
+            "num_attention_heads": size.num_attention_heads,
+            "num_key_value_heads": size.num_attention_heads,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [rotary_pairs - height - width, height, width],
+            },
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "initializer_range": size.initializer_range,
+        },
+        vision_config={
+            "depth": size.vision_depth,
+            "hidden_size": size.vision_hidden_size,
+            "intermediate_size": size.vision_hidden_size * 2,
+            "num_heads": 4,
+            "patch_size": size.patch_size,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": size.patch_size * 8,
+            "out_hidden_size": size.hidden_size,
+            "fullatt_block_indexes": list(range(size.vision_depth)),
+            "initializer_range": size.initializer_range,
+        },
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),

@@ -7,6 +7,9 @@ it is no longer than this.
 MAX_ANSWER_CHARS = 20_000
 """Longer answers are `ParseFailure("too_long")`, unread. A detection answer of 200 boxes has some 12,000 characters."""
 
+MAX_EXPRESSION_CHARS = 1_000
+"""Longer mathematics is not compared: a formula costs much more time for each character than other answers."""
+
 MAX_COORDINATE = 1e6
 """Largest coordinate read from a text, in any unit: no image is a million pixels wide."""
 

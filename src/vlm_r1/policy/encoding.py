@@ -36,7 +36,8 @@ class Examiner:
         """Put the record's question, load its images once and encode both.
 
         Raises:
-            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length` tokens; image tokens are never cut.
+            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length` tokens; image tokens
+            are never cut.
         """
         key = (record.source, record.id)
         if key in self._cache:

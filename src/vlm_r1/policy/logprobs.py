@@ -1,4 +1,6 @@
-"""Log-probabilities of completions: the one root module that trainers wrap, and the one place where they are computed."""
+"""Log-probabilities of completions: the one root module that trainers wrap, and the one place where they are
+computed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class CompletionBatch(NamedTuple):
 class TokenLogProbs(NamedTuple):
     """Per sampled token, rows in the order of groups and completions, padded on the right to the longest.
 
-    `logprobs_NT`: natural log, float32 or wider, 0 on padding. `entropies_NT`: nats, no gradient, 0 on padding. `mask_NT`: True on tokens.
+    `logprobs_NT`: natural log, float32 or wider, 0 on padding. `entropies_NT`: nats, no gradient, 0 on padding.
+    `mask_NT`: True on tokens.
     """
 
     logprobs_NT: torch.Tensor
@@ -33,10 +36,11 @@ class TokenLogProbs(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Owns the model; its forward is the only way to its log-probabilities, so that DDP hooks fire and nothing is bypassed.
+    """Owns the model; its forward is the only way to its log-probabilities, so that DDP hooks fire and nothing is
+    bypassed.
 
-    Every prompt's images are encoded once; its text is repeated for each completion (layout `rows`). Logits exist for completion
-    positions only.
+    Every prompt's images are encoded once; its text is repeated for each completion (layout `rows`). Logits exist for
+    completion positions only.
     """
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter, temperature: float = 1.0):

@@ -1,7 +1,8 @@
-"""Prompts and completions as padded rows of one tensor: the plain layout, used by sampling and as the obvious log-prob path.
+"""Prompts and completions as padded rows of one tensor: the plain layout, used by sampling and as the obvious log-prob
+path.
 
-A row is [left padding | prompt | completion | right padding]. All prompts end in the same column, so that completion positions
-are one slice for every row.
+A row is [left padding | prompt | completion | right padding]. All prompts end in the same column, so that completion
+positions are one slice for every row.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from vlm_r1.types import EncodedPrompt
 
 @dataclass(frozen=True)
 class PromptRows:
-    """Left-padded prompts: `ids_PL`, `mask_PL` (1 on tokens), `positions_APL`, and `next_P`, the position that follows each prompt."""
+    """Left-padded prompts: `ids_PL`, `mask_PL` (1 on tokens), `positions_APL`, and `next_P`, the position that follows
+    each prompt.
+    """
 
     ids_PL: torch.Tensor
     mask_PL: torch.Tensor

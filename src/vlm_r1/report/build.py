@@ -82,12 +82,12 @@ def render(run: Run) -> str:
 
 
 def _subtitle(run: Run) -> str:
-    """E.g. "Qwen2.5-VL-3B-Instruct · GRPO · rec"."""
+    """E.g. "Qwen/Qwen2.5-VL-3B-Instruct · GRPO · rec"."""
     names = {"grpo": "GRPO", "sft": "SFT"}
     kinds = dict.fromkeys(names.get(str(row.get("stage")), "") for row in run.metrics)
     sources = lookup(run.config, "data", "train")
     tasks = dict.fromkeys(str(lookup(source, "task")) for source in sources or () if lookup(source, "task"))
-    model = str(lookup(run.config, "model", "path") or "").rstrip("/").rsplit("/", 1)[-1]
+    model = "/".join(Path(str(lookup(run.config, "model", "path") or "")).parts[-2:])
     return " · ".join(_short(part) for part in (model, " → ".join(filter(None, kinds)), ", ".join(tasks)) if part)
 
 

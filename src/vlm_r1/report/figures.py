@@ -189,12 +189,13 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
     >>> nice_ticks(0.03, 0.87, 5)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    >>> nice_ticks(2, 2, 5)[0] < 2 < nice_ticks(2, 2, 5)[-1]
-    True
+    >>> nice_ticks(2, 2, 4), nice_ticks(0, 0, 2)  # no range: from 0, or from 0 to 1
+    ([0.0, 0.5, 1.0, 1.5, 2.0], [0.0, 0.5, 1.0])
     """
     if high - low <= 1e-9 * max(abs(low), abs(high)):
-        spread = abs(high) * 0.1 or 1.0
-        low, high = low - spread, high + spread
+        low, high = min(0.0, low), max(0.0, high)
+    if high - low < 1e-200:
+        high = low + 1
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)

@@ -184,7 +184,7 @@ def _scale(rows: Sequence[RolloutRow]) -> Scale:
     finite = [row.reward for row in rows if math.isfinite(row.reward)]
     parsed = [row.reward for row in rows if math.isfinite(row.reward) and row.reason is None]
     low, high = min(parsed or finite, default=0.0), max(parsed or finite, default=1.0)
-    return Scale(low, high) if high > low else Scale(low - 1, high)
+    return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
 def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:

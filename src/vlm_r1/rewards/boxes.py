@@ -15,6 +15,6 @@ def iou_reward(given: RewardInput[Box]) -> float:
     Raises:
         DataError: the record's gold answer is not a box.
     """
-    if not (isinstance(given.gold, tuple) and len(given.gold) == 4):
+    if not (isinstance(given.gold, tuple) and [type(number) for number in given.gold] == [float] * 4):
         raise unsuitable(given, "iou", "boxes")
     return 0.0 if given.value is None else iou(given.value, given.gold)

@@ -12,7 +12,9 @@ Reduction = Literal["mean", "sum", "max"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A partial result: `total` over `count` values (with `squares` for the spread), or the largest value in `total`."""
+    """A partial result: `total` over `count` values (with `squares` for the spread), or the largest value in
+    `total`.
+    """
 
     reduction: Reduction
     total: float
@@ -51,7 +53,8 @@ def reduce_metrics(
 ) -> dict[str, float]:
     """Combine the metrics of all processes, once a step.
 
-    Means given by `mean_of` become two numbers, `<name>/mean` and `<name>/std`; others keep their name. A mean of nothing is left out.
+    Means given by `mean_of` become two numbers, `<name>/mean` and `<name>/std`; others keep their name. A mean of
+    nothing is left out.
 
     Args:
         gather: accelerate's `gather_object`.

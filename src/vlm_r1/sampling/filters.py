@@ -38,8 +38,8 @@ def filter_logprobs(logprobs_NV: torch.Tensor, params: SamplingParams) -> torch.
 def draw(logprobs_NV: torch.Tensor, uniforms_N: torch.Tensor) -> torch.Tensor:
     """Inverse transform: the first token whose cumulative probability exceeds u in [0, 1); (N,) token ids.
 
-    One number decides one token, so a draw does not depend on the other rows. Sums are in float64, as the tail of a large
-    vocabulary would drown in float32.
+    One number decides one token, so a draw does not depend on the other rows. Sums are in float64, as the tail of a
+    large vocabulary would drown in float32.
     """
     cumulative_NV = logprobs_NV.double().exp().cumsum(-1)
     targets_N1 = uniforms_N[:, None].double() * cumulative_NV[:, -1:]

@@ -18,8 +18,8 @@ from vlm_r1.training.run import open_training
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
     """Minimise −log p(gold completion) per token, at temperature 1; returns what `summary.json` holds.
 
-    The recipe's sections `grpo`, `sampling` (but for max_completion_length in evaluations) and the reward weights belong to
-    `train`; everything else means the same.
+    The recipe's sections `grpo`, `sampling` (but for max_completion_length in evaluations) and the reward weights
+    belong to `train`; everything else means the same.
 
     Raises:
         VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.

@@ -9,13 +9,17 @@ from typing import Any
 from vlm_r1.registry import resolve
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.counting import Counting
+from vlm_r1.tasks.math import Math
+from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.tasks.vqa import Vqa
 
 TASKS: Mapping[str, type[Task[Any]]] = {
     "rec": Rec,
+    "ovd": Ovd,
     "counting": Counting,
     "vqa": Vqa,
+    "math": Math,
 }
 
 

@@ -125,14 +125,16 @@ class Learner:
         self.accelerator.wait_for_everyone()
 
     def load_checkpoint(self, checkpoint: Path) -> dict[str, Any]:
-        """Take up optimizers, schedules and step (the weights were loaded at construction); returns the trainer's state."""
+        """Take up optimizers, schedules and step (the weights were loaded at construction); returns the trainer's
+        state.
+        """
         state_folder = checkpoint / "state"
         try:
             self.accelerator.load_state(str(state_folder))
             state = json.loads((state_folder / "trainer.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # torch's unpickler raises anything on damaged files
             raise CheckpointError(
-                f"{checkpoint}: cannot be resumed from: {error}. Delete this folder to resume from the one before"
+                f"{checkpoint}: cannot be resumed from: {error!r}. Delete this folder to resume from the one before"
             ) from error
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
         return state
@@ -154,18 +156,22 @@ class Learner:
 
 
 def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerator:
-    """Accelerate with the recipe's precision and trackers; weights are kept out of its state, as they have their own folder."""
+    """Accelerate with the recipe's precision and trackers; weights are kept out of its state, as they have their own
+    folder.
+    """
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision,
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters, gradient_as_bucket_view=True)
+        ],
     )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
-            f"accelerate was launched with {accelerator.distributed_type.value}, which shards the weights, but sampling with "
-            "transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU (DDP)"
+            f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
+            "with transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU (DDP)"
         )
     accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
     accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())

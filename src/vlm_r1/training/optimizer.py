@@ -46,7 +46,7 @@ def make_schedulers(
     ]
 
 
-def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+def _hidden_matrices(model: nn.Module) -> list[torch.Tensor]:
     """Weights of linear layers, without embeddings and output heads, whose rows are tokens and not features."""
     token_tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     return [

@@ -1,0 +1,98 @@
+"""Open-vocabulary detection: all objects of the named kinds, as labelled boxes, or None."""
+
+from __future__ import annotations
+
+import json
+
+from vlm_r1.errors import DataError
+from vlm_r1.geometry.average_precision import COCO_IOU_THRESHOLDS, mean_average_precision, precision_recall
+from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
+from vlm_r1.parsing.labelled_boxes import LabelledBox, parse_labelled_boxes
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+
+Objects = tuple[LabelledBox, ...]
+
+_QUESTION = (  # paper §5.1
+    "Please carefully check the image and detect the following objects: {targets}. Output each detected target's bbox "
+    "coordinates in JSON format. The format of the bbox coordinates is: ```json "
+    '[{{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}}, '
+    '{{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}}] '
+    "```. If there are no such targets in the image, simply respond with None."
+)
+
+
+class Ovd:
+    """The answer is a tuple of LabelledBox, empty for None; the accuracy reward is odLength."""
+
+    name = "ovd"
+    reward = "odlength"
+    answer_is_box = False  # the question itself says how to write the boxes
+
+    def question(self, record: Record) -> str:
+        """Wrap a list such as "cat, red car" in the paper's sentence; a problem that speaks of boxes stays as it is."""
+        problem = record.problem.lower()
+        if "bbox" in problem or "bounding box" in problem:
+            return record.problem
+        targets = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
+        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(targets=targets)
+
+    def gold(self, record: Record) -> Objects:
+        """Read the gold objects by the rule that reads a model's: JSON, as a list or a string, or "None"."""
+        if len(record.images) != 1:
+            raise DataError(f"{record.source}: task ovd wants exactly 1 image, got {len(record.images)}")
+        text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
+        parsed = parse_labelled_boxes(text)
+        if isinstance(parsed, ParseFailure):
+            raise DataError(
+                f"{record.source}: the gold answer {text:.200} is no list of labelled boxes ({parsed.reason}); "
+                'wanted [{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …] in pixels of the original image, or "None"'
+            )
+        for item in parsed.value:
+            x1, y1, x2, y2 = item.box
+            if x1 == x2 or y1 == y2:
+                raise DataError(
+                    f'{record.source}: the gold box {list(item.box)} of "{item.label}" has no area, so no answer '
+                    "could match it; wanted x1 < x2 and y1 < y2"
+                )
+        return parsed.value
+
+    def gold_text(self, gold: Objects, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+        """Fenced JSON with integers in the model's coordinates, or None."""
+        if not gold:
+            return "None"
+        written = [(item.label, from_original(item.box, frames[0], box_format)) for item in gold]
+        items = [{"bbox_2d": format_coordinates(box, box_format), "label": label} for label, box in written]
+        return f"```json\n{json.dumps(items, ensure_ascii=False)}\n```"
+
+    def parse(self, answer_text: str) -> Parsed[Objects] | ParseFailure:
+        """See `parse_labelled_boxes`."""
+        return parse_labelled_boxes(answer_text)
+
+    def to_pixels(self, value: Objects, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> Objects:
+        """See `to_original`."""
+        return tuple(LabelledBox(item.label, to_original(item.box, frames[0], box_format)) for item in value)
+
+    def metrics(self, value: Objects | None, gold: Objects) -> dict[str, float]:
+        """mAP@[.5:.95] and AP50 of this image alone, and precision and recall of its boxes at IoU ≥ 0.5.
+
+        Means of these over a set are not COCO's numbers of the set: COCO pools the boxes of all images.
+        """
+        if value is None:
+            return {"map": 0.0, "ap50": 0.0, "precision_iou50": 0.0, "recall_iou50": 0.0}
+        found = [item.box for item in value], [item.label for item in value]
+        there = [item.box for item in gold], [item.label for item in gold]
+        precision, recall = precision_recall(*found, *there)
+        return {
+            "map": mean_average_precision(*found, *there),
+            "ap50": mean_average_precision(*found, *there, COCO_IOU_THRESHOLDS[:1]),
+            "precision_iou50": precision,
+            "recall_iou50": recall,
+        }
+
+    def answer_json(self, value: Objects) -> AnswerValue:
+        """`[{"bbox_2d": [x1, y1, x2, y2], "label": …}, …]`, floats in original pixels."""
+        return [{"bbox_2d": list(item.box), "label": item.label} for item in value]
+
+    def boxes(self, value: Objects) -> tuple[Box, ...]:
+        """All boxes, in order."""
+        return tuple(item.box for item in value)

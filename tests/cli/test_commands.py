@@ -1,0 +1,223 @@
+"""Commands as a user runs them: what they print, their exit status, and for each bad input a clear error before training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlm_r1.cli.main import COMMANDS, main
+from vlm_r1.config.reference import reference
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def edited(rec_files, folder: Path, change) -> str:
+    """A file of one training line that was changed; `change` gets the record and returns a record or a text."""
+    lines = rec_files["train"].read_text().splitlines()
+    record = json.loads(lines[2])
+    record["image"] = str(rec_files["train"].parent / record["image"])
+    changed = change(record)
+    lines = [changed if isinstance(changed, str) else json.dumps(changed)]
+    path = folder / "bad.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
+def with_box(record: dict, box: list[int]) -> dict:
+    record["conversations"][1]["value"] = box
+    return record
+
+
+def broken(record: dict, folder: Path) -> dict:
+    path = folder / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    return {**record, "image": str(path)}
+
+
+def marks(record: dict) -> dict:
+    record["conversations"][0]["value"] = "<image><image>the red circle"
+    return record
+
+
+BAD_LINES = {
+    "missing image": (lambda r, f: {**r, "image": "nowhere.png"}, "image not found"),
+    "broken image": (broken, "not an image of a known format"),
+    "bad JSON": (lambda r, f: json.dumps(r)[:-5], "bad.jsonl:1:"),
+    "marks and images differ": (lambda r, f: marks(r), "2 <image>"),
+    "box outside its image": (lambda r, f: with_box(r, [1, 2, 900, 40]), "outside its image"),
+    "box of three numbers": (lambda r, f: with_box(r, [1, 2, 30]), "is no box"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_bad_data_is_named_before_training(name: str, recipe, rec_files, tmp_path, capsys) -> None:
+    change, message = BAD_LINES[name]
+    path = edited(rec_files, tmp_path, lambda record: change(record, tmp_path))
+    assert main(["train", str(recipe()), f"--data.train.0.path={path}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("DataError: ")
+    assert message in error
+    assert "bad.jsonl:1" in error
+    assert not (tmp_path / "run").exists()
+
+
+BAD_RECIPES = {
+    "unknown task": (["--data.train.0.task=rec2"], 'unknown task "rec2". Did you mean "rec"?'),
+    "unknown source reward": (["--data.train.0.reward=ioo"], 'unknown reward "ioo". Did you mean "iou"?'),
+    "unknown reward part": (["--rewards.formatt=1"], 'unknown reward "formatt". Did you mean "format"?'),
+    "unknown key": (["--grpo.num_generation=4"], 'unknown key "grpo.num_generation". Did you mean "num_generations"?'),
+    "unknown template": (["--data.template=r2"], 'unknown template "r2". Known: bare, direct, paper, r1.'),
+    "num_generations 1": (["--grpo.num_generations=1"], "wanted at least 2"),
+    "epsilon without effect": (["--grpo.epsilon=0.1"], "no effect with num_iterations 1"),
+    "eval_steps without effect": (["--training.eval_steps=5"], "no effect without data.eval"),
+    "warmup without effect": (["--training.warmup_steps=5", "--training.lr_scheduler_type=constant"], "no effect"),
+    "all weights 0": (["--rewards={accuracy: 0}"], "nothing would be learnt"),
+    "no data": (["--data.train=[]"], "data.train is empty"),
+    "prompt too long": (["--data.max_prompt_length=5"], "more than max_prompt_length 5"),
+    "no checkpoint": (["--model.path=nowhere/at-all"], "nowhere/at-all: cannot load the config"),
+    "pixel budget below a patch": (["--model.max_pixels=100"], "one merged patch"),
+    "not an override": (["beta=3"], "overrides read --section.key=value"),
+    "override without value": (["--grpo.beta"], "has no value"),
+    "index out of range": (["--data.train.3.path=x"], "wanted an index 0 to 1"),
+    "nothing to resume": (["--resume"], "there is no config.yaml"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECIPES)
+def test_bad_recipes_are_named_before_training(name: str, recipe, tmp_path, capsys) -> None:
+    arguments, message = BAD_RECIPES[name]
+    assert main(["train", str(recipe()), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_empty_data_set(recipe, tmp_path, capsys) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n\n")
+    assert main(["train", str(recipe()), f"--data.train.0.path={empty}"]) == 2
+    assert "empty.jsonl: holds no records" in capsys.readouterr().err
+
+
+def test_run_folder_of_another_run(recipe, tmp_path, capsys) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    assert main(["train", str(recipe())]) == 2
+    assert "already holds a run. Choose another --output_dir, or continue it with --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["a file", "a folder without permission"])
+def test_run_folder_that_cannot_be_written(place: str, recipe, tmp_path) -> None:
+    parent = tmp_path / "parent"
+    parent.write_text("") if place == "a file" else parent.mkdir(mode=0o555)
+    command = [sys.executable, "-m", "vlm_r1.cli.main", "train", str(recipe()), f"--output_dir={parent / 'run'}"]
+    if place != "a file" and os.geteuid() == 0:  # root may write anywhere, so ask as somebody else
+        pytest.skip("run as root, who has every permission")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "run folder cannot be" in done.stderr
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(recipe, rec_files, tmp_path, capsys) -> None:
+    held_out = f"--data.eval.val.path={rec_files['in_domain']}"
+    assert main(["train", str(recipe()), "--dry-run", held_out, "--data.template=r1"]) == 0
+    shown = capsys.readouterr().out
+    for expected in (
+        "<|image_pad|>",
+        "Please provide the bounding box",
+        "gold answer",
+        "48 records",
+        "3 of 4 prompts: 0.25 epochs",
+    ):
+        assert expected in shown
+    assert "16 completions a step (4 a prompt), at most 8 tokens each" in shown
+    assert "val: 12 records" in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_trace_shows_every_stage(recipe, capsys) -> None:
+    assert main(["trace", str(recipe()), "--record", "2"]) == 0
+    shown = capsys.readouterr().out
+    for expected in (
+        "train.jsonl:3",
+        "token_ids",
+        "pixel_values",
+        "input_pixels",
+        "log p (sampler)",
+        "advantage",
+        "loss_type",
+    ):
+        assert expected in shown
+    rows = [line for line in shown.splitlines() if " length " in line or " stop " in line]
+    assert len(rows) >= 4
+    assert main(["trace", str(recipe()), "--record", "48"]) == 2
+    assert "holds records 0 to 47" in capsys.readouterr().err
+
+
+def test_eval_writes_what_it_prints(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
+    arguments = [
+        "--out",
+        str(tmp_path / "eval"),
+        "--template",
+        "bare",
+        "--max-completion-length",
+        "8",
+        "--batch-size",
+        "5",
+    ]
+    assert main(["eval", str(tiny_checkpoint), str(rec_files["in_domain"]), *arguments]) == 0
+    shown = capsys.readouterr().out
+    result = json.loads((tmp_path / "eval" / "in_domain.json").read_text())
+    assert (result["n"], result["metrics"]["iou"]["mean"]) == (12, 0.0)
+    assert "not parsed: no_answer_tag" in shown
+    samples = [json.loads(line) for line in (tmp_path / "eval" / "in_domain.samples.jsonl").read_text().splitlines()]
+    assert [sample["record_id"] for sample in samples] == [str(n) for n in range(1, 13)]
+    assert samples[0]["reason"] == "no_answer_tag"
+
+
+def test_sft_refuses_options_of_grpo(recipe, capsys) -> None:
+    assert main(["sft", str(recipe()), "--grpo.beta=0.1"]) == 2
+    assert "no effect in `vlm-r1 sft`" in capsys.readouterr().err
+
+
+def test_config_prints_the_reference_and_docs_hold_it(capsys) -> None:
+    assert main(["config"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == reference() == (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert "`grpo.num_generations`" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_teaches(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: vlm-r1 {command}" in capsys.readouterr().out
+
+
+def test_the_shipped_demo_recipes_are_complete(recipe) -> None:
+    for file in (ROOT / "src/vlm_r1/cli/demo_recipes").glob("*.yaml"):
+        assert yaml.safe_load(file.read_text())["training"]["max_steps"] > 0
+
+
+def test_demo_in_small(tmp_path, capsys) -> None:
+    sizes = ["--warmup-steps", "2", "--grpo-steps", "2", "--train-records", "40", "--eval-records", "8"]
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--seed", "5", *sizes]) == 0
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "demo" / "report.html") in shown
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["seed"] == 5
+    assert {"data", "model", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
+    assert summary["before"].keys() == summary["after"].keys() == {"in_domain", "out_of_domain"}
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert "already holds a run" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+import threading
+import time
+
+import pytest
+
+from vlm_r1.errors import DataError
+from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
+from vlm_r1.parsing.tags import split_tags
+from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.math import Checker, math_reward, same_mathematics
+from vlm_r1.types import Record
+
+ENDLESS = "9^{9^{9^{9}}}"
+RECORD = Record("1", "math", "?", (), "1", source="f.jsonl:7")
+
+
+@pytest.fixture
+def checker():
+    checker = Checker()
+    yield checker
+    checker.close()
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "expected"),
+    [
+        pytest.param("42", "42", True, id="same_text"),
+        pytest.param("42", "42.0", True, id="decimal"),
+        pytest.param("42", "41", False, id="another_number"),
+        pytest.param("\\frac{1}{2}", "1/2", True, id="fraction"),
+        pytest.param("\\frac{1}{2}", "0.5.", True, id="full_stop"),
+        pytest.param("\\frac{1}{2}", "The answer is $\\frac{2}{4}$.", True, id="formula_in_a_sentence"),
+        pytest.param("\\frac{1}{2}", "\\boxed{0.5}", True, id="boxed"),
+        pytest.param("\\frac{1}{2}", "2", False, id="part_of_a_fraction"),
+        pytest.param("12\\pi", "$12\\pi$", True, id="gold_without_dollars"),
+        pytest.param("12\\pi", "12", False, id="head_of_a_product"),
+        pytest.param("x^2+1", "1 + x^2", True, id="order_of_terms"),
+        pytest.param("1", "x^2+1", False, id="last_number_of_a_formula"),
+        pytest.param("(x+1)^2", "x^2 + 2x + 1", True, id="expanded"),
+        pytest.param("5", "5 cm", True, id="unit"),
+        pytest.param("x=5", "5", True, id="assignment"),
+        pytest.param("No solution", "No solution", True, id="words"),
+        pytest.param("3", "", False, id="empty"),
+        pytest.param("3", "\\frac{", False, id="broken"),
+        pytest.param("3", "\ud800\0\n$", False, id="not_even_text"),
+        pytest.param("1", "1" + " " * MAX_EXPRESSION_CHARS + "+0", False, id="too_long"),
+    ],
+)
+def test_same_mathematics(gold, answer, expected):
+    assert same_mathematics(gold, answer) is expected
+
+
+def test_an_endless_expression_is_ended_in_any_thread_and_the_next_is_judged(checker):
+    answers = []
+    questions = [("2", "1+1"), ("1", ENDLESS), ("2", "1+1"), ("2", "1")]
+    thread = threading.Thread(target=lambda: answers.extend(checker.ask(*question) for question in questions))
+    start = time.perf_counter()
+    thread.start()
+    thread.join()
+    assert answers == [True, False, True, False]
+    assert time.perf_counter() - start < 60  # 2 s of processor time, and two starts; without the limit, for ever
+
+
+@pytest.mark.parametrize(
+    ("value", "gold", "expected"),
+    [
+        pytest.param("0.5", "\\frac{1}{2}", 1.0, id="texts"),
+        pytest.param(3, 3.0, 1.0, id="numbers"),
+        pytest.param("3", 4, 0.0, id="text_and_number"),
+        pytest.param(None, "None", 0.0, id="nothing_parsed"),
+    ],
+)
+def test_math_reward(value, gold, expected):
+    assert math_reward(RewardInput("", split_tags(""), True, value, gold, (), RECORD)) == expected
+
+
+def test_a_gold_answer_of_another_kind_names_the_record():
+    with pytest.raises(DataError, match=r'^f\.jsonl:7: reward "math" compares formulas or numbers, but '):
+        math_reward(RewardInput("", split_tags(""), True, None, (1.0, 2.0, 3.0, 4.0), (), RECORD))
