@@ -1,4 +1,4 @@
-"""Commands as a user runs them: what they print, their exit status, and for each bad input a clear error before training."""
+"""Commands as a user runs them: what they print, their exit status, and clear errors before any training."""
 
 from __future__ import annotations
 

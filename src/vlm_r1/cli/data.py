@@ -160,11 +160,13 @@ def _frames(record: Record, sizes_wh: dict[str, tuple[int, int]]) -> tuple[Image
 
 def _judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task, template: Template) -> Score:
     """The score of the completion that a perfect model would write."""
-    from vlm_r1.tasks.judge import ACCURACY, judge
+    from vlm_r1.tasks.judge import ACCURACY, check_gold, judge
     from vlm_r1.tasks.templates import build_prompt, gold_completion
     from vlm_r1.types import BoxFormat
 
     build_prompt(task, record, template)
+    if all(frame.original_wh != _UNKNOWN_WH for frame in frames):
+        check_gold(record, frames)
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
     weights = {ACCURACY: 1.0, "format": 1.0}
     return judge(text, record, frames, BoxFormat.ORIGINAL_PIXELS, task=task, template=template, rewards=weights)

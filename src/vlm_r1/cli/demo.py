@@ -89,13 +89,12 @@ def _recipes(out: Path, args: argparse.Namespace) -> tuple[Config, Config]:
 
 
 def _corpus(file: Path) -> Iterator[str]:
-    """Questions and answers of the warm-up file, for the tokenizer to learn from."""
+    """What the model reads and writes in the warm-up file, for the tokenizer to learn from."""
     from vlm_r1.config.schema import DataSource
     from vlm_r1.data.sources import load_sources
 
     for record in load_sources([DataSource(path=str(file))]):
-        yield record.problem
-        yield f"<think>{record.thought}</think><answer>{record.answer}</answer>"
+        yield f"user\n{record.problem}\nassistant\n{record.thought}{record.answer}"
 
 
 def _free_folder(path: Path) -> Path:

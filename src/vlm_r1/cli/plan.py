@@ -9,13 +9,11 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from vlm_r1.config import Config
-from vlm_r1.data.sources import load_sources
-from vlm_r1.errors import ConfigError
 from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import get_template
+from vlm_r1.training.run import load_checked_records
 from vlm_r1.types import EncodedPrompt, Record
 
 _ENCODED_RECORDS = 64
@@ -32,11 +30,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
 
     quiet_libraries()
     check_run_folder(config, resume=False)
-    if not config.data.train:
-        raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train)
-    held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
-    check_rewards(config.rewards, [*records, *(record for part in held_out.values() for record in part)])
+    records, held_out = load_checked_records(config)
     adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
     examiner = Examiner(adapter, get_template(config.data.template), config.rewards, config.data.max_prompt_length)
     sample = records[:: max(1, len(records) // _ENCODED_RECORDS)][:_ENCODED_RECORDS]

@@ -88,7 +88,8 @@ class DataSection(Section):
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
         default="r1",
-        description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking).",
+        description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking), "
+        "bare (the record's problem alone).",
     )
     max_prompt_length: PositiveInt | None = Field(
         default=None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."

@@ -22,12 +22,14 @@ class Template:
         thinking: whether the completion is `<think>…</think><answer>…</answer>`, or the bare answer.
         instruction: follows every question, e.g. "First output the thinking process in …"; may be empty.
         box_instruction: follows it for tasks whose answers are boxes; may be empty.
+        wraps: whether the task puts its own question round the record's problem, e.g. "Please provide the …: {query}.".
     """
 
     name: str
     thinking: bool
     instruction: str
     box_instruction: str
+    wraps: bool = True
 
 
 TEMPLATES: Mapping[str, Template] = {
@@ -46,8 +48,8 @@ TEMPLATES: Mapping[str, Template] = {
         instruction="Output the thinking process in <think> </think> and final answer in <answer> </answer> tags.",
         box_instruction="",
     ),
-    # The question alone, for models that learnt the tags by SFT: the shortest prompt.
-    "bare": Template(name="bare", thinking=True, instruction="", box_instruction=""),
+    # The record's problem alone, for models that learnt the tags by SFT: the shortest prompt.
+    "bare": Template(name="bare", thinking=True, instruction="", box_instruction="", wraps=False),
     # The original repository's baseline without thinking.
     "direct": Template(
         name="direct",
@@ -74,7 +76,8 @@ def build_prompt(task: Task[Any], record: Record, template: Template) -> Prompt:
         DataError: the text has not one `<image>` for each image.
     """
     box_instruction = template.box_instruction if task.answer_is_box else ""
-    sentences = (task.question(record), template.instruction, box_instruction)
+    question = task.question(record) if template.wraps else record.problem
+    sentences = (question, template.instruction, box_instruction)
     text = " ".join(sentence for sentence in sentences if sentence)
     if text.count(IMAGE_TOKEN) != len(record.images):
         raise DataError(

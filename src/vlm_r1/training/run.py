@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
+from vlm_r1.data.jsonl import Problem, summarise
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.sources import load_sources
-from vlm_r1.errors import ConfigError
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.checkpoint import checkpoint_step
@@ -21,6 +22,7 @@ from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
 from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import get_template
 from vlm_r1.training.held_out import evaluate_in_training, write_summary
@@ -100,19 +102,13 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         CheckpointError, DataError, ConfigError, ModelError: in this order, before anything is written.
     """
     checkpoint = check_run_folder(config, resume)
-    if not config.data.train:
-        raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train)
-    held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
-    everything = [*records, *(record for part in held_out.values() for record in part)]
-    check_rewards(config.rewards, everything)
+    records, held_out = load_checked_records(config)
     template = get_template(config.data.template)
     adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
     examiner = Examiner(adapter, template, config.rewards, config.data.max_prompt_length)
     stream = PromptStream(records, config.seed, config.data.shuffle)
-    learner = Learner(
-        config, adapter, checkpoint, temperature=temperature, always_images=all(record.images for record in everything)
-    )
+    always_images = all(record.images for record in records)
+    learner = Learner(config, adapter, checkpoint, temperature=temperature, always_images=always_images)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
         stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
@@ -124,3 +120,30 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+
+
+def load_checked_records(config: Config) -> tuple[list[Record], dict[str, list[Record]]]:
+    """Training records and held-out records by name, after every line, task, reward and gold answer was looked at.
+
+    Raises:
+        ConfigError: no training data, or an unknown task or reward.
+        DataError: names the bad lines, the first 20 in full and the rest counted.
+    """
+    if not config.data.train:
+        raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
+    records = load_sources(config.data.train)
+    held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
+    everything = [*records, *(record for part in held_out.values() for record in part)]
+    check_rewards(config.rewards, everything)
+    problems = [problem for record in everything if (problem := _gold_problem(record)) is not None]
+    if problems:
+        raise DataError(summarise(problems))
+    return records, held_out
+
+
+def _gold_problem(record: Record) -> Problem | None:
+    try:
+        get_task(record.task).gold(record)
+    except DataError as error:
+        return Problem(record.source, str(error).removeprefix(f"{record.source}: "))
+    return None
