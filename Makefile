@@ -32,8 +32,8 @@ check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff check
 	$(BIN)/pyright
 
-bench: $(INSTALLED)  ## the programs in benchmarks/, one after the other
-	@set -e; for program in $(wildcard benchmarks/*.py); do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
+bench: $(INSTALLED)  ## measure where the time of a step goes
+	$(BIN)/python -m benchmarks.step_phases $(ARGS)
 
 docs: $(INSTALLED)  ## write docs/configuration.md from the schema
 	$(BIN)/vlm-r1 config > docs/configuration.md

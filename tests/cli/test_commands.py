@@ -217,7 +217,7 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     assert str(tmp_path / "demo" / "report.html") in shown
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["seed"] == 5
-    assert {"data", "model", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
+    assert {"prepare", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
     assert summary["before"].keys() == summary["after"].keys() == {"in_domain", "out_of_domain"}
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "already holds a run" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_sides_are_within_their_range(seed, share):
     shorter = min(scene.wh)
     for x1, y1, x2, y2 in (thing.box for thing in scene.things):
         for side in (x2 - x1, y2 - y1):
-            assert 0.22 * shorter - 0.5 <= side <= 0.45 * shorter + 0.5  # rounded to whole pixels
+            assert 0.26 * shorter - 0.5 <= side <= 0.5 * shorter + 0.5  # rounded to whole pixels
         assert x1 >= 0 <= y1
         assert x2 <= scene.wh[0]
         assert y2 <= scene.wh[1]
@@ -144,9 +144,9 @@ def test_domains_are_apart(files):
             asked_kind = (objects[0]["colour"], objects[0]["shape"])
             assert (asked_kind in HELD_OUT_KINDS) == (split == "out_of_domain")
     assert not (seen["train"] | seen["in_domain"]) & set(HELD_OUT_KINDS)
-    assert sizes["train"] == sizes["in_domain"] == {(56, 56), (64, 60), (84, 56), (56, 84)}
-    assert sizes["out_of_domain"] == {(84, 84), (112, 56)}
-    assert numbers == {"train": {2, 3}, "in_domain": {2, 3}, "out_of_domain": {4}}
+    assert sizes["train"] == sizes["in_domain"] == {(56, 56), (64, 60), (60, 64), (52, 52)}
+    assert sizes["out_of_domain"] == {(84, 56), (56, 84)}
+    assert numbers == {"train": {1, 2, 3}, "in_domain": {1, 2, 3}, "out_of_domain": {4}}
 
 
 def test_no_picture_recurs(files):

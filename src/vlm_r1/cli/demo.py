@@ -36,56 +36,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all stages, print the table and the paths."""
     from vlm_r1.cli.console import quiet_libraries, show_result
-    from vlm_r1.data.synthetic import write_rec_dataset
     from vlm_r1.grpo.trainer import train
-    from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
     from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, write_json
+    from vlm_r1.runtime.run_folder import check_run_folder, write_json
     from vlm_r1.sft.trainer import train_sft
 
     quiet_libraries()
     out: Path = args.out or _free_folder(Path("runs/demo"))
-    warmup, grpo = _recipes(out, args)
-    check_run_folder(grpo, resume=False)
+    warmup = warmup_recipe(out, args.seed, args.warmup_steps)
+    recipe = main_recipe(out, args.seed, args.grpo_steps)
+    check_run_folder(recipe, resume=False)
     display, seconds = Display(), {}
-    counts = {
-        "train": args.train_records,
-        "warmup": args.train_records,
-        "in_domain": args.eval_records,
-        "out_of_domain": args.eval_records,
-    }
-
-    display.say(
-        f"[bold]1/4[/bold] drawing {sum(counts.values()) - counts['warmup']} pictures into {out / 'start/data'}"
-    )
-    files = _timed(seconds, "data", lambda: write_rec_dataset(out / "start/data", args.seed, counts))
-    display.say("[bold]2/4[/bold] making a tiny Qwen2.5-VL with random weights")
-    _timed(seconds, "model", lambda: write_tiny_qwen2_5_vl(out / "start/model", _corpus(files["warmup"]), args.seed))
-    display.say("[bold]3/4[/bold] warm start: supervised training on loose boxes")
+    display.say(f"[bold]1/3[/bold] pictures and a tiny Qwen2.5-VL with random weights, in {out / 'start'}")
+    _timed(seconds, "prepare", lambda: write_inputs(out, args.seed, args.train_records, args.eval_records))
+    display.say("[bold]2/3[/bold] warm start: supervised training on loose boxes")
     _timed(seconds, "warm_start", lambda: train_sft(warmup, display=display))
-    display.say("[bold]4/4[/bold] GRPO with IoU and format rewards")
-    summary = train(grpo, display=display)
+    display.say("[bold]3/3[/bold] GRPO with IoU and format rewards on the true boxes")
+    summary = train(recipe, display=display)
     summary["seconds"] = {**{name: round(value, 2) for name, value in seconds.items()}, **summary["seconds"]}
-    write_json(RunFolder(out).path / "summary.json", summary)
-    show_result(grpo, summary)
+    write_json(out / "summary.json", summary)
+    show_result(recipe, summary)
     return 0
 
 
-def _recipes(out: Path, args: argparse.Namespace) -> tuple[Config, Config]:
-    """The two shipped recipes with this run's folders, seed and budgets."""
+def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:
+    """Write what a run starts from: start/data (so many pictures) and start/model (random weights, own tokenizer)."""
+    from vlm_r1.data.synthetic import write_rec_dataset
+    from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
+
+    counts = {"train": train, "warmup": train, "in_domain": held_out, "out_of_domain": held_out}
+    files = write_rec_dataset(out / "start/data", seed, counts)
+    write_tiny_qwen2_5_vl(out / "start/model", _corpus(files["warmup"]), seed)
+
+
+def warmup_recipe(out: Path, seed: int, steps: int | None = None) -> Config:
+    """The shipped recipe of the warm start, with this run's folders and seed."""
+    start = out / "start"
+    overrides = [f"--data.train.0.path={start / 'data/warmup.jsonl'}"]
+    return _recipe("warmup", start / "warmup", start / "model", seed, steps, overrides)
+
+
+def main_recipe(out: Path, seed: int, steps: int | None = None, model: Path | None = None) -> Config:
+    """The shipped GRPO recipe, with this run's folders and seed; `model` is its start, the warm one by default."""
+    data = out / "start/data"
+    overrides = [f"--data.train.0.path={data / 'train.jsonl'}"]
+    overrides += [f"--data.eval.{name}.path={data / name}.jsonl" for name in ("in_domain", "out_of_domain")]
+    return _recipe("grpo", out, model or out / "start/warmup/model", seed, steps, overrides)
+
+
+def _recipe(name: str, out: Path, model: Path, seed: int, steps: int | None, overrides: list[str]) -> Config:
     from vlm_r1.config import load_config
 
-    start = out / "start"
-    warmup = [f"--output_dir={start / 'warmup'}", f"--model.path={start / 'model'}", f"--seed={args.seed}"]
-    warmup.append(f"--data.train.0.path={start / 'data/warmup.jsonl'}")
-    grpo = [f"--output_dir={out}", f"--model.path={start / 'warmup/model'}", f"--seed={args.seed}"]
-    grpo.append(f"--data.train.0.path={start / 'data/train.jsonl'}")
-    grpo += [f"--data.eval.{name}.path={start / 'data' / name}.jsonl" for name in ("in_domain", "out_of_domain")]
-    if args.warmup_steps is not None:
-        warmup.append(f"--training.max_steps={args.warmup_steps}")
-    if args.grpo_steps is not None:
-        grpo.append(f"--training.max_steps={args.grpo_steps}")
-    return load_config(_RECIPES / "warmup.yaml", warmup), load_config(_RECIPES / "grpo.yaml", grpo)
+    overrides = [f"--output_dir={out}", f"--model.path={model}", f"--seed={seed}", *overrides]
+    if steps is not None:
+        overrides.append(f"--training.max_steps={steps}")
+    return load_config(_RECIPES / f"{name}.yaml", overrides)
 
 
 def _corpus(file: Path) -> Iterator[str]:

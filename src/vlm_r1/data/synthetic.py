@@ -27,8 +27,6 @@ COLOURS = {
     "green": (40, 180, 60),
     "blue": (50, 80, 220),
     "yellow": (230, 210, 40),
-    "purple": (150, 60, 180),
-    "orange": (240, 140, 30),
 }
 SHAPES = ("circle", "square", "triangle")
 
@@ -42,6 +40,7 @@ DEFAULT_COUNTS = {"train": 8000, "warmup": 8000, "in_domain": 512, "out_of_domai
 """Lines of each file; `warmup` repeats the first records of `train`."""
 
 _GAP_PX = 2
+_PLACE_OBJECTS = 3  # the shape asked for, its twin and a landmark
 _ATTEMPTS = 30
 
 
@@ -70,26 +69,27 @@ class World:
         image_sizes: (width, height) in pixels, all equally likely.
         target_kinds: what is asked for.
         other_kinds: what else may stand in the picture.
-        min_objects, max_objects: how many shapes a picture holds ("left of" scenes hold at least 3).
+        min_objects, max_objects: how many shapes a picture holds. A pair told apart by size needs 2, by place 3; such
+            pictures hold at least so many.
         side_range: smallest and largest side of a shape, as a share of the shorter side of the image.
         relation_share: share of scenes with two shapes of the asked kind, told apart by their size or by their place.
     """
 
-    image_sizes: tuple[tuple[int, int], ...] = ((56, 56), (64, 60), (84, 56), (56, 84))
+    image_sizes: tuple[tuple[int, int], ...] = ((56, 56), (64, 60), (60, 64), (52, 52))
     target_kinds: tuple[Kind, ...] = TRAINED_KINDS
     other_kinds: tuple[Kind, ...] = TRAINED_KINDS
-    min_objects: int = 2
-    max_objects: int = 3
-    side_range: tuple[float, float] = (0.22, 0.45)
+    min_objects: int = 1
+    max_objects: int = 2
+    side_range: tuple[float, float] = (0.26, 0.5)
     relation_share: float = 0.2
 
 
 def shifted(world: World) -> World:
     """The same world out of domain: unseen image sizes, unseen kinds asked for, one shape more than ever before."""
-    more = world.max_objects + 1
+    more = max(world.max_objects, _PLACE_OBJECTS) + 1
     return replace(
         world,
-        image_sizes=((84, 84), (112, 56)),
+        image_sizes=((84, 56), (56, 84)),
         target_kinds=HELD_OUT_KINDS,
         other_kinds=ALL_KINDS,
         min_objects=more,
@@ -226,14 +226,14 @@ def _ask_by_size(rng: Random, world: World, wh: tuple[int, int], n_objects: int)
     small, large = _small_and_large(rng, world, wh)
     word = rng.choice(("small", "large"))
     pair = [(kind, small), (kind, large)] if word == "small" else [(kind, large), (kind, small)]
-    others = [(k, _sides(rng, world, wh)) for k in _others(rng, world, kind, n_objects - 2)]
+    others = [(k, _sides(rng, world, wh)) for k in _others(rng, world, kind, max(n_objects, 2) - 2)]
     things = _placed(rng, wh, pair + others)
     return (things, f"the {word} {kind}") if things else None
 
 
 def _ask_by_place(rng: Random, world: World, wh: tuple[int, int], n_objects: int) -> Planned:
     kind = rng.choice(world.target_kinds)
-    others = _others(rng, world, kind, max(n_objects, 3) - 2)
+    others = _others(rng, world, kind, max(n_objects, _PLACE_OBJECTS) - 2)
     things = _placed(rng, wh, [(k, _sides(rng, world, wh)) for k in (kind, kind, *others)])
     if not things:
         return None
