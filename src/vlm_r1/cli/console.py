@@ -39,27 +39,23 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:
     """Held-out results before and after: accuracy with its 95 % interval, and the task's other numbers."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="Held-out results, greedy decoding, 95 % bootstrap intervals")
-    for column in ("set", "n", "metric", "before", "after", "gain"):
-        table.add_column(column, justify="left" if column in ("set", "metric") else "right")
+    table = Table(
+        title="Held-out results in %, greedy, with 95 % intervals", box=SIMPLE, padding=(0, 1), pad_edge=False
+    )
+    for column in ("set", "metric", "before", "after", "gain"):
+        table.add_column(column, justify="left" if column in ("set", "metric") else "right", no_wrap=True)
     for name, after in summary["after"].items():
         before = summary["before"][name]
-        metrics = [key for key in after if key not in ("ci95", "n")]
-        for index, metric in enumerate(metrics):
-            interval = metric == metrics[0]
-            table.add_row(
-                name if index == 0 else "",
-                str(after["n"]) if index == 0 else "",
-                metric,
-                _percent(before, metric, interval),
-                _percent(after, metric, interval),
-                f"{100 * (after[metric] - before[metric]):+.1f}",
-            )
+        for index, metric in enumerate(key for key in after if key not in ("ci95", "n")):
+            gain = f"{100 * (after[metric] - before[metric]):+.1f}"
+            label = f"{name} ({after['n']})" if index == 0 else ""
+            table.add_row(label, metric, *(_percent(part, metric, index == 0) for part in (before, after)), gain)
     return table
 
 
 def _percent(numbers: Mapping[str, Any], metric: str, interval: bool) -> str:
     low, high = numbers["ci95"]
-    return f"{100 * numbers[metric]:.1f} %" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
+    return f"{100 * numbers[metric]:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")

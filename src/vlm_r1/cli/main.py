@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,9 +27,13 @@ status`.
 
 USER_ERROR = 2
 
+_SPINS = "10000"
+"""OpenMP threads that spin for long make a CPU run ten times slower as soon as another program wants a core (docs/log.md)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for findings (data check), 2 for an error of the user."""
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)
     args.overrides = rest
