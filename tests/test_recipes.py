@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from vlm_r1.cli.main import main
 from vlm_r1.config import load_config
 from vlm_r1.errors import ConfigError
 from vlm_r1.registry import resolve
@@ -42,6 +44,33 @@ def test_recipe_says_what_it_is_and_how_to_run_it(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_trains_on_something(path):
     assert load_config(path).data.train
+
+
+ANSWERS = {
+    "rec": ("the man on the left", [4, 5, 40, 50]),
+    "ovd": ("cat, dog", '```json\n[{"bbox_2d": [4, 5, 40, 50], "label": "cat"}]\n```'),
+    "vqa": ("what is wrong?", "No Defect"),
+    "math": ("what is a half?", "\\frac{1}{2}"),
+}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_does_everything_but_train_on_a_tiny_model(path, tiny_checkpoint, picture, tmp_path, capsys):
+    config = load_config(path)
+    (task,) = {source.task for source in config.data.train}
+    problem, answer = ANSWERS[task]
+    images = [picture(64, 60, seed) for seed in range(2 if "multiimage" in path.stem else 1)]
+    turns = [{"from": "human", "value": "<image>" * len(images) + problem}, {"from": "gpt", "value": answer}]
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"id": 1, "image": images, "conversations": turns}))
+    source = f"{{path: {data}, task: {task}}}"
+    evaluation = [f"--data.eval.{name}={source}" for name in config.data.eval]
+    arguments = [f"--model.path={tiny_checkpoint}", f"--output_dir={tmp_path / 'run'}", f"--data.train=[{source}]"]
+    assert main(["train", str(path), "--dry-run", *arguments, *evaluation]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("<|image_pad|>") == len(images)
+    assert "all checks passed, nothing was written" in shown
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_runs_of_the_original_are_there():

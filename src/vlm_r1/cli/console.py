@@ -42,17 +42,19 @@ def before_after_table(summary: Mapping[str, Any]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(
-        title="Held-out results in %, greedy, with 95 % intervals", box=SIMPLE, padding=(0, 1), pad_edge=False
-    )
+    table = Table(title="Held-out results in %, greedy, with 95 % intervals", box=SIMPLE, pad_edge=False)
     for column in ("set", "metric", "before", "after", "gain"):
         table.add_column(column, justify="left" if column in ("set", "metric") else "right", no_wrap=True)
     for name, after in summary["after"].items():
         before = summary["before"][name]
         for index, metric in enumerate(key for key in after if key not in ("ci95", "n")):
             gain = f"{100 * (after[metric] - before[metric]):+.1f}"
-            label = f"{name} ({after['n']})" if index == 0 else ""
-            table.add_row(label, metric, *(_percent(part, metric, index == 0) for part in (before, after)), gain)
+            table.add_row(
+                name if index == 0 else "",
+                metric,
+                *(_percent(part, metric, index == 0) for part in (before, after)),
+                gain,
+            )
     return table
 
 

@@ -28,7 +28,7 @@ status`.
 USER_ERROR = 2
 
 _SPINS = "10000"
-"""OpenMP threads that spin for long make a CPU run ten times slower as soon as another program wants a core (docs/log.md)."""
+"""OpenMP threads that spin for long make a run ten times slower once another program wants a core (docs/log.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,11 +9,9 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from vlm_r1.config import Config
-from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.tasks.templates import get_template
-from vlm_r1.training.run import load_checked_records
+from vlm_r1.training.run import load_checked_records, load_examiner
 from vlm_r1.types import EncodedPrompt, Record
 
 _ENCODED_RECORDS = 64
@@ -31,8 +29,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     quiet_libraries()
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
-    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
-    examiner = Examiner(adapter, get_template(config.data.template), config.rewards, config.data.max_prompt_length)
+    examiner = load_examiner(config, [records, *held_out.values()])
     sample = records[:: max(1, len(records) // _ENCODED_RECORDS)][:_ENCODED_RECORDS]
     encoded = [examiner.encode(record) for record in sample]
     console = Console()

@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.errors import ConfigError
 
     for override in args.overrides:
-        if override.startswith("--grpo."):
-            raise ConfigError(f"{override} has no effect in `vlm-r1 sft`: the section grpo belongs to `vlm-r1 train`")
+        if override.startswith(("--grpo.", "--sampling.")) and "max_completion_length" not in override:
+            raise ConfigError(f"{override} has no effect in `vlm-r1 sft`: it belongs to `vlm-r1 train`")
     config = load_config(args.recipe, args.overrides)
     if args.dry_run:
         from vlm_r1.cli.plan import print_plan

@@ -64,6 +64,10 @@ class ModelSection(Section):
     def _pixels_in_order(self):
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} > max_pixels {self.max_pixels}")
+        if self.lora is not None and self.lora.target_modules and self.freeze_vision_modules:
+            raise ValueError(
+                "freeze_vision_modules has no effect with lora.target_modules, which say what trains: remove one"
+            )
         return self
 
 
@@ -203,6 +207,10 @@ class TrainingSection(Section):
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
+        if not self.save_steps and self.save_total_limit != 2:
+            raise ValueError(
+                "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
+            )
         return self
 
 
@@ -228,6 +236,16 @@ class Config(Section):
     def _has_effect(self):
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
+        if not self.data.eval and self.training.eval_batch_size != 32:
+            raise ValueError(
+                "training.eval_batch_size has no effect without data.eval: name a held-out file, or remove it"
+            )
+        if "accuracy" not in self.rewards:
+            sources = [f"data.train.{i}" for i, source in enumerate(self.data.train) if source.reward is not None]
+            if sources:
+                raise ValueError(
+                    f"{sources[0]}.reward has no effect, because rewards has no part accuracy: add it, or remove this"
+                )
         if not any(self.rewards.values()):
             raise ValueError(
                 "rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1"

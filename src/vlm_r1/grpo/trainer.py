@@ -98,5 +98,5 @@ def _headline(numbers: dict[str, float]) -> dict[str, float]:
         if name.startswith("rewards/") and name.endswith("/mean"):
             shown[name.split("/")[1]] = value
         if name.startswith("metrics/accuracy"):
-            shown["acc@0.5" if "iou50" in name else "acc"] = value
+            shown["acc@0.5" if "iou50" in name else "correct"] = value
     return shown

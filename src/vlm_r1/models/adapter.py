@@ -25,10 +25,12 @@ class Adapter(ABC):
     Attributes:
         box_format: coordinates in which the family writes boxes.
         vision_modules: dotted names of the vision tower and its projector inside the model.
+        placeholder: the token that stands for a part of an image, e.g. "<|image_pad|>".
     """
 
     box_format: ClassVar[BoxFormat]
     vision_modules: ClassVar[tuple[str, ...]]
+    placeholder: ClassVar[str]
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.config = config
@@ -42,6 +44,10 @@ class Adapter(ABC):
         Raises:
             ModelError: the template drops images, or the text contains a placeholder token.
         """
+
+    @abstractmethod
+    def image_tokens(self, width: int, height: int) -> int:
+        """Number of placeholder tokens of an image of that size, without decoding it."""
 
     @abstractmethod
     def banned_ids(self) -> tuple[int, ...]:
@@ -64,6 +70,11 @@ class Adapter(ABC):
         """Position ids of each prompt without padding, (A, L); A = 3 for M-RoPE, else 1. A completion goes on from max
         + 1.
         """
+
+    def prompt_length(self, prompt: Prompt, sizes_wh: Sequence[tuple[int, int]]) -> int:
+        """`len(encode(prompt, images).ids_L)` from the sizes of the images alone."""
+        text = self.render(prompt)
+        return len(self.tokenize(text)) - len(sizes_wh) + sum(self.image_tokens(*wh) for wh in sizes_wh)
 
     @property
     def pad_id(self) -> int:
@@ -94,10 +105,9 @@ class Adapter(ABC):
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
 
-    def render(self, prompt: Prompt, placeholder: str) -> str:
-        """The chat text of one user turn, each image as the family's own `placeholder` mark; checks that none was
-        lost.
-        """
+    def render(self, prompt: Prompt) -> str:
+        """The chat text of one user turn, each image as one placeholder; checks that none was lost."""
+        placeholder = self.placeholder
         texts = prompt.text.split(IMAGE_TOKEN)
         if len(texts) - 1 != len(prompt.images):
             raise ModelError(

@@ -22,7 +22,7 @@ class Qwen25VL(Adapter):
     placeholder = "<|image_pad|>"
 
     def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
-        text = self.render(prompt, self.placeholder)
+        text = self.render(prompt)
         if not prompt.images:
             return EncodedPrompt(self.tokenize(text), {}, (), text)
         vision = self.image_processor(images=list(images), return_tensors="pt")
@@ -37,6 +37,10 @@ class Qwen25VL(Adapter):
         )
         ids_L = self.tokenize(expanded.replace("\0", self.placeholder))
         return EncodedPrompt(ids_L, {"pixel_values": pixel_values, "image_grid_thw": grid_thw}, frames, text)
+
+    def image_tokens(self, width: int, height: int) -> int:
+        patches = self.image_processor.get_number_of_image_patches(height, width, {})
+        return patches // self.image_processor.merge_size**2
 
     def banned_ids(self) -> tuple[int, ...]:
         config: Any = self.config

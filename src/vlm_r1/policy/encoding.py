@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from vlm_r1.data.images import load_image
+from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.tasks import get_task
@@ -36,8 +36,7 @@ class Examiner:
         """Put the record's question, load its images once and encode both.
 
         Raises:
-            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length` tokens; image tokens
-            are never cut.
+            DataError: an image cannot be read.
         """
         key = (record.source, record.id)
         if key in self._cache:
@@ -45,14 +44,24 @@ class Examiner:
             return self._cache[key]
         prompt = build_prompt(get_task(record.task), record, self.template)
         encoded = self.adapter.encode(prompt, [load_image(path) for path in prompt.images])
-        length = len(encoded.ids_L)
-        if self.max_prompt_length is not None and length > self.max_prompt_length:
+        self._remember(key, encoded)
+        return encoded
+
+    def check_length(self, record: Record) -> None:
+        """Compute the length of the record's prompt from its text and the sizes of its images, without decoding them.
+
+        Raises:
+            DataError: it has more than `max_prompt_length` tokens; image tokens are never cut.
+        """
+        if self.max_prompt_length is None:
+            return
+        prompt = build_prompt(get_task(record.task), record, self.template)
+        length = self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
+        if length > self.max_prompt_length:
             raise DataError(
                 f"{record.source}: record {record.id}: the prompt has {length} tokens, more than max_prompt_length "
                 f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
             )
-        self._remember(key, encoded)
-        return encoded
 
     def judge(self, text: str, record: Record, encoded: EncodedPrompt) -> Score:
         """Score a completion of the record's prompt; see `tasks.judge`."""

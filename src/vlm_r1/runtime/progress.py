@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 15.0
+_WIDE_COLUMNS = 110  # narrower terminals show the numbers without a bar
 
 
 class Display:
@@ -43,12 +44,13 @@ class Display:
             yield _LineWriter(self.console, label, total, done)
 
     def _progress(self) -> Progress:
+        wide = self.console.width >= _WIDE_COLUMNS
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            *((BarColumn(bar_width=20),) if wide else ()),
             MofNCompleteColumn(),
             TextColumn("[cyan]{task.fields[numbers]}"),
-            TimeElapsedColumn(),
+            *((TimeElapsedColumn(),) if wide else ()),
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )
@@ -77,5 +79,5 @@ class _LineWriter:
 
 
 def _format(numbers: Mapping[str, float]) -> str:
-    """Three significant digits each, e.g. "reward 1.21 iou 0.354"."""
-    return "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+    """Two digits each, e.g. "reward 1.21  accuracy 0.35"."""
+    return "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
 
 from vlm_r1.config import Config, as_dict
@@ -159,6 +160,8 @@ def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerato
     """Accelerate with the recipe's precision and trackers; weights are kept out of its state, as they have their own
     folder.
     """
+    for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
+        raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision,
         step_scheduler_with_optimizer=False,

@@ -5,7 +5,7 @@ changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,10 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     """
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
-    template = get_template(config.data.template)
-    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
-    examiner = Examiner(adapter, template, config.rewards, config.data.max_prompt_length)
+    examiner = load_examiner(config, [records, *held_out.values()])
     stream = PromptStream(records, config.seed, config.data.shuffle)
     always_images = all(record.images for record in records)
-    learner = Learner(config, adapter, checkpoint, temperature=temperature, always_images=always_images)
+    learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature, always_images=always_images)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
         stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
@@ -116,7 +114,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     if learner.accelerator.is_main_process:
         open_run_folder(config, checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None)
     learner.accelerator.wait_for_everyone()
-    sampler = HFSampler(learner.model, adapter)
+    sampler = HFSampler(learner.model, examiner.adapter)
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
@@ -135,15 +133,32 @@ def load_checked_records(config: Config) -> tuple[list[Record], dict[str, list[R
     held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
     everything = [*records, *(record for part in held_out.values() for record in part)]
     check_rewards(config.rewards, everything)
-    problems = [problem for record in everything if (problem := _gold_problem(record)) is not None]
-    if problems:
-        raise DataError(summarise(problems))
+    _check_each(everything, lambda record: get_task(record.task).gold(record))
     return records, held_out
 
 
-def _gold_problem(record: Record) -> Problem | None:
-    try:
-        get_task(record.task).gold(record)
-    except DataError as error:
-        return Problem(record.source, str(error).removeprefix(f"{record.source}: "))
-    return None
+def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
+    """Load tokenizer and image processor, and check that no prompt of the sets is longer than `max_prompt_length`.
+
+    Raises:
+        ConfigError: unknown template.
+        ModelError: no usable checkpoint.
+        DataError: names the records with too long prompts, the first 20 in full and the rest counted.
+    """
+    template = get_template(config.data.template)
+    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
+    examiner = Examiner(adapter, template, config.rewards, config.data.max_prompt_length)
+    _check_each([record for records in sets for record in records], examiner.check_length)
+    return examiner
+
+
+def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:
+    """Collect the DataErrors of all records into one."""
+    problems = []
+    for record in records:
+        try:
+            check(record)
+        except DataError as error:
+            problems.append(Problem(record.source, str(error).removeprefix(f"{record.source}: ")))
+    if problems:
+        raise DataError(summarise(problems))

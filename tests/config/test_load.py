@@ -1,0 +1,118 @@
+"""Recipes: overrides, round trip, and errors that name the key. (More bad recipes: tests/cli/test_commands.py.)"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlm_r1.config import load_config, parse_overrides, save_config
+from vlm_r1.config.reference import reference
+from vlm_r1.config.schema import Config
+from vlm_r1.errors import ConfigError
+
+RECIPE = """
+output_dir: runs/x
+model: {path: ckpt}
+data: {train: [{path: a.jsonl}, {path: b.jsonl, task: vqa}]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_overrides_reach_lists_mappings_and_new_entries(recipe) -> None:
+    arguments = ["--data.train.1.path=c.jsonl", "--data.train.2.path", "d.jsonl", "--data.eval.val.path=v.jsonl"]
+    arguments += ["--model.lora.r=8", "--training.learning_rate=1e-5", "--rewards={accuracy: 2}", "--grpo.beta=0"]
+    config = load_config(recipe, arguments)
+    assert [source.path for source in config.data.train] == ["a.jsonl", "c.jsonl", "d.jsonl"]
+    assert config.data.train[1].task == "vqa"
+    assert config.data.eval["val"].path == "v.jsonl"
+    assert config.model.lora is not None
+    assert config.model.lora.r == 8
+    assert config.training.learning_rate == 1e-5
+    assert config.rewards == {"accuracy": 2.0}
+
+
+def test_the_saved_config_reads_back_equal(recipe, tmp_path) -> None:
+    config = load_config(recipe, ["--seed=7", "--model.lora.r=8"])
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+
+
+def test_frozen(recipe) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_config(recipe).grpo.beta = 1.0  # type: ignore[misc]
+
+
+BAD = {
+    "nested typing error": (["--model.lora.ranks=3"], 'unknown key "model.lora.ranks"'),
+    "inside a list": (["--data.train.0.tusk=rec"], 'unknown key "data.train.0.tusk". Did you mean "task"?'),
+    "inside a mapping": (["--data.eval.val.pathh=x", "--data.eval.val.path=y"], 'Did you mean "path"?'),
+    "wrong type": (["--grpo.beta=high"], "grpo.beta"),
+    "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
+    "a choice": (["--grpo.loss_type=ppo"], "'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
+    "into a scalar": (["--seed.x=1"], "seed.x"),
+    "bad YAML": (["--seed=[1"], "not valid YAML"),
+    "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
+    "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),
+    "eval_batch_size": (["--training.eval_batch_size=9"], "no effect without data.eval"),
+    "frozen vision and named targets": (
+        ["--model.lora.target_modules=[q_proj]", "--model.freeze_vision_modules=true"],
+        "freeze_vision_modules has no effect with lora.target_modules",
+    ),
+    "reward of a source": (["--data.train.0.reward=iou", "--rewards={format: 1}"], "data.train.0.reward has no effect"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors_name_the_key(name: str, recipe) -> None:
+    overrides, message = BAD[name]
+    with pytest.raises(ConfigError) as error:
+        load_config(recipe, overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("- a list", "wanted a mapping", id="a list"),
+        pytest.param("a: [1", "not valid YAML", id="broken"),
+        pytest.param("model: {path: x}", "output_dir is missing", id="missing key"),
+    ],
+)
+def test_bad_files(text: str, message: str, tmp_path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_overrides_need_their_form() -> None:
+    assert parse_overrides(["--a.b=null", "--c", "1e-3"]) == [(["a", "b"], None), (["c"], "1e-3")]
+    with pytest.raises(ConfigError, match="unexpected argument"):
+        parse_overrides(["a=1"])
+
+
+def test_every_option_is_documented() -> None:
+    def check(section, prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            assert field.description, prefix + name
+
+    check(Config, "")
+    text = reference()
+    for key in (
+        "grpo.epsilon_high",
+        "data.train.0.image_root",
+        "model.lora.r",
+        "training.max_grad_norm",
+        "sampling.min_p",
+    ):
+        assert f"| `{key}` |" in text
+    assert "| |" not in text
