@@ -189,6 +189,24 @@ def test_eval_writes_what_it_prints(tiny_checkpoint, rec_files, tmp_path, capsys
     assert samples[0]["reason"] == "no_answer_tag"
 
 
+def test_eval_takes_the_settings_of_the_run_that_the_model_lies_in(recipe, rec_files, tmp_path, capsys) -> None:
+    assert main(["train", str(recipe(**{"training.max_steps": 1}))]) == 0
+    arguments = [
+        "eval",
+        str(tmp_path / "run/model"),
+        str(rec_files["in_domain"]),
+        "--out",
+        str(tmp_path / "eval"),
+        "--limit",
+        "3",
+    ]
+    assert main(arguments) == 0
+    assert f"template bare, at most 8 tokens (as in {tmp_path / 'run/config.yaml'})" in capsys.readouterr().out
+    assert json.loads((tmp_path / "eval/in_domain.json").read_text())["n"] == 3
+    assert main([*arguments, "--template", "direct"]) == 0
+    assert "template direct, at most 8 tokens (as given)" in capsys.readouterr().out
+
+
 def test_sft_refuses_options_of_grpo(recipe, capsys) -> None:
     assert main(["sft", str(recipe()), "--grpo.beta=0.1"]) == 2
     assert "no effect in `vlm-r1 sft`" in capsys.readouterr().err

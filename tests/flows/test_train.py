@@ -128,6 +128,13 @@ def test_on_policy_ratio_is_one(recipe) -> None:
     assert metrics[0]["grad_norm"] > 0
 
 
+def test_bf16_autocast_runs_and_keeps_float32_weights(recipe, tmp_path) -> None:
+    folder, metrics, _ = run(recipe(**{"training.mixed_precision": "bf16", "grpo.beta": 0.1, "training.max_steps": 2}))
+    assert all(math.isfinite(row["grad_norm"]) and row["steps/skipped"] == 0 for row in metrics)
+    assert metrics[0]["kl"] < 1e-3, "the reference computes in the same type as the policy"
+    assert {p.dtype for p in weights(folder / "model").values()} == {torch.float32}
+
+
 def test_frozen_vision_stays_and_the_rest_moves(recipe, tiny_checkpoint) -> None:
     folder, _, _ = run(recipe(**{"model.freeze_vision_modules": True}))
     start, final = weights(tiny_checkpoint), weights(folder / "model")

@@ -2,13 +2,18 @@
 
   vlm-r1 eval runs/rec/model refcoco_val.jsonl --image-root coco/train2014 --out runs/rec/eval
 
-The same prompts, parsing and scoring as in training. Writes NAME.json and NAME.samples.jsonl (docs/runs.md) into --out.
+The same prompts, parsing and scoring as in training: if MODEL lies in a run folder, template, pixel limits and answer
+length are that run's unless given. Writes NAME.json and NAME.samples.jsonl (docs/runs.md) into --out.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,17 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
-    parser.add_argument("--template", default="r1", help="how the question is put (default: r1)")
+    parser.add_argument("--template", help="how the question is put (default: the run's, else r1)")
     parser.add_argument("--name", help="name of the result files (default: the data file's stem)")
     parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the result files (default: eval)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
-    parser.add_argument("--max-completion-length", type=int, default=512, help="cap on answer tokens (default: 512)")
+    parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
     parser.add_argument("--limit", type=int, help="only the first so many records")
     parser.add_argument(
         "--dtype", default="float32", choices=["auto", "float32", "bfloat16"], help="weights (default: float32)"
     )
-    parser.add_argument("--min-pixels", type=int, help="smallest image the model sees, in pixels of area")
-    parser.add_argument("--max-pixels", type=int, help="largest image the model sees, in pixels of area")
+    parser.add_argument(
+        "--min-pixels", type=int, help="smallest image the model sees, in pixels of area (default: the run's)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, help="largest image the model sees, in pixels of area (default: the run's)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
 
 
@@ -50,21 +59,23 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.tasks.templates import get_template
 
     quiet_libraries()
+    settings, origin = _settings(args)
     source = DataSource(path=str(args.data), image_root=args.image_root, task=args.task, reward=args.reward)
     records = load_sources([source])[: args.limit]
     rewards = {"accuracy": 1.0, "format": 1.0}
     check_rewards(rewards, records)
-    adapter = load_adapter(args.model, args.min_pixels, args.max_pixels)
-    examiner = Examiner(adapter, get_template(args.template), rewards)
+    adapter = load_adapter(args.model, settings["min_pixels"], settings["max_pixels"])
+    examiner = Examiner(adapter, get_template(settings["template"]), rewards)
     model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     name, display = args.name or args.data.stem, Display()
+    display.say(f"template {settings['template']}, at most {settings['max_completion_length']} tokens ({origin})")
     with display.bar(name, len(records)) as advance:
         groups = answer_records(
             records,
             examiner,
             HFSampler(model, adapter),
-            max_completion_length=args.max_completion_length,
+            max_completion_length=settings["max_completion_length"],
             batch_size=args.batch_size,
             advance=advance,
         )
@@ -75,7 +86,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(summary: dict):
+def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What was given, else what the run trained with that the model lies in, else the defaults; and where from."""
+    from vlm_r1.config import load_config
+
+    given = {key: getattr(args, key) for key in ("template", "max_completion_length", "min_pixels", "max_pixels")}
+    folders = [folder for folder in Path(args.model).absolute().parents[:2] if (folder / "config.yaml").exists()]
+    if folders:
+        run = load_config(folders[0] / "config.yaml")
+        known = {"template": run.data.template, "max_completion_length": run.sampling.max_completion_length}
+        known |= {"min_pixels": run.model.min_pixels, "max_pixels": run.model.max_pixels}
+    else:
+        known = {"template": "r1", "max_completion_length": 512, "min_pixels": None, "max_pixels": None}
+    chosen = {key: known[key] if value is None else value for key, value in given.items()}
+    own = "as given" if chosen != known else f"as in {folders[0] / 'config.yaml'}" if folders else "defaults"
+    return chosen, own
+
+
+def _table(summary: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title=f"{summary['name']}: {summary['n']} records, greedy")
