@@ -18,7 +18,8 @@ from vlm_r1.types import Box, Parsed, ParseFailure
 _NUMBER = r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+|[nN]a[nN]|[iI]nf(?:inity)?+)"
 
 # Possessive throughout (++, *+, ?+): a match never crosses a second bracket nor looks back, so the scan is linear.
-_NUMBER_LIST = re.compile(rf"\[\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*+)\s*+\]")
+_NUMBER_LIST = re.compile(rf"\[\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*+)\s*+\]", re.ASCII)
+"""ASCII only: in Unicode, `\\s` matches separators such as \\x1c that `float` refuses."""
 
 
 def parse_box(text: str) -> Parsed[Box] | ParseFailure:
