@@ -56,7 +56,7 @@ BAD = {
     "wrong type": (["--grpo.beta=high"], "grpo.beta"),
     "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
     "a choice": (["--grpo.loss_type=ppo"], "'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
-    "into a scalar": (["--seed.x=1"], "seed.x"),
+    "into a scalar": (["--model.path.x=1"], "--model.path.x: model.path has no options inside"),
     "bad YAML": (["--seed=[1"], "not valid YAML"),
     "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
     "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),

@@ -87,7 +87,7 @@ def text_template(folder: Path) -> None:
 BAD_CHECKPOINTS = {
     "no folder": (lambda p: shutil.rmtree(p), "cannot load the config"),
     "unknown family": (other_type, 'unknown model type "llama"'),
-    "no tokenizer": (lambda p: [f.unlink() for f in p.glob("*token*")], "cannot load the tokenizer"),
+    "no tokenizer": (lambda p: [f.unlink() for f in p.glob("*token*")], r"tokenizer does not have <\|image_pad\|>"),
     "no image processor": (lambda p: (p / "preprocessor_config.json").unlink(), "cannot load the image processor"),
     "no chat template": (lambda p: (p / "chat_template.jinja").unlink(), "no chat template"),
 }

@@ -96,7 +96,7 @@ def _assign(tree: Any, keys: list[str], value: Any) -> None:
         elif isinstance(node, dict):
             if last:
                 node[key] = value
-            elif not isinstance(node.get(key), dict | list):
+            elif node.get(key) is None:
                 node[key] = [] if keys[depth + 1].isdigit() else {}
             node = node[key]
         else:

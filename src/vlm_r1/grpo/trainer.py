@@ -53,10 +53,10 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
                 )
             groups, no_signal = assign_advantages(groups, config, learner)
             learning_rate = learner.learning_rate
-            with phases("update"):
-                metrics = update_policy(groups, learner, reference)
             with phases("log"):
                 _log_rollouts(run, groups)
+            with phases("update"):
+                metrics = update_policy(groups, learner, reference)
             metrics |= rollout_metrics(groups) | time_metrics(phases, time.perf_counter() - start, _tokens(groups))
             numbers = reduce_metrics(metrics, learner.gather)
             numbers |= {"groups/no_signal": no_signal, "learning_rate": learning_rate}

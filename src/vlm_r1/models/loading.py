@@ -48,6 +48,12 @@ def load_adapter(path: str | Path, min_pixels: int | None = None, max_pixels: in
         raise ModelError(
             f"{path}: the tokenizer has no chat template; copy chat_template.jinja from the original checkpoint"
         )
+    # without its files, transformers silently makes an empty tokenizer
+    if tokenizer.convert_tokens_to_ids(family.placeholder) != config.image_token_id:
+        raise ModelError(
+            f"{path}: the tokenizer does not have {family.placeholder} as token {config.image_token_id}, as the "
+            "config says; copy the tokenizer files from the original checkpoint"
+        )
     _limit_pixels(image_processor, min_pixels, max_pixels)
     return family(config, tokenizer, image_processor)
 
