@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.train import add_arguments
+from vlm_r1.cli.train import add_arguments, run_recipe
 
 __all__ = ["add_arguments", "run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, then write the report."""
-    from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
 
     for override in args.overrides:
         if override.startswith(("--grpo.", "--sampling.")) and "max_completion_length" not in override:
             raise ConfigError(f"{override} has no effect in `vlm-r1 sft`: it belongs to `vlm-r1 train`")
-    config = load_config(args.recipe, args.overrides)
-    if args.dry_run:
-        from vlm_r1.cli.plan import print_plan
-
-        print_plan(config, stage="sft")
-        return 0
-    from vlm_r1.cli.console import quiet_libraries, show_result
-    from vlm_r1.sft.trainer import train_sft
-
-    quiet_libraries()
-    summary = train_sft(config, resume=args.resume)
-    show_result(config, summary)
-    return 0
+    return run_recipe(args, "sft")

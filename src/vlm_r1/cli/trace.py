@@ -35,9 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
-    from vlm_r1.models import load_adapter
-    from vlm_r1.policy.encoding import Examiner
-    from vlm_r1.tasks.templates import get_template
+    from vlm_r1.training.run import load_examiner
 
     quiet_libraries()
     config = load_config(args.recipe, args.overrides)
@@ -45,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Console()
-    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
-    examiner = Examiner(adapter, get_template(config.data.template), config.rewards, config.data.max_prompt_length)
+    examiner = load_examiner(config, [[record]])
     _show_prompt(console, record, examiner)
     _show_group(console, record, examiner, config)
     return 0

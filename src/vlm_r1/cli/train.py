@@ -10,6 +10,7 @@ Every option of the recipe can be overridden as --section.key=value; `vlm-r1 con
 from __future__ import annotations
 
 import argparse
+from typing import Literal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,18 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, then write the report."""
+    return run_recipe(args, "grpo")
+
+
+def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
+    """Load the recipe and plan (--dry-run) or train; shared by `train` and `sft`."""
     from vlm_r1.config import load_config
 
     config = load_config(args.recipe, args.overrides)
     if args.dry_run:
         from vlm_r1.cli.plan import print_plan
 
-        print_plan(config, stage="grpo")
+        print_plan(config, stage)
         return 0
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
+    from vlm_r1.sft.trainer import train_sft
 
     quiet_libraries()
-    summary = train(config, resume=args.resume)
-    show_result(config, summary)
+    trainer = train if stage == "grpo" else train_sft
+    show_result(config, trainer(config, resume=args.resume))
     return 0
