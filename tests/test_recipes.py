@@ -63,10 +63,8 @@ def test_recipe_does_everything_but_train_on_a_tiny_model(path, tiny_checkpoint,
     turns = [{"from": "human", "value": "<image>" * len(images) + problem}, {"from": "gpt", "value": answer}]
     data = tmp_path / "data.jsonl"
     data.write_text(json.dumps({"id": 1, "image": images, "conversations": turns}))
-    source = f"{{path: {data}, task: {task}}}"
-    evaluation = [f"--data.eval.{name}={source}" for name in config.data.eval]
-    arguments = [f"--model.path={tiny_checkpoint}", f"--output_dir={tmp_path / 'run'}", f"--data.train=[{source}]"]
-    assert main(["train", str(path), "--dry-run", *arguments, *evaluation]) == 0
+    arguments = [f"--model.path={tiny_checkpoint}", f"--output_dir={tmp_path / 'run'}", f"--data.train.0.path={data}"]
+    assert main(["train", str(path), "--dry-run", *arguments]) == 0
     shown = capsys.readouterr().out
     assert shown.count("<|image_pad|>") == len(images)
     assert "all checks passed, nothing was written" in shown

@@ -117,6 +117,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     sampler = HFSampler(learner.model, examiner.adapter)
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
+    shown.say(f"{learner.trainable:,} of {learner.total:,} parameters train, on {len(records):,} records")
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
 
