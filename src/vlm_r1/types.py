@@ -39,9 +39,7 @@ class BoxFormat(enum.Enum):
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """How big an image is, and how big the model sees it; sizes are (width, height) in pixels, e.g. (640, 480) and
-    (644, 476).
-    """
+    """How big an image is and how big the model sees it: (width, height) in pixels, e.g. (640, 480) and (644, 476)."""
 
     original_wh: tuple[int, int]
     input_wh: tuple[int, int]

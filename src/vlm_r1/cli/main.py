@@ -21,9 +21,7 @@ COMMANDS = {
     "report": "write the offline page of a run",
     "config": "print the reference of all recipe options",
 }
-"""Name and help of each command; its module is `vlm_r1.cli.<name>` with `add_arguments(parser)` and `run(args) ->
-status`.
-"""
+"""Name and help of each command; the module `vlm_r1.cli.<name>` has `add_arguments(parser)` and `run(args)`."""
 
 USER_ERROR = 2
 

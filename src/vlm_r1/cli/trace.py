@@ -1,5 +1,4 @@
-"""Show one record of a recipe through every stage, with real values: prompt, tokens, completions, rewards, advantages,
-loss.
+"""Show one record of a recipe through every stage, with real values, from prompt to loss.
 
   vlm-r1 trace runs/demo/config.yaml --record 0 --model.path=runs/demo/model
 

@@ -44,9 +44,7 @@ def answer_records(
 
 
 def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step: int, seed: int) -> dict[str, Any]:
-    """What `eval/<name>.json` holds (docs/runs.md): means with 95 % bootstrap intervals, format rate, parse
-    failures.
-    """
+    """What `eval/<name>.json` holds (docs/runs.md): means with intervals, format rate, parse failures."""
     scores = [rollout.score for group in groups for rollout in group.rollouts]
     metrics = {}
     for metric in scores[0].metrics:

@@ -61,15 +61,11 @@ class Adapter(ABC):
     def vision_arguments(
         self, features: Any, prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
     ) -> dict[str, Any]:
-        """Forward arguments for rows in which prompt p stands `repeats[p]` times, from features that were computed
-        once.
-        """
+        """Forward arguments for rows that repeat prompt p `repeats[p]` times, from features computed once."""
 
     @abstractmethod
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        """Position ids of each prompt without padding, (A, L); A = 3 for M-RoPE, else 1. A completion goes on from max
-        + 1.
-        """
+        """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
 
     def prompt_length(self, prompt: Prompt, sizes_wh: Sequence[tuple[int, int]]) -> int:
         """`len(encode(prompt, images).ids_L)` from the sizes of the images alone."""

@@ -1,5 +1,4 @@
-"""Tiny but real checkpoints: the transformers class with a small config and an own byte-level tokenizer, in an ordinary
-folder.
+"""Tiny but real checkpoints: the transformers class with a small config and an own byte-level tokenizer.
 
 For demos and tests on a CPU. Nothing in the package treats them specially: they are loaded like any other checkpoint.
 """
@@ -57,9 +56,7 @@ class TinySize:
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """A byte-level BPE of the family's tokenizer class, digits one by one, with its special tokens and chat
-    template.
-    """
+    """A byte-level BPE of the family's tokenizer class, digits one by one, with its special tokens and template."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [

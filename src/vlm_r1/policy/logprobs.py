@@ -1,6 +1,4 @@
-"""Log-probabilities of completions: the one root module that trainers wrap, and the one place where they are
-computed.
-"""
+"""Log-probabilities of completions: the one root module that trainers wrap."""
 
 from __future__ import annotations
 
@@ -36,8 +34,7 @@ class TokenLogProbs(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Owns the model; its forward is the only way to its log-probabilities, so that DDP hooks fire and nothing is
-    bypassed.
+    """Owns the model; its forward is the only way to its log-probabilities, so that the hooks of wrappers fire.
 
     Every prompt's images are encoded once; its text is repeated for each completion (layout `rows`). Logits exist for
     completion positions only.

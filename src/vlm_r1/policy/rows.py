@@ -1,5 +1,4 @@
-"""Prompts and completions as padded rows of one tensor: the plain layout, used by sampling and as the obvious log-prob
-path.
+"""Prompts and completions as padded rows of one tensor: the plain layout of sampling and of log-probs.
 
 A row is [left padding | prompt | completion | right padding]. All prompts end in the same column, so that completion
 positions are one slice for every row.
@@ -19,9 +18,7 @@ from vlm_r1.types import EncodedPrompt
 
 @dataclass(frozen=True)
 class PromptRows:
-    """Left-padded prompts: `ids_PL`, `mask_PL` (1 on tokens), `positions_APL`, and `next_P`, the position that follows
-    each prompt.
-    """
+    """Left-padded prompts: ids, mask (1 on tokens), positions, and the position that follows each prompt."""
 
     ids_PL: torch.Tensor
     mask_PL: torch.Tensor

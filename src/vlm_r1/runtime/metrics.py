@@ -12,9 +12,7 @@ Reduction = Literal["mean", "sum", "max"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A partial result: `total` over `count` values (with `squares` for the spread), or the largest value in
-    `total`.
-    """
+    """A partial result: `total` over `count` values (`squares` for the spread), or the largest value in `total`."""
 
     reduction: Reduction
     total: float

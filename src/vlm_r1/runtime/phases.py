@@ -8,9 +8,7 @@ from contextlib import contextmanager
 
 
 class Phases:
-    """Adds up wall-clock seconds by name: `with phases("sample"): …`; `seconds` holds the sums, e.g. {"sample":
-    0.31}.
-    """
+    """Adds up seconds by name: `with phases("sample"): …`; `seconds` holds the sums, e.g. {"sample": 0.31}."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,6 +1,4 @@
-"""Sampling with transformers: each prompt is prefilled once, its images encoded once, and its cache shared by G
-decodings.
-"""
+"""Sampling with transformers: each prompt is prefilled once, its images encoded once, its cache shared G ways."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from vlm_r1.types import Completion, EncodedPrompt, StopReason
 
 
 class HFSampler:
-    """Samples from a transformers model in place: it always has the trainer's own weights, so there is nothing to
-    sync.
-    """
+    """Samples from the trainer's own model in place, so there are no weights to sync."""
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter):
         self.model = model

@@ -10,9 +10,7 @@ from vlm_r1.types import Completion, EncodedPrompt, StopReason
 
 
 class ScriptedSampler:
-    """Answers prompt after prompt from `texts_P_G`; each completion is the text and a stop token, with log-probability
-    0.
-    """
+    """Answers prompt after prompt from `texts_P_G`; a completion is the text and a stop token, its log-probs are 0."""
 
     def __init__(self, texts_P_G: Sequence[Sequence[str]], adapter: Adapter):
         self._remaining = list(texts_P_G)

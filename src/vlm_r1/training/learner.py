@@ -126,9 +126,7 @@ class Learner:
         self.accelerator.wait_for_everyone()
 
     def load_checkpoint(self, checkpoint: Path) -> dict[str, Any]:
-        """Take up optimizers, schedules and step (the weights were loaded at construction); returns the trainer's
-        state.
-        """
+        """Take up optimizers, schedules and step (the weights came with construction); returns the trainer's state."""
         state_folder = checkpoint / "state"
         try:
             self.accelerator.load_state(str(state_folder))
@@ -157,9 +155,7 @@ class Learner:
 
 
 def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerator:
-    """Accelerate with the recipe's precision and trackers; weights are kept out of its state, as they have their own
-    folder.
-    """
+    """Accelerate with the recipe's precision and trackers; weights are left out of its state: they have a folder."""
     for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(

@@ -1,6 +1,4 @@
-"""Opening a training run: everything that can be wrong is found before the model trains, and before the run folder
-changes.
-"""
+"""Opening a training run: what can be wrong is found before the model trains and before the run folder changes."""
 
 from __future__ import annotations
 
@@ -92,8 +90,7 @@ class TrainingRun:
 
 
 def open_training(config: Config, *, resume: bool, temperature: float, display: Display | None = None) -> TrainingRun:
-    """Check the folder, read and check all data, load the model, and take up the checkpoint if there is one to resume
-    from.
+    """Check the folder, read and check all data, load the model, and take up the checkpoint to resume from, if any.
 
     Args:
         temperature: of the distribution that is trained.
