@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from vlm_r1.config.schema import ModelSection
@@ -24,6 +25,13 @@ CORPUS = [
     "<think>the large blue square left of the green triangle</think><answer>[1, 2, 30, 4]</answer>",
     "First output the thinking process in <think> </think> tags and then output the final answer in <answer>.",
 ] * 8
+
+
+@pytest.fixture(autouse=True)
+def a_fresh_accelerate():
+    """Accelerate keeps its precision for the life of a process; here each test is a program of its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
