@@ -104,7 +104,12 @@ def recipe(tmp_path: Path, tiny_checkpoint: Path, rec_files: dict[str, Path]):
             "sampling": {"max_completion_length": 8},
             "grpo": {"num_generations": 4},
             "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0},
-            "training": {"max_steps": 3, "prompts_per_step": 4, "micro_batch_size": 2, "learning_rate": 1e-3},
+            "training": {
+                "max_steps": 3,
+                "prompts_per_step": 4,
+                "max_tokens_per_micro_batch": 256,
+                "learning_rate": 1e-3,
+            },
         }
         for dotted, value in overrides.items():
             node, keys = tree, dotted.split(".")

@@ -87,12 +87,14 @@ class EncodedPrompt:
         vision: the family's own image arguments, e.g. {"pixel_values": (patches, 1176), "image_grid_thw": (images, 3)}.
         frames: one frame for each image, in order.
         text: the rendered chat text, placeholders unexpanded, for people to read.
+        features: what a frozen vision part made of each image, (tokens, H), to be reused; None: not computed.
     """
 
     ids_L: tuple[int, ...]
     vision: Mapping[str, torch.Tensor] = field(repr=False)
     frames: tuple[ImageFrame, ...]
     text: str
+    features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
 
 
 class StopReason(enum.Enum):

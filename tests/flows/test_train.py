@@ -26,7 +26,15 @@ EXPECTED_METRICS = {
     ),
     *("loss", "entropy", "grad_norm", "learning_rate", "clip_ratio/low", "clip_ratio/high", "steps/skipped"),
     *("completions/mean_length", "completions/truncated", "parse_failures/no_answer_tag"),
-    *("time/sample_s", "time/score_s", "time/update_s", "time/step_s", "tokens/sample", "tokens_per_s/update"),
+    *(
+        "time/sample_s",
+        "time/score_s",
+        "time/policy_s",
+        "time/optimizer_s",
+        "time/step_s",
+        "tokens/sample",
+        "tokens_per_s/policy",
+    ),
 }
 
 
@@ -88,21 +96,24 @@ def test_a_run_writes_what_docs_runs_says(recipe, rec_files, tiny_checkpoint) ->
         pytest.param({"grpo.mask_truncated_completions": True, "sampling.temperature": 1.4}, id="masked"),
     ],
 )
-def test_micro_batches_do_not_change_the_result(options, recipe, tmp_path) -> None:
+def test_neither_layout_nor_micro_batches_change_the_result(options, recipe, tmp_path) -> None:
     finals = []
-    for size in (1, 4):
+    for size, layout in ((1, "packed"), (100_000, "packed"), (100, "rows")):
         path = recipe(
             **options,
             **{
-                "output_dir": str(tmp_path / f"run-{size}"),
+                "output_dir": str(tmp_path / f"run-{layout}-{size}"),
                 "model.dtype": "float64",
-                "training.micro_batch_size": size,
+                "training.max_tokens_per_micro_batch": size,
+                "training.layout": layout,
             },
         )
         train(load_config(path))
-        finals.append(weights(tmp_path / f"run-{size}" / "model"))
+        finals.append(weights(tmp_path / f"run-{layout}-{size}" / "model"))
+    # Three AdamW steps of 1e-3: where a gradient is next to nothing, they magnify the float32 rounding of norms.
     for name, value in finals[0].items():
-        torch.testing.assert_close(value, finals[1][name], atol=1e-6, rtol=0, msg=name)
+        torch.testing.assert_close(value, finals[1][name], atol=1e-5, rtol=0, msg=name)
+        torch.testing.assert_close(value, finals[2][name], atol=1e-5, rtol=0, msg=name)
 
 
 def test_kl_starts_at_zero_and_clipping_needs_a_second_iteration(recipe) -> None:

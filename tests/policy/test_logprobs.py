@@ -7,7 +7,8 @@ import torch
 
 from vlm_r1.config.schema import LoraSection, ModelSection
 from vlm_r1.models import load_model
-from vlm_r1.policy.logprobs import CompletionBatch, Policy, tempered_logprobs
+from vlm_r1.policy.head import tempered_logits
+from vlm_r1.policy.logprobs import CompletionBatch, Policy
 
 TOLERANCE = 2e-6  # transformers' norms compute in float32 whatever the type of the weights
 TEMPERATURE = 0.7
@@ -52,14 +53,15 @@ BATCHES = {
 }
 
 
+@pytest.mark.parametrize("layout", ["packed", "rows"])
 @pytest.mark.parametrize("name", BATCHES)
-def test_equals_the_obvious_rows_in_values_and_gradients(name: str, model64, adapter, prompts) -> None:
+def test_equals_the_obvious_rows_in_values_and_gradients(name: str, layout, model64, adapter, prompts) -> None:
     kinds, lengths = BATCHES[name]
     batch = CompletionBatch(
         [prompts[kind] for kind in kinds], [completions(adapter, n, seed=i) for i, n in enumerate(lengths)]
     )
     weights = torch.Generator().manual_seed(1)
-    scored = Policy(model64, adapter, TEMPERATURE)(batch)
+    scored = Policy(model64, adapter, TEMPERATURE, layout)(batch)
     coefficients = torch.randn(scored.logprobs_NT.shape, generator=weights, dtype=torch.float64)
     (scored.logprobs_NT * coefficients).sum().backward()
     gradients = {n: p.grad.clone() for n, p in model64.named_parameters() if p.grad is not None}
@@ -95,17 +97,22 @@ def test_controls_that_must_differ(model64, adapter, prompts, monkeypatch) -> No
         assert largest_difference(Policy(model64, shifted, TEMPERATURE)(batch), rows) > 1e-4, "positions off by one"
 
 
-def test_images_are_encoded_once_per_prompt_and_logits_made_for_completions_only(model64, adapter, prompts) -> None:
-    seen: dict[str, list[int]] = {"images": [], "logit positions": []}
+def test_each_image_and_each_prompt_goes_through_the_model_once(model64, adapter, prompts) -> None:
+    seen: dict[str, list[int]] = {"images": [], "positions": []}
     model64.model.visual.register_forward_pre_hook(
         lambda module, args, kwargs: seen["images"].append(len(kwargs["grid_thw"])), with_kwargs=True
     )
-    model64.lm_head.register_forward_hook(lambda module, args, out: seen["logit positions"].append(out.shape[1]))
+    model64.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen["positions"].append(kwargs["inputs_embeds"][..., 0].numel()), with_kwargs=True
+    )
     batch = CompletionBatch(
         [prompts["several"], prompts["one"]], [completions(adapter, [5, 3, 4]), completions(adapter, [2, 2, 2])]
     )
     Policy(model64, adapter)(batch)
-    assert seen == {"images": [2 + 1], "logit positions": [5 + 1]}
+    assert seen == {
+        "images": [2 + 1],
+        "positions": [len(prompts["several"].ids_L) + 12 + len(prompts["one"].ids_L) + 6],
+    }
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_checkpoint, model64, adapter, prompts) -> None:
@@ -137,8 +144,8 @@ def test_lora_starts_as_the_base_and_its_reference_stays_there(tiny_checkpoint, 
             torch.testing.assert_close(Policy(lora, adapter)(batch).logprobs_NT, base)
 
 
-def test_tempered_logprobs_by_hand() -> None:
+def test_tempered_logits_by_hand() -> None:
     # logits (0, ln 4, ln 100) at temperature 2 without the last: weights (1, 2), so log(1/3), log(2/3)
     logits = torch.tensor([1.0, 4.0, 100.0]).log()
     expected = torch.tensor([1 / 3, 2 / 3, 0.0]).log()
-    torch.testing.assert_close(tempered_logprobs(logits, 2.0, (2,)), expected)
+    torch.testing.assert_close(tempered_logits(logits, 2.0, (2,)).log_softmax(-1), expected)

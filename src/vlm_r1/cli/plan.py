@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.panel import Panel
 
 from vlm_r1.config import Config
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.policy.packed import choose_layout
 from vlm_r1.runtime.run_folder import check_run_folder
 from vlm_r1.training.run import load_checked_records, load_examiner
 from vlm_r1.types import EncodedPrompt, Record
@@ -62,19 +64,22 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
     prompts = training.prompts_per_step
     G, T = (config.grpo.num_generations, config.sampling.max_completion_length) if stage == "grpo" else (1, 0)
     mean = sum(lengths) / len(lengths)
+    layout, layout_reason = choose_layout(training.layout, examiner.adapter.config.get_text_config())
+    positions = prompts * (mean + G * T if layout == "packed" else G * (mean + T))
+    budget = training.max_tokens_per_micro_batch
     lines = [
         f"data         {records} records, of which {len(encoded)} were encoded",
         f"prompt       {min(lengths)} to {max(lengths)} tokens, mean {mean:.0f}, "
         f"of which {sum(image_tokens) / len(lengths):.0f} are image tokens",
         f"steps        {training.max_steps} of {prompts} prompts: {training.max_steps * prompts / records:.2f} epochs",
-        f"micro-batch  {training.micro_batch_size} prompts ({training.micro_batch_size * G} rows), "
-        f"{-(-prompts // training.micro_batch_size)} a step on one process",
+        layout_reason.replace("layout ", "layout       ", 1),
+        f"policy pass  at most {positions:,.0f} positions a step{'' if T else ' and the answers'}, in micro-batches of "
+        f"{budget:,}: {math.ceil(positions / budget)} on one process",
     ]
     if stage == "grpo":
         lines += [
-            f"sampling     {prompts * G} completions a step ({G} a prompt), at most {T} tokens each",
-            f"tokens       at most {prompts * (mean + G * T):,.0f} a step in sampling, "
-            f"and {prompts * G * (mean + T):,.0f} in each policy pass",
+            f"sampling     {prompts * G} completions a step ({G} a prompt), at most {T} tokens each, "
+            f"{prompts * (mean + G * T):,.0f} together with the prompts",
         ]
     lines.append(
         f"optimizer    {training.optim}, learning rate {training.learning_rate:g} ({training.lr_scheduler_type})"

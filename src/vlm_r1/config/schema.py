@@ -46,7 +46,9 @@ class ModelSection(Section):
         description="Type of the weights in memory; auto takes the checkpoint's. Autocast is mixed_precision's.",
     )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        default="sdpa", description="Attention kernel of transformers."
+        default="sdpa",
+        description="Attention kernel of transformers: for the vision part, and with training.layout rows for the "
+        "language model too (packed brings its own).",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: less memory."
@@ -144,6 +146,11 @@ class GrpoSection(Section):
         default="group",
         description="Divide advantages by the standard deviation of the group, of the batch, or not at all.",
     )
+    dynamic_sampling_rounds: PositiveInt = Field(
+        default=1,
+        description="Draw prompts up to so many times in a step, until prompts_per_step groups have rewards that "
+        "differ (DAPO's dynamic sampling); 1: once.",
+    )
     mask_truncated_completions: bool = Field(
         default=False, description="Leave completions that hit max_completion_length out of the loss."
     )
@@ -167,9 +174,20 @@ class TrainingSection(Section):
 
     max_steps: PositiveInt = Field(default=500, description="Steps; each takes prompts_per_step records.")
     prompts_per_step: PositiveInt = Field(default=16, description="P, records in a step, over all processes.")
-    micro_batch_size: PositiveInt = Field(
-        default=4,
-        description="Prompts (groups) in one forward and backward on one process; changes memory, not the result.",
+    max_tokens_per_micro_batch: PositiveInt = Field(
+        default=16384,
+        description="Positions in one forward and backward on one process: as many groups as fit, a larger group in "
+        "parts. Changes memory, not the result.",
+    )
+    layout: Literal["auto", "packed", "rows"] = Field(
+        default="auto",
+        description="How a group goes through the policy. packed: its prompt once, then its completions; rows: the "
+        "prompt again for each completion, slower; auto: packed where the architecture allows it.",
+    )
+    trust_checks: bool = Field(
+        default=True,
+        description="Before the first update: packed equals rows, sampler and policy agree, a blank image makes a "
+        "difference, no placeholder was sampled.",
     )
     optim: Literal["adamw", "muon"] = Field(
         default="adamw",

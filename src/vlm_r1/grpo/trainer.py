@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from vlm_r1.config import Config
+from vlm_r1.grpo.collect import collect_groups
 from vlm_r1.grpo.update import Reference, assign_advantages, rollout_metrics, update_policy
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.training.run import TrainingRun, open_training
+from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import Group
 
 
@@ -36,36 +37,30 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     params = SamplingParams(**config.sampling.model_dump())
     if learner.step == 0:
         run.evaluate("before")
+    unchecked = training.trust_checks
     with run.display.steps("GRPO", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
             learner.begin_step()
-            with learner.accelerator.autocast():
-                groups = sample_groups(
-                    run.next_records(),
-                    run.examiner,
-                    run.sampler,
-                    params,
-                    n=config.grpo.num_generations,
-                    run_seed=config.seed,
-                    step=learner.step + 1,
-                    phases=phases,
-                )
-            groups, no_signal = assign_advantages(groups, config, learner)
+            groups, spare, metrics = collect_groups(run, params, phases)
+            groups = assign_advantages(groups, config, learner)
             learning_rate = learner.learning_rate
             with phases("log"):
                 _log_rollouts(run, groups)
-            with phases("update"):
-                metrics = update_policy(groups, learner, reference)
-            metrics |= rollout_metrics(groups) | time_metrics(phases, time.perf_counter() - start, _tokens(groups))
-            numbers = reduce_metrics(metrics, learner.gather)
-            numbers |= {"groups/no_signal": no_signal, "learning_rate": learning_rate}
+            if unchecked:
+                run.display.say(check_sampled(groups or [spare], learner, params))
+                unchecked = False
+            metrics |= update_policy(groups, spare, learner, reference, phases)
+            sampled = sum(len(rollout.completion.ids_T) for group in groups for rollout in group.rollouts)
+            tokens = {"sample": sampled, "policy": metrics["tokens/policy"].total}
+            metrics |= rollout_metrics(groups) | time_metrics(phases, time.perf_counter() - start, tokens)
+            numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
             run.finish_step(numbers, stage="grpo")
             show(1, _headline(numbers))
     return run.finish({})
 
 
-def time_metrics(phases: Phases, step_s: float, tokens: dict[str, int]) -> dict[str, Metric]:
+def time_metrics(phases: Phases, step_s: float, tokens: dict[str, float]) -> dict[str, Metric]:
     """Seconds of the slowest process by phase, tokens of all, and their quotient for this process times all."""
     metrics = {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
     metrics["time/step_s"] = Metric("max", step_s)
@@ -75,17 +70,10 @@ def time_metrics(phases: Phases, step_s: float, tokens: dict[str, int]) -> dict[
     return metrics
 
 
-def _tokens(groups: list[Group]) -> dict[str, int]:
-    """Tokens that were sampled, and tokens that went through the policy in an update (rows repeat the prompt)."""
-    sampled = sum(len(rollout.completion.ids_T) for group in groups for rollout in group.rollouts)
-    prompts = sum(len(group.encoded.ids_L) * len(group.rollouts) for group in groups)
-    return {"sample": sampled, "update": prompts + sampled}
-
-
 def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
     """Write the completions of all processes, without pixels."""
     step = run.learner.step + 1
-    light = [replace(group, encoded=replace(group.encoded, vision={})) for group in groups]
+    light = [replace(group, encoded=replace(group.encoded, vision={}, features=None)) for group in groups]
     everyone = run.learner.gather(light)
     if run.learner.accelerator.is_main_process:
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)

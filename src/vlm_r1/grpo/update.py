@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from vlm_r1.config import Config
-from vlm_r1.grpo.advantage import group_advantages, no_signal
+from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
 from vlm_r1.models import Adapter, load_model
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.runtime.metrics import Metric, mean_of, ratio
+from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
 
@@ -30,7 +31,7 @@ class Reference:
         if config.model.lora is None:
             dtype = "bfloat16" if config.training.mixed_precision == "bf16" else config.model.dtype
             model = load_model(config.model.model_copy(update={"dtype": dtype}), adapter).requires_grad_(False).eval()
-            frozen = Policy(model, adapter, config.sampling.temperature)
+            frozen = Policy(model, adapter, config.sampling.temperature, learner.layout)
             self._frozen = frozen.to(learner.accelerator.device)
 
     @torch.no_grad()
@@ -47,66 +48,79 @@ class Reference:
 
 
 @dataclass
-class MicroBatch:
-    """A few groups as tensors, and what the first iteration found out about them."""
+class Part:
+    """A micro-batch as tensors, and what the first iteration found out about it."""
 
     batch: CompletionBatch
+    positions: int
     advantages_N: torch.Tensor
     kept_N1: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
 
 
-def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> tuple[list[Group], float]:
-    """Give each rollout of this process its advantage; also the share of all groups without signal.
+def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> list[Group]:
+    """Give each rollout of this process its advantage.
 
     Rewards of all processes are gathered, since the batch's standard deviation is a global number.
     """
     own = [[rollout.score.reward for rollout in group.rollouts] for group in groups]
-    rewards_PG = torch.tensor(learner.gather(own), dtype=torch.float64)
+    by_process = learner.gather([own])
+    rewards_PG = torch.tensor([rewards for part in by_process for rewards in part], dtype=torch.float64)
     advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards)
-    first = learner.accelerator.process_index * len(groups)
-    judged = [
+    first = sum(len(part) for part in by_process[: learner.accelerator.process_index])
+    return [
         replace(group, rollouts=tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, row, strict=True)))
         for group, row in zip(groups, advantages_PG[first : first + len(groups)].tolist(), strict=True)
     ]
-    return judged, float(no_signal(rewards_PG).double().mean())
 
 
-def update_policy(groups: Sequence[Group], learner: Learner, reference: Reference | None) -> dict[str, Metric]:
+def update_policy(
+    groups: Sequence[Group], spare: Group, learner: Learner, reference: Reference | None, phases: Phases
+) -> dict[str, Metric]:
     """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
 
     The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for
-    them.
+    them. With beta 0 a group whose advantages are all zero cannot change the gradient and is not computed; it still
+    counts in the normalizer.
+
+    Args:
+        spare: any group of this process. If none teaches, one completion of it goes through the policy with weight 0,
+            so that all processes exchange gradients and the optimizer sees zeros.
+        phases: is told the seconds of "reference", "policy" and "optimizer".
     """
     config = learner.config
-    micro_batches = list(_micro_batches(groups, config, learner.accelerator.device))
+    teaching = [g for g in groups if config.grpo.beta or any(rollout.advantage for rollout in g.rollouts)]
+    idle = not teaching
+    parts = list(_parts(teaching or [replace(spare, rollouts=spare.rollouts[:1])], idle, learner))
     normalizer = _global_normalizer(groups, config, learner)
     sums: dict[str, float] = {}
     norms: list[float] = []
+    if reference is not None:
+        with phases("reference"):
+            for part in parts:
+                part.ref_logprobs_NT = reference.logprobs_NT(part.batch)
     for _ in range(config.grpo.num_iterations):
-        for index, micro in enumerate(micro_batches):
-            with learner.synchronizing(last=index == len(micro_batches) - 1):
-                _add(sums, _backward(micro, learner, reference, normalizer))
-        norms.append(learner.update())
+        for index, part in enumerate(parts):
+            with phases("policy"), learner.synchronizing(last=index == len(parts) - 1):
+                _add(sums, _backward(part, learner, normalizer))
+        with phases("optimizer"):
+            norms.append(learner.update())
     return _metrics(sums, norms, config)
 
 
-def _backward(
-    micro: MicroBatch, learner: Learner, reference: Reference | None, normalizer: float
-) -> Mapping[str, float]:
+def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, float]:
     grpo = learner.config.grpo
-    scored = learner.policy(micro.batch)
-    old_logprobs_NT = micro.old_logprobs_NT
+    scored = learner.policy(part.batch)
+    old_logprobs_NT = part.old_logprobs_NT
     if old_logprobs_NT is None:
-        old_logprobs_NT = micro.old_logprobs_NT = scored.logprobs_NT.detach()
-        micro.ref_logprobs_NT = reference.logprobs_NT(micro.batch) if reference is not None else None
+        old_logprobs_NT = part.old_logprobs_NT = scored.logprobs_NT.detach()
     output = grpo_loss(
         scored.logprobs_NT,
         old_logprobs_NT,
-        micro.ref_logprobs_NT,
-        micro.advantages_N.to(scored.logprobs_NT.dtype),
-        scored.mask_NT & micro.kept_N1,
+        part.ref_logprobs_NT,
+        part.advantages_N.to(scored.logprobs_NT.dtype),
+        scored.mask_NT & part.kept_N1,
         loss_type=grpo.loss_type,
         epsilon=grpo.epsilon,
         epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
@@ -118,6 +132,7 @@ def _backward(
         "loss": float(output.loss.detach()),
         "entropy_sum": float(scored.entropies_NT.sum()),
         "sampled_tokens": float(scored.mask_NT.sum()),
+        "positions": float(part.positions),
         **{name: float(value) for name, value in output.sums.items()},
     }
 
@@ -127,15 +142,18 @@ def _add(sums: dict[str, float], values: Mapping[str, float]) -> None:
         sums[name] = sums.get(name, 0.0) + value
 
 
-def _micro_batches(groups: Sequence[Group], config: Config, device: torch.device) -> Iterator[MicroBatch]:
-    size = config.training.micro_batch_size
-    for start in range(0, len(groups), size):
-        part = groups[start : start + size]
-        rollouts = [rollout for group in part for rollout in group.rollouts]
-        yield MicroBatch(
-            CompletionBatch([g.encoded for g in part], [[r.completion.ids_T for r in g.rollouts] for g in part]),
-            torch.tensor([rollout.advantage for rollout in rollouts], dtype=torch.float64, device=device),
-            torch.tensor([[_is_kept(rollout.completion.stop_reason, config)] for rollout in rollouts], device=device),
+def _parts(groups: Sequence[Group], idle: bool, learner: Learner) -> Iterator[Part]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    kept_N = [not idle and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
+    batch = CompletionBatch([g.encoded for g in groups], [[r.completion.ids_T for r in g.rollouts] for g in groups])
+    device = learner.accelerator.device
+    for micro in learner.micro_batches(batch):
+        advantages = [rollouts[n].advantage for n in micro.rows_N]
+        yield Part(
+            micro.batch,
+            micro.positions,
+            torch.tensor(advantages, dtype=torch.float64, device=device),
+            torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
         )
 
 
@@ -161,6 +179,7 @@ def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) 
     metrics = {
         "loss": Metric("sum", sums["loss"] / config.grpo.num_iterations),
         "entropy": ratio(sums["entropy_sum"], sums["sampled_tokens"]),
+        "tokens/policy": Metric("sum", sums["positions"]),
         "clip_ratio/low": ratio(sums["clipped_low"], tokens),
         "clip_ratio/high": ratio(sums["clipped_high"], tokens),
         "grad_norm": Metric("max", max(norms)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,18 +55,41 @@ class Adapter(ABC):
         """Placeholder tokens that must never be sampled."""
 
     @abstractmethod
-    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Any:
-        """Run the vision tower once over all images of the prompts, in order; None if they have none."""
+    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
+        """Run the vision tower once over all images of the prompts, which all have some: (tokens, H) of each image."""
 
     @abstractmethod
-    def vision_arguments(
-        self, features: Any, prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
-    ) -> dict[str, Any]:
-        """Forward arguments for rows that repeat prompt p `repeats[p]` times, from features computed once."""
+    def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
+        """Forward arguments for prompts, in order, whose images have these features; some may have none."""
+
+    @abstractmethod
+    def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        """The prompt with images of the same size that show nothing, to find out whether the model looks at them."""
 
     @abstractmethod
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
+
+    def image_features(
+        self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
+    ) -> list[tuple[torch.Tensor, ...]]:
+        """The features of each prompt's images: those it carries, else from one run of the vision tower over all."""
+        rest = [prompt for prompt in prompts if prompt.frames and prompt.features is None]
+        fresh = iter(self.encode_images(model, rest) if rest else ())
+        return [
+            tuple(islice(fresh, len(prompt.frames))) if prompt.features is None else prompt.features
+            for prompt in prompts
+        ]
+
+    def sees_with_frozen_parts(self, model: Any) -> bool:
+        """Whether no parameter of the vision modules trains, so that an image's features never change."""
+        base = self.unwrap(model)
+        parts = [base.get_submodule(name) for name in self.vision_modules]
+        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+
+    def backbone(self, model: Any) -> Any:
+        """The model without its output head: input ids to hidden states."""
+        return self.unwrap(model).base_model
 
     def prompt_length(self, prompt: Prompt, sizes_wh: Sequence[tuple[int, int]]) -> int:
         """`len(encode(prompt, images).ids_L)` from the sizes of the images alone."""

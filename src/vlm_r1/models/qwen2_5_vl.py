@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,25 +51,21 @@ class Qwen25VL(Adapter):
             )
         )
 
-    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> tuple[torch.Tensor, ...]:
-        with_images = [p.vision for p in prompts if p.frames]
-        if not with_images:
-            return ()
-        pixel_values = torch.cat([v["pixel_values"] for v in with_images]).to(model.device)
-        grid_thw = torch.cat([v["image_grid_thw"] for v in with_images]).to(model.device)
+    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
+        pixel_values = torch.cat([prompt.vision["pixel_values"] for prompt in prompts]).to(model.device)
+        grid_thw = torch.cat([prompt.vision["image_grid_thw"] for prompt in prompts]).to(model.device)
         features: Any = self.unwrap(model).get_image_features(pixel_values, grid_thw, return_dict=True)
-        return tuple(features.pooler_output)
+        return features.pooler_output
 
-    def vision_arguments(
-        self, features: tuple[torch.Tensor, ...], prompts: Sequence[EncodedPrompt], repeats: Sequence[int]
-    ) -> dict[str, Any]:
-        if not features:
+    def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
+        images = tuple(image for own in features for image in own)
+        if not images:
             return {}
-        rest, repeated = list(features), []
-        for prompt, times in zip(prompts, repeats, strict=True):
-            own, rest = rest[: len(prompt.frames)], rest[len(prompt.frames) :]
-            repeated += own * times
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tuple(repeated))}}  # type: ignore[arg-type]
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=images)}}  # type: ignore[arg-type]
+
+    def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        grey = torch.zeros_like(prompt.vision["pixel_values"])  # the mean colour, after the processor's normalisation
+        return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
 
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         rope_index = self.unwrap(model).model.get_rope_index

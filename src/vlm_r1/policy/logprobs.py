@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -10,7 +13,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.policy.rows import pad_right, prompt_rows
+from vlm_r1.policy.attention import use_shared_prefix
+from vlm_r1.policy.head import token_logprobs
+from vlm_r1.policy.packed import Layout, packed_hidden
+from vlm_r1.policy.rows import rows_hidden
 from vlm_r1.types import EncodedPrompt
 
 
@@ -36,59 +42,90 @@ class TokenLogProbs(NamedTuple):
 class Policy(nn.Module):
     """Owns the model; its forward is the only way to its log-probabilities, so that the hooks of wrappers fire.
 
-    Every prompt's images are encoded once; its text is repeated for each completion (layout `rows`). Logits exist for
-    completion positions only.
+    Every prompt's images are encoded once. Layout `packed` computes each prompt once too (`packed.py`); `rows` repeats
+    its text for each completion (`rows.py`): slower, for any architecture, and the obvious twin of the other.
+    Logits exist for completion positions only, a chunk at a time (`head.py`).
     """
 
-    def __init__(self, model: PreTrainedModel, adapter: Adapter, temperature: float = 1.0):
+    def __init__(self, model: PreTrainedModel, adapter: Adapter, temperature: float = 1.0, layout: Layout = "packed"):
         super().__init__()
         self.model = model
         self.adapter = adapter
         self.temperature = temperature
+        self.layout = layout
+        if layout == "packed":
+            use_shared_prefix(adapter.unwrap(model))
 
-    def forward(self, batch: CompletionBatch) -> TokenLogProbs:
-        """Score all completions of the batch under softmax(logits / temperature), placeholder tokens excluded."""
-        repeats = [len(ids_G_T) for ids_G_T in batch.ids_P_G_T]
-        rows = prompt_rows(self.model, self.adapter, batch.prompts)
-        completions_N_T = [ids_T for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T]
-        ids_NT, mask_NT = pad_right(completions_N_T, self.adapter.pad_id, rows.ids_PL.device)
-        times_P = torch.tensor(repeats, device=rows.ids_PL.device)
-        steps_T = torch.arange(ids_NT.shape[1], device=rows.ids_PL.device)
-        positions_ANT = (rows.next_P.repeat_interleave(times_P)[:, None] + steps_T).expand(
-            len(rows.positions_APL), -1, -1
+    def forward(self, batch: CompletionBatch, layout: Layout | None = None) -> TokenLogProbs:
+        """Score all completions of the batch under softmax(logits / temperature), placeholder tokens excluded.
+
+        Args:
+            layout: instead of the policy's own, to compare the two.
+        """
+        hidden = packed_hidden if (layout or self.layout) == "packed" else rows_hidden
+        hidden_KH = hidden(self.model, self.adapter, batch.prompts, batch.ids_P_G_T)
+        lengths_N = [len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T]
+        ids_K = torch.tensor(
+            [token for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T for token in ids_T], device=hidden_KH.device
         )
-        features = self.adapter.encode_images(self.model, batch.prompts)
-        output = self.model(
-            input_ids=torch.cat([rows.ids_PL.repeat_interleave(times_P, 0), ids_NT], 1),
-            attention_mask=torch.cat([rows.mask_PL.repeat_interleave(times_P, 0), mask_NT], 1),
-            position_ids=torch.cat([rows.positions_APL.repeat_interleave(times_P, 1), positions_ANT], 2),
-            use_cache=False,
-            logits_to_keep=ids_NT.shape[1] + 1,
-            **self.adapter.vision_arguments(features, batch.prompts, repeats),
+        head = self.adapter.unwrap(self.model).get_output_embeddings()
+        scored = token_logprobs(hidden_KH, head, ids_K, self.temperature, self.adapter.banned_ids())
+        steps_T = torch.arange(max(lengths_N), device=hidden_KH.device)
+        mask_NT = steps_T < torch.tensor(lengths_N, device=hidden_KH.device)[:, None]
+        logprobs_NT, entropies_NT = (
+            values_K.new_zeros(mask_NT.shape).masked_scatter(mask_NT, values_K) for values_K in scored
         )
-        logits_NTV = output.logits[:, :-1]
-        logprobs_NT, entropies_NT = gather_logprobs(logits_NTV, ids_NT, self.temperature, self.adapter.banned_ids())
-        padding_NT = mask_NT == 0
-        return TokenLogProbs(
-            logprobs_NT.masked_fill(padding_NT, 0), entropies_NT.masked_fill(padding_NT, 0), ~padding_NT
-        )
+        return TokenLogProbs(logprobs_NT, entropies_NT, mask_NT)
 
 
-def tempered_logprobs(logits: torch.Tensor, temperature: float, banned_ids: Sequence[int]) -> torch.Tensor:
-    """log softmax(logits / temperature) over the vocabulary (last axis) without the banned tokens, in float32 or wider.
+@dataclass(frozen=True)
+class MicroBatch:
+    """A part of a batch that goes through the model at once.
 
-    The distribution that is sampled from when no further filter is set, and the one that is trained.
+    `rows_N`: the numbers of its completions in the whole. `positions`: how many the language model computes for it.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    banned = torch.tensor(banned_ids, dtype=torch.long, device=logits.device)
-    return logits.index_fill(-1, banned, float("-inf")).log_softmax(-1)
+
+    batch: CompletionBatch
+    rows_N: list[int]
+    positions: int
 
 
-def gather_logprobs(
-    logits_NTV: torch.Tensor, ids_NT: torch.Tensor, temperature: float, banned_ids: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log-probabilities of `ids_NT`, entropies) per position; entropies carry no gradient."""
-    logprobs_NTV = tempered_logprobs(logits_NTV, temperature, banned_ids)
-    with torch.no_grad():
-        entropies_NT = torch.special.entr(logprobs_NTV.exp()).sum(-1)
-    return logprobs_NTV.gather(-1, ids_NT[..., None])[..., 0], entropies_NT
+def micro_batches(batch: CompletionBatch, max_tokens: int, layout: Layout) -> list[MicroBatch]:
+    """Cut a batch, in order, into parts in which the model computes at most `max_tokens` positions.
+
+    A group stays whole if it can; a larger one is split by completions, and its prompt is computed once in each part.
+    One completion with its prompt is never cut and makes a part of its own if it is too long. However a batch is cut,
+    sums over its completions, and their gradients, are the same.
+    """
+    parts: list[list[tuple[int, int]]] = []  # (p, g): completion g of prompt p
+    for p, ids_G_T in enumerate(batch.ids_P_G_T):
+        group = [(p, g) for g in range(len(ids_G_T))]
+        for unit in [group] if count_positions(batch, group, layout) <= max_tokens else [[one] for one in group]:
+            if parts and count_positions(batch, [*parts[-1], *unit], layout) <= max_tokens:
+                parts[-1] += unit
+            else:
+                parts.append(unit)
+    first_P = [0, *accumulate(len(ids_G_T) for ids_G_T in batch.ids_P_G_T)]
+    return [
+        MicroBatch(_select(batch, part), [first_P[p] + g for p, g in part], count_positions(batch, part, layout))
+        for part in parts
+    ]
+
+
+def count_positions(batch: CompletionBatch, members: Sequence[tuple[int, int]], layout: Layout) -> int:
+    """Positions that the language model computes for completions g of prompts p, members (p, g).
+
+    packed: each prompt once, and the completions. rows: completions × (longest prompt + longest completion).
+    """
+    prompts = {p: len(batch.prompts[p].ids_L) for p, _ in members}
+    completions = [len(batch.ids_P_G_T[p][g]) for p, g in members]
+    if layout == "packed":
+        return sum(prompts.values()) + sum(completions)
+    return len(members) * (max(prompts.values()) + max(completions))
+
+
+def _select(batch: CompletionBatch, members: Sequence[tuple[int, int]]) -> CompletionBatch:
+    groups = [(p, [g for _, g in own]) for p, own in groupby(members, key=itemgetter(0))]
+    return CompletionBatch(
+        [batch.prompts[p] for p, _ in groups], [[batch.ids_P_G_T[p][g] for g in own] for p, own in groups]
+    )

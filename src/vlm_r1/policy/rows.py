@@ -1,4 +1,4 @@
-"""Prompts and completions as padded rows of one tensor: the plain layout of sampling and of log-probs.
+"""Layout `rows`: each completion with its prompt is a padded row of one tensor.
 
 A row is [left padding | prompt | completion | right padding]. All prompts end in the same column, so that completion
 positions are one slice for every row.
@@ -49,3 +49,33 @@ def pad_right(ids_N_T: Sequence[Sequence[int]], pad_id: int, device: torch.devic
     ids_NT = torch.tensor([[*ids, *[pad_id] * (length - len(ids))] for ids in ids_N_T])
     lengths_N1 = torch.tensor([[len(ids)] for ids in ids_N_T])
     return ids_NT.to(device), (torch.arange(length) < lengths_N1).long().to(device)
+
+
+def rows_hidden(
+    model: PreTrainedModel,
+    adapter: Adapter,
+    prompts: Sequence[EncodedPrompt],
+    ids_P_G_T: Sequence[Sequence[Sequence[int]]],
+) -> torch.Tensor:
+    """Hidden states that predict each completion token, (K, H) in the order of groups, completions and tokens.
+
+    The text of a prompt is repeated for each of its completions; its images are encoded once.
+    """
+    rows = prompt_rows(model, adapter, prompts)
+    repeats = [len(ids_G_T) for ids_G_T in ids_P_G_T]
+    ids_NT, mask_NT = pad_right([ids_T for ids_G_T in ids_P_G_T for ids_T in ids_G_T], adapter.pad_id, model.device)
+    times_P = torch.tensor(repeats, device=model.device)
+    steps_T = torch.arange(ids_NT.shape[1], device=model.device)
+    positions_NT = rows.next_P.repeat_interleave(times_P)[:, None] + steps_T
+    positions_APL = rows.positions_APL.repeat_interleave(times_P, 1)
+    features = adapter.image_features(model, prompts)
+    repeated = [own for own, times in zip(features, repeats, strict=True) for _ in range(times)]
+    output = adapter.backbone(model)(
+        input_ids=torch.cat([rows.ids_PL.repeat_interleave(times_P, 0), ids_NT], 1),
+        attention_mask=torch.cat([rows.mask_PL.repeat_interleave(times_P, 0), mask_NT], 1),
+        position_ids=torch.cat([positions_APL, positions_NT.expand(len(positions_APL), -1, -1)], 2),
+        use_cache=False,
+        **adapter.vision_arguments(repeated),
+    )
+    first = rows.ids_PL.shape[1] - 1  # the last token of a prompt predicts the first of a completion
+    return output.last_hidden_state[:, first:-1][mask_NT.bool()]

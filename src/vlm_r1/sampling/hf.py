@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.policy.logprobs import tempered_logprobs
+from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.rows import prompt_rows
 from vlm_r1.sampling.base import SamplingParams
 from vlm_r1.sampling.filters import draw, filter_logprobs, uniforms
@@ -44,14 +44,13 @@ class HFSampler:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         G, T = len(seeds_P_G[0]), params.max_completion_length
         rows = prompt_rows(self.model, self.adapter, prompts)
-        features = self.adapter.encode_images(self.model, prompts)
         output = self.model(
             input_ids=rows.ids_PL,
             attention_mask=rows.mask_PL,
             position_ids=rows.positions_APL,
             use_cache=True,
             logits_to_keep=1,
-            **self.adapter.vision_arguments(features, prompts, [1] * len(prompts)),
+            **self.adapter.vision_arguments(self.adapter.image_features(self.model, prompts)),
         )
         cache = output.past_key_values
         cache.batch_repeat_interleave(G)
@@ -84,7 +83,8 @@ class HFSampler:
     def _choose(
         self, logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs_NV = tempered_logprobs(logits_NV, params.temperature or 1.0, self.adapter.banned_ids())
+        logits_NV = tempered_logits(logits_NV, params.temperature or 1.0, self.adapter.banned_ids())
+        logprobs_NV = logits_NV.log_softmax(-1)
         if params.temperature == 0:
             token_N = logprobs_NV.argmax(-1)
         else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed
-from vlm_r1.types import Group, Record, Rollout
+from vlm_r1.types import EncodedPrompt, Group, Record, Rollout
 
 
 def sample_groups(
@@ -20,15 +20,17 @@ def sample_groups(
     run_seed: int,
     step: int,
     phases: Phases,
+    see: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
 ) -> list[Group]:
     """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
 
     Args:
         run_seed, step: with the record and the completion's number, they seed each completion.
         phases: is told the seconds of "encode", "sample" and "score".
+        see: adds the features of images, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
-        encoded = [examiner.encode(record) for record in records]
+        encoded = see([examiner.encode(record) for record in records])
     with phases("sample"):
         seeds = [[completion_seed(run_seed, step, record, g) for g in range(n)] for record in records]
         completions_P_G = sampler.sample(encoded, seeds, params)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from vlm_r1.config import Config
@@ -13,6 +12,7 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.run import open_training
+from vlm_r1.training.trust import check_gold
 
 
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     learner, training = run.learner, config.training
     if learner.step == 0:
         run.evaluate("before")
+    unchecked = training.trust_checks
     with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
@@ -36,9 +37,13 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
                 records = run.next_records()
                 encoded = [run.examiner.encode(record) for record in records]
                 gold = [[run.examiner.gold_ids(r, e)] for r, e in zip(records, encoded, strict=True)]
+            batch = CompletionBatch(encoded, gold)
+            if unchecked:
+                run.display.say(check_gold(batch, learner, records[0].source))
+                unchecked = False
             learning_rate = learner.learning_rate
-            with phases("update"):
-                metrics = _update(CompletionBatch(encoded, gold), learner)
+            with phases("policy"):
+                metrics = _update(batch, learner)
             metrics |= {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
             metrics["time/step_s"] = Metric("max", time.perf_counter() - start)
             numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
@@ -49,15 +54,13 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
 
 def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
     """One optimizer step on the mean loss per gold token of all processes."""
-    size = learner.config.training.micro_batch_size
     own_tokens = sum(len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T)
     tokens: int = sum(learner.gather([own_tokens]))
-    starts: Sequence[int] = range(0, len(batch.prompts), size)
+    parts = learner.micro_batches(batch)
     loss_sum = entropy_sum = 0.0
-    for start in starts:
-        micro = CompletionBatch(batch.prompts[start : start + size], batch.ids_P_G_T[start : start + size])
-        with learner.synchronizing(last=start == starts[-1]):
-            scored = learner.policy(micro)
+    for index, part in enumerate(parts):
+        with learner.synchronizing(last=index == len(parts) - 1):
+            scored = learner.policy(part.batch)
             loss = -scored.logprobs_NT.sum()
             learner.backward(loss / tokens)
         loss_sum += float(loss.detach())
@@ -69,5 +72,5 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
         "completions/mean_length": ratio(own_tokens, len(batch.prompts)),
         "grad_norm": Metric("max", norm),
         "steps/skipped": Metric("max", float(norm != norm or norm == float("inf"))),
-        "tokens/update": Metric("sum", own_tokens + sum(len(prompt.ids_L) for prompt in batch.prompts)),
+        "tokens/policy": Metric("sum", sum(part.positions for part in parts)),
     }

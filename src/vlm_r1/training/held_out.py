@@ -84,7 +84,7 @@ def _answer_in_parallel(
             batch_size=config.training.eval_batch_size,
             advance=advance,
         )
-    light = [replace(group, encoded=replace(group.encoded, vision={})) for group in groups]
+    light = [replace(group, encoded=replace(group.encoded, vision={}, features=None)) for group in groups]
     ranked = learner.gather([light])
     return [ranked[index % world][index // world] for index in range(len(records))]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.models import Adapter, load_model
 from vlm_r1.models.parts import count_parameters
-from vlm_r1.policy.logprobs import Policy
+from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
+from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers
+from vlm_r1.types import EncodedPrompt
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
@@ -31,6 +34,8 @@ class Learner:
 
     Attributes:
         policy: the root module, wrapped by accelerate; call it for log-probabilities.
+        layout, layout_reason: how it computes a group, and why.
+        frozen_vision: the vision part does not train, so that an image's features can be kept.
         step: finished steps.
         skipped_in_a_row: steps that were left out because their gradient was not finite.
     """
@@ -44,7 +49,11 @@ class Learner:
         seed_step(config.seed, 0, 0)
         model = load_model(config.model, adapter, checkpoint)
         self.trainable, self.total = count_parameters(model)
-        policy = Policy(model, adapter, temperature)
+        text_config = adapter.unwrap(model).config.get_text_config()
+        self.layout: Layout
+        self.layout, self.layout_reason = choose_layout(config.training.layout, text_config)
+        self.frozen_vision = adapter.sees_with_frozen_parts(model)
+        policy = Policy(model, adapter, temperature, self.layout)
         optimizers = make_optimizers(policy, config.training)
         schedulers = make_schedulers(optimizers, config.training)
         prepared = self.accelerator.prepare(policy, *optimizers, *schedulers)
@@ -58,6 +67,18 @@ class Learner:
     def model(self) -> Any:
         """The transformers (or peft) model inside all wrappers, for sampling and saving."""
         return self.accelerator.unwrap_model(self.policy).model
+
+    def micro_batches(self, batch: CompletionBatch) -> list[MicroBatch]:
+        """Cut this process's batch by `max_tokens_per_micro_batch`."""
+        return micro_batches(batch, self.config.training.max_tokens_per_micro_batch, self.layout)
+
+    @torch.no_grad()
+    def with_features(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+        """The prompts with the features of their images, for sampling and all passes, if the vision part is frozen."""
+        if not self.frozen_vision:
+            return list(prompts)
+        features_P = self.adapter.image_features(self.model, prompts)
+        return [replace(prompt, features=own) for prompt, own in zip(prompts, features_P, strict=True)]
 
     def begin_step(self) -> None:
         """Seed dropout of this step, so that nothing random has to be remembered."""

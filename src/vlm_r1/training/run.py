@@ -115,6 +115,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     shown.say(f"{learner.trainable:,} of {learner.total:,} parameters train, on {len(records):,} records")
+    shown.say(learner.layout_reason)
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
 

@@ -1,0 +1,53 @@
+"""The groups that a step learns from: sampled once, or until enough of them have something to teach."""
+
+from __future__ import annotations
+
+from vlm_r1.runtime.metrics import Metric, ratio
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling.rollout import sample_groups
+from vlm_r1.training.run import TrainingRun
+from vlm_r1.types import Group
+
+
+def collect_groups(
+    run: TrainingRun, params: SamplingParams, phases: Phases
+) -> tuple[list[Group], Group, dict[str, Metric]]:
+    """This process's judged groups of the next step, one more in case these are none, and metrics.
+
+    Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): while fewer than `prompts_per_step` groups of all processes
+    have rewards that differ, draw as many prompts again, at most `dynamic_sampling_rounds` times. The step takes the
+    first `prompts_per_step` groups with signal, in the order of the records, and fills up with groups without. The
+    choice is one of all processes together, so it does not depend on their number; a process may end with none.
+    """
+    config, learner = run.config, run.learner
+    wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
+    own: dict[tuple[int, int, int], Group] = {}  # by (round, process, place), which is the order of the records
+    signals: dict[tuple[int, int, int], bool] = {}  # of all processes
+    for drawn in range(config.grpo.dynamic_sampling_rounds):
+        with learner.accelerator.autocast():
+            groups = sample_groups(
+                run.next_records(),
+                run.examiner,
+                run.sampler,
+                params,
+                n=config.grpo.num_generations,
+                run_seed=config.seed,
+                step=learner.step + 1,
+                phases=phases,
+                see=learner.with_features,
+            )
+        own |= {(drawn, rank, place): group for place, group in enumerate(groups)}
+        for process, part in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
+            signals |= {(drawn, process, place): signal for place, signal in enumerate(part)}
+        if sum(signals.values()) >= wanted:
+            break
+    chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])
+    metrics = {"groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals))}
+    if config.grpo.dynamic_sampling_rounds > 1:
+        metrics["groups/drawn"] = Metric("max", len(signals))
+    return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics
+
+
+def _has_signal(group: Group) -> bool:
+    return len({rollout.score.reward for rollout in group.rollouts}) > 1

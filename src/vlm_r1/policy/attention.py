@@ -1,0 +1,206 @@
+"""Exact attention for packed groups: [prompt | completion 1 | … | completion G] [next group] … in one row.
+
+Every completion sees its own prompt and itself. Two attentions make it up, and are merged exactly: each segment's own
+causal one, and one long non-causal one of all completions of a group to its prompt's keys.
+
+    own, lse_own     = attend(q, k, v) of each segment, causal
+    cross, lse_cross = attend(q, k_prompt, v_prompt)
+    out = own + sigmoid(lse_cross − lse_own) (cross − own);   lse = log(exp lse_own + exp lse_cross)
+
+Backward: a flash kernel recomputes its probabilities as exp(scores − lse) and needs rowsum(grad · out) besides. So each
+part's backward kernel, called with the merged out and lse, gives the exact gradient of that part (ring attention's
+trick). Nothing of size L × L exists, no key is repeated, nothing is padded; autograd keeps q, k, v, out and lse.
+
+The function is registered with transformers. The layout travels as a forward keyword to every attention layer; without
+it the function is transformers' own sdpa, so that the same model samples, evaluates and trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vlm_r1.policy.kernels import attend, attend_backward
+
+NAME = "shared_prefix"
+"""Of the attention implementation, as transformers knows it."""
+
+
+@dataclass(frozen=True)
+class PackedGroup:
+    """Token counts of one group, e.g. PackedGroup(prompt=64, completions=(17, 9, 12))."""
+
+    prompt: int
+    completions: tuple[int, ...]
+
+    def __post_init__(self):
+        if min(self.prompt, *self.completions, len(self.completions)) < 1:  # a kernel dies on an empty query
+            raise ValueError(f"empty prompt, group or completion in {self}")
+
+
+class LayersServed:
+    """Indices of the layers that used the layout. Not a set: FSDP2 copies sets on their way through a model."""
+
+    def __init__(self) -> None:
+        self.indices: set[int] = set()
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Groups in the order in which they lie in the row; `served` proves that the layout reached every layer."""
+
+    groups: tuple[PackedGroup, ...]
+    served: LayersServed = field(default_factory=LayersServed, compare=False, repr=False)
+
+    @property
+    def segments(self) -> list[int]:
+        """Lengths of prompts and completions, in order: what attends to itself."""
+        return [n for group in self.groups for n in (group.prompt, *group.completions)]
+
+    @property
+    def length(self) -> int:
+        return sum(self.segments)
+
+    def spans(self) -> Iterator[tuple[slice, slice]]:
+        """(slice of the prompt, slice of all its completions) of each group."""
+        end = 0
+        for group in self.groups:
+            start, middle = end, end + group.prompt
+            end = middle + sum(group.completions)
+            yield slice(start, middle), slice(middle, end)
+
+
+class SharedPrefixAttention(torch.autograd.Function):
+    """(q, k, v, layout, scale) → out, shapes (1, heads, L, head_dim); keys may have fewer heads (grouped queries)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, scale: float) -> Tensor:
+        out, lse = attend(q, k, v, layout.segments, layout.segments, True, scale)
+        prompts, tails = zip(*layout.spans(), strict=True)
+        tail_out, tail_lse = attend(
+            _take(q, tails), _take(k, prompts), _take(v, prompts), _lengths(tails), _lengths(prompts), False, scale
+        )
+        for tail, cross, cross_lse in zip(
+            tails, tail_out.split(_lengths(tails), 2), tail_lse.split(_lengths(tails), 2), strict=True
+        ):
+            own, own_lse = out[:, :, tail], lse[:, :, tail]
+            share = torch.sigmoid(cross_lse - own_lse)[..., None]
+            out[:, :, tail] = torch.lerp(own.to(share.dtype), cross.to(share.dtype), share)  # float32 in bf16 runs too
+            lse[:, :, tail] = torch.logaddexp(own_lse, cross_lse)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.layout, ctx.scale = layout, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        (grad,), segments = grads, ctx.layout.segments
+        dq, dk, dv = attend_backward(grad, q, k, v, out, lse, segments, segments, True, ctx.scale)
+        prompts, tails = zip(*ctx.layout.spans(), strict=True)
+        dq_cross, dk_cross, dv_cross = attend_backward(
+            _take(grad, tails),
+            _take(q, tails),
+            _take(k, prompts),
+            _take(v, prompts),
+            _take(out, tails),
+            _take(lse, tails),
+            _lengths(tails),
+            _lengths(prompts),
+            False,
+            ctx.scale,
+        )
+        _add(dq, tails, dq_cross)
+        _add(dk, prompts, dk_cross)
+        _add(dv, prompts, dv_cross)
+        return dq, dk, dv, None, None
+
+
+def masked_attention(
+    q: Tensor, k: Tensor, v: Tensor, row_masks: Tensor, layout: PackedLayout, scale: float | None
+) -> Tensor:
+    """The same for layers with windows or blocks that see both ways: public sdpa, block by block, by ordinary masks.
+
+    Args:
+        row_masks: bool (groups, 1, R, R), what an ordinary row [prompt | longest completion] of each group may see.
+    """
+    out, end = [], 0
+    for mask, group in zip(row_masks, layout.groups, strict=True):
+        prompt, end = slice(end, end + group.prompt), end + group.prompt
+        P = group.prompt
+        out.append(_sdpa(q[:, :, prompt], k[:, :, prompt], v[:, :, prompt], mask[None, :, :P, :P], scale))
+        for length in group.completions:
+            own, end = slice(end, end + length), end + length
+            keys, values = (torch.cat([x[:, :, prompt], x[:, :, own]], 2) for x in (k, v))
+            out.append(_sdpa(q[:, :, own], keys, values, mask[None, :, P : P + length, : P + length], scale))
+    return torch.cat(out, 2)
+
+
+def shared_prefix_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    shared_prefix: PackedLayout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The registered function. With `shared_prefix` the row is packed; without, this is transformers' sdpa.
+
+    Raises:
+        ValueError: what this attention cannot compute exactly: dropout, capped scores, a window without its masks.
+    """
+    layout = shared_prefix
+    if layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[return-value]
+    if query.shape[0] != 1 or query.shape[2] != layout.length or key.shape[2] != layout.length:
+        raise ValueError(f"a packed row of {layout.length} tokens was expected, got a query {tuple(query.shape)}")
+    if dropout:
+        raise ValueError("packed attention has no dropout: set the checkpoint's attention_dropout to 0")
+    if kwargs.get("softcap") or (kwargs.get("sliding_window") and attention_mask is None):
+        raise ValueError("this layer caps its scores or has a window without masks: use training.layout rows")
+    layout.served.indices.add(module.layer_idx)
+    if torch.is_autocast_enabled(query.device.type):  # the kernels are not on autocast's list
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if attention_mask is None:
+        out = SharedPrefixAttention.apply(query, key, value, layout, scale)
+    else:
+        out = masked_attention(query, key, value, attention_mask, layout, scale)
+    return out.transpose(1, 2).contiguous(), None  # type: ignore[union-attr]
+
+
+def use_shared_prefix(model: PreTrainedModel) -> None:
+    """Switch the language model to this attention; the vision tower and the saved config stay as they are."""
+    AttentionInterface.register(NAME, shared_prefix_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)  # an unregistered name gets no mask, silently
+    model.set_attn_implementation({"text_config": NAME})
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def _take(x: Tensor, slices: Sequence[slice]) -> Tensor:
+    """The tokens of these slices (axis 2), one after the other; a view where it can be."""
+    parts = [x[:, :, one] for one in slices]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _add(x: Tensor, slices: Sequence[slice], values: Tensor) -> None:
+    for one, value in zip(slices, values.split(_lengths(slices), 2), strict=True):
+        x[:, :, one] += value
+
+
+def _lengths(slices: Sequence[slice]) -> list[int]:
+    return [one.stop - one.start for one in slices]

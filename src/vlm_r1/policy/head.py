@@ -1,0 +1,130 @@
+"""From hidden states to log-probabilities of tokens and entropies, without ever holding all logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_LOGITS = 1 << 25
+"""Logits that exist at once: 128 MiB in float32; 220 tokens of a vocabulary of 152 thousand."""
+
+
+def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int]) -> Tensor:
+    """logits / temperature in float32 or wider, −inf for banned tokens: the softmax of it is sampled from and trained.
+
+    (When no further filter is set.) Last axis: vocabulary.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    return logits.index_fill_(-1, torch.tensor(banned_ids, dtype=torch.long, device=logits.device), float("-inf"))
+
+
+def token_logprobs(
+    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, temperature: float, banned_ids: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """(log-probabilities of `ids_K` with gradient, entropies in nats without), (K,), float32 or wider.
+
+    Softmax of `tempered_logits(head(hidden))`, in chunks that are computed again in the backward pass: memory does not
+    grow with vocabulary × tokens.
+
+    Args:
+        head: the output head, a linear layer; another module, such as one with LoRA, goes through torch's checkpoint.
+    """
+    chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
+    if isinstance(head, nn.Linear):
+        arguments = (hidden_KH, head.weight, head.bias, ids_K, temperature, tuple(banned_ids), chunk)
+        return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
+    parts = [
+        checkpoint(_whole, hidden_KH[own], head, ids_K[own], temperature, banned_ids, use_reentrant=False)
+        for own in _chunks(len(ids_K), chunk)
+    ]
+    logprobs, entropies = zip(*parts, strict=True)  # type: ignore[arg-type]
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
+def _whole(
+    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, temperature: float, banned_ids: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    logprobs_KV = tempered_logits(head(hidden_KH), temperature, banned_ids).log_softmax(-1)
+    entropies_K = torch.special.entr(logprobs_KV.detach().exp()).sum(-1)
+    return logprobs_KV.gather(-1, ids_K[:, None])[:, 0], entropies_K
+
+
+class _ChunkedLogProbs(torch.autograd.Function):
+    """Keeps hidden states and one log-sum-exp for each token; sums of the weight's gradient are float32 or wider."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_KH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        ids_K: Tensor,
+        temperature: float,
+        banned_ids: tuple[int, ...],
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = _compute_dtype(hidden_KH)
+        weight = weight_VH.to(dtype)
+        bias = None if bias_V is None else bias_V.to(dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        logprobs_K, entropies_K, lse_K = (hidden_KH.new_empty(len(ids_K), dtype=wide) for _ in range(3))
+        for own in _chunks(len(ids_K), chunk):
+            logits = tempered_logits(linear(hidden_KH[own].to(dtype), weight, bias), temperature, banned_ids)
+            lse = lse_K[own] = logits.logsumexp(-1)
+            logprobs_K[own] = logits.gather(-1, ids_K[own, None])[:, 0] - lse
+            entropies_K[own] = torch.special.entr(logits.sub_(lse[:, None]).exp_()).sum(-1)
+        ctx.save_for_backward(hidden_KH, weight_VH, bias_V, ids_K, lse_K)
+        ctx.options = (temperature, banned_ids, chunk, dtype)
+        ctx.mark_non_differentiable(entropies_K)
+        return logprobs_K, entropies_K
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_KH, weight_VH, bias_V, ids_K, lse_K = ctx.saved_tensors
+        temperature, banned_ids, chunk, dtype = ctx.options
+        weight = weight_VH.to(dtype)
+        bias = None if bias_V is None else bias_V.to(dtype)
+        d_hidden = torch.empty_like(hidden_KH)
+        d_weight = lse_K.new_zeros(weight_VH.shape) if ctx.needs_input_grad[1] else None
+        d_bias = lse_K.new_zeros(len(weight_VH)) if ctx.needs_input_grad[2] else None
+        for own in _chunks(len(ids_K), chunk):
+            hidden = hidden_KH[own].to(dtype)
+            logits = tempered_logits(linear(hidden, weight, bias), temperature, banned_ids)
+            grad = grads[0][own, None]
+            d_logits = logits.sub_(lse_K[own, None]).exp_().mul_(-grad)
+            d_logits.scatter_add_(-1, ids_K[own, None], grad).div_(temperature)
+            d_hidden[own] = (d_logits.to(dtype) @ weight).to(d_hidden.dtype)
+            if d_weight is not None:
+                _add_product(d_weight, d_logits, hidden)
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
+        d_weight, d_bias = (None if d is None else d.to(weight_VH.dtype) for d in (d_weight, d_bias))
+        return d_hidden, d_weight, d_bias, None, None, None, None
+
+
+def _add_product(d_weight: Tensor, d_logits: Tensor, hidden: Tensor) -> None:
+    """d_weight += d_logitsᵀ hidden, multiplied in the type of `hidden` and summed in that of `d_weight`."""
+    if hidden.dtype == d_weight.dtype:
+        d_weight.addmm_(d_logits.T, hidden)
+    else:
+        d_weight += d_logits.to(hidden.dtype).T @ hidden
+
+
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
+    """The type of the matrix products: autocast's, where it is on."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _chunks(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, length, size))
+
+
+def _vocabulary(head: nn.Module) -> int:
+    weight = getattr(head, "weight", None)
+    return len(weight) if isinstance(weight, Tensor) else 1 << 18

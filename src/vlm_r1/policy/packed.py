@@ -1,0 +1,117 @@
+"""Layout `packed`: groups one after the other in one row, each prompt once, its completions behind it.
+
+Positions of a completion continue those of its prompt; attention keeps siblings and groups apart (`attention.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_masks_for_generate
+
+from vlm_r1.errors import ConfigError
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.policy.attention import PackedGroup, PackedLayout
+from vlm_r1.types import EncodedPrompt
+
+Layout = Literal["packed", "rows"]
+Completions = Sequence[Sequence[Sequence[int]]]
+
+
+def packed_hidden(
+    model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], ids_P_G_T: Completions
+) -> torch.Tensor:
+    """Hidden states that predict each completion token, (K, H) in the order of groups, completions and tokens.
+
+    Raises:
+        RuntimeError: a layer did not use the packed attention; its result would be wrong.
+    """
+    groups = zip(prompts, ids_P_G_T, strict=True)
+    layout = PackedLayout(tuple(PackedGroup(len(p.ids_L), tuple(len(ids) for ids in own)) for p, own in groups))
+    ids_L = [token for p, own in zip(prompts, ids_P_G_T, strict=True) for ids in (p.ids_L, *own) for token in ids]
+    backbone = adapter.backbone(model)
+    text_config = adapter.unwrap(model).config.get_text_config()
+    output = backbone(
+        input_ids=torch.tensor([ids_L], device=model.device),
+        attention_mask=_attention_mask(text_config, layout, model),
+        position_ids=_positions(adapter.positions(model, prompts), layout)[:, None],
+        use_cache=False,
+        shared_prefix=layout,
+        **adapter.vision_arguments(adapter.image_features(model, prompts)),
+    )
+    if layout.served.indices != set(range(text_config.num_hidden_layers)):
+        raise RuntimeError(
+            f"packed attention reached layers {sorted(layout.served.indices)} of {text_config.num_hidden_layers}: "
+            "this architecture does not hand it on; use training.layout rows"
+        )
+    return output.last_hidden_state[0, _predecessors(layout, model.device)]
+
+
+def choose_layout(wanted: Literal["auto", "packed", "rows"], text_config: Any) -> tuple[Layout, str]:
+    """The layout for an architecture, and a line that says why.
+
+    Raises:
+        ConfigError: packed is wanted, but this architecture cannot.
+    """
+    obstacle = packing_obstacle(text_config)
+    if wanted == "packed" and obstacle:
+        raise ConfigError(f"training.layout packed cannot be exact for this model: {obstacle}. Use auto or rows")
+    if wanted != "rows" and not obstacle:
+        return "packed", "layout packed: each prompt and each image is computed once for all completions of a group"
+    reason = f"this model cannot share a prompt exactly: {obstacle}" if obstacle else "as training.layout says"
+    return "rows", f"layout rows: each prompt is computed again for each completion ({reason})"
+
+
+def packing_obstacle(text_config: Any) -> str | None:
+    """Why a language model cannot share a prefix exactly in one row, or None if it can.
+
+    >>> from transformers import Qwen2Config
+    >>> packing_obstacle(Qwen2Config())
+    """
+    kinds = set(getattr(text_config, "layer_types", None) or ["full_attention"])
+    if foreign := kinds - {"full_attention", "sliding_attention"}:
+        return f"it has layers of {', '.join(sorted(foreign))}, whose state runs through siblings"
+    if getattr(text_config, "use_bidirectional_attention", None):
+        return "its image tokens see both ways"
+    if getattr(text_config, "attn_logit_softcapping", None):
+        return "it caps attention scores"
+    if getattr(text_config, "attention_dropout", 0):
+        return "it has attention dropout"
+    return None
+
+
+def _positions(prompts_P: Sequence[torch.Tensor], layout: PackedLayout) -> torch.Tensor:
+    """(A, L): the prompts' own positions, and each completion's from its prompt's largest on."""
+    parts = []
+    for positions_AL, group in zip(prompts_P, layout.groups, strict=True):
+        axes, device = len(positions_AL), positions_AL.device
+        steps = torch.cat([torch.arange(length, device=device) for length in group.completions])
+        parts += [positions_AL, (positions_AL.max() + 1 + steps).expand(axes, -1)]
+    return torch.cat(parts, 1)
+
+
+def _predecessors(layout: PackedLayout, device: torch.device) -> torch.Tensor:
+    """Places in the row whose hidden state predicts a completion token: the token before, or the prompt's last."""
+    places: list[int] = []
+    end = 0
+    for group in layout.groups:
+        end += group.prompt
+        last = end - 1
+        for length in group.completions:
+            places += [last, *range(end, end + length - 1)]
+            end += length
+    return torch.tensor(places, device=device)
+
+
+def _attention_mask(text_config: Any, layout: PackedLayout, model: PreTrainedModel) -> Any:
+    """All ones, for which transformers builds no mask; or, if some layers have windows, the masks of ordinary rows."""
+    ones_1L = torch.ones(1, layout.length, dtype=torch.long, device=model.device)
+    if "sliding_attention" not in (getattr(text_config, "layer_types", None) or ()):
+        return ones_1L
+    longest = max(group.prompt + max(group.completions) for group in layout.groups)
+    row = torch.empty(1, longest, 1, dtype=model.dtype, device=model.device)
+    masks: Any = create_masks_for_generate(text_config, row, torch.ones_like(ones_1L[:, :longest]), None, None)
+    return {kind: None if mask is None else mask.expand(len(layout.groups), -1, -1, -1) for kind, mask in masks.items()}

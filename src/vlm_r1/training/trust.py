@@ -1,0 +1,141 @@
+"""Checks of a run on itself, before its first update: what would make training silently wrong is an error.
+
+They cost a few forward passes over one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vlm_r1.errors import ModelError
+from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
+from vlm_r1.sampling import SamplingParams
+from vlm_r1.training.learner import Learner
+from vlm_r1.types import Completion, EncodedPrompt, Group
+
+MEAN_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
+"""Largest mean difference of log-probabilities that rounding explains, by the type that computes; a single token may
+differ 20 times as much. (Measured: 1e-6 in float32 on small models; bfloat16 has 3 digits.)"""
+
+BLANK_TOLERANCE = 1e-6
+"""A model that does not see its image gives the same numbers without it, to the last bit."""
+
+
+def check_sampled(groups: Sequence[Group], learner: Learner, params: SamplingParams) -> str:
+    """Check the first group with images (or the first): its placeholders, its images, layout and sampler.
+
+    Returns:
+        A line that says what was found.
+
+    Raises:
+        ModelError: on all processes, if any of them fails.
+    """
+    group = next((group for group in groups if group.encoded.frames), groups[0])
+    completions = [rollout.completion for rollout in group.rollouts]
+    batch = CompletionBatch([group.encoded], [[completion.ids_T for completion in completions]])
+    filtered = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
+    return _check(batch, learner, group.record.source, completions, filtered)
+
+
+def check_gold(batch: CompletionBatch, learner: Learner, source: str) -> str:
+    """The same for supervised training, where nothing is sampled: on the first prompt with images (or the first).
+
+    Raises:
+        ModelError: on all processes, if any of them fails.
+    """
+    p = next((p for p, prompt in enumerate(batch.prompts) if prompt.frames), 0)
+    return _check(CompletionBatch([batch.prompts[p]], [batch.ids_P_G_T[p]]), learner, source, [], False)
+
+
+def _check(
+    batch: CompletionBatch, learner: Learner, source: str, completions: Sequence[Completion], filtered: bool
+) -> str:
+    policy: Policy = learner.accelerator.unwrap_model(learner.policy)
+    training = policy.training
+    policy.eval()
+    with torch.no_grad(), learner.accelerator.autocast():
+        found, problems = _findings(batch, policy, completions, filtered)
+    policy.train(training)
+    everyone = [problem for part in learner.gather([problems]) for problem in part]
+    if everyone:
+        raise ModelError(
+            f"trust check failed on {source}: {everyone[0]}. Nothing was trained; training.trust_checks=false goes on "
+            "regardless"
+        )
+    return "trust checks: " + ", ".join(found)
+
+
+def _findings(
+    batch: CompletionBatch, policy: Policy, completions: Sequence[Completion], filtered: bool
+) -> tuple[list[str], list[str]]:
+    """(what was found, what is wrong)."""
+    found, problems = [], list(_placeholders(completions, policy))
+    scored = policy(batch)
+    (prompt,) = batch.prompts
+    if policy.layout == "packed":
+        pair = CompletionBatch([prompt], [batch.ids_P_G_T[0][:2]])
+        mean, largest = _difference(policy(pair), policy(pair, layout="rows").logprobs_NT)
+        found.append(f"packed = rows to {largest:.1g}")
+        if _too_much(mean, largest, policy):
+            problems.append(
+                f"log-probabilities in layout packed differ from those of plain rows by {mean:.2g} a token (at most "
+                f"{largest:.2g}): this model or its attention kernel does not keep completions apart; set "
+                "training.layout=rows and report this"
+            )
+    if completions:
+        sampled = _padded(completions, scored.logprobs_NT)
+        if filtered:  # a filter spreads the dropped tokens' probability over the others
+            sampled = torch.minimum(sampled, scored.logprobs_NT)
+        mean, largest = _difference(scored, sampled)
+        found.append(f"sampler = policy to {largest:.1g}")
+        if _too_much(mean, largest, policy):
+            problems.append(
+                f"the sampler's log-probabilities differ from the policy's by {mean:.2g} a token (at most "
+                f"{largest:.2g}): they are not the same model, temperature, prompt or image size"
+            )
+    if prompt.frames:
+        moved = _image_effect(scored, batch, policy)
+        found.append(f"blank images move log-probabilities by {moved:.2g}")
+        if moved <= BLANK_TOLERANCE:
+            problems.append(
+                "log-probabilities stay the same when the images are blank: the model does not see them. Is its "
+                "projector untrained or zero, or does the chat template drop images?"
+            )
+    return found, problems
+
+
+def _placeholders(completions: Sequence[Completion], policy: Policy) -> list[str]:
+    banned = set(policy.adapter.banned_ids())
+    sampled = sorted({token for completion in completions for token in completion.ids_T if token in banned})
+    return [f"placeholder tokens {sampled} were sampled: they stand for images; the sampler must ban them"] * bool(
+        sampled
+    )
+
+
+def _image_effect(scored: TokenLogProbs, batch: CompletionBatch, policy: Policy) -> float:
+    blank: EncodedPrompt = policy.adapter.blank(batch.prompts[0])
+    return _difference(scored, policy(CompletionBatch([blank], batch.ids_P_G_T)).logprobs_NT)[1]
+
+
+def _padded(completions: Sequence[Completion], like_NT: torch.Tensor) -> torch.Tensor:
+    """The sampler's log-probabilities in the shape of the policy's."""
+    padded_NT = torch.zeros_like(like_NT)
+    for row_T, completion in zip(padded_NT, completions, strict=True):
+        row_T[: len(completion.logprobs_T)] = torch.tensor(completion.logprobs_T)
+    return padded_NT
+
+
+def _difference(scored: TokenLogProbs, other_NT: torch.Tensor) -> tuple[float, float]:
+    """(mean, largest) absolute difference over tokens."""
+    differences = (scored.logprobs_NT - other_NT).abs()[scored.mask_NT]
+    return float(differences.mean()), float(differences.max())
+
+
+def _too_much(mean: float, largest: float, policy: Policy) -> bool:
+    weight = policy.adapter.unwrap(policy.model).get_output_embeddings().weight
+    device = weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    tolerance = MEAN_TOLERANCE[dtype]
+    return not (mean <= tolerance and largest <= 20 * tolerance)  # NaN is too much
