@@ -15,7 +15,7 @@ from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.data.synthetic import write_rec_dataset
 from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
+from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.types import EncodedPrompt, Prompt
 
 torch.set_num_threads(1)
@@ -37,7 +37,8 @@ def a_fresh_accelerate():
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder of a randomly initialised Qwen2.5-VL; its weights are large enough for lively logits."""
-    return write_tiny_qwen2_5_vl(tmp_path_factory.mktemp("tiny") / "model", CORPUS, seed=0)
+    size = TinySize(num_key_value_heads=2)
+    return write_tiny_qwen2_5_vl(tmp_path_factory.mktemp("tiny") / "model", CORPUS, seed=1, size=size)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import torch
 
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.sampling import SamplingParams, completion_seed, greedy
+from vlm_r1.sampling.decoding import choose_decoding, expanded, shared
 from vlm_r1.sampling.filters import filter_logprobs
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.types import Record, StopReason
@@ -40,9 +41,10 @@ def generate_duplicated(model, adapter, prompt):
     return out.sequences[:, ids.shape[1] :], torch.stack(out.scores, 1).double().log_softmax(-1)  # scores are float32
 
 
-def test_greedy_equals_generate_on_duplicated_rows(model64, adapter, prompts) -> None:
+@pytest.mark.parametrize("decoding", [shared, expanded])
+def test_greedy_equals_generate_on_duplicated_rows(decoding, model64, adapter, prompts) -> None:
     model64.eval()
-    sampled = HFSampler(model64, adapter).sample([prompts[k] for k in KINDS], seeds(len(KINDS)), greedy(T))
+    sampled = HFSampler(model64, adapter, decoding).sample([prompts[k] for k in KINDS], seeds(len(KINDS)), greedy(T))
     distinct = set()
     for kind, completions in zip(KINDS, sampled, strict=True):
         tokens, logprobs = generate_duplicated(model64, adapter, prompts[kind])
@@ -107,6 +109,21 @@ def test_a_completion_does_not_depend_on_its_neighbours(model64, adapter, prompt
     assert [c.ids_T for g in other for c in g] != [c.ids_T for g in together for c in g]
 
 
+def test_both_decodings_draw_the_same_far_beyond_the_first_room_of_the_cache(model64, adapter, prompts) -> None:
+    assert choose_decoding(model64, adapter) is shared
+    chosen, params = [prompts[k] for k in KINDS], SamplingParams(80, temperature=1.2)
+    one, other = (HFSampler(model64, adapter, d).sample(chosen, seeds(4), params) for d in (shared, expanded))
+    assert max(len(c.ids_T) for g in one for c in g) > 64
+    for a, b in zip([c for g in one for c in g], [c for g in other for c in g], strict=True):
+        assert a.ids_T == b.ids_T
+        assert a.logprobs_T == pytest.approx(b.logprobs_T, abs=TOLERANCE)
+
+
+def test_windows_take_the_expanded_cache(model64, adapter) -> None:
+    model64.config.text_config.layer_types[0] = "sliding_attention"
+    assert choose_decoding(model64, adapter) is expanded
+
+
 def test_each_prompt_and_image_is_computed_once(model64, adapter, prompts) -> None:
     seen = {"images": 0, "positions": []}
 
@@ -120,9 +137,8 @@ def test_each_prompt_and_image_is_computed_once(model64, adapter, prompts) -> No
     model64.model.language_model.register_forward_pre_hook(count_positions, with_kwargs=True)
     chosen = [prompts["several"], prompts["one"]]
     HFSampler(model64, adapter).sample(chosen, seeds(2, n=8), SamplingParams(4))
-    longest = max(len(prompt.ids_L) for prompt in chosen)
     assert seen["images"] == 2 + 1
-    assert seen["positions"][0] == (2, longest)
+    assert seen["positions"][0] == (1, sum(len(prompt.ids_L) for prompt in chosen))
     assert set(seen["positions"][1:]) == {(16, 1)}
 
 

@@ -48,6 +48,7 @@ class TinySize:
     hidden_size: int = 64
     num_hidden_layers: int = 3
     num_attention_heads: int = 4
+    num_key_value_heads: int = 4
     vision_hidden_size: int = 64
     vision_depth: int = 2
     patch_size: int = 14
@@ -126,7 +127,7 @@ def _config(tokenizer: Qwen2Tokenizer, size: TinySize) -> Qwen2_5_VLConfig:
             "intermediate_size": size.hidden_size * 3,
             "num_hidden_layers": size.num_hidden_layers,
             "num_attention_heads": size.num_attention_heads,
-            "num_key_value_heads": size.num_attention_heads,
+            "num_key_value_heads": size.num_key_value_heads,
             "max_position_embeddings": 4096,
             "rope_parameters": {
                 "rope_type": "default",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -69,6 +69,24 @@ class PackedLayout:
     def length(self) -> int:
         return sum(self.segments)
 
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
+    ) -> Tensor:
+        """Attention of one layer over the packed row.
+
+        Args:
+            attention_mask: None, or `row_masks` of `masked_attention`.
+
+        Raises:
+            ValueError: the row has another length.
+        """
+        if q.shape[0] != 1 or q.shape[2] != self.length or k.shape[2] != self.length:
+            raise ValueError(f"a packed row of {self.length} tokens was expected, got a query {tuple(q.shape)}")
+        self.served.indices.add(layer)
+        if attention_mask is None:
+            return SharedPrefixAttention.apply(q, k, v, self, scale)  # type: ignore[return-value]
+        return masked_attention(q, k, v, attention_mask, self, scale)
+
     def spans(self) -> Iterator[tuple[slice, slice]]:
         """(slice of the prompt, slice of all its completions) of each group."""
         end = 0
@@ -76,6 +94,16 @@ class PackedLayout:
             start, middle = end, end + group.prompt
             end = middle + sum(group.completions)
             yield slice(start, middle), slice(middle, end)
+
+
+class SharedPrefix(Protocol):
+    """What travels through the model as the forward keyword `shared_prefix`: knows which token sees which."""
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
+    ) -> Tensor:
+        """Attention of one layer, all tensors (batch, heads, tokens, head_dim)."""
+        ...
 
 
 class SharedPrefixAttention(torch.autograd.Function):
@@ -151,33 +179,26 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    shared_prefix: PackedLayout | None = None,
+    shared_prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The registered function. With `shared_prefix` the row is packed; without, this is transformers' sdpa.
+    """The registered function. With `shared_prefix` that attends; without, this is transformers' sdpa.
 
     Raises:
         ValueError: what this attention cannot compute exactly: dropout, capped scores, a window without its masks.
     """
-    layout = shared_prefix
-    if layout is None:
+    if shared_prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[return-value]
-    if query.shape[0] != 1 or query.shape[2] != layout.length or key.shape[2] != layout.length:
-        raise ValueError(f"a packed row of {layout.length} tokens was expected, got a query {tuple(query.shape)}")
     if dropout:
         raise ValueError("packed attention has no dropout: set the checkpoint's attention_dropout to 0")
     if kwargs.get("softcap") or (kwargs.get("sliding_window") and attention_mask is None):
         raise ValueError("this layer caps its scores or has a window without masks: use training.layout rows")
-    layout.served.indices.add(module.layer_idx)
     if torch.is_autocast_enabled(query.device.type):  # the kernels are not on autocast's list
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if attention_mask is None:
-        out = SharedPrefixAttention.apply(query, key, value, layout, scale)
-    else:
-        out = masked_attention(query, key, value, attention_mask, layout, scale)
-    return out.transpose(1, 2).contiguous(), None  # type: ignore[union-attr]
+    out = shared_prefix.attend(module.layer_idx, query, key, value, attention_mask, scale)
+    return out.transpose(1, 2).contiguous(), None
 
 
 def use_shared_prefix(model: PreTrainedModel) -> None:

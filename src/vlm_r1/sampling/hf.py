@@ -1,4 +1,4 @@
-"""Sampling with transformers: each prompt is prefilled once, its images encoded once, its cache shared G ways."""
+"""Sampling with transformers: each prompt is prefilled once, its images encoded once, its cache shared by all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.head import tempered_logits
-from vlm_r1.policy.rows import prompt_rows
 from vlm_r1.sampling.base import SamplingParams
+from vlm_r1.sampling.decoding import Decoding, choose_decoding
 from vlm_r1.sampling.filters import draw, filter_logprobs, uniforms
 from vlm_r1.types import Completion, EncodedPrompt, StopReason
 
@@ -18,9 +18,10 @@ from vlm_r1.types import Completion, EncodedPrompt, StopReason
 class HFSampler:
     """Samples from the trainer's own model in place, so there are no weights to sync."""
 
-    def __init__(self, model: PreTrainedModel, adapter: Adapter):
+    def __init__(self, model: PreTrainedModel, adapter: Adapter, decoding: Decoding | None = None):
         self.model = model
         self.adapter = adapter
+        self._decoding = decoding or choose_decoding(model, adapter)
 
     @torch.no_grad()
     def sample(
@@ -43,25 +44,11 @@ class HFSampler:
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
     ) -> tuple[torch.Tensor, torch.Tensor]:
         G, T = len(seeds_P_G[0]), params.max_completion_length
-        rows = prompt_rows(self.model, self.adapter, prompts)
-        output = self.model(
-            input_ids=rows.ids_PL,
-            attention_mask=rows.mask_PL,
-            position_ids=rows.positions_APL,
-            use_cache=True,
-            logits_to_keep=1,
-            **self.adapter.vision_arguments(self.adapter.image_features(self.model, prompts)),
-        )
-        cache = output.past_key_values
-        cache.batch_repeat_interleave(G)
-        logits_NV = output.logits[:, -1].repeat_interleave(G, 0)
-        N, device = len(logits_NV), logits_NV.device
+        logits_NV, next_logits = self._decoding(self.model, self.adapter, prompts, G)
+        device = logits_NV.device
         uniforms_NT = uniforms([seed for seeds_G in seeds_P_G for seed in seeds_G], T).to(device)
-        prompt_mask_NL = rows.mask_PL.repeat_interleave(G, 0)
-        mask_NK = torch.cat([prompt_mask_NL, prompt_mask_NL.new_ones(N, T)], 1)
-        next_N = rows.next_P.repeat_interleave(G)
         stop_ids = torch.tensor(self.adapter.stop_ids(self.model), device=device)
-        done_N = torch.zeros(N, dtype=torch.bool, device=device)
+        done_N = torch.zeros(len(logits_NV), dtype=torch.bool, device=device)
         ids, logprobs = [], []
         for step in range(T):
             token_N, logprob_N = self._choose(logits_NV, uniforms_NT[:, step], params)
@@ -70,14 +57,7 @@ class HFSampler:
             done_N |= torch.isin(token_N, stop_ids)
             if step + 1 == T or bool(done_N.all()):
                 break
-            output = self.model(
-                input_ids=token_N[:, None],
-                attention_mask=mask_NK[:, : rows.mask_PL.shape[1] + step + 1],
-                position_ids=(next_N + step)[None, :, None].expand(len(rows.positions_APL), -1, -1),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits_NV = output.logits[:, -1]
+            logits_NV = next_logits(token_N, step)
         return torch.stack(ids, 1), torch.stack(logprobs, 1)
 
     def _choose(

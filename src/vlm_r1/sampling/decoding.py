@@ -1,0 +1,171 @@
+"""Two ways to decode G completions of each prompt, one token at a time, after one prefill of each prompt.
+
+`shared`: the prompts' keys and values exist once and all completions attend to them. `expanded`: transformers' cache,
+copied G times; for architectures whose attention cannot be taken apart, and the obvious twin of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.policy.attention import use_shared_prefix
+from vlm_r1.policy.kernels import attend
+from vlm_r1.policy.packed import packing_obstacle
+from vlm_r1.policy.rows import prompt_rows
+from vlm_r1.types import EncodedPrompt
+
+NextLogits = Callable[[Tensor, int], Tensor]
+"""(token of each completion, its number from 0) → logits (N, V) of the next; N = P · G, prompt by prompt."""
+
+Decoding = Callable[[PreTrainedModel, Adapter, Sequence[EncodedPrompt], int], tuple[Tensor, NextLogits]]
+"""(model, adapter, prompts, G) → logits (N, V) of the first token, and how to go on."""
+
+
+def choose_decoding(model: PreTrainedModel, adapter: Adapter) -> Decoding:
+    """`shared`, unless some layer has a window or no attention at all."""
+    text_config = adapter.unwrap(model).config.get_text_config()
+    windows = "sliding_attention" in (getattr(text_config, "layer_types", None) or ())
+    return expanded if windows or packing_obstacle(text_config) else shared
+
+
+def shared(
+    model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], G: int
+) -> tuple[Tensor, NextLogits]:
+    """Prefill all prompts in one row without padding; see `PrefixCache`."""
+    base, device = adapter.unwrap(model), model.device
+    use_shared_prefix(base)
+    backbone, head = adapter.backbone(model), base.get_output_embeddings()
+    cache = PrefixCache([len(prompt.ids_L) for prompt in prompts], G)
+    positions_P = adapter.positions(model, prompts)
+    ids_1L = torch.tensor([[token for prompt in prompts for token in prompt.ids_L]], device=device)
+    hidden_1LH = backbone(
+        input_ids=ids_1L,
+        attention_mask=torch.ones_like(ids_1L),
+        position_ids=torch.cat(positions_P, 1)[:, None],
+        use_cache=False,
+        shared_prefix=cache,
+        **adapter.vision_arguments(adapter.image_features(model, prompts)),
+    ).last_hidden_state
+    last_P = torch.tensor(cache.lengths_P, device=device).cumsum(0) - 1
+    next_N = torch.stack([positions.max() + 1 for positions in positions_P]).repeat_interleave(G)
+    ones_N1 = torch.ones(len(next_N), 1, dtype=torch.long, device=device)
+
+    def next_logits(token_N: Tensor, step: int) -> Tensor:
+        hidden_N1H = backbone(
+            input_ids=token_N[:, None],
+            attention_mask=ones_N1,
+            position_ids=(next_N + step)[None, :, None].expand(len(positions_P[0]), -1, -1),
+            use_cache=False,
+            shared_prefix=cache,
+        ).last_hidden_state
+        return head(hidden_N1H[:, 0])
+
+    return head(hidden_1LH[0, last_P]).repeat_interleave(G, 0), next_logits
+
+
+def expanded(
+    model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], G: int
+) -> tuple[Tensor, NextLogits]:
+    """Prefill all prompts as rows padded on the left, and repeat the cache."""
+    rows = prompt_rows(model, adapter, prompts)
+    output = model(
+        input_ids=rows.ids_PL,
+        attention_mask=rows.mask_PL,
+        position_ids=rows.positions_APL,
+        use_cache=True,
+        logits_to_keep=1,
+        **adapter.vision_arguments(adapter.image_features(model, prompts)),
+    )
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(G)
+    mask_NL = rows.mask_PL.repeat_interleave(G, 0)
+    next_N = rows.next_P.repeat_interleave(G)
+
+    def next_logits(token_N: Tensor, step: int) -> Tensor:
+        decoded = model(
+            input_ids=token_N[:, None],
+            attention_mask=torch.cat([mask_NL, mask_NL.new_ones(len(mask_NL), step + 1)], 1),
+            position_ids=(next_N + step)[None, :, None].expand(len(rows.positions_APL), -1, -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return decoded.logits[:, -1]
+
+    return output.logits[:, -1].repeat_interleave(G, 0), next_logits
+
+
+class PrefixCache:
+    """Keys and values of P prompts, each once, and of their P · G completions, which grow by one token in each pass.
+
+    A forward keyword like `PackedLayout`. The first pass is a packed row of all prompts, every later one a token of
+    each completion. Prompts are stored padded on the right, (P, heads, longest, head_dim).
+    """
+
+    def __init__(self, lengths_P: Sequence[int], G: int):
+        self.lengths_P = list(lengths_P)
+        self._G = G
+        self._prompts: dict[int, tuple[Tensor, Tensor]] = {}  # by layer
+        self._own: dict[int, tuple[Tensor, Tensor]] = {}  # (N, heads, room for more, head_dim)
+        self._used: dict[int, int] = {}
+        self._padding: Tensor | None = None
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
+    ) -> Tensor:
+        """(…, heads, tokens, head_dim) of this layer's queries, after remembering its keys and values."""
+        if layer in self._prompts:
+            return self._decode(layer, q, k, v, scale)
+        self._prompts[layer] = (self._padded(k), self._padded(v))
+        self._used[layer] = 0
+        return attend(q, k, v, self.lengths_P, self.lengths_P, True, scale)[0]
+
+    def _decode(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """One softmax over the keys of the prompt and of the completion itself."""
+        (prompt_k, prompt_v), (own_k, own_v) = self._prompts[layer], self._append(layer, k, v)
+        heads, length = prompt_k.shape[1:3]
+        own_q = q.unflatten(1, (heads, -1))[:, :, :, 0]  # (N, heads, queries of a head, head_dim)
+        to_prompt = self._by_prompt(own_q) @ prompt_k.mT * scale
+        to_prompt = to_prompt.masked_fill(self._padding_of(prompt_k), float("-inf"))
+        to_own = self._by_prompt(own_q @ own_k.mT * scale)
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32))
+        of_prompt, of_own = weights.to(v.dtype).split([length, own_k.shape[2]], -1)
+        out = self._by_completion(of_prompt @ prompt_v) + self._by_completion(of_own) @ own_v
+        return out.flatten(1, 2)[:, :, None]
+
+    def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Views of all completions' keys and values, this token's at the end; the room doubles when it is full."""
+        used = self._used[layer]
+        if used == 0 or used == self._own[layer][0].shape[2]:
+            room = torch.zeros_like(k).expand(-1, -1, max(used, 32), -1)
+            old = self._own.get(layer, (k[:, :, :0], v[:, :, :0]))
+            self._own[layer] = (torch.cat([old[0], room], 2), torch.cat([old[1], room], 2))
+        self._used[layer] = used + 1
+        for kept, new in zip(self._own[layer], (k, v), strict=True):
+            kept[:, :, used] = new[:, :, 0]
+        own_k, own_v = self._own[layer]
+        return own_k[:, :, : used + 1], own_v[:, :, : used + 1]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """(1, heads, all tokens, d) → (P, heads, longest, d)."""
+        parts = [part[0].transpose(0, 1) for part in x.split(self.lengths_P, 2)]
+        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2).contiguous()
+
+    def _padding_of(self, prompt_k: Tensor) -> Tensor:
+        if self._padding is None:
+            lengths = torch.tensor(self.lengths_P, device=prompt_k.device)
+            columns = torch.arange(prompt_k.shape[2], device=prompt_k.device)
+            self._padding = (columns >= lengths[:, None])[:, None, None]
+        return self._padding
+
+    def _by_prompt(self, x: Tensor) -> Tensor:
+        """(P · G, heads, queries, d) → (P, heads, G · queries, d)."""
+        return x.unflatten(0, (-1, self._G)).transpose(1, 2).flatten(2, 3)
+
+    def _by_completion(self, x: Tensor) -> Tensor:
+        """The inverse of `_by_prompt`."""
+        return x.unflatten(2, (self._G, -1)).transpose(1, 2).flatten(0, 1)
