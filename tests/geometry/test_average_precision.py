@@ -1,5 +1,6 @@
 import contextlib
 import io
+import random
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from vlm_r1.geometry.average_precision import COCO_IOU_THRESHOLDS, mean_average_precision, precision_recall
+from vlm_r1.geometry.boxes import box_iou
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
 FAR = (100, 100, 110, 110)
@@ -84,6 +86,101 @@ objects = st.lists(st.tuples(st.sampled_from(["cat", "dog", "red car"]), box), m
 @given(objects, objects.filter(len))
 def test_equals_pycocotools(pred, gold):
     assert _score(mean_average_precision, pred, gold) == pytest.approx(_pycocotools(pred, gold), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_pycocotools_on_boxes_of_real_size(seed):
+    rng = random.Random(seed)
+    gold = [(rng.choice(["cat", "dog", "red car"]), _random_box(rng)) for _ in range(rng.randint(1, 30))]
+    pred = [(label, _shifted(box, rng)) for label, box in gold for _ in range(rng.randint(0, 3))]
+    pred += [(rng.choice(["cat", "dog", "bird"]), _random_box(rng)) for _ in range(5)]
+    pred += rng.choices(gold, k=3)
+    rng.shuffle(pred)
+    assert _score(mean_average_precision, pred, gold) == pytest.approx(_pycocotools(pred, gold), abs=1e-9)
+
+
+thresholds = st.lists(st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.75, 0.8, 1.0]), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(objects, objects.filter(len), thresholds)
+def test_equals_the_obvious_computation(pred, gold, thresholds):
+    assert _score(mean_average_precision, pred, gold, thresholds) == pytest.approx(
+        _score(_obvious_mean_average_precision, pred, gold, thresholds), abs=1e-12
+    )
+
+
+@settings(deadline=None)
+@given(objects.filter(len), objects.filter(len), st.sampled_from([0.25, 0.5, 0.8]))
+def test_precision_recall_equal_the_obvious_computation(pred, gold, threshold):
+    matches = list(_score(_obvious_matches, pred, gold, [threshold]))
+    hits = sum(matched_TN.sum() for matched_TN, _ in matches)
+    assert _score(precision_recall, pred, gold, threshold) == (hits / len(pred), hits / len(gold))
+
+
+@pytest.mark.parametrize("surplus", [0, 30, 300])
+def test_equals_the_obvious_computation_beyond_a_hundred_detections(surplus):
+    rng = random.Random(surplus)
+    gold = [("cat", _random_box(rng)) for _ in range(120)]
+    pred = [("cat", _shifted(box, rng)) for _, box in gold] + [("cat", _random_box(rng)) for _ in range(surplus)]
+    rng.shuffle(pred)
+    expected = _score(_obvious_mean_average_precision, pred, gold, COCO_IOU_THRESHOLDS)
+    assert 0 < expected < 1
+    assert _score(mean_average_precision, pred, gold) == pytest.approx(expected, abs=1e-12)
+
+
+def test_answers_do_not_depend_on_what_was_asked_before():
+    one, other = [("cat", A), ("cat", FAR)], [("cat", FAR), ("cat", A)]  # the same boxes; order decides
+    for _ in range(2):
+        assert _score(mean_average_precision, one, [("cat", A)]) == 1.0
+        assert _score(mean_average_precision, other, [("cat", A)]) == 1 / 2
+        assert _score(mean_average_precision, one, [("cat", A)], [0.9]) == 1.0
+        assert _score(precision_recall, other, [("cat", A)], 0.5) == (1 / 2, 1.0)
+
+
+def _random_box(rng):
+    x, y, width, height = (rng.uniform(*bounds) for bounds in [(0, 500), (0, 400), (8, 140), (8, 80)])
+    return (x, y, x + width, y + height)
+
+
+def _shifted(box, rng):
+    dx, dy = rng.gauss(0, 6), rng.gauss(0, 4)
+    return (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
+
+
+def _obvious_mean_average_precision(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds):
+    """The slow twin: whole matrices, every threshold and every recall by itself."""
+    matches = _obvious_matches(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds)
+    return np.mean([_obvious_average_precision_T(matched_TN[:, :100], n_gold) for matched_TN, n_gold in matches])
+
+
+def _obvious_matches(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds):
+    """For each label of the gold boxes: (thresholds, predictions), true where one matches, and the number of golds."""
+    for label in dict.fromkeys(gold_labels):
+        pred = [box for box, own in zip(pred_boxes, pred_labels, strict=True) if own == label]
+        gold = [box for box, own in zip(gold_boxes, gold_labels, strict=True) if own == label]
+        yield _match_in_order(box_iou(pred, gold), np.asarray(thresholds)), len(gold)
+
+
+def _match_in_order(iou_NM, thresholds_T):
+    n_pred, n_gold = iou_NM.shape
+    free_TM = np.ones((len(thresholds_T), n_gold), dtype=np.bool_)
+    matched_TN = np.zeros((len(thresholds_T), n_pred), dtype=np.bool_)
+    for n, iou_M in enumerate(iou_NM):
+        candidates_TM = np.where(free_TM & (iou_M >= thresholds_T[:, None]), iou_M, -1.0)
+        best_T = n_gold - 1 - candidates_TM[:, ::-1].argmax(axis=1)  # of equally good ones the last
+        matched_TN[:, n] = candidates_TM.max(axis=1) >= 0
+        free_TM[matched_TN[:, n], best_T[matched_TN[:, n]]] = False
+    return matched_TN
+
+
+def _obvious_average_precision_T(matched_TN, n_gold):
+    hits_TN = np.cumsum(matched_TN, axis=1, dtype=np.float64)
+    precision_TN = hits_TN / np.arange(1.0, hits_TN.shape[1] + 1)
+    best_TN = np.maximum.accumulate(precision_TN[:, ::-1], axis=1)[:, ::-1]
+    padded_TN = np.pad(best_TN, ((0, 0), (0, 1)))  # recalls that are never reached
+    reached_TR = (hits_TN[:, :, None] / n_gold < np.linspace(0, 1, 101)).sum(axis=1)
+    return np.take_along_axis(padded_TN, reached_TR, axis=1).mean(axis=1)
 
 
 def _score(function, pred, gold, *thresholds):

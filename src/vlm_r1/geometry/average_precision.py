@@ -4,24 +4,29 @@ A language model lists boxes without saying how sure it is, so every prediction 
 in the list: COCO sorts stably. Matching is COCO's: in order, each prediction takes the free gold box of its label that
 it overlaps most, if the IoU reaches the threshold. Empty sets, which COCO leaves undefined, follow one rule everywhere
 here: nothing predicted where nothing is is right, 1; exactly one side empty is wrong, 0.
+
+Plain Python, because one image has a handful of boxes: a few calls of numpy cost more than all pairs of a label. Few
+pairs reach the least threshold, and only these are kept. Thresholds with no IoU of such a pair between them have the
+same matching, and beyond the greatest IoU nothing matches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from vlm_r1.geometry.boxes import FloatArray, box_iou
+from vlm_r1.geometry.boxes import iou
 from vlm_r1.types import Box
 
-BoolArray = npt.NDArray[np.bool_]
+Candidates = list[tuple[float, int]]  # of one prediction, see `_candidates`
 
 COCO_IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """0.50, 0.55, …, 0.95, to the last bit as in COCO: an IoU of exactly 0.8 stands on the same side."""
 
-_RECALLS_R = np.linspace(0.0, 1.0, 101)
+_RECALLS_R = np.linspace(0.0, 1.0, 101).tolist()
 _MAX_DETECTIONS = 100  # of each label; later ones are not looked at, as in COCO
 
 
@@ -56,8 +61,18 @@ def mean_average_precision(
     """
     if not gold_labels:
         return float(not pred_labels)
-    matches = _matches_by_label(pred_boxes, pred_labels, gold_boxes, gold_labels, iou_thresholds)
-    return float(np.mean([_average_precision_T(matched_TN, n_gold) for matched_TN, n_gold in matches]))
+    thresholds_T = sorted(iou_thresholds)
+    sides = (tuple(pred_boxes), tuple(pred_labels), tuple(gold_boxes), tuple(gold_labels))
+    total = 0.0
+    for candidates_N, n_gold in _candidates_by_label(*sides, thresholds_T[0]):
+        seen_N = candidates_N[:_MAX_DETECTIONS]
+        done = 0
+        for overlap in sorted([overlap for candidates in seen_N for overlap, _ in candidates]):
+            reached = bisect_right(thresholds_T, overlap)
+            if reached > done:  # these thresholds lie between this IoU and the one before
+                total += (reached - done) * _average_precision(_hits(seen_N, thresholds_T[done]), n_gold)
+                done = reached
+    return total / (len(set(gold_labels)) * len(thresholds_T))
 
 
 def precision_recall(
@@ -78,43 +93,63 @@ def precision_recall(
     """
     if not pred_labels or not gold_labels:
         return (1.0, 1.0) if not pred_labels and not gold_labels else (0.0, 0.0)
-    matches = _matches_by_label(pred_boxes, pred_labels, gold_boxes, gold_labels, [iou_threshold])
-    hits = sum(int(matched_TN.sum()) for matched_TN, _ in matches)
-    return hits / len(pred_labels), hits / len(gold_labels)
+    sides = (tuple(pred_boxes), tuple(pred_labels), tuple(gold_boxes), tuple(gold_labels))
+    hits = [_hits(candidates_N, iou_threshold) for candidates_N, _ in _candidates_by_label(*sides, iou_threshold)]
+    return sum(map(len, hits)) / len(pred_labels), sum(map(len, hits)) / len(gold_labels)
 
 
-def _matches_by_label(
-    pred_boxes: Sequence[Box],
-    pred_labels: Sequence[str],
-    gold_boxes: Sequence[Box],
-    gold_labels: Sequence[str],
-    iou_thresholds: Sequence[float],
-) -> Iterator[tuple[BoolArray, int]]:
-    """For each label of the gold boxes: (thresholds, predictions), true where one matches, and the number of golds."""
-    for label in dict.fromkeys(gold_labels):
-        pred = [box for box, own in zip(pred_boxes, pred_labels, strict=True) if own == label]
-        gold = [box for box, own in zip(gold_boxes, gold_labels, strict=True) if own == label]
-        yield _match_in_order(box_iou(pred, gold), np.asarray(iou_thresholds)), len(gold)
+@lru_cache(maxsize=4)  # the reward and the metrics of one completion ask about the same boxes
+def _candidates_by_label(
+    pred_boxes: tuple[Box, ...],
+    pred_labels: tuple[str, ...],
+    gold_boxes: tuple[Box, ...],
+    gold_labels: tuple[str, ...],
+    least_iou: float,
+) -> list[tuple[list[Candidates], int]]:
+    """For each label of the gold boxes: the candidates of each of its predictions, and the number of its gold boxes."""
+    pred_by_label: dict[str, list[Box]] = {label: [] for label in gold_labels}
+    gold_by_label: dict[str, list[Box]] = {label: [] for label in gold_labels}
+    for box, label in zip(gold_boxes, gold_labels, strict=True):
+        gold_by_label[label].append(box)
+    for box, label in zip(pred_boxes, pred_labels, strict=True):
+        if label in pred_by_label:
+            pred_by_label[label].append(box)
+    return [
+        ([_candidates(box, gold, least_iou) for box in pred_by_label[label]], len(gold))
+        for label, gold in gold_by_label.items()
+    ]
 
 
-def _match_in_order(iou_NM: FloatArray, thresholds_T: FloatArray) -> BoolArray:
-    """(T, N): whether a prediction takes a gold box, at each threshold; of equally good ones it takes the last."""
-    n_pred, n_gold = iou_NM.shape
-    free_TM = np.ones((len(thresholds_T), n_gold), dtype=np.bool_)
-    matched_TN = np.zeros((len(thresholds_T), n_pred), dtype=np.bool_)
-    for n, iou_M in enumerate(iou_NM):
-        candidates_TM = np.where(free_TM & (iou_M >= thresholds_T[:, None]), iou_M, -1.0)
-        best_T = n_gold - 1 - candidates_TM[:, ::-1].argmax(axis=1)
-        matched_TN[:, n] = candidates_TM.max(axis=1) >= 0
-        free_TM[matched_TN[:, n], best_T[matched_TN[:, n]]] = False
-    return matched_TN
+def _candidates(box: Box, gold: Sequence[Box], least_iou: float) -> Candidates:
+    """(IoU, index) of the gold boxes that a prediction could take, best first, of equally good ones the last."""
+    pairs = [(overlap, m) for m, other in enumerate(gold) if (overlap := iou(box, other)) >= least_iou]
+    pairs.sort(reverse=True)
+    return pairs
 
 
-def _average_precision_T(matched_TN: BoolArray, n_gold: int) -> FloatArray:
-    """Precision at 101 recalls, each the best at that recall or beyond, 0 where it is never reached; averaged."""
-    hits_TN = np.cumsum(matched_TN[:, :_MAX_DETECTIONS], axis=1, dtype=np.float64)
-    precision_TN = hits_TN / np.arange(1.0, hits_TN.shape[1] + 1)
-    best_TN = np.maximum.accumulate(precision_TN[:, ::-1], axis=1)[:, ::-1]
-    padded_TN = np.pad(best_TN, ((0, 0), (0, 1)))
-    reached_TR = (hits_TN[:, :, None] / n_gold < _RECALLS_R).sum(axis=1)
-    return np.take_along_axis(padded_TN, reached_TR, axis=1).mean(axis=1)
+def _hits(candidates_N: Sequence[Candidates], threshold: float) -> tuple[int, ...]:
+    """Ranks, from 1, of the predictions that take a gold box: each in turn the best that is still free."""
+    taken: set[int] = set()
+    ranks: list[int] = []
+    for rank, candidates in enumerate(candidates_N, start=1):
+        for overlap, m in candidates:
+            if overlap >= threshold and m not in taken:
+                taken.add(m)
+                ranks.append(rank)
+                break
+    return tuple(ranks)
+
+
+@lru_cache(maxsize=4096)  # of few boxes there are few outcomes
+def _average_precision(hits: tuple[int, ...], n_gold: int) -> float:
+    """Precision at 101 recalls, each the best at that recall or beyond, 0 where it is never reached; averaged.
+
+    >>> _average_precision((1, 3), 3) == (34 * 1 + 33 * 2 / 3) / 101  # 34 recalls up to 1/3, 33 more up to 2/3
+    True
+    """
+    reached = [0, *(bisect_right(_RECALLS_R, k / n_gold) for k in range(1, len(hits) + 1))]
+    best = total = 0.0
+    for k in range(len(hits), 0, -1):
+        best = max(best, k / hits[k - 1])
+        total += best * (reached[k] - reached[k - 1])
+    return total / len(_RECALLS_R)
