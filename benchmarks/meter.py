@@ -100,7 +100,8 @@ class Meter:
 
     def _count_positions(self, _module: nn.Module, _args: object, given: Mapping[str, Any]) -> None:
         batch, length = given["inputs_embeds"].shape[:2]
-        one_new = length == 1 and given.get("past_key_values") is not None
+        cached = given.get("past_key_values") is not None or given.get("shared_prefix") is not None
+        one_new = length == 1 and cached
         stage = "policy" if torch.is_grad_enabled() else "decode" if one_new else "prefill and reference"
         self._counts[stage] += batch * length
 
