@@ -10,3 +10,8 @@ from vlm_r1.rewards.base import RewardInput
 def letters(given: RewardInput) -> float:
     """Share of letters in the text, in [0, 1]."""
     return sum(character.isalpha() for character in given.text) / max(len(given.text), 1)
+
+
+def mostly_letters(given: RewardInput) -> float:
+    """1 where more than half of the text are letters, else 0: many groups agree."""
+    return float(letters(given) > 0.5)

@@ -62,6 +62,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "layout packed" in done.stdout
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for key in a.keys() - {"stage"}:

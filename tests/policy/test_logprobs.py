@@ -5,20 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from testing_policy import TEMPERATURE, TOLERANCE, completions
 from vlm_r1.config.schema import LoraSection, ModelSection
 from vlm_r1.models import load_model
-from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
-
-TOLERANCE = 2e-6  # transformers' norms compute in float32 whatever the type of the weights
-TEMPERATURE = 0.7
-
-
-def completions(adapter, lengths: list[int], seed: int = 0) -> list[tuple[int, ...]]:
-    """Random text tokens, the last one a stop token."""
-    generator = torch.Generator().manual_seed(seed)
-    stop = adapter.tokenizer.eos_token_id
-    return [(*torch.randint(0, 250, (n - 1,), generator=generator).tolist(), stop) for n in lengths]
 
 
 def obvious_row(model, adapter, prompt, ids_T) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +71,7 @@ def test_equals_the_obvious_rows_in_values_and_gradients(name: str, layout, mode
         torch.testing.assert_close(gradient / scale, expected[parameter] / scale, atol=TOLERANCE, rtol=0, msg=parameter)
 
 
-def test_controls_that_must_differ(model64, adapter, prompts, monkeypatch) -> None:
+def test_controls_that_must_differ(model64, adapter, prompts) -> None:
     batch = CompletionBatch([prompts["one"], prompts["twin"]], [completions(adapter, [6, 9])] * 2)
     policy = Policy(model64, adapter, TEMPERATURE)
     with torch.no_grad():
@@ -142,10 +132,3 @@ def test_lora_starts_as_the_base_and_its_reference_stays_there(tiny_checkpoint, 
         assert float((Policy(lora, adapter)(batch).logprobs_NT - base).abs().max()) > 1e-3
         with lora.disable_adapter():
             torch.testing.assert_close(Policy(lora, adapter)(batch).logprobs_NT, base)
-
-
-def test_tempered_logits_by_hand() -> None:
-    # logits (0, ln 4, ln 100) at temperature 2 without the last: weights (1, 2), so log(1/3), log(2/3)
-    logits = torch.tensor([1.0, 4.0, 100.0]).log()
-    expected = torch.tensor([1 / 3, 2 / 3, 0.0]).log()
-    torch.testing.assert_close(tempered_logits(logits, 2.0, (2,)).log_softmax(-1), expected)

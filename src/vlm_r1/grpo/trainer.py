@@ -48,7 +48,7 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             with phases("log"):
                 _log_rollouts(run, groups)
             if unchecked:
-                run.display.say(check_sampled(groups or [spare], learner, params))
+                run.display.say(check_sampled(groups or [spare], learner, run.sampler, params))
                 unchecked = False
             metrics |= update_policy(groups, spare, learner, reference, phases)
             sampled = sum(len(rollout.completion.ids_T) for group in groups for rollout in group.rollouts)

@@ -82,17 +82,15 @@ def update_policy(
 
     The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for
     them. With beta 0 a group whose advantages are all zero cannot change the gradient and is not computed; it still
-    counts in the normalizer.
+    counts in the normalizer, and the same parameters get a gradient (`_stand_in`).
 
     Args:
-        spare: any group of this process. If none teaches, one completion of it goes through the policy with weight 0,
-            so that all processes exchange gradients and the optimizer sees zeros.
+        spare: any group of this process, for the case that it has none.
         phases: is told the seconds of "reference", "policy" and "optimizer".
     """
     config = learner.config
-    teaching = [g for g in groups if config.grpo.beta or any(rollout.advantage for rollout in g.rollouts)]
-    idle = not teaching
-    parts = list(_parts(teaching or [replace(spare, rollouts=spare.rollouts[:1])], idle, learner))
+    teaching = [group for group in groups if _teaches(group, config)]
+    parts = [*_parts(teaching, learner), *_parts(_stand_in(groups, teaching, spare), learner, weightless=True)]
     normalizer = _global_normalizer(groups, config, learner)
     sums: dict[str, float] = {}
     norms: list[float] = []
@@ -107,6 +105,25 @@ def update_policy(
         with phases("optimizer"):
             norms.append(learner.update())
     return _metrics(sums, norms, config)
+
+
+def _teaches(group: Group, config: Config) -> bool:
+    """Whether the group can change the gradient."""
+    return bool(config.grpo.beta) or any(rollout.advantage for rollout in group.rollouts)
+
+
+def _stand_in(groups: Sequence[Group], teaching: Sequence[Group], spare: Group) -> list[Group]:
+    """One completion that goes through the policy with weight 0 where those that teach are not enough, or nothing.
+
+    All processes must exchange gradients, and the optimizer must see a gradient, be it zero, of all that would have
+    been computed: with images, the vision part too. Else its momentum would stand still.
+    """
+    candidates = groups or [spare]
+    with_images = [group for group in candidates if group.encoded.frames]
+    if teaching and (not with_images or any(group.encoded.frames for group in teaching)):
+        return []
+    chosen = (with_images or candidates)[0]
+    return [replace(chosen, rollouts=chosen.rollouts[:1])]
 
 
 def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, float]:
@@ -142,9 +159,9 @@ def _add(sums: dict[str, float], values: Mapping[str, float]) -> None:
         sums[name] = sums.get(name, 0.0) + value
 
 
-def _parts(groups: Sequence[Group], idle: bool, learner: Learner) -> Iterator[Part]:
+def _parts(groups: Sequence[Group], learner: Learner, weightless: bool = False) -> Iterator[Part]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    kept_N = [not idle and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
+    kept_N = [not weightless and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
     batch = CompletionBatch([g.encoded for g in groups], [[r.completion.ids_T for r in g.rollouts] for g in groups])
     device = learner.accelerator.device
     for micro in learner.micro_batches(batch):

@@ -69,6 +69,11 @@ class PackedLayout:
     def length(self) -> int:
         return sum(self.segments)
 
+    @property
+    def reach(self) -> int:
+        """See `SharedPrefix.reach`."""
+        return max(group.prompt + max(group.completions) for group in self.groups)
+
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
     ) -> Tensor:
@@ -98,6 +103,11 @@ class PackedLayout:
 
 class SharedPrefix(Protocol):
     """What travels through the model as the forward keyword `shared_prefix`: knows which token sees which."""
+
+    @property
+    def reach(self) -> int:
+        """Number of tokens that the last one of the longest completion sees."""
+        ...
 
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
@@ -191,7 +201,8 @@ def shared_prefix_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[return-value]
     if dropout:
         raise ValueError("packed attention has no dropout: set the checkpoint's attention_dropout to 0")
-    if kwargs.get("softcap") or (kwargs.get("sliding_window") and attention_mask is None):
+    window = kwargs.get("sliding_window")
+    if kwargs.get("softcap") or (window and window < shared_prefix.reach and attention_mask is None):
         raise ValueError("this layer caps its scores or has a window without masks: use training.layout rows")
     if torch.is_autocast_enabled(query.device.type):  # the kernels are not on autocast's list
         dtype = torch.get_autocast_dtype(query.device.type)

@@ -111,7 +111,6 @@ def _attention_mask(text_config: Any, layout: PackedLayout, model: PreTrainedMod
     ones_1L = torch.ones(1, layout.length, dtype=torch.long, device=model.device)
     if "sliding_attention" not in (getattr(text_config, "layer_types", None) or ()):
         return ones_1L
-    longest = max(group.prompt + max(group.completions) for group in layout.groups)
-    row = torch.empty(1, longest, 1, dtype=model.dtype, device=model.device)
-    masks: Any = create_masks_for_generate(text_config, row, torch.ones_like(ones_1L[:, :longest]), None, None)
+    row = torch.empty(1, layout.reach, 1, dtype=model.dtype, device=model.device)
+    masks: Any = create_masks_for_generate(text_config, row, torch.ones_like(ones_1L[:, : layout.reach]), None, None)
     return {kind: None if mask is None else mask.expand(len(layout.groups), -1, -1, -1) for kind, mask in masks.items()}

@@ -114,6 +114,11 @@ class PrefixCache:
         self._used: dict[int, int] = {}
         self._padding: Tensor | None = None
 
+    @property
+    def reach(self) -> int:
+        """See `SharedPrefix.reach`."""
+        return max(self.lengths_P) + max(self._used.values(), default=0)
+
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
     ) -> Tensor:
@@ -128,10 +133,11 @@ class PrefixCache:
         """One softmax over the keys of the prompt and of the completion itself."""
         (prompt_k, prompt_v), (own_k, own_v) = self._prompts[layer], self._append(layer, k, v)
         heads, length = prompt_k.shape[1:3]
-        own_q = q.unflatten(1, (heads, -1))[:, :, :, 0]  # (N, heads, queries of a head, head_dim)
-        to_prompt = self._by_prompt(own_q) @ prompt_k.mT * scale
-        to_prompt = to_prompt.masked_fill(self._padding_of(prompt_k), float("-inf"))
-        to_own = self._by_prompt(own_q @ own_k.mT * scale)
+        own_q = (q * scale).reshape(len(q), heads, -1, q.shape[-1])  # (N, heads, queries of a head, head_dim)
+        to_prompt = self._by_prompt(own_q) @ prompt_k.mT
+        if min(self.lengths_P) < length:
+            to_prompt = to_prompt.masked_fill_(self._padding_of(prompt_k), float("-inf"))
+        to_own = self._by_prompt(own_q @ own_k.mT)
         weights = torch.cat([to_prompt, to_own], -1).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32))
         of_prompt, of_own = weights.to(v.dtype).split([length, own_k.shape[2]], -1)
         out = self._by_completion(of_prompt @ prompt_v) + self._by_completion(of_own) @ own_v

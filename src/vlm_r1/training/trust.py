@@ -6,12 +6,13 @@ They cost a few forward passes over one group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from vlm_r1.errors import ModelError
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
-from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Completion, EncodedPrompt, Group
 
@@ -23,8 +24,11 @@ BLANK_TOLERANCE = 1e-6
 """A model that does not see its image gives the same numbers without it, to the last bit."""
 
 
-def check_sampled(groups: Sequence[Group], learner: Learner, params: SamplingParams) -> str:
+def check_sampled(groups: Sequence[Group], learner: Learner, sampler: Sampler, params: SamplingParams) -> str:
     """Check the first group with images (or the first): its placeholders, its images, layout and sampler.
+
+    Where top-p, top-k or min-p cut the distribution that is sampled from, two completions are drawn without, since
+    the policy's is uncut.
 
     Returns:
         A line that says what was found.
@@ -34,9 +38,12 @@ def check_sampled(groups: Sequence[Group], learner: Learner, params: SamplingPar
     """
     group = next((group for group in groups if group.encoded.frames), groups[0])
     completions = [rollout.completion for rollout in group.rollouts]
+    uncut = replace(params, top_p=1.0, top_k=0, min_p=0.0)
+    if uncut != params and not _placeholders(completions, learner):
+        with learner.accelerator.autocast():
+            (completions,) = sampler.sample([group.encoded], [[0, 1]], uncut)
     batch = CompletionBatch([group.encoded], [[completion.ids_T for completion in completions]])
-    filtered = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
-    return _check(batch, learner, group.record.source, completions, filtered)
+    return _check(batch, learner, group.record.source, completions)
 
 
 def check_gold(batch: CompletionBatch, learner: Learner, source: str) -> str:
@@ -46,17 +53,18 @@ def check_gold(batch: CompletionBatch, learner: Learner, source: str) -> str:
         ModelError: on all processes, if any of them fails.
     """
     p = next((p for p, prompt in enumerate(batch.prompts) if prompt.frames), 0)
-    return _check(CompletionBatch([batch.prompts[p]], [batch.ids_P_G_T[p]]), learner, source, [], False)
+    return _check(CompletionBatch([batch.prompts[p]], [batch.ids_P_G_T[p]]), learner, source, [])
 
 
-def _check(
-    batch: CompletionBatch, learner: Learner, source: str, completions: Sequence[Completion], filtered: bool
-) -> str:
+def _check(batch: CompletionBatch, learner: Learner, source: str, completions: Sequence[Completion]) -> str:
     policy: Policy = learner.accelerator.unwrap_model(learner.policy)
     training = policy.training
     policy.eval()
-    with torch.no_grad(), learner.accelerator.autocast():
-        found, problems = _findings(batch, policy, completions, filtered)
+    found: list[str] = []
+    problems = _placeholders(completions, learner)
+    if not problems:
+        with torch.no_grad(), learner.accelerator.autocast():
+            found, problems = _findings(batch, policy, completions)
     policy.train(training)
     everyone = [problem for part in learner.gather([problems]) for problem in part]
     if everyone:
@@ -67,11 +75,9 @@ def _check(
     return "trust checks: " + ", ".join(found)
 
 
-def _findings(
-    batch: CompletionBatch, policy: Policy, completions: Sequence[Completion], filtered: bool
-) -> tuple[list[str], list[str]]:
+def _findings(batch: CompletionBatch, policy: Policy, completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
     """(what was found, what is wrong)."""
-    found, problems = [], list(_placeholders(completions, policy))
+    found, problems = [], []
     scored = policy(batch)
     (prompt,) = batch.prompts
     if policy.layout == "packed":
@@ -85,10 +91,7 @@ def _findings(
                 "training.layout=rows and report this"
             )
     if completions:
-        sampled = _padded(completions, scored.logprobs_NT)
-        if filtered:  # a filter spreads the dropped tokens' probability over the others
-            sampled = torch.minimum(sampled, scored.logprobs_NT)
-        mean, largest = _difference(scored, sampled)
+        mean, largest = _difference(scored, _padded(completions, scored.logprobs_NT))
         found.append(f"sampler = policy to {largest:.1g}")
         if _too_much(mean, largest, policy):
             problems.append(
@@ -106,8 +109,8 @@ def _findings(
     return found, problems
 
 
-def _placeholders(completions: Sequence[Completion], policy: Policy) -> list[str]:
-    banned = set(policy.adapter.banned_ids())
+def _placeholders(completions: Sequence[Completion], learner: Learner) -> list[str]:
+    banned = set(learner.adapter.banned_ids())
     sampled = sorted({token for completion in completions for token in completion.ids_T if token in banned})
     return [f"placeholder tokens {sampled} were sampled: they stand for images; the sampler must ban them"] * bool(
         sampled

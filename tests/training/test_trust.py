@@ -1,0 +1,204 @@
+"""Each trust check passes on a good run, and fails with its explanation when the thing is really broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vlm_r1.config import load_config
+from vlm_r1.config.schema import ModelSection
+from vlm_r1.errors import ModelError
+from vlm_r1.grpo.trainer import train
+from vlm_r1.models import load_model
+from vlm_r1.policy.attention import PackedGroup, PackedLayout
+from vlm_r1.policy.logprobs import CompletionBatch
+from vlm_r1.runtime.metrics_log import read_metrics
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.sampling.rollout import sample_groups
+from vlm_r1.sft.trainer import train_sft
+from vlm_r1.training.run import TrainingRun, open_training
+from vlm_r1.training.trust import check_gold, check_sampled
+from vlm_r1.types import Group
+
+PARAMS = SamplingParams(max_completion_length=8)
+
+
+@pytest.fixture
+def opened(recipe) -> Callable[..., TrainingRun]:
+    def make(**options: Any) -> TrainingRun:
+        return open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+
+    return make
+
+
+def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
+    with run.learner.accelerator.autocast():
+        return sample_groups(
+            run.next_records(),
+            run.examiner,
+            run.sampler,
+            params,
+            n=4,
+            run_seed=0,
+            step=1,
+            phases=Phases(),
+            see=run.learner.with_features,
+        )
+
+
+def fails(groups: Sequence[Group], run: TrainingRun, explanation: str, params: SamplingParams = PARAMS) -> None:
+    with pytest.raises(ModelError, match=rf"trust check failed on .*train\.jsonl:\d+: .*{explanation}"):
+        check_sampled(groups, run.learner, run.sampler, params)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="float32"),
+        pytest.param({"model.dtype": "float64"}, id="float64"),
+        pytest.param({"model.dtype": "bfloat16"}, id="bfloat16"),
+        pytest.param({"training.mixed_precision": "bf16"}, id="autocast"),
+        pytest.param({"model.freeze_vision_modules": True}, id="frozen vision, cached features"),
+        pytest.param({"model.lora": {"r": 4, "lora_dropout": 0.5}}, id="LoRA with dropout"),
+        pytest.param({"training.layout": "rows"}, id="rows"),
+    ],
+)
+def test_a_good_run_passes(options: dict, opened) -> None:
+    run = opened(**options)
+    run.learner.begin_step()
+    with torch.no_grad():
+        for name, parameter in run.learner.model.named_parameters():
+            if "lora_B" in name:  # new ones are 0, and dropout would not show
+                parameter.normal_(std=0.1)
+    found = check_sampled(sample(run), run.learner, run.sampler, PARAMS)
+    assert ("packed = rows" in found) == (options.get("training.layout") != "rows")
+    assert "sampler = policy" in found
+    assert "blank images move log-probabilities" in found
+    assert run.learner.policy.training, "the check leaves the policy as it was"
+
+
+def test_the_same_for_gold_answers(opened) -> None:
+    run = opened()
+    record = run.next_records()[0]
+    encoded = run.examiner.encode(record)
+    found = check_gold(CompletionBatch([encoded], [[run.examiner.gold_ids(record, encoded)]]), run.learner, "x")
+    assert "packed = rows" in found
+    assert "sampler" not in found
+
+
+# (a) packed is not rows
+
+
+def test_siblings_that_see_each_other(opened) -> None:
+    run = opened()
+    groups = sample(run)
+
+    def merge(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        layout = kwargs.get("shared_prefix")
+        if layout is not None:
+            merged = tuple(PackedGroup(group.prompt, (sum(group.completions),)) for group in layout.groups)
+            kwargs = {**kwargs, "shared_prefix": PackedLayout(merged, layout.served)}
+        return args, kwargs
+
+    for layer in run.learner.model.model.language_model.layers:
+        layer.self_attn.register_forward_pre_hook(merge, with_kwargs=True)
+    fails(groups, run, "layout packed differ from those of plain rows.*training.layout=rows")
+
+
+# (b) the sampler is not the policy
+
+
+def test_a_sampler_at_another_temperature(opened) -> None:
+    run = opened()
+    fails(sample(run, replace(PARAMS, temperature=1.3)), run, "the sampler's log-probabilities differ")
+
+
+def test_a_sampler_with_other_weights(opened) -> None:
+    run = opened()
+    groups = sample(run)
+    with torch.no_grad():
+        run.learner.model.model.language_model.layers[1].mlp.down_proj.weight.mul_(1.2)
+    fails(groups, run, "the sampler's log-probabilities differ")
+
+
+@pytest.mark.parametrize("filtered", [{"top_p": 0.8}, {"top_k": 20}, {"min_p": 0.3}], ids=str)
+def test_a_filter_is_no_disagreement(filtered: dict, opened) -> None:
+    run = opened()
+    params = replace(PARAMS, **filtered)
+    groups = sample(run, params)
+    check_sampled(groups, run.learner, run.sampler, params)
+    fails(groups, run, "the sampler's log-probabilities differ", PARAMS)  # the filter did make them likelier
+
+
+def test_a_filter_does_not_hide_other_weights(opened, adapter, tiny_checkpoint: Path) -> None:
+    run, params = opened(), replace(PARAMS, top_k=20)
+    model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
+    check_sampled(sample(run, params), run.learner, HFSampler(model, adapter), params)
+    with torch.no_grad():
+        model.model.language_model.layers[1].mlp.down_proj.weight.mul_(1.2)
+    with pytest.raises(ModelError, match="the sampler's log-probabilities differ"):
+        check_sampled(sample(run, params), run.learner, HFSampler(model, adapter), params)
+
+
+# (c) the images are not seen
+
+
+@pytest.fixture
+def blind(tiny_checkpoint: Path, adapter, tmp_path: Path) -> Path:
+    """A checkpoint whose projector writes zeros."""
+    model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
+    with torch.no_grad():
+        for parameter in model.model.visual.merger.parameters():
+            parameter.zero_()
+    model.save_pretrained(tmp_path / "blind")
+    adapter.save(tmp_path / "blind")
+    return tmp_path / "blind"
+
+
+@pytest.mark.parametrize("trainer", [train, train_sft])
+def test_a_projector_of_zeros_stops_the_run_unless_checks_are_off(trainer, blind, recipe, tmp_path) -> None:
+    options = {"model.path": str(blind), "training.max_steps": 1}
+    with pytest.raises(ModelError, match="the model does not see them"):
+        trainer(load_config(recipe(**options)))
+    assert not (tmp_path / "run" / "model").exists()
+    unchecked = {**options, "training.trust_checks": False, "output_dir": str(tmp_path / "unchecked")}
+    trainer(load_config(recipe(**unchecked)))
+    assert len(read_metrics(tmp_path / "unchecked" / "metrics.jsonl")) == 1
+
+
+def test_a_blind_model_with_cached_features(blind, opened) -> None:
+    run = opened(**{"model.path": str(blind), "model.freeze_vision_modules": True})
+    fails(sample(run), run, "the model does not see them")
+
+
+# (d) placeholders
+
+
+def with_token(group: Group, token: int) -> Group:
+    """The first completion ends in this token instead of its own."""
+    first, *others = group.rollouts
+    ids_T = (*first.completion.ids_T[:-1], token)
+    return replace(group, rollouts=(replace(first, completion=replace(first.completion, ids_T=ids_T)), *others))
+
+
+@pytest.mark.parametrize("name", ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])
+def test_a_sampled_placeholder(name: str, opened, adapter) -> None:
+    run = opened()
+    token = adapter.tokenizer.convert_tokens_to_ids(name)
+    group, *others = sample(run)
+    fails([with_token(group, token), *others], run, rf"placeholder tokens \[{token}\] were sampled")
+
+
+def test_every_group_may_be_the_first_with_images(opened, prompts) -> None:
+    """A prompt without images says nothing about them, so a later group is taken."""
+    run = opened()
+    groups = sample(run)
+    text_only = replace(groups[0], encoded=prompts["none"])
+    assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.sampler, PARAMS)
