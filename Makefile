@@ -1,6 +1,7 @@
 # Everything runs in .venv, which `make install` makes from Python 3.11 or newer and a package index; nothing else is needed.
 #   make demo ARGS="--seed 1"        options of `vlm-r1 demo`
 #   make test ARGS="tests/grpo -x"   options of pytest
+#   make bench BENCH=step ARGS="--image-tokens 64 --against rows"   one benchmark with its options
 
 .PHONY: help install demo test test-slow check bench docs
 .DEFAULT_GOAL := help
@@ -9,6 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
+BENCH ?= step limit sampling prefix_variants rewards growth step_phases
 # Two processes of one thread each: the tiny tensors of the tests gain nothing from torch's own threads, which would only
 # get in each other's way. (A worker costs some 13 s of imports, so more of them pay only for a longer suite.)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
@@ -32,8 +34,8 @@ check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff check
 	$(BIN)/pyright
 
-bench: $(INSTALLED)  ## measure where the time of a step goes
-	$(BIN)/python -m benchmarks.step_phases $(ARGS)
+bench: $(INSTALLED)  ## measure against peers and limits, some 20 minutes on a quiet machine
+	@for name in $(BENCH); do echo "python -m benchmarks.$$name $(ARGS)"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 docs: $(INSTALLED)  ## write docs/configuration.md from the schema
 	$(BIN)/vlm-r1 config > docs/configuration.md

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import that reads it; no test asks a network
 
 import pytest
 import torch

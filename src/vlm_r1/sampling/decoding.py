@@ -110,7 +110,7 @@ class PrefixCache:
         self.lengths_P = list(lengths_P)
         self._G = G
         self._prompts: dict[int, tuple[Tensor, Tensor]] = {}  # by layer
-        self._own: dict[int, tuple[Tensor, Tensor]] = {}  # (N, heads, room for more, head_dim)
+        self._own: dict[int, tuple[Tensor, Tensor]] = {}  # (P, heads, G, room for more, head_dim)
         self._used: dict[int, int] = {}
         self._padding: Tensor | None = None
 
@@ -132,29 +132,32 @@ class PrefixCache:
     def _decode(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """One softmax over the keys of the prompt and of the completion itself."""
         (prompt_k, prompt_v), (own_k, own_v) = self._prompts[layer], self._append(layer, k, v)
-        heads, length = prompt_k.shape[1:3]
-        own_q = (q * scale).reshape(len(q), heads, -1, q.shape[-1])  # (N, heads, queries of a head, head_dim)
-        to_prompt = self._by_prompt(own_q) @ prompt_k.mT
+        P, heads, length, _ = prompt_k.shape
+        q_PhGqD = self._by_prompt(q * scale, heads)
+        to_prompt = q_PhGqD.flatten(2, 3) @ prompt_k.mT
         if min(self.lengths_P) < length:
             to_prompt = to_prompt.masked_fill_(self._padding_of(prompt_k), float("-inf"))
-        to_own = self._by_prompt(own_q @ own_k.mT)
+        to_own = (q_PhGqD @ own_k.mT).flatten(2, 3)
         weights = torch.cat([to_prompt, to_own], -1).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32))
-        of_prompt, of_own = weights.to(v.dtype).split([length, own_k.shape[2]], -1)
-        out = self._by_completion(of_prompt @ prompt_v) + self._by_completion(of_own) @ own_v
-        return out.flatten(1, 2)[:, :, None]
+        of_prompt, of_own = weights.to(v.dtype).split([length, own_k.shape[3]], -1)
+        out = of_prompt @ prompt_v + (of_own.unflatten(2, (self._G, -1)) @ own_v).flatten(2, 3)
+        return out.unflatten(2, (self._G, -1)).transpose(1, 2).reshape(P * self._G, -1, 1, q.shape[-1])
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Views of all completions' keys and values, this token's at the end; the room doubles when it is full."""
+        """Views (P, heads, G, tokens, d) of the completions' keys and values, this token's at the end.
+
+        The room for them doubles when it is full.
+        """
         used = self._used[layer]
-        if used == 0 or used == self._own[layer][0].shape[2]:
-            room = torch.zeros_like(k).expand(-1, -1, max(used, 32), -1)
-            old = self._own.get(layer, (k[:, :, :0], v[:, :, :0]))
-            self._own[layer] = (torch.cat([old[0], room], 2), torch.cat([old[1], room], 2))
+        new = [self._by_prompt(x, x.shape[1]) for x in (k, v)]
+        if used == 0 or used == self._own[layer][0].shape[3]:
+            old = self._own.get(layer, (new[0][:, :, :, :0], new[1][:, :, :, :0]))
+            room = torch.zeros_like(new[0]).expand(-1, -1, -1, max(used, 32), -1)
+            self._own[layer] = (torch.cat([old[0], room], 3), torch.cat([old[1], room], 3))
         self._used[layer] = used + 1
-        for kept, new in zip(self._own[layer], (k, v), strict=True):
-            kept[:, :, used] = new[:, :, 0]
         own_k, own_v = self._own[layer]
-        return own_k[:, :, : used + 1], own_v[:, :, : used + 1]
+        own_k[:, :, :, used : used + 1], own_v[:, :, :, used : used + 1] = new
+        return own_k[:, :, :, : used + 1], own_v[:, :, :, : used + 1]
 
     def _padded(self, x: Tensor) -> Tensor:
         """(1, heads, all tokens, d) → (P, heads, longest, d)."""
@@ -168,10 +171,6 @@ class PrefixCache:
             self._padding = (columns >= lengths[:, None])[:, None, None]
         return self._padding
 
-    def _by_prompt(self, x: Tensor) -> Tensor:
-        """(P · G, heads, queries, d) → (P, heads, G · queries, d)."""
-        return x.unflatten(0, (-1, self._G)).transpose(1, 2).flatten(2, 3)
-
-    def _by_completion(self, x: Tensor) -> Tensor:
-        """The inverse of `_by_prompt`."""
-        return x.unflatten(2, (self._G, -1)).transpose(1, 2).flatten(0, 1)
+    def _by_prompt(self, x: Tensor, heads: int) -> Tensor:
+        """(P · G, heads · n, 1, d) → (P, heads, G, n, d), a view where it can be."""
+        return x.reshape(-1, self._G, heads, x.shape[1] // heads, x.shape[-1]).transpose(1, 2)
