@@ -70,6 +70,9 @@ class Adapter(ABC):
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
 
+    def prepare(self, model: Any) -> None:  # noqa: B027 (most families have nothing to replace)
+        """Called on a freshly loaded model: exact replacements of slow modules, under the same parameters."""
+
     def image_features(
         self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
     ) -> list[tuple[torch.Tensor, ...]]:

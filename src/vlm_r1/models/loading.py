@@ -68,9 +68,9 @@ def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | No
     """
     path = str(weights or section.path)
     if _is_lora(path):
-        model = _load_lora(path, section, trainable=section.lora is not None)
+        model = _load_lora(path, section, adapter, trainable=section.lora is not None)
     else:
-        model = _pretrained(path, section.dtype, section.attn_implementation)
+        model = _pretrained(path, section, adapter)
         if section.lora is not None:
             model = add_lora(model, section.lora, adapter.vision_modules, not section.freeze_vision_modules)
     if section.freeze_vision_modules and section.lora is None:
@@ -80,15 +80,18 @@ def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | No
     return model
 
 
-def _pretrained(path: str, dtype: str, attn_implementation: str) -> PreTrainedModel:
+def _pretrained(path: str, section: ModelSection, adapter: Adapter) -> PreTrainedModel:
+    dtype, attn_implementation = section.dtype, section.attn_implementation
     wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-    return _load("model", AutoModelForImageTextToText, path, dtype=wanted, attn_implementation=attn_implementation)
+    model = _load("model", AutoModelForImageTextToText, path, dtype=wanted, attn_implementation=attn_implementation)
+    adapter.prepare(model)
+    return model
 
 
-def _load_lora(path: str, section: ModelSection, trainable: bool) -> Any:
+def _load_lora(path: str, section: ModelSection, adapter: Adapter, trainable: bool) -> Any:
     from peft import PeftModel
 
-    base = _pretrained(str(_base_of(path)), section.dtype, section.attn_implementation)
+    base = _pretrained(str(_base_of(path)), section, adapter)
     return PeftModel.from_pretrained(base, path, is_trainable=trainable)
 
 

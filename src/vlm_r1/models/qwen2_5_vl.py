@@ -8,11 +8,32 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from torch import nn
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.types import BoxFormat, EncodedPrompt, ImageFrame, Prompt
+
+
+class _PatchProjection(nn.Conv3d):
+    """The convolution of patches that do not overlap, as the matrix product that it is: ten times faster on a CPU.
+
+    The same parameters under the same names, so checkpoints stay as they are.
+    """
+
+    @classmethod
+    def like(cls, convolution: nn.Conv3d) -> _PatchProjection:
+        """One that shares the convolution's parameters."""
+        channels = (convolution.in_channels, convolution.out_channels)
+        projection = cls(*channels, convolution.kernel_size, convolution.stride, device="meta")  # type: ignore[arg-type]
+        projection.weight, projection.bias = convolution.weight, convolution.bias
+        return projection
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(patches, channels, time, height, width) of one patch each → (patches, out, 1, 1, 1)."""
+        return linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
 class Qwen25VL(Adapter):
@@ -66,6 +87,10 @@ class Qwen25VL(Adapter):
     def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
         grey = torch.zeros_like(prompt.vision["pixel_values"])  # the mean colour, after the processor's normalisation
         return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
+
+    def prepare(self, model: Any) -> None:
+        embedding = model.model.visual.patch_embed
+        embedding.proj = _PatchProjection.like(embedding.proj)
 
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         rope_index = self.unwrap(model).model.get_rope_index

@@ -41,7 +41,7 @@ def draw(logprobs_NV: torch.Tensor, uniforms_N: torch.Tensor) -> torch.Tensor:
     One number decides one token, so a draw does not depend on the other rows. Sums are in float64, as the tail of a
     large vocabulary would drown in float32.
     """
-    cumulative_NV = logprobs_NV.double().exp().cumsum(-1)
+    cumulative_NV = logprobs_NV.exp().double().cumsum(-1)
     targets_N1 = uniforms_N[:, None].double() * cumulative_NV[:, -1:]
     return torch.searchsorted(cumulative_NV, targets_N1, right=True)[:, 0].clamp_max(logprobs_NV.shape[-1] - 1)
 
