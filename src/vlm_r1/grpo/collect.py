@@ -43,7 +43,11 @@ def collect_groups(
         if sum(signals.values()) >= wanted:
             break
     chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])
-    metrics = {"groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals))}
+    tokens = sum(len(rollout.completion.ids_T) for group in own.values() for rollout in group.rollouts)
+    metrics = {
+        "groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals)),
+        "tokens/sample": Metric("sum", tokens),
+    }
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,23 +52,23 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
                 run.display.say(check_sampled(groups or [spare], learner, run.sampler, params))
                 unchecked = False
             metrics |= update_policy(groups, spare, learner, reference, phases)
-            sampled = sum(len(rollout.completion.ids_T) for group in groups for rollout in group.rollouts)
-            tokens = {"sample": sampled, "policy": metrics["tokens/policy"].total}
-            metrics |= rollout_metrics(groups) | time_metrics(phases, time.perf_counter() - start, tokens)
+            metrics |= rollout_metrics(groups)
+            metrics |= time_metrics(phases, time.perf_counter() - start, metrics)
             numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
             run.finish_step(numbers, stage="grpo")
             show(1, _headline(numbers))
     return run.finish({})
 
 
-def time_metrics(phases: Phases, step_s: float, tokens: dict[str, float]) -> dict[str, Metric]:
-    """Seconds of the slowest process by phase, tokens of all, and their quotient for this process times all."""
-    metrics = {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
-    metrics["time/step_s"] = Metric("max", step_s)
-    for phase, count in tokens.items():
-        metrics[f"tokens/{phase}"] = Metric("sum", count)
-        metrics[f"tokens_per_s/{phase}"] = Metric("sum", count / max(phases.seconds[phase], 1e-9))
-    return metrics
+def time_metrics(phases: Phases, step_s: float, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Seconds of the slowest process by phase, and tokens per second of all where `metrics` count a phase's tokens."""
+    times = {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
+    rates = {
+        f"tokens_per_s/{name}": Metric("sum", metrics[f"tokens/{name}"].total / max(seconds, 1e-9))
+        for name, seconds in phases.seconds.items()
+        if f"tokens/{name}" in metrics
+    }
+    return {**times, "time/step_s": Metric("max", step_s), **rates}
 
 
 def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
