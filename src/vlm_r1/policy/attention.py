@@ -45,6 +45,11 @@ class PackedGroup:
         if min(self.prompt, *self.completions, len(self.completions)) < 1:  # a kernel dies on an empty query
             raise ValueError(f"empty prompt, group or completion in {self}")
 
+    @property
+    def shares(self) -> bool:
+        """Whether several completions see the prompt; a single one simply continues it."""
+        return len(self.completions) > 1
+
 
 class LayersServed:
     """Indices of the layers that used the layout. Not a set: FSDP2 copies sets on their way through a model."""
@@ -62,8 +67,12 @@ class PackedLayout:
 
     @property
     def segments(self) -> list[int]:
-        """Lengths of prompts and completions, in order: what attends to itself."""
-        return [n for group in self.groups for n in (group.prompt, *group.completions)]
+        """Lengths of what attends to itself, in order: prompts and completions; the two as one where G is 1."""
+        return [
+            n
+            for group in self.groups
+            for n in ((group.prompt, *group.completions) if group.shares else (group.prompt + group.completions[0],))
+        ]
 
     @property
     def length(self) -> int:
@@ -93,12 +102,13 @@ class PackedLayout:
         return masked_attention(q, k, v, attention_mask, self, scale)
 
     def spans(self) -> Iterator[tuple[slice, slice]]:
-        """(slice of the prompt, slice of all its completions) of each group."""
+        """(slice of the prompt, slice of all its completions) of each group that shares its prompt."""
         end = 0
         for group in self.groups:
             start, middle = end, end + group.prompt
             end = middle + sum(group.completions)
-            yield slice(start, middle), slice(middle, end)
+            if group.shares:
+                yield slice(start, middle), slice(middle, end)
 
 
 class SharedPrefix(Protocol):
@@ -122,17 +132,12 @@ class SharedPrefixAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, scale: float) -> Tensor:
         out, lse = attend(q, k, v, layout.segments, layout.segments, True, scale)
-        prompts, tails = zip(*layout.spans(), strict=True)
-        tail_out, tail_lse = attend(
-            _take(q, tails), _take(k, prompts), _take(v, prompts), _lengths(tails), _lengths(prompts), False, scale
-        )
-        for tail, cross, cross_lse in zip(
-            tails, tail_out.split(_lengths(tails), 2), tail_lse.split(_lengths(tails), 2), strict=True
-        ):
-            own, own_lse = out[:, :, tail], lse[:, :, tail]
-            share = torch.sigmoid(cross_lse - own_lse)[..., None]
-            out[:, :, tail] = torch.lerp(own.to(share.dtype), cross.to(share.dtype), share)  # float32 in bf16 runs too
-            lse[:, :, tail] = torch.logaddexp(own_lse, cross_lse)
+        if spans := list(layout.spans()):
+            prompts, tails = zip(*spans, strict=True)
+            cross, cross_lse = attend(
+                _take(q, tails), _take(k, prompts), _take(v, prompts), _lengths(tails), _lengths(prompts), False, scale
+            )
+            _merge(out, lse, tails, cross, cross_lse)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.layout, ctx.scale = layout, scale
         return out
@@ -142,7 +147,9 @@ class SharedPrefixAttention(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         (grad,), segments = grads, ctx.layout.segments
         dq, dk, dv = attend_backward(grad, q, k, v, out, lse, segments, segments, True, ctx.scale)
-        prompts, tails = zip(*ctx.layout.spans(), strict=True)
+        if not (spans := list(ctx.layout.spans())):
+            return dq, dk, dv, None, None
+        prompts, tails = zip(*spans, strict=True)
         dq_cross, dk_cross, dv_cross = attend_backward(
             _take(grad, tails),
             _take(q, tails),
@@ -227,6 +234,16 @@ def _take(x: Tensor, slices: Sequence[slice]) -> Tensor:
     """The tokens of these slices (axis 2), one after the other; a view where it can be."""
     parts = [x[:, :, one] for one in slices]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _merge(out: Tensor, lse: Tensor, tails: Sequence[slice], cross: Tensor, cross_lse: Tensor) -> None:
+    """Take the attention of the tails to their prompts into `out` and `lse`, which hold that to themselves."""
+    parts = zip(tails, cross.split(_lengths(tails), 2), cross_lse.split(_lengths(tails), 2), strict=True)
+    for tail, one, one_lse in parts:
+        own, own_lse = out[:, :, tail], lse[:, :, tail]
+        share = torch.sigmoid(one_lse - own_lse)[..., None]
+        out[:, :, tail] = torch.lerp(own.to(share.dtype), one.to(share.dtype), share)  # float32 in bf16 runs too
+        lse[:, :, tail] = torch.logaddexp(own_lse, one_lse)
 
 
 def _add(x: Tensor, slices: Sequence[slice], values: Tensor) -> None:
