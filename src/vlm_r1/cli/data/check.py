@@ -1,4 +1,4 @@
-"""`vlm-r1 data check` and `vlm-r1 data synth`."""
+"""Find every bad line of a data file, and score each gold answer with its own reward."""
 
 from __future__ import annotations
 
@@ -25,72 +25,23 @@ _UNKNOWN_WH = (1, 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the two commands and their options."""
-    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-
-    check = commands.add_parser("check", help="find every bad line, and score each gold answer with its own reward")
-    check.add_argument("file", help="JSONL file in the VLM-R1 line format (docs/data.md)")
-    check.add_argument("--image-root", default="", help="folder that image paths are relative to (default: the file's)")
-    check.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
-    check.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
-    check.add_argument("--template", default="r1", help="how the question is put (default: r1)")
-    check.add_argument("--no-images", action="store_true", help="do not look at image files")
-
-    synth = commands.add_parser("synth", help="write the synthetic referring-expression data set of the demo")
-    synth.add_argument("--out", required=True, help="folder to write to")
-    synth.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
-    synth.add_argument("--train", type=_count, default=8000, help="training records (default: 8000)")
-    synth.add_argument("--warmup", type=_count, help="records of warmup.jsonl (default: as many as --train)")
-    synth.add_argument("--in-domain", type=_count, default=512, help="held-out records of the same kind (default: 512)")
-    synth.add_argument(
-        "--out-of-domain", type=_count, default=512, help="held-out records of other kinds (default: 512)"
+    """Declare the file and how its records are asked and judged."""
+    parser.add_argument("file", help="JSONL file in the VLM-R1 line format (docs/data.md)")
+    parser.add_argument(
+        "--image-root", default="", help="folder that image paths are relative to (default: the file's)"
     )
-    synth.add_argument("--relation-share", type=_share, help="share told apart by size or place (default: 0.2)")
+    parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
+    parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
+    parser.add_argument("--template", default="r1", help="how the question is put (default: r1)")
+    parser.add_argument("--no-images", action="store_true", help="do not look at image files")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the chosen command; returns the exit status, 1 if data is not all well.
+    """Report on the file; 1 if it is not all well.
 
     Raises:
-        VlmR1Error: an option names something unknown, or a folder cannot be written.
+        ConfigError: an option names something unknown.
     """
-    return _check(args) if args.data_command == "check" else _synth(args)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"wanted a number from 0 to 1, got {text!r}")
-    return value
-
-
-def _synth(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from vlm_r1.data.synthetic import World, write_rec_dataset
-
-    world = World() if args.relation_share is None else replace(World(), relation_share=args.relation_share)
-    counts = {
-        "train": args.train,
-        "warmup": args.train if args.warmup is None else args.warmup,
-        "in_domain": args.in_domain,
-        "out_of_domain": args.out_of_domain,
-    }
-    for name, path in write_rec_dataset(args.out, args.seed, counts, world).items():
-        print(f"{path}: {counts[name]} records")
-    return 0
-
-
-def _check(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vlm_r1.data.images import load_image
