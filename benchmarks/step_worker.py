@@ -31,7 +31,7 @@ from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.progress import Display
-from vlm_r1.tasks.templates import get_template
+from vlm_r1.tasks.templates import make_templates
 
 _TEXT_TOKENS = 64  # more than the question and the template have
 
@@ -135,7 +135,7 @@ def run_floor(folder: Path, sizes: Sizes, meter: Meter) -> dict[str, Any]:
     """
     adapter = load_adapter(folder / "model", sizes.image_px, sizes.image_px)
     model = AutoModelForImageTextToText.from_pretrained(folder / "model", dtype=torch.float32).train()
-    examiner = Examiner(adapter, get_template("bare"), REWARDS)
+    examiner = Examiner(adapter, make_templates("bare"), REWARDS)
     records = read_records(folder)
     answer_tokens = sizes.generations * sizes.completion_tokens
     batches = []

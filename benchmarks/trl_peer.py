@@ -18,7 +18,7 @@ from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 from benchmarks.meter import Meter
 from benchmarks.scenes import REWARDS, Sizes, read_records
 from vlm_r1.models.qwen2_5_vl import Qwen25VL
-from vlm_r1.tasks.judge import judge
+from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.tasks.templates import get_template
 from vlm_r1.types import IMAGE_TOKEN, ImageFrame, Record
@@ -168,17 +168,10 @@ def _reward(records: list[Record], sizes: Sizes) -> Any:
     frames = (ImageFrame(sizes.image_wh, sizes.image_wh),)
 
     def judged(completions: list[list[dict[str, str]]], index: list[int], **_: Any) -> list[float]:
-        return [
-            judge(
-                turns[0]["content"],
-                records[i],
-                frames,
-                Qwen25VL.box_format,
-                task=task,
-                template=template,
-                rewards=REWARDS,
-            ).reward
+        attempts = [
+            Attempt(turns[0]["content"], records[i], frames, task, template)
             for turns, i in zip(completions, index, strict=True)
         ]
+        return [score.reward for score in judge(attempts, Qwen25VL.box_format, REWARDS)]
 
     return judged

@@ -21,6 +21,9 @@ V = TypeVar("V")
 Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2; the area is (x2 − x1)(y2 − y1), without "+1"."""
 
+Point = tuple[float, float]
+"""`(x, y)`, in the same coordinates as a Box."""
+
 AnswerValue = str | int | float | bool | None | list["AnswerValue"] | dict[str, "AnswerValue"]
 """A gold answer as it stands in the data: any JSON value, e.g. `[10, 20, 110, 220]` or `"No Defect"`."""
 
@@ -58,6 +61,8 @@ class Record:
         thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
         reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
         source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
+        template: name of the template that asks, or None for the recipe's.
+        columns: the other keys of its line, as they stand there, e.g. {"difficulty": 0.4}; for people's own rewards.
     """
 
     id: str
@@ -68,6 +73,8 @@ class Record:
     thought: str | None = None
     reward: str | None = None
     source: str = ""
+    template: str | None = None
+    columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,14 @@ class EncodedPrompt:
     frames: tuple[ImageFrame, ...]
     text: str
     features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
+
+
+class Thinking(enum.Enum):
+    """What a template asks for before the answer."""
+
+    REQUIRED = "required"  # <think>…</think><answer>…</answer>
+    FREE = "free"  # <answer>…</answer>, with or without <think>…</think> before it
+    ABSENT = "absent"  # the bare answer, no tags
 
 
 class StopReason(enum.Enum):

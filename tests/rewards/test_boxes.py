@@ -4,7 +4,7 @@ from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.rewards.boxes import iou_reward
-from vlm_r1.types import Record
+from vlm_r1.types import Record, Thinking
 
 RECORD = Record(
     id="1", task="rec", problem="<image>the dog", images=("a.png",), answer=[0, 0, 10, 10], source="f.jsonl:7"
@@ -12,7 +12,7 @@ RECORD = Record(
 
 
 def _given(value, gold):
-    return RewardInput("", split_tags(""), True, value, gold, (), RECORD)
+    return RewardInput("", split_tags(""), Thinking.REQUIRED, value, gold, (), RECORD)
 
 
 @pytest.mark.parametrize(

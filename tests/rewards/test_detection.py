@@ -6,7 +6,7 @@ from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards import REWARDS
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.rewards.detection import ap50_reward, map_reward, odlength_reward
-from vlm_r1.types import Record
+from vlm_r1.types import Record, Thinking
 
 CAT = LabelledBox("cat", (0.0, 0.0, 10.0, 10.0))
 ROUGH_CAT = LabelledBox("cat", (0.0, 0.0, 10.0, 6.2))  # IoU 0.62: three of the ten thresholds
@@ -16,7 +16,7 @@ RECORD = Record("1", "ovd", "<image>cat, dog", ("a.png",), "None", source="f.jso
 
 
 def _given(value, gold):
-    return RewardInput("", split_tags(""), True, value, gold, (), RECORD)
+    return RewardInput("", split_tags(""), Thinking.REQUIRED, value, gold, (), RECORD)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.rewards.math import Checker, math_reward, same_mathematics
-from vlm_r1.types import Record
+from vlm_r1.types import Record, Thinking
 
 ENDLESS = "9^{9^{9^{9}}}"
 RECORD = Record("1", "math", "?", (), "1", source="f.jsonl:7")
@@ -71,9 +71,9 @@ def test_an_endless_expression_is_ended_in_any_thread_and_the_next_is_judged(che
     ],
 )
 def test_math_reward(value, gold, expected):
-    assert math_reward(RewardInput("", split_tags(""), True, value, gold, (), RECORD)) == expected
+    assert math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, value, gold, (), RECORD)) == expected
 
 
 def test_a_gold_answer_of_another_kind_names_the_record():
     with pytest.raises(DataError, match=r'^f\.jsonl:7: reward "math" compares formulas or numbers, but '):
-        math_reward(RewardInput("", split_tags(""), True, None, (1.0, 2.0, 3.0, 4.0), (), RECORD))
+        math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, None, (1.0, 2.0, 3.0, 4.0), (), RECORD))

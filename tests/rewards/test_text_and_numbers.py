@@ -5,13 +5,13 @@ from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.rewards.numbers import exact_number
 from vlm_r1.rewards.text import exact_match
-from vlm_r1.types import Record
+from vlm_r1.types import Record, Thinking
 
 RECORD = Record(id="1", task="vqa", problem="?", images=(), answer="x", source="f.jsonl:7")
 
 
 def _given(value, gold):
-    return RewardInput("", split_tags(""), True, value, gold, (), RECORD)
+    return RewardInput("", split_tags(""), Thinking.REQUIRED, value, gold, (), RECORD)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sampling.scripted import ScriptedSampler
-from vlm_r1.tasks.templates import get_template
-from vlm_r1.types import StopReason
+from vlm_r1.tasks.templates import make_templates
+from vlm_r1.types import Completion, StopReason
 
 REWARDS = {"accuracy": 1.0, "format": 0.5}
 
@@ -26,7 +26,7 @@ def records(rec_files):
 
 @pytest.fixture
 def examiner(adapter) -> Examiner:
-    return Examiner(adapter, get_template("bare"), REWARDS)
+    return Examiner(adapter, make_templates("bare"), REWARDS)
 
 
 def perfect(examiner: Examiner, record) -> str:
@@ -94,4 +94,6 @@ def test_encoding_is_remembered_and_gold_ids_end_with_the_stop_token(records, ex
     assert examiner.encode(records[0]) is examiner.encode(records[0])
     ids = examiner.gold_ids(records[0], examiner.encode(records[0]))
     assert ids[-1] == adapter.tokenizer.eos_token_id
-    assert examiner.judge(adapter.decode(ids), records[0], examiner.encode(records[0])).parts["format"] == 1
+    completion = Completion(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
+    (score,) = examiner.judge([(records[0], examiner.encode(records[0]), completion)])
+    assert score.parts["format"] == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import TAGS
 from vlm_r1.tasks import TASKS, get_task
-from vlm_r1.tasks.judge import check_gold, check_rewards, judge
+from vlm_r1.tasks.judge import Attempt, check_gold, check_rewards, judge
 from vlm_r1.tasks.templates import TEMPLATES
 from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
@@ -29,15 +29,8 @@ def _record(task="rec", reward=None, answer=None):
 
 
 def _judge(text, record, template="r1", frames=FRAMES, box_format=BoxFormat.INPUT_PIXELS, rewards=WEIGHTS):
-    return judge(
-        text,
-        record,
-        frames,
-        box_format,
-        task=get_task(record.task),
-        template=TEMPLATES[template],
-        rewards=rewards,
-    )
+    attempt = Attempt(text, record, frames, get_task(record.task), TEMPLATES[template])
+    return judge([attempt], box_format, rewards)[0]
 
 
 @pytest.mark.parametrize(

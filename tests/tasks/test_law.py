@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.judge import check_gold, judge
+from vlm_r1.tasks.judge import Attempt, check_gold, judge
 from vlm_r1.tasks.templates import TEMPLATES, gold_completion
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
@@ -21,7 +21,7 @@ def _judge_own_gold(record, frame, box_format, template):
     task = get_task(record.task)
     text = gold_completion(task, record, (frame,), box_format, TEMPLATES[template])
     rewards = {"accuracy": 1.0, "format": 1.0}
-    return judge(text, record, (frame,), box_format, task=task, template=TEMPLATES[template], rewards=rewards)
+    return judge([Attempt(text, record, (frame,), task, TEMPLATES[template])], box_format, rewards)[0]
 
 
 @settings(deadline=None)

@@ -8,10 +8,11 @@ import pytest
 
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.tasks import TASKS, get_task
-from vlm_r1.tasks.judge import judge
+from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
+R1 = TEMPLATES["r1"]
 FRAMES = (ImageFrame((64, 60), (56, 56)),)
 GOLD = {
     "rec": [1, 2, 30, 40],
@@ -62,16 +63,13 @@ def test_mutated_answers_are_judged(name: str) -> None:
     record = Record("1", name, "<image>what", ("x.png",), GOLD[name], source="f.jsonl:1")
     rewards = {"accuracy": 1.0, "format": 1.0}
     scores = [
-        judge(
-            mutated(f"<think>so</think><answer>{WRITTEN[name]}</answer>", rng),
-            record,
-            FRAMES,
-            BoxFormat.INPUT_PIXELS,
-            task=task,
-            template=TEMPLATES["r1"],
-            rewards=rewards,
-        )
+        score
         for _ in range(150 if name == "math" else 5000)
+        for score in judge(
+            [Attempt(mutated(f"<think>so</think><answer>{WRITTEN[name]}</answer>", rng), record, FRAMES, task, R1)],
+            BoxFormat.INPUT_PIXELS,
+            rewards,
+        )
     ]
     assert all(0 <= part <= 1 for score in scores for part in score.parts.values())
     read = sum(score.reason is None for score in scores) / len(scores)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.judge import judge
+from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
@@ -25,15 +25,8 @@ def _cases(reward):
 def _score(case, task):
     record = Record("1", task, "<image>?", ("a.png",), case["solution"], reward=case["reward"], source="f.jsonl:7")
     text, template = case["completion"], TEMPLATES["r1"]
-    return judge(
-        text,
-        record,
-        FRAMES,
-        BoxFormat.ORIGINAL_PIXELS,
-        task=get_task(task),
-        template=template,
-        rewards={"accuracy": 1.0},
-    )
+    attempt = Attempt(text, record, FRAMES, get_task(task), template)
+    return judge([attempt], BoxFormat.ORIGINAL_PIXELS, {"accuracy": 1.0})[0]
 
 
 @pytest.mark.parametrize("reward", ["od_ap", "od_ap50", "od_length"])

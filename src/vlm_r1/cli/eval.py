@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vlm_r1.config.schema import TemplateSection
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and the few options that change the result."""
@@ -56,16 +58,16 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.tasks.judge import check_rewards
-    from vlm_r1.tasks.templates import get_template
+    from vlm_r1.tasks.templates import make_templates
 
     quiet_libraries()
-    settings, origin = _settings(args)
+    settings, own_templates, origin = _settings(args)
     source = DataSource(path=str(args.data), image_root=args.image_root, task=args.task, reward=args.reward)
     records = load_sources([source])[: args.limit]
     rewards = {"accuracy": 1.0, "format": 1.0}
     check_rewards(rewards, records)
     adapter = load_adapter(args.model, settings["min_pixels"], settings["max_pixels"])
-    examiner = Examiner(adapter, get_template(settings["template"]), rewards)
+    examiner = Examiner(adapter, make_templates(settings["template"], sections=own_templates), rewards)
     model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     name, display = args.name or args.data.stem, Display()
@@ -86,21 +88,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """What was given, else what the run trained with that the model lies in, else the defaults; and where from."""
+def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, TemplateSection], str]:
+    """What was given, else what the run trained with that the model lies in, else the defaults; where from.
+
+    Between the two: the own templates of that run.
+    """
     from vlm_r1.config import load_config
 
     given = {key: getattr(args, key) for key in ("template", "max_completion_length", "min_pixels", "max_pixels")}
     folders = [folder for folder in Path(args.model).absolute().parents[:2] if (folder / "config.yaml").exists()]
+    templates: dict[str, TemplateSection] = {}
     if folders:
         run = load_config(folders[0] / "config.yaml")
+        templates = run.data.templates
         known = {"template": run.data.template, "max_completion_length": run.sampling.max_completion_length}
         known |= {"min_pixels": run.model.min_pixels, "max_pixels": run.model.max_pixels}
     else:
         known = {"template": "r1", "max_completion_length": 512, "min_pixels": None, "max_pixels": None}
     chosen = {key: known[key] if value is None else value for key, value in given.items()}
     own = "as given" if chosen != known else f"as in {folders[0] / 'config.yaml'}" if folders else "defaults"
-    return chosen, own
+    return chosen, templates, own
 
 
 def _table(summary: dict[str, Any]) -> Table:

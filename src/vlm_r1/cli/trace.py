@@ -55,7 +55,7 @@ def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
     _stage(
         console,
         "2 prompt, encoded",
-        template=examiner.template.name,
+        template=examiner.templates.of(record).name,
         text=encoded.text,
         token_ids=f"{len(encoded.ids_L)}: {list(encoded.ids_L)}",
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},

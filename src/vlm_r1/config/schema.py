@@ -74,16 +74,64 @@ class ModelSection(Section):
 
 
 class DataSource(Section):
-    """One JSONL file in the VLM-R1 line format (docs/data.md)."""
+    """One file of records: JSONL, JSON or Parquet, in any of the formats of docs/data.md; or a data set of the Hub."""
 
-    path: str = Field(description="JSONL file.")
+    path: str = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
+    format: str = Field(
+        default="auto",
+        description="How a line is laid out: a name of FORMATS, e.g. vlm_r1; auto: recognised by its keys.",
+    )
     image_root: str = Field(
-        default="", description="Folder that image paths are relative to; default: the JSONL file's folder."
+        default="", description="Folder or URL that image paths are relative to; default: the file's own folder."
     )
     task: str = Field(default="rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
     reward: str | None = Field(
         default=None,
         description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
+    )
+    template: str | None = Field(default=None, description="Template of these records; default: data.template.")
+    coordinates: Literal["pixels", "norm_1000", "norm_1"] = Field(
+        default="pixels",
+        description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
+    )
+    orientation: Literal["upright", "stored"] = Field(
+        default="upright",
+        description="Whether gold boxes lie on the image turned upright by its EXIF orientation, or as it is stored.",
+    )
+    split_range: tuple[float, float] = Field(
+        default=(0.0, 1.0),
+        description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same part "
+        "on every machine, e.g. [0, 0.9] to train and [0.9, 1] to hold out.",
+    )
+    weight: PositiveFloat | None = Field(
+        default=None,
+        description="Share of the prompts drawn from this file, relative to the other weights; all files or none have "
+        "one. Default: files are concatenated, each record is drawn once an epoch.",
+    )
+
+    @model_validator(mode="after")
+    def _range_in_order(self):
+        first, last = self.split_range
+        if not 0 <= first < last <= 1:
+            raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
+        return self
+
+
+class TemplateSection(Section):
+    """A template of the recipe's own: what is added to a question, and which form of completion that asks for."""
+
+    thinking: Literal["required", "free", "absent"] = Field(
+        default="required",
+        description="required: <think>…</think><answer>…</answer>; free: the thought may be left out; absent: the bare "
+        "answer without tags.",
+    )
+    instruction: str = Field(default="", description="Follows every question.")
+    box_instruction: str = Field(default="", description="Follows it for tasks whose answers are boxes.")
+    instruction_first: bool = Field(
+        default=False, description="Put the instruction between the images and the question instead."
+    )
+    wraps: bool = Field(
+        default=True, description="Let the task put its own question round a bare problem; false: the problem alone."
     )
 
 
@@ -94,13 +142,27 @@ class DataSection(Section):
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
         default="r1",
-        description="How the question is put: r1 (original repository), paper (its section 5.1), direct (no thinking), "
-        "bare (the record's problem alone).",
+        description="How the question is put: a name of TEMPLATES (`vlm-r1 trace` shows it), of data.templates, or "
+        "package.module:NAME.",
     )
+    templates: dict[str, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
     max_prompt_length: PositiveInt | None = Field(
         default=None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
     )
     shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
+
+    @model_validator(mode="after")
+    def _weights_have_effect(self):
+        weighted = [source.weight is not None for source in self.train]
+        if any(weighted) and (not all(weighted) or len(weighted) == 1):
+            raise ValueError(
+                "data.train: weights compare files, so either all of at least two have one or none has; "
+                f"got {sum(weighted)} of {len(weighted)}"
+            )
+        named = [name for name, source in self.eval.items() if source.weight is not None]
+        if named:
+            raise ValueError(f"data.eval.{named[0]}.weight has no effect: held-out records are all answered; remove it")
+        return self
 
 
 class SamplingSection(Section):
@@ -242,13 +304,23 @@ class Config(Section):
     rewards: dict[str, float] = Field(
         default_factory=lambda: {"accuracy": 1.0, "format": 1.0},
         description="Parts of the reward and their weights: accuracy (the record's, source's or task's own reward), "
-        "format, or any name of REWARDS or package.module:Name.",
+        "format, or any name of REWARDS or package.module:Name, with options if it has any: iou_threshold(at=0.75).",
+    )
+    reward_combination: Literal["sum", "product", "gate"] = Field(
+        default="sum",
+        description="From the weighted parts to the reward: their sum; their product (a part at or below 0 leaves "
+        "nothing); gate: the sum if the part format is 1, else the format's share alone.",
     )
     sampling: SamplingSection = Field(
         default_factory=lambda: SamplingSection(), description="How completions are drawn."
     )
     grpo: GrpoSection = Field(default_factory=lambda: GrpoSection(), description="The objective of `vlm-r1 train`.")
     training: TrainingSection = Field(default_factory=lambda: TrainingSection(), description="Budget and optimizer.")
+
+    @property
+    def sources(self) -> list[DataSource]:
+        """All files, training before held-out."""
+        return [*self.data.train, *self.data.eval.values()]
 
     @model_validator(mode="after")
     def _has_effect(self):
@@ -264,6 +336,11 @@ class Config(Section):
                 raise ValueError(
                     f"{sources[0]}.reward has no effect, because rewards has no part accuracy: add it, or remove this"
                 )
+        if self.reward_combination == "gate" and "format" not in self.rewards:
+            raise ValueError("reward_combination gate needs the part format among rewards: add format: 1")
+        unused = set(self.data.templates) - {self.data.template, *(source.template for source in self.sources)}
+        if unused:
+            raise ValueError(f"data.templates.{min(unused)} is used nowhere: name it in data.template, or remove it")
         if not any(self.rewards.values()):
             raise ValueError(
                 "rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1"

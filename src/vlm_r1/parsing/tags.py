@@ -23,21 +23,23 @@ class TaggedText:
         answer: text of the last complete answer block as written, e.g. "[10, 20, 110, 220]"; None without one.
         tag_count: how many of the four tags occur in the text, e.g. 4.
         well_formed: each of the four tags exactly once, in order, and nothing but white space outside the two blocks.
+        answer_alone: one answer block, no thinking tags, and nothing but white space outside.
     """
 
     thought: str | None
     answer: str | None
     tag_count: int
     well_formed: bool
+    answer_alone: bool = False
 
 
 def split_tags(text: str) -> TaggedText:
     """Take a completion apart by the rule of this module.
 
     >>> split_tags("<think>a hat</think> <answer>[1, 2, 3, 4]</answer>")
-    TaggedText(thought='a hat', answer='[1, 2, 3, 4]', tag_count=4, well_formed=True)
+    TaggedText(thought='a hat', answer='[1, 2, 3, 4]', tag_count=4, well_formed=True, answer_alone=False)
     >>> split_tags("<think>is it <answer>no</answer>?")
-    TaggedText(thought=None, answer=None, tag_count=3, well_formed=False)
+    TaggedText(thought=None, answer=None, tag_count=3, well_formed=False, answer_alone=False)
     """
     counts = [text.count(tag) for tag in TAGS]
     thought, thought_end = _find_thought(text)
@@ -46,6 +48,7 @@ def split_tags(text: str) -> TaggedText:
         answer=_find_answer(text, thought_end),
         tag_count=sum(counts),
         well_formed=counts == [1, 1, 1, 1] and _is_well_formed(text),
+        answer_alone=counts == [0, 0, 1, 1] and text.strip().startswith(ANSWER) and text.strip().endswith(END_ANSWER),
     )
 
 

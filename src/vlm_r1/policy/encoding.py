@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.judge import judge
-from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
-from vlm_r1.types import EncodedPrompt, Record, Score
+from vlm_r1.tasks.judge import Attempt, judge
+from vlm_r1.tasks.templates import Templates, build_prompt, gold_completion
+from vlm_r1.types import Completion, EncodedPrompt, Record, Score
 
 CACHE_BYTES = 1 << 30
 """Encoded prompts that are kept for the next epoch or evaluation, in bytes of pixels; small data sets fit whole."""
 
 
 class Examiner:
-    """Asks and judges in the words of one template for one model family: the two doors between tasks and models.
+    """Asks and judges in the words of templates for one model family: the two doors between tasks and models.
 
     Encoding is a pure function of the record, so the most recent results are kept (up to `CACHE_BYTES`).
     """
 
     def __init__(
-        self, adapter: Adapter, template: Template, rewards: dict[str, float], max_prompt_length: int | None = None
+        self,
+        adapter: Adapter,
+        templates: Templates,
+        rewards: Mapping[str, float],
+        combination: str = "sum",
+        max_prompt_length: int | None = None,
     ):
         self.adapter = adapter
-        self.template = template
+        self.templates = templates
         self.rewards = rewards
+        self.combination = combination
         self.max_prompt_length = max_prompt_length
         self._cache: OrderedDict[tuple[str, str], EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
@@ -42,7 +49,7 @@ class Examiner:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        prompt = build_prompt(get_task(record.task), record, self.template)
+        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
         encoded = self.adapter.encode(prompt, [load_image(path) for path in prompt.images])
         self._remember(key, encoded)
         return encoded
@@ -55,7 +62,7 @@ class Examiner:
         """
         if self.max_prompt_length is None:
             return
-        prompt = build_prompt(get_task(record.task), record, self.template)
+        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
         length = self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
         if length > self.max_prompt_length:
             raise DataError(
@@ -63,22 +70,25 @@ class Examiner:
                 f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
             )
 
-    def judge(self, text: str, record: Record, encoded: EncodedPrompt) -> Score:
-        """Score a completion of the record's prompt; see `tasks.judge`."""
-        return judge(
-            text,
-            record,
-            encoded.frames,
-            self.adapter.box_format,
-            task=get_task(record.task),
-            template=self.template,
-            rewards=self.rewards,
-        )
+    def judge(self, answered: Sequence[tuple[Record, EncodedPrompt, Completion]]) -> list[Score]:
+        """Score completions of records' prompts, all at once; see `tasks.judge`."""
+        attempts = [
+            Attempt(
+                completion.text,
+                record,
+                encoded.frames,
+                get_task(record.task),
+                self.templates.of(record),
+                n_tokens=len(completion.ids_T),
+            )
+            for record, encoded, completion in answered
+        ]
+        return judge(attempts, self.adapter.box_format, self.rewards, self.combination)
 
     def gold_ids(self, record: Record, encoded: EncodedPrompt) -> tuple[int, ...]:
         """Token ids of the completion that a perfect model writes, the stop token included: what SFT learns."""
         task = get_task(record.task)
-        text = gold_completion(task, record, encoded.frames, self.adapter.box_format, self.template)
+        text = gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
         return (*self.adapter.tokenize(text), self.adapter.tokenizer.eos_token_id)
 
     def _remember(self, key: tuple[str, str], encoded: EncodedPrompt) -> None:

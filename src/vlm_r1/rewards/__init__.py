@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from vlm_r1.rewards.base import RewardFunction, RewardInput
 from vlm_r1.rewards.boxes import iou_reward
-from vlm_r1.rewards.combine import weighted_sum
+from vlm_r1.rewards.combine import COMBINATIONS
 from vlm_r1.rewards.detection import ap50_reward, map_reward, odlength_reward
 from vlm_r1.rewards.format import format_reward
 from vlm_r1.rewards.math import math_reward
@@ -31,4 +31,4 @@ REWARDS: Mapping[str, RewardFunction] = {
     "odLength": odlength_reward,
 }
 
-__all__ = ["REWARDS", "RewardFunction", "RewardInput", "weighted_sum"]
+__all__ = ["COMBINATIONS", "REWARDS", "RewardFunction", "RewardInput"]

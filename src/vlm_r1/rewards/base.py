@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import TaggedText
-from vlm_r1.types import ImageFrame, Record
+from vlm_r1.types import ImageFrame, Record, Thinking
 
 V = TypeVar("V")
 
@@ -21,47 +20,37 @@ class RewardInput(Generic[V]):
     Attributes:
         text: the whole completion.
         tagged: the completion taken apart.
-        thinking: whether the template asks for `<think>…</think><answer>…</answer>`; if not, for no tags at all.
+        thinking: what the template that asked wants before the answer.
         value: the parsed answer, boxes in original pixels; None if nothing could be parsed.
         gold: the gold answer in the same terms.
-        frames: one for each image of the record.
-        record: where it comes from.
+        frames: one for each image of the record: how big it is, and how big the model saw it.
+        record: where it comes from: question, paths of the images, other columns of its line.
+        n_tokens: tokens of the completion, the stop token included; None where nobody counted them.
+        parts: the rewards of this completion that were computed before this one; "accuracy" is the first.
     """
 
     text: str
     tagged: TaggedText
-    thinking: bool
+    thinking: Thinking
     value: V | None
     gold: V
     frames: tuple[ImageFrame, ...]
     record: Record
+    n_tokens: int | None = None
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]
-"""A pure function. It takes `value=None` too (most give 0) and returns a finite number; else the run stops."""
+"""A pure function. It takes `value=None` too (most give 0) and returns a finite number; else the run stops.
 
-
-def evaluate(name: str, function: RewardFunction, given: RewardInput[Any]) -> float:
-    """Call a reward function, and stop with the name of reward and record if it misbehaves.
-
-    Raises:
-        ValueError: the reward is not a finite number. What the function itself raises goes through, with a note.
-    """
-    try:
-        reward = function(given)
-    except Exception as error:  # the boundary to other people's rewards: nothing is swallowed
-        error.add_note(f'{given.record.source}: raised by reward "{name}"')
-        raise
-    if isinstance(reward, int | float) and math.isfinite(reward):
-        return float(reward)
-    raise ValueError(
-        f'{given.record.source}: reward "{name}" returned {reward!r}; wanted a finite number: mend the function'
-    )
+Options are keyword arguments with defaults: `iou_threshold(at=0.75)` in a recipe calls it with `at=0.75`.
+"""
 
 
 def unsuitable(given: RewardInput[Any], name: str, wanted: str) -> DataError:
     """The error for a reward that cannot compare answers of this record's task."""
     return DataError(
         f'{given.record.source}: reward "{name}" compares {wanted}, but the gold answer of task "{given.record.task}" '
-        f"is {given.gold!r}; choose another reward (accu_reward_method in the data, reward in the recipe's data source)"
+        f"is {given.gold!r:.200}; choose another reward (accu_reward_method in the data, reward in the recipe's data "
+        "source)"
     )

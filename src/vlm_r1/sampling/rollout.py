@@ -35,7 +35,13 @@ def sample_groups(
         seeds = [[completion_seed(run_seed, step, record, g) for g in range(n)] for record in records]
         completions_P_G = sampler.sample(encoded, seeds, params)
     with phases("score"):
+        answered = [
+            (record, prompt, completion)
+            for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
+            for completion in completions_G
+        ]
+        scores = iter(examiner.judge(answered))
         return [
-            Group(record, prompt, tuple(Rollout(c, examiner.judge(c.text, record, prompt)) for c in completions_G))
+            Group(record, prompt, tuple(Rollout(completion, next(scores)) for completion in completions_G))
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
         ]

@@ -14,7 +14,7 @@ from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.tasks.vqa import Vqa
 
-TASKS: Mapping[str, type[Task[Any]]] = {
+TASKS: Mapping[str, type[Task[Any, Any]]] = {
     "rec": Rec,
     "ovd": Ovd,
     "counting": Counting,
@@ -24,7 +24,7 @@ TASKS: Mapping[str, type[Task[Any]]] = {
 
 
 @cache
-def get_task(name: str) -> Task[Any]:
+def get_task(name: str) -> Task[Any, Any]:
     """The task of that name, or of `package.module:Name` (a class without arguments, or an instance).
 
     Raises:

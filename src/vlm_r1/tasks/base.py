@@ -12,10 +12,13 @@ from typing import Protocol, TypeVar
 from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
 
 V = TypeVar("V")
+G = TypeVar("G")
 
 
-class Task(Protocol[V]):
-    """V is the type of an answer, e.g. Box: in the model's coordinates after `parse`, in original pixels elsewhere.
+class Task(Protocol[V, G]):
+    """V is the type of an answer, e.g. Point: in the model's coordinates after `parse`, in original pixels elsewhere.
+
+    G is the type of a gold answer, most often V too; e.g. Box, where a point in a region is asked for.
 
     Attributes:
         name: as in recipes and records, e.g. "rec".
@@ -31,11 +34,11 @@ class Task(Protocol[V]):
         """The question with its `<image>` marks, before any template."""
         ...
 
-    def gold(self, record: Record) -> V:
+    def gold(self, record: Record) -> G:
         """The typed gold answer; DataError starting with `record.source` if the record has none that can be used."""
         ...
 
-    def gold_text(self, gold: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+    def gold_text(self, gold: G, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
         """What a perfect model writes as its answer, in the coordinates of its family."""
         ...
 
@@ -47,7 +50,7 @@ class Task(Protocol[V]):
         """The answer with its boxes converted from the model's coordinates to original pixels."""
         ...
 
-    def metrics(self, value: V | None, gold: V) -> dict[str, float]:
+    def metrics(self, value: V | None, gold: G) -> dict[str, float]:
         """Evaluation numbers of one answer, each in [0, 1]; zeros under the same keys for None (nothing was parsed)."""
         ...
 
@@ -55,6 +58,6 @@ class Task(Protocol[V]):
         """The answer as JSON, for rollout files."""
         ...
 
-    def boxes(self, value: V) -> tuple[Box, ...]:
-        """All boxes of an answer, to check them against the image and to draw them; empty for tasks without boxes."""
+    def boxes(self, gold: G) -> tuple[Box, ...]:
+        """All boxes of a gold answer, to check them against the image; empty for tasks without boxes."""
         ...

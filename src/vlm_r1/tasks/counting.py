@@ -50,6 +50,6 @@ class Counting:
         """The number."""
         return value
 
-    def boxes(self, value: int) -> tuple[Box, ...]:
+    def boxes(self, gold: int) -> tuple[Box, ...]:
         """None."""
         return ()

@@ -1,21 +1,21 @@
-"""The one judging function: training, evaluation, re-scoring and data checks all call `judge`."""
+"""The one judging function: training, evaluation, re-scoring and data checks all call `judge`, or many at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import TaggedText, split_tags
-from vlm_r1.registry import resolve
-from vlm_r1.rewards import REWARDS, RewardFunction, RewardInput, weighted_sum
-from vlm_r1.rewards.base import evaluate
+from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
+from vlm_r1.rewards.call import Reward, evaluate, resolve_reward
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.templates import Template
-from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score
+from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score, Thinking
 
 ACCURACY = "accuracy"
 """The part that stands for the reward of the record, of its source, or of its task, in this order."""
@@ -23,66 +23,101 @@ ACCURACY = "accuracy"
 _OUTSIDE_TOLERANCE_PX = 1.0  # annotation tools that count pixels inclusively write boxes one pixel too wide
 
 
-def judge(
-    text: str,
-    record: Record,
-    frames: tuple[ImageFrame, ...],
-    box_format: BoxFormat,
-    *,
-    task: Task[Any],
-    template: Template,
-    rewards: Mapping[str, float],
-) -> Score:
-    """Read a completion, compare it with the gold answer, and combine the rewards.
+@dataclass(frozen=True)
+class Attempt:
+    """One completion to be judged.
 
-    Args:
-        text: what the model wrote; any text at all gives a Score, in time linear in its length.
+    Attributes:
+        text: what the model wrote.
         record: the question and its gold answer.
         frames: one for each image of the record.
-        box_format: the coordinates in which the model writes boxes.
         task: reads and measures the answer.
         template: which form the prompt asked for.
-        rewards: name of each part to its weight, e.g. {"accuracy": 1.0, "format": 1.0}.
+        n_tokens: tokens of the completion; None where nobody counted them (rewards of length need them).
+    """
+
+    text: str
+    record: Record
+    frames: tuple[ImageFrame, ...]
+    task: Task[Any, Any]
+    template: Template
+    n_tokens: int | None = None
+
+
+def judge(
+    attempts: Sequence[Attempt], box_format: BoxFormat, rewards: Mapping[str, float], combination: str = "sum"
+) -> list[Score]:
+    """Read completions, compare them with their gold answers, and combine the rewards.
+
+    Args:
+        attempts: any texts at all give Scores, in time linear in their length.
+        box_format: the coordinates in which the model writes boxes.
+        rewards: name of each part (with options, see `rewards.call`) to its weight, e.g. {"accuracy": 1.0}.
+        combination: a name of COMBINATIONS.
 
     Returns:
-        The Score. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and each reward
-        sees None.
+        A Score for each attempt. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and
+        each reward sees None.
 
     Raises:
-        DataError: the gold answer cannot be used, or not by this reward.
+        DataError: a gold answer cannot be used, or not by this reward.
         ConfigError: a reward is unknown (`check_rewards` finds that before training).
         ValueError: a reward function returned something that is not a finite number.
     """
-    gold = task.gold(record)
-    tagged = split_tags(text)
-    parsed = _parse(text, tagged, task, template)
+    golds = {id(attempt.record): attempt.task.gold(attempt.record) for attempt in attempts}
+    readings = [_read(attempt, golds[id(attempt.record)], box_format) for attempt in attempts]
+    givens = [given for given, _ in readings]
+    parts_N: list[dict[str, float]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
+    for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may build on it
+        for function, members in _by_function(name, attempts).items():
+            values = evaluate(name, _resolve_reward(function), [givens[i] for i in members])
+            for i, value in zip(members, values, strict=True):
+                parts_N[i][name] = givens[i].parts[name] = value
+    combine = COMBINATIONS[combination]
+    return [
+        Score(
+            reward=combine(parts, rewards),
+            parts=parts,
+            answer=None if given.value is None else attempt.task.answer_json(given.value),
+            reason=reason,
+            metrics=attempt.task.metrics(given.value, given.gold),
+        )
+        for attempt, (given, reason), parts in zip(attempts, readings, parts_N, strict=True)
+    ]
+
+
+def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInput[Any], str | None]:
+    """What the rewards are given, and why nothing could be parsed."""
+    task, frames = attempt.task, attempt.frames
+    tagged = split_tags(attempt.text)
+    parsed = _parse(attempt.text, tagged, task, attempt.template)
     value = task.to_pixels(parsed.value, frames, box_format) if isinstance(parsed, Parsed) else None
-    given = RewardInput(text, tagged, template.thinking, value, gold, frames, record)
-    functions = {name: _reward_function(name, record, task) for name in rewards}
-    parts = {name: evaluate(name, function, given) for name, function in functions.items()}
-    return Score(
-        reward=weighted_sum(parts, rewards),
-        parts=parts,
-        answer=None if value is None else task.answer_json(value),
-        reason=parsed.reason if isinstance(parsed, ParseFailure) else None,
-        metrics=task.metrics(value, gold),
+    given = RewardInput(
+        attempt.text, tagged, attempt.template.thinking, value, gold, frames, attempt.record, attempt.n_tokens
     )
+    return given, parsed.reason if isinstance(parsed, ParseFailure) else None
 
 
-def _parse(text: str, tagged: TaggedText, task: Task[Any], template: Template) -> Parsed[Any] | ParseFailure:
-    """Find the answer and let the task read it. A text without tags is an answer only if no thinking was asked for."""
-    bare = not template.thinking and tagged.tag_count == 0
+def _parse(text: str, tagged: TaggedText, task: Task[Any, Any], template: Template) -> Parsed[Any] | ParseFailure:
+    """Find the answer and let the task read it. A text without tags is an answer only if no tags were asked for."""
+    bare = template.thinking is Thinking.ABSENT and tagged.tag_count == 0
     answer = text if bare else tagged.answer
     return ParseFailure("no_answer_tag") if answer is None else task.parse(answer)
 
 
-def _reward_function(name: str, record: Record, task: Task[Any]) -> RewardFunction:
-    return _resolve_reward((record.reward or task.reward) if name == ACCURACY else name)
+def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
+    """Which attempts a part is computed for by which reward: one for all, but for the accuracy."""
+    if name != ACCURACY:
+        return {name: list(range(len(attempts)))}
+    members: dict[str, list[int]] = {}
+    for i, attempt in enumerate(attempts):
+        members.setdefault(attempt.record.reward or attempt.task.reward, []).append(i)
+    return members
 
 
 @cache
-def _resolve_reward(name: str) -> RewardFunction:
-    return resolve("reward", name, REWARDS)
+def _resolve_reward(name: str) -> Reward:
+    return resolve_reward(name, REWARDS)
 
 
 def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> None:
@@ -101,7 +136,7 @@ def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> No
         first_user.setdefault((record.task, record.reward), record)
     for record in first_user.values():
         try:
-            _reward_function(ACCURACY, record, get_task(record.task))
+            _resolve_reward(record.reward or get_task(record.task).reward)
         except ConfigError as error:
             raise ConfigError(f"{record.source}: {error}") from error
 

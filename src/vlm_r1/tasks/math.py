@@ -52,6 +52,6 @@ class Math:
         """The formula."""
         return value
 
-    def boxes(self, value: str) -> tuple[Box, ...]:
+    def boxes(self, gold: str) -> tuple[Box, ...]:
         """None."""
         return ()

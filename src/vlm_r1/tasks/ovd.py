@@ -93,6 +93,6 @@ class Ovd:
         """`[{"bbox_2d": [x1, y1, x2, y2], "label": …}, …]`, floats in original pixels."""
         return [{"bbox_2d": list(item.box), "label": item.label} for item in value]
 
-    def boxes(self, value: Objects) -> tuple[Box, ...]:
+    def boxes(self, gold: Objects) -> tuple[Box, ...]:
         """All boxes, in order."""
-        return tuple(item.box for item in value)
+        return tuple(item.box for item in gold)

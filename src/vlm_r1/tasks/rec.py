@@ -65,6 +65,6 @@ class Rec:
         """`[x1, y1, x2, y2]`, floats in original pixels."""
         return list(value)
 
-    def boxes(self, value: Box) -> tuple[Box, ...]:
+    def boxes(self, gold: Box) -> tuple[Box, ...]:
         """The one box."""
-        return (value,)
+        return (gold,)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from vlm_r1.config.schema import TemplateSection
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import ANSWER, END_ANSWER, END_THINK, THINK
 from vlm_r1.registry import resolve
 from vlm_r1.tasks.base import Task
-from vlm_r1.types import IMAGE_TOKEN, BoxFormat, ImageFrame, Prompt, Record
+from vlm_r1.types import IMAGE_TOKEN, BoxFormat, ImageFrame, Prompt, Record, Thinking
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,18 @@ class Template:
 
     Attributes:
         name: as in recipes, e.g. "r1".
-        thinking: whether the completion is `<think>…</think><answer>…</answer>`, or the bare answer.
+        thinking: what must come before the answer; see `Thinking`.
         instruction: follows every question, e.g. "First output the thinking process in …"; may be empty.
         box_instruction: follows it for tasks whose answers are boxes; may be empty.
+        instruction_first: whether the instruction stands between the images and the question instead.
         wraps: whether the task puts its own question round the record's problem, e.g. "Please provide the …: {query}.".
     """
 
     name: str
-    thinking: bool
+    thinking: Thinking
     instruction: str
     box_instruction: str
+    instruction_first: bool = False
     wraps: bool = True
 
 
@@ -36,7 +39,7 @@ TEMPLATES: Mapping[str, Template] = {
     # The original repository's REC template; its default template is the same without the JSON sentence.
     "r1": Template(
         name="r1",
-        thinking=True,
+        thinking=Thinking.REQUIRED,
         instruction="First output the thinking process in <think> </think> tags and then output the final answer in "
         "<answer> </answer> tags.",
         box_instruction="Output the final answer in JSON format.",
@@ -44,32 +47,70 @@ TEMPLATES: Mapping[str, Template] = {
     # The paper, section 5.1.
     "paper": Template(
         name="paper",
-        thinking=True,
+        thinking=Thinking.REQUIRED,
         instruction="Output the thinking process in <think> </think> and final answer in <answer> </answer> tags.",
         box_instruction="",
     ),
     # The record's problem alone, for models that learnt the tags by SFT: the shortest prompt.
-    "bare": Template(name="bare", thinking=True, instruction="", box_instruction="", wraps=False),
+    "bare": Template(name="bare", thinking=Thinking.REQUIRED, instruction="", box_instruction="", wraps=False),
     # The original repository's baseline without thinking.
     "direct": Template(
         name="direct",
-        thinking=False,
+        thinking=Thinking.ABSENT,
         instruction="",
         box_instruction="Please provide the bounding box coordinate in JSON format.",
     ),
 }
 
 
-def get_template(name: str) -> Template:
-    """The template of that name, or of `package.module:NAME`.
+def get_template(name: str, own: Mapping[str, Template] = {}) -> Template:
+    """The template of that name, of a recipe's own ones, or of `package.module:NAME`.
 
     Raises:
         ConfigError: there is none.
     """
-    return resolve("template", name, TEMPLATES)
+    return resolve("template", name, {**TEMPLATES, **own})
 
 
-def build_prompt(task: Task[Any], record: Record, template: Template) -> Prompt:
+@dataclass(frozen=True)
+class Templates:
+    """Which template asks which record: its own, if it names one, or the default.
+
+    Attributes:
+        default: for records that name none.
+        named: all that records name.
+    """
+
+    default: Template
+    named: Mapping[str, Template] = field(default_factory=dict)
+
+    def of(self, record: Record) -> Template:
+        """The template of a record."""
+        return self.default if record.template is None else self.named[record.template]
+
+
+def make_templates(
+    default: str,
+    names: Iterable[str | None] = (),
+    sections: Mapping[str, TemplateSection] = {},
+) -> Templates:
+    """Look up the default and all other names that records may hold (None: the default).
+
+    Args:
+        sections: the recipe's own templates by name.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    own = {
+        name: Template(name=name, **{**section.model_dump(), "thinking": Thinking(section.thinking)})
+        for name, section in sections.items()
+    }
+    named = {name: get_template(name, own) for name in dict.fromkeys(names) if name is not None}
+    return Templates(get_template(default, own), named)
+
+
+def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Prompt:
     """Ask a record's question in the words of a template.
 
     Raises:
@@ -77,8 +118,11 @@ def build_prompt(task: Task[Any], record: Record, template: Template) -> Prompt:
     """
     box_instruction = template.box_instruction if task.answer_is_box else ""
     question = task.question(record) if template.wraps else record.problem
-    sentences = (question, template.instruction, box_instruction)
-    text = " ".join(sentence for sentence in sentences if sentence)
+    if template.instruction_first:
+        images, question = _leading_images(question)
+        text = images + " ".join(sentence for sentence in (template.instruction, question, box_instruction) if sentence)
+    else:
+        text = " ".join(sentence for sentence in (question, template.instruction, box_instruction) if sentence)
     if text.count(IMAGE_TOKEN) != len(record.images):
         raise DataError(
             f"{record.source}: the prompt has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} marks for "
@@ -88,7 +132,7 @@ def build_prompt(task: Task[Any], record: Record, template: Template) -> Prompt:
 
 
 def gold_completion(
-    task: Task[Any], record: Record, frames: tuple[ImageFrame, ...], box_format: BoxFormat, template: Template
+    task: Task[Any, Any], record: Record, frames: tuple[ImageFrame, ...], box_format: BoxFormat, template: Template
 ) -> str:
     """The completion of a perfect model: what SFT learns, and what must be judged full marks.
 
@@ -96,4 +140,23 @@ def gold_completion(
         DataError: the record has no usable gold answer.
     """
     answer = task.gold_text(task.gold(record), frames, box_format)
-    return f"{THINK}{record.thought or ''}{END_THINK}{ANSWER}{answer}{END_ANSWER}" if template.thinking else answer
+    tagged = f"{ANSWER}{answer}{END_ANSWER}"
+    match template.thinking:
+        case Thinking.ABSENT:
+            return answer
+        case Thinking.FREE if record.thought is None:
+            return tagged
+        case _:
+            return f"{THINK}{record.thought or ''}{END_THINK}{tagged}"
+
+
+def _leading_images(question: str) -> tuple[str, str]:
+    """Split off the `<image>` marks that a question begins with.
+
+    >>> _leading_images("<image><image>Same?")
+    ('<image><image>', 'Same?')
+    """
+    rest = question
+    while rest.startswith(IMAGE_TOKEN):
+        rest = rest[len(IMAGE_TOKEN) :]
+    return question[: len(question) - len(rest)], rest

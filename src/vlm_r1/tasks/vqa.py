@@ -49,6 +49,6 @@ class Vqa:
         """The text."""
         return value
 
-    def boxes(self, value: str) -> tuple[Box, ...]:
+    def boxes(self, gold: str) -> tuple[Box, ...]:
         """None."""
         return ()

@@ -22,7 +22,7 @@ from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_fold
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
-from vlm_r1.tasks.templates import get_template
+from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.held_out import evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Record
@@ -144,9 +144,11 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         ModelError: no usable checkpoint.
         DataError: names the records with too long prompts, the first 20 in full and the rest counted.
     """
-    template = get_template(config.data.template)
+    templates = make_templates(
+        config.data.template, (source.template for source in config.sources), config.data.templates
+    )
     adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
-    examiner = Examiner(adapter, template, config.rewards, config.data.max_prompt_length)
+    examiner = Examiner(adapter, templates, config.rewards, config.reward_combination, config.data.max_prompt_length)
     _check_each([record for records in sets for record in records], examiner.check_length)
     return examiner
 

@@ -111,7 +111,7 @@ def _frames(record: Record, sizes_wh: dict[str, tuple[int, int]]) -> tuple[Image
 
 def _judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task, template: Template) -> Score:
     """The score of the completion that a perfect model would write."""
-    from vlm_r1.tasks.judge import ACCURACY, check_gold, judge
+    from vlm_r1.tasks.judge import ACCURACY, Attempt, check_gold, judge
     from vlm_r1.tasks.templates import build_prompt, gold_completion
     from vlm_r1.types import BoxFormat
 
@@ -120,7 +120,8 @@ def _judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task, temp
         check_gold(record, frames)
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
     weights = {ACCURACY: 1.0, "format": 1.0}
-    return judge(text, record, frames, BoxFormat.ORIGINAL_PIXELS, task=task, template=template, rewards=weights)
+    attempt = Attempt(text, record, frames, task, template)
+    return judge([attempt], BoxFormat.ORIGINAL_PIXELS, weights)[0]
 
 
 def _disagreement(record: Record, score: Score, task: Task) -> list[Problem]:
