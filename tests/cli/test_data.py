@@ -186,3 +186,46 @@ def test_errors_in_the_documentation_are_real(folder, capsys):
     errors = out.partition("cannot be used: 6\n")[2].partition("\n\n")[0]
     assert [text.split(": ")[0] for text in errors.splitlines()] == [f"data/train.jsonl:{n}" for n in DOCUMENTED]
     assert errors in (REPOSITORY / "docs/data.md").read_text(encoding="utf-8")
+
+
+def test_the_format_is_said(folder, capsys):
+    row = {"problem": "Where is the cat?", "answer": [10, 20, 110, 220], "images": ["a.png"], "level": 3}
+    assert run("check", write(folder, json.dumps(row))) == 0
+    table = output_table(capsys)
+    assert table["format"] == "easy_r1"
+    assert "level" in table
+
+
+def test_boxes_of_another_unit_are_recognised_and_the_advice_helps(folder, capsys):
+    path = write(folder, *(line([100, 30 * i, 900, 30 * i + 100]) for i in range(30)))
+    assert run("check", path) == 1
+    assert "coordinates: the boxes look 0-1000 (the greatest number is 970, and" in capsys.readouterr().out
+    assert run("check", path, "--coordinates", "norm_1000") == 0
+    assert "all well" in capsys.readouterr().out
+
+
+def test_pictures_shared_with_the_test_set_are_found(folder, capsys):
+    (folder / "test").mkdir()
+    Image.new("RGB", (640, 480)).save(folder / "test/other_name.bmp")
+    test = folder / "test/test.jsonl"
+    test.write_text(line([1, 2, 30, 40], image="other_name.bmp") + "\n", encoding="utf-8")
+    assert run("check", write(folder, line([10, 20, 110, 220])), "--against", test) == 0
+    out = capsys.readouterr().out
+    assert f"leakage: {folder}/train.jsonl and {test}: 1 pictures, of 1 records, stand in both" in out
+
+
+def test_the_page_holds_the_boxes_and_nothing_hostile(folder):
+    hostile = "<image></style><script>alert(1)</script>\u202ecat"
+    path = write(folder, line([10, 20, 110, 220]), line([5, 6, 30, 16], question=hostile, image="b.png"))
+    assert run("check", path, "--page", folder / "out/page.html") == 0
+    page = (folder / "out/page.html").read_text(encoding="utf-8")
+    assert '<rect class="edge" x="10" y="20" width="100" height="200"/>' in page
+    assert '<rect class="edge" x="5" y="6" width="25" height="10"/>' in page
+    assert "<script" not in page
+    assert page.count("data:image/") == 2
+
+
+@pytest.mark.parametrize("option", [["--page", "x.html"], ["--against", "y.jsonl"]])
+def test_options_that_need_pictures_cannot_do_without(folder, option):
+    with pytest.raises(ConfigError, match="--no-images looks at no picture"):
+        run("check", write(folder, line([1, 2, 3, 4])), "--no-images", *option)

@@ -1,16 +1,20 @@
 """Real files in each mode, upright and RGB; damaged ones are errors that name the file."""
 
+import importlib.util
+import io
 import struct
 import zlib
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from vlm_r1.data.images import MAX_IMAGE_PIXELS, image_size, load_image
+from vlm_r1.data.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, image_hash, image_orientation, image_size, load_image
 from vlm_r1.errors import DataError
+from vlm_r1.types import Prompt
 
 
 def saved(path, image, **options):
@@ -164,3 +168,91 @@ def test_damaged_bytes_give_an_image_or_an_error(tmp_path_factory, kind, data):
     except DataError as error:
         outcome = str(error)
     assert outcome == "RGB" or outcome.startswith(f"{path}: ")
+
+
+def test_elongated_images_are_refused_before_an_image_processor_does(tmp_path):
+    longest = saved(tmp_path / "longest.png", Image.new("RGB", (3 * MAX_ASPECT_RATIO, 3)))
+    assert image_size(longest) == (600, 3)
+    for read in (load_image, image_size):
+        with pytest.raises(DataError, match=r"longer\.png: image too elongated: 601x3, wanted .* at most 200 times"):
+            read(saved(tmp_path / "longer.png", Image.new("RGB", (601, 3))))
+
+
+@pytest.mark.parametrize("wh", [(1, 1), (3, 27), (5, 900)])
+def test_a_small_image_is_enlarged_and_never_touches_its_neighbours(adapter, picture, wh):
+    small, others = picture(*wh), [picture(112, 60, 1), picture(84, 56, 2)]
+    for paths in ([small, *others], [*others, small], [others[0], small, others[1]]):
+        together = adapter.encode(Prompt("<image><image><image>", tuple(paths)), [load_image(path) for path in paths])
+        alone = [adapter.encode(Prompt("<image>", (path,)), [load_image(path)]) for path in paths]
+        patches = np.concatenate([one.vision["pixel_values"].numpy() for one in alone])
+        assert np.array_equal(together.vision["pixel_values"].numpy(), patches)
+        assert together.frames == tuple(one.frames[0] for one in alone)
+    frame = adapter.encode(Prompt("<image>", (small,)), [load_image(small)]).frames[0]
+    assert frame.original_wh == wh  # boxes stay in pixels of the file
+    assert min(frame.input_wh) >= 28  # one merged patch: the smallest side that the model can see
+
+
+def test_hash_is_of_the_picture_not_of_the_file(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    same = [
+        saved(tmp_path / "a.png", Image.fromarray(noise)),
+        saved(tmp_path / "b.bmp", Image.fromarray(noise)),
+        saved(tmp_path / "c.png", Image.fromarray(noise), compress_level=0, exif=Image.Exif()),
+        saved(tmp_path / "d.png", Image.fromarray(noise).transpose(Image.Transpose.ROTATE_90), exif=exif),
+    ]
+    hashes = {image_hash(path) for path in same}
+    assert hashes == {image_hash(load_image(same[0]))}
+    changed = noise.copy()
+    changed[3, 3, 0] ^= 1
+    other_shape = noise.reshape(6, 8, 3)
+    for other in (changed, other_shape, noise[::-1]):
+        assert image_hash(Image.fromarray(other)) not in hashes
+
+
+def remote(name, image, kind, **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    url = f"memory://{name}"
+    with fsspec.open(url, "wb") as file:
+        file.write(content.getvalue())
+    return url, len(content.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_remote_images(kind, orientation):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"lossless": True} if kind == "webp" else {}
+    url, n_bytes = remote(f"{kind}{orientation}", Image.fromarray(noise), kind, exif=exif, **options)
+    assert kind == "jpeg" or n_bytes > 1 << 16  # the header alone is fetched first; of some kinds it stands at the end
+    upright_wh = (200, 300) if orientation == 1 else (300, 200)
+    assert image_size(url) == load_image(url).size == upright_wh
+    assert image_orientation(url) == (1 if kind == "tiff" else orientation)  # Pillow turns TIFF by itself
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param("memory://gone.png", "image not found. Check image_root", id="missing"),
+        pytest.param("nowhere://a.png", "cannot be fetched: Protocol not known: nowhere", id="unknown protocol"),
+        pytest.param("memory://text", "not an image of a known format", id="no image"),
+    ],
+)
+def test_remote_errors(url, message):
+    with fsspec.open("memory://text", "wb") as file:
+        file.write(b"<html>" * 20_000)
+    for read in (load_image, image_size):
+        with pytest.raises(DataError) as raised:
+            read(url)
+        assert str(raised.value).startswith(f"{url}: {message}")
+
+
+def test_protocol_whose_package_is_missing():
+    if importlib.util.find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    with pytest.raises(DataError, match=r"s3://bucket/a\.png: cannot be fetched: .*s3fs.*Install that package"):
+        image_size("s3://bucket/a.png")

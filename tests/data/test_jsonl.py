@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm_r1.data.jsonl import MAX_LISTED, Problem, iter_jsonl, read_jsonl, scan_jsonl
+from vlm_r1.data.jsonl import find_places, iter_jsonl, read_jsonl, scan_jsonl
+from vlm_r1.data.rows import MAX_LISTED, Problem
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 
@@ -49,7 +50,7 @@ def read_one(folder, text, **options):
 
 
 def test_a_line_becomes_a_record(folder):
-    path = written(folder, line(id=17, accu_reward_method="iou", anything_else={"is": "ignored"}))
+    path = written(folder, line(id=17, accu_reward_method="iou", difficulty={"is": 0.5}))
     assert read_jsonl(path, task="rec") == [
         Record(
             id="17",
@@ -60,6 +61,7 @@ def test_a_line_becomes_a_record(folder):
             thought=None,
             reward="iou",
             source=f"{path}:1",
+            columns={"difficulty": {"is": 0.5}},
         )
     ]
 
@@ -145,19 +147,21 @@ BAD_LINES = [
     pytest.param('{"id": ' + "1" * 5000 + "}", "not valid JSON: Exceeds the limit", id="integer too long"),
     pytest.param('{"id": "café"}'.encode("latin-1"), "not UTF-8: byte 0xe9 at position 11", id="not UTF-8"),
     pytest.param("[1, 2]", "got [1, 2], wanted a JSON object", id="not an object"),
-    pytest.param(line(conversations=...), 'the key "conversations" is missing, got the keys id, image', id="no turns"),
+    pytest.param(
+        line(conversations=...),
+        "the keys id, image do not fit format vlm_r1, which wants conversations. Known: vlm_r1, vlm_r1_eval, ",
+        id="no turns",
+    ),
     pytest.param(line(conversations="hi"), '"conversations" is "hi", wanted one turn', id="turns are a text"),
     pytest.param(line(conversations=["hi", 3]), '"conversations" is ["hi", 3], wanted one turn', id="turns are texts"),
     pytest.param(line(conversations=asked("<image>?", 1)[:1]), '"conversations" is [{"from": "human"', id="no answer"),
     pytest.param(line(conversations=asked("<image>?", 1) * 2), "wanted one turn", id="four turns"),
-    pytest.param(
-        line(conversations=asked(["?"], 1)), 'the human "value" is ["?"], wanted a text', id="question a list"
-    ),
+    pytest.param(line(conversations=asked(["?"], 1)), 'the question is ["?"], wanted a text', id="question a list"),
     pytest.param(
         line(conversations=[{"from": "human"}, {"from": "gpt"}]), 'the human turn has no "value"', id="no value"
     ),
-    pytest.param(line(conversations=asked("<image>?", None)), 'the gpt "value" holds no answer', id="null answer"),
-    pytest.param(line(conversations=asked("<image>?", "<answer> </answer>")), "holds no answer", id="empty answer"),
+    pytest.param(line(conversations=asked("<image>?", None)), "there is no answer; wanted a text", id="null answer"),
+    pytest.param(line(conversations=asked("<image>?", "<answer> </answer>")), "there is no answer", id="empty answer"),
     pytest.param(line(image=3), '"image" is 3, wanted a path, a list of paths, or no such key', id="image is a number"),
     pytest.param(line(image=[""]), '"image" is [""], wanted a path', id="empty path"),
     pytest.param(line(image=["a.png", "b.png"]), "1 <image> in the question for 2 images; wanted", id="too few marks"),
@@ -274,6 +278,55 @@ def test_every_line_gives_one_record_or_one_problem(tmp_path_factory, lines):
     found = list(iter_jsonl(path, image_root="", task="rec", reward=None, measure=lambda _: (10, 10)))
     stripped = [raw.removeprefix(b"\xef\xbb\xbf") if i == 0 else raw for i, raw in enumerate(lines)]
     assert len(found) == max(1, sum(bool(raw.strip()) for raw in stripped))
+
+
+ROWS = [{"id": "é"}, {"id": 2, "a": ["]", {"b": "[,"}]}, {"id": "日本"}]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("mark", [pytest.param("", id="plain"), pytest.param("\ufeff", id="byte order mark")])
+def test_places_in_a_json_list(tmp_path, indent, ascii_only, mark):
+    path = tmp_path / "a.json"
+    path.write_text(mark + "\n " + json.dumps(ROWS, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
+    places = find_places(str(path))
+    assert [json.loads(line) for line in places.lines()] == ROWS
+    assert json.loads(places.line(2)) == ROWS[2]
+    assert places.numbers_N.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("[]", "holds no records", id="empty"),
+        pytest.param("[{}, {]", "not valid JSON: Expecting property name", id="broken item"),
+        pytest.param("[{} {}]", "not valid JSON: no comma or ] at character 4", id="no comma"),
+        pytest.param("[{}, {}", "not valid JSON: no comma or ] at character 7", id="never closed"),
+        pytest.param("[" * 100_000, "not valid JSON: ", id="nested too deep"),
+    ],
+)
+def test_broken_json_list(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read_jsonl(path, task="rec")
+    assert str(raised.value).startswith(f"{path}: {message}")
+
+
+def test_lines_in_a_file_that_is_named_json(folder):
+    lines = written(folder, line(id="a"), line(id="b"))
+    path = lines.rename(folder / "train.json")
+    assert [record.id for record in read_jsonl(path, task="rec")] == ["a", "b"]
+
+
+@given(st.lists(st.binary(max_size=12).filter(lambda raw: not set(raw) & {10})))
+def test_places_of_lines_are_those_of_reading_line_by_line(tmp_path_factory, lines):
+    path = tmp_path_factory.getbasetemp() / "places.jsonl"
+    path.write_bytes(b"{}\n" + b"\n".join(lines))
+    places = find_places(str(path))
+    expected = {1 + i: raw for i, raw in enumerate([b"{}", *lines]) if raw.strip()}
+    found = [raw.removesuffix(b"\n") for raw in places.lines()]
+    assert dict(zip(places.numbers_N.tolist(), found, strict=True)) == expected
 
 
 def test_a_real_file_of_the_original_repository():

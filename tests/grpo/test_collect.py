@@ -63,7 +63,7 @@ def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, s
     run = scripted(signals, rounds)
     groups, spare, metrics = collect_groups(run, PARAMS, Phases())
     assert numbers(groups) == chosen
-    assert run.stream.position == drawn
+    assert sum(run.stream.drawn) == drawn
     assert numbers([spare]) == [0]
     found = metrics["groups/no_signal"]
     assert (found.total, found.count) == (signals[:drawn].count("0"), drawn)
@@ -75,7 +75,7 @@ def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, s
 def test_the_records_are_those_of_the_stream_in_its_order(scripted) -> None:
     run = scripted("0110" + "1011", 3)
     expected = run.stream.take(8)
-    run.stream.position = 0
+    run.stream.drawn = [0]
     groups, _, _ = collect_groups(run, PARAMS, Phases())
     assert [group.record for group in groups] == [expected[n] for n in (1, 2, 4, 6)]
 
@@ -119,7 +119,7 @@ def test_resume_continues_where_the_stream_stood(recipe, tmp_path) -> None:
     assert sum(drawn) > 4 * 4, f"steps drew {drawn}: no more than without dynamic sampling"
     for step in (2, 4):
         state = json.loads((folder / f"checkpoints/step-00000{step}/state/trainer.json").read_text())
-        assert state["stream"]["position"] == sum(drawn[:step])
+        assert state["stream"]["drawn"] == [sum(drawn[:step])]
     rollouts = read_rollouts(rollouts_path(folder, 4))
     for step in (3, 4):
         shutil.rmtree(folder / f"checkpoints/step-00000{step}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vlm_r1.config.schema import DataSource
+from vlm_r1.evaluation.data_check import check_data
 from vlm_r1.report.build import build_report
+from vlm_r1.report.data_page import write_data_page
+from vlm_r1.tasks.templates import get_template
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -96,3 +101,21 @@ def test_nothing_sticks_out_sideways(grpo_run: Path, open_page: Callable, width:
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert logged == []
     assert [url for url in fetched if url.startswith("http")] == []
+
+
+def test_the_page_of_a_data_file_draws_its_boxes_and_runs_nothing(tmp_path: Path, open_page: Callable):
+    Image.new("RGB", (56, 56), "white").save(tmp_path / "a.png")
+    turns = [{"from": "human", "value": f"<image>{HOSTILE}"}, {"from": "gpt", "value": [14, 28, 42, 56]}]
+    lines = [json.dumps({"image": "a.png", "conversations": turns})] * 3
+    (tmp_path / "d.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    source = DataSource(path=str(tmp_path / "d.jsonl"))
+    write_data_page(tmp_path / "page.html", source, check_data(source, get_template("r1"), images=True), 2)
+    page, logged, fetched = open_page(tmp_path / "page.html", 390)
+    assert (page.title(), logged) == ("d.jsonl · VLM-R1 data", [])
+    assert page.locator(".record").count() == 2
+    assert page.locator("script, img, iframe").count() == 0
+    assert [url for url in fetched if not url.startswith("data:")] == [(tmp_path / "page.html").as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    image, edge = (page.locator(f"{name} >> nth=0").bounding_box() for name in ("svg.view image", ".truth .edge"))
+    assert edge["x"] - image["x"] == pytest.approx(image["width"] * 14 / 56, abs=4)
+    assert edge["height"] == pytest.approx(image["height"] * 28 / 56, abs=8)

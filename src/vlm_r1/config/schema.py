@@ -150,6 +150,9 @@ class DataSection(Section):
         default=None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
     )
     shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
+    dataloader_num_workers: NonNegativeInt = Field(
+        default=2, description="Threads that decode the images of the next step while this one trains; 0: none."
+    )
 
     @model_validator(mode="after")
     def _weights_have_effect(self):

@@ -1,10 +1,14 @@
-"""Image files → sizes and upright RGB, whatever the mode they are stored in."""
+"""Image files → sizes and upright RGB, whatever the mode they are stored in, on disk or behind a URL."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -13,6 +17,15 @@ from vlm_r1.errors import DataError
 
 MAX_IMAGE_PIXELS = 89_478_485
 """Largest area of an image in pixels, Pillow's own guard against decompression bombs (256 MB as RGB)."""
+
+MAX_ASPECT_RATIO = 200
+"""Largest ratio of the longer to the shorter side: the image processors of the Qwen and GLM families refuse more."""
+
+SWAPS_SIDES = (5, 6, 7, 8)
+"""EXIF orientations whose upright image is as wide as the stored one is high."""
+
+_HEADER_BYTES = 1 << 16
+"""How much of a remote image is fetched for its size; the whole of it where this does not hold the header."""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -29,31 +42,42 @@ _UPRIGHT = {
 }
 """How to turn an image upright by its EXIF orientation; 1 is upright."""
 
-_SWAPS_SIDES = (5, 6, 7, 8)
+Path = str | os.PathLike[str]
+"""A path on disk or a URL of a protocol that fsspec knows, e.g. "s3://bucket/1.jpg"."""
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from the header alone: the size of `load_image(path)`.
 
     Raises:
-        DataError: the file is missing, no image by its header, or larger than `MAX_IMAGE_PIXELS`.
+        DataError: the file is missing, cannot be fetched, is no image by its header, is larger than
+            `MAX_IMAGE_PIXELS`, or longer than `MAX_ASPECT_RATIO` times its width.
     """
-    with _open(path) as image:
-        width, height = image.size
-        return (height, width) if _orientation(image) in _SWAPS_SIDES else (width, height)
+    width, height, orientation = _header(path)
+    return (height, width) if orientation in SWAPS_SIDES else (width, height)
 
 
-def load_image(path: str | os.PathLike[str]) -> Image.Image:
+def image_orientation(path: Path) -> int:
+    """How the image is stored, by its EXIF tag: 1 (upright) to 8, as in `coordinates.upright_box`.
+
+    Raises:
+        DataError: as `image_size`.
+    """
+    return _header(path)[2]
+
+
+def load_image(path: Path) -> Image.Image:
     """Decode an image as upright 8-bit RGB.
 
     EXIF orientation is applied, 16-bit grey is scaled to 8 bits, palette, CMYK and grey are converted, transparent
-    parts are laid on white; of an animation the first picture is taken.
+    parts are laid on white; of an animation the first picture is taken. Its size is that of the file: the smallest
+    side that a model can see is its image processor's affair, and enlarges that one image only.
 
     Raises:
-        DataError: missing, damaged, larger than `MAX_IMAGE_PIXELS`, or of a mode without a defined brightness range
-            (32-bit integers, floats).
+        DataError: as `image_size`; or damaged, or of a mode without a defined brightness range (32-bit integers,
+            floats).
     """
-    with _open(path) as image:
+    with _opened(path, _fetch(path) if is_remote(path) else None) as image:
         orientation = _orientation(image)
         try:
             image.load()
@@ -65,9 +89,66 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image:
+def image_hash(image: Path | Image.Image) -> str:
+    """BLAKE2b of the size and upright RGB pixels of an image, as 32 hexadecimal digits: equal for equal pictures.
+
+    Of pixels and not of bytes, so that a copy under another name, in another lossless format or with other metadata
+    is found too. An image that was compressed or resized anew has another hash.
+
+    Args:
+        image: a path or URL, or what `load_image` returned.
+
+    Raises:
+        DataError: as `load_image`.
+    """
+    picture = image if isinstance(image, Image.Image) else load_image(image)
+    digest = hashlib.blake2b(struct.pack(">II", *picture.size), digest_size=16)
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is a URL, to be read by fsspec.
+
+    >>> is_remote("s3://bucket/1.jpg"), is_remote("coco/1.jpg")
+    (True, False)
+    """
+    return "://" in os.fspath(path)
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    """Stored width and height, and EXIF orientation."""
+    start = _fetch(path, _HEADER_BYTES) if is_remote(path) else None
     try:
-        image = Image.open(path)
+        with _opened(path, start) as image:
+            return (*image.size, _orientation(image))
+    except DataError:
+        if start is None or len(start) < _HEADER_BYTES:
+            raise
+    with _opened(path, _fetch(path)) as image:  # some formats keep their header at the end
+        return (*image.size, _orientation(image))
+
+
+def _fetch(path: Path, n_bytes: int | None = None) -> bytes:
+    """The first bytes of a remote file, or all of them."""
+    try:
+        import fsspec
+
+        files, name = fsspec.url_to_fs(os.fspath(path))
+        return files.cat_file(name, start=None if n_bytes is None else 0, end=n_bytes)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
+    except ImportError as error:
+        raise DataError(f"{path}: cannot be fetched: {error}. Install that package, or copy the images") from error
+    except Exception as error:  # each protocol has its own package, with errors of its own
+        raise DataError(f"{path}: cannot be fetched: {error}. Check the address and the access rights") from error
+
+
+@contextmanager
+def _opened(path: Path, content: bytes | None) -> Iterator[Image.Image]:
+    """The image, its header read and checked; from `content` if the file is remote."""
+    try:
+        image = Image.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError as error:
         raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
     except UnidentifiedImageError as error:
@@ -76,13 +157,22 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
         raise DataError(_too_large(path, str(error))) from error
     except _BROKEN as error:
         raise DataError(f"{path}: image cannot be read: {error}. Replace the file, or drop its records") from error
-    if image.width * image.height > MAX_IMAGE_PIXELS:
-        image.close()
-        raise DataError(_too_large(path, f"{image.width}x{image.height}"))
-    return image
+    with image:
+        _check_size(path, *image.size)
+        yield image
 
 
-def _too_large(path: str | os.PathLike[str], got: str) -> str:
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_IMAGE_PIXELS:
+        raise DataError(_too_large(path, f"{width}x{height}"))
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise DataError(
+            f"{path}: image too elongated: {width}x{height}, wanted the longer side at most {MAX_ASPECT_RATIO} times "
+            "the shorter. Crop or pad it, or drop its records"
+        )
+
+
+def _too_large(path: Path, got: str) -> str:
     return f"{path}: image too large: {got}, wanted at most {MAX_IMAGE_PIXELS} pixels of area. Downscale it first"
 
 

@@ -1,48 +1,35 @@
-"""Lines of the original VLM-R1 format → records, with every bad line named (docs/data.md)."""
+"""Lines of a file → records, with every bad line named (docs/data.md)."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from vlm_r1.config.schema import DataSource
 from vlm_r1.data.images import image_size
+from vlm_r1.data.rows import Measure, Problem, RowReader, decoded, find_format, remember, summarise
 from vlm_r1.errors import DataError
-from vlm_r1.parsing.tags import read_gold
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
+from vlm_r1.types import Record
 
-MAX_LISTED = 20
-"""Bad lines that an error spells out; the rest is counted."""
-
-BOX_TOLERANCE_PX = 1.0
-"""How far a gold box may reach over its image: annotations are rounded, and some count the last pixel twice."""
-
-Measure = Callable[[str], tuple[int, int]]
-"""Path of an image → (width, height) in pixels, or a DataError that names the path."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl"."""
-
-    source: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.message}"
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_jsonl(
     path: str | os.PathLike[str], *, image_root: str | os.PathLike[str] = "", task: str, reward: str | None = None
 ) -> list[Record]:
-    """Read a data file in which every line must be good.
+    """Read a JSON or JSONL file in which every line must be good, as a whole. (`load_sources` reads lazily.)
 
     Args:
-        path: JSONL file.
-        image_root: folder that image paths are relative to; empty: the file's own folder.
+        path: the file, in any of `FORMATS`.
+        image_root: folder or URL that image paths are relative to; empty: the file's own folder.
         task: task of all its records, e.g. "rec".
         reward: accuracy reward of records without `accu_reward_method`; None: the task's own.
 
@@ -76,204 +63,114 @@ def iter_jsonl(
     Args:
         measure: called once for each image file; None: image files are not looked at, nor boxes compared with them.
     """
-    root = os.path.abspath(image_root or os.path.dirname(os.path.abspath(path)))
-    reader = _LineReader(root, task, reward, _remember(measure) if measure else None)
-    empty = True
+    source = DataSource(path=os.fspath(path), image_root=os.fspath(image_root), task=task, reward=reward)
     try:
-        for source, line in _lines(path):
-            empty = False
-            yield reader.read(line, source)
-    except OSError as error:
-        yield Problem(os.fspath(path), f"cannot read the data file: {error.strerror}")
+        places = find_places(source.path)
+        reader = RowReader(source, find_format(places.lines(), source.format), remember(measure))
+    except DataError as error:
+        yield Problem(source.path, str(error))
         return
-    if empty:
-        yield Problem(os.fspath(path), "holds no records; wanted one JSON object on each line")
-
-
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes]]:
-    """`file:line` and content of each line that is not blank."""
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if line.strip():
-                yield f"{os.fspath(path)}:{number}", line
-
-
-def summarise(problems: Sequence[Problem]) -> str:
-    """The first `MAX_LISTED` problems in full, one to a line, and the number of the others.
-
-    >>> print(summarise([Problem("a.jsonl:1", "not JSON")]))
-    a.jsonl:1: not JSON
-    """
-    lines = [str(problem) for problem in problems[:MAX_LISTED]]
-    if len(problems) > MAX_LISTED:
-        lines.append(f"… and {len(problems) - MAX_LISTED} more, {len(problems)} in all")
-    return "\n".join(lines)
+    yield from map(reader.read, places.lines(), map(int, places.numbers_N))
 
 
 @dataclass(frozen=True)
-class _LineReader:
-    """What all lines of a file share."""
+class Places:
+    """Where the N rows of a file are: 24 bytes a row, whatever it holds.
 
-    root: str
-    task: str
-    reward: str | None
-    measure: Measure | None
+    Attributes:
+        path: the file.
+        starts_N, sizes_N: first byte and number of bytes of each row.
+        numbers_N: number of its line, or of its item in a JSON list, from 1.
+    """
 
-    def read(self, line: bytes, source: str) -> Record | Problem:
+    path: str
+    starts_N: npt.NDArray[np.int64]
+    sizes_N: npt.NDArray[np.int64]
+    numbers_N: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts_N)
+
+    def take(self, indices_K: npt.NDArray[np.int64]) -> Places:
+        """The rows at these indices."""
+        return Places(self.path, self.starts_N[indices_K], self.sizes_N[indices_K], self.numbers_N[indices_K])
+
+    def line(self, index: int) -> bytes:
+        """The bytes of one row."""
+        return next(self.take(np.array([index])).lines())
+
+    def lines(self) -> Iterator[bytes]:
+        """The bytes of all rows, one after another."""
+        with open(self.path, "rb") as file:
+            for start, size in zip(map(int, self.starts_N), map(int, self.sizes_N), strict=True):
+                file.seek(start)
+                yield file.read(size)
+
+
+def find_places(path: str) -> Places:
+    """Find the rows of a file: lines that are not blank, or the items of a JSON list in a file named `.json`.
+
+    Raises:
+        DataError: the file cannot be read, or holds no rows; the message does not name it.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_list = path.endswith(".json") and file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
+        places = _places_in_list(path) if is_list else _places_of_lines(path)
+    except OSError as error:
+        raise DataError(f"cannot read the data file: {error.strerror}") from error
+    if not len(places):
+        raise DataError("holds no records; wanted one JSON object on each line, or a list of them in a .json file")
+    return places
+
+
+def _places_of_lines(path: str) -> Places:
+    starts, sizes, numbers = array("q"), array("q"), array("q")
+    start = 0
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+            if line[mark:].strip():
+                starts.append(start + mark)
+                sizes.append(len(line) - mark)
+                numbers.append(number)
+            start += len(line)
+    return Places(path, *(np.frombuffer(column, dtype=np.int64) for column in (starts, sizes, numbers)))
+
+
+def _places_in_list(path: str) -> Places:
+    """The file is read and parsed as a whole, once; what is kept are the places of its items."""
+    with open(path, "rb") as file:
+        content = file.read()
+    skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    text = decoded(content[skipped:])
+    starts, sizes = array("q"), array("q")
+    byte, seen = skipped, 0
+    for start, end in _items(text):
+        byte += len(text[seen:start].encode())
+        starts.append(byte)
+        sizes.append(len(text[start:end].encode()))
+        byte, seen = byte + sizes[-1], end
+    numbers_N = np.arange(1, len(starts) + 1, dtype=np.int64)
+    return Places(path, np.frombuffer(starts, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64), numbers_N)
+
+
+def _items(text: str) -> Iterator[tuple[int, int]]:
+    """First character, and the one after the last, of each item of a JSON list."""
+    decoder = json.JSONDecoder()
+    at = _after_space(text, text.index("[") + 1)
+    while text[at : at + 1] != "]":
         try:
-            return self._record(_json_object(line), source)
-        except DataError as error:
-            return Problem(source, str(error))
-
-    def _record(self, row: dict[str, Any], source: str) -> Record:
-        names = _image_names(row)
-        question, gold = _turns(row)
-        images = tuple(os.path.abspath(os.path.join(self.root, name)) for name in names)
-        thought, answer = _gold(gold)
-        if self.measure:
-            sizes = [self.measure(path) for path in images]
-            if self.task == "rec" and len(sizes) == 1:
-                _check_box(answer, sizes[0])
-        return Record(
-            id=str(row.get("id", source.rpartition(":")[2])),
-            task=self.task,
-            problem=_place_images(question, len(images)),
-            images=images,
-            answer=answer,
-            thought=thought,
-            reward=_reward(row) or self.reward,
-            source=source,
-        )
+            end = decoder.raw_decode(text, at)[1]
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"not valid JSON: {error}. Wanted a list of objects") from error
+        yield at, end
+        at = _after_space(text, end)
+        if text[at : at + 1] not in (",", "]"):
+            raise DataError(f"not valid JSON: no comma or ] at character {at}. Wanted a list of objects")
+        at = _after_space(text, at + 1) if text[at] == "," else at
 
 
-def _json_object(line: bytes) -> dict[str, Any]:
-    try:
-        text = line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"not UTF-8: byte {line[error.start]:#04x} at position {error.start}. Save the file as UTF-8"
-        ) from error
-    try:
-        row = json.loads(text, parse_constant=_no_constant)
-        json.dumps(
-            row, ensure_ascii=False
-        ).encode()  # half a surrogate pair is JSON, but could never be written out again
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"not valid JSON: {error.msg} at column {error.colno}. Wanted one JSON object on the line"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not valid JSON: {error}. Wanted one JSON object on the line") from error
-    if not isinstance(row, dict):
-        raise DataError(f"got {_shown(row)}, wanted a JSON object with the keys image and conversations")
-    return row
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _image_names(row: dict[str, Any]) -> list[str]:
-    value = row.get("image")
-    names = [] if value is None else value if isinstance(value, list) else [value]
-    if not all(isinstance(name, str) and name for name in names):
-        raise DataError(f'"image" is {_shown(value)}, wanted a path, a list of paths, or no such key')
-    return names
-
-
-def _turns(row: dict[str, Any]) -> tuple[str, Any]:
-    """The human's question and the gold answer."""
-    if "conversations" not in row:
-        raise DataError(f'the key "conversations" is missing, got the keys {", ".join(row) or "(none)"}')
-    turns = row["conversations"]
-    if not isinstance(turns, list) or [t.get("from") if isinstance(t, dict) else None for t in turns] != [
-        "human",
-        "gpt",
-    ]:
-        raise DataError(f'"conversations" is {_shown(turns)}, wanted one turn "from": "human", then one "from": "gpt"')
-    for turn in turns:
-        if "value" not in turn:
-            raise DataError(f'the {turn["from"]} turn has no "value"')
-    question, gold = (turn["value"] for turn in turns)
-    if not isinstance(question, str):
-        raise DataError(f'the human "value" is {_shown(question)}, wanted a text')
-    return question, gold
-
-
-def _gold(value: Any) -> tuple[str | None, AnswerValue]:
-    """Thought and answer, the tags of a text taken off."""
-    thought = None
-    if isinstance(value, str):
-        thought, value = read_gold(value)
-    if value is None or value == "":
-        raise DataError('the gpt "value" holds no answer; wanted a text, number, list or object')
-    return thought, value
-
-
-def _place_images(question: str, n_images: int) -> str:
-    """Give the question one `<image>` for each image; without any, images come first (as in the original VLM-R1)."""
-    marks = question.count(IMAGE_TOKEN)
-    if marks == 0:
-        return IMAGE_TOKEN * n_images + question
-    if marks != n_images:
-        raise DataError(
-            f"{marks} {IMAGE_TOKEN} in the question for {n_images} image{'s' * (n_images != 1)}; "
-            f"wanted one {IMAGE_TOKEN} for each image, or none at all (then the images come first)"
-        )
-    return question
-
-
-def _reward(row: dict[str, Any]) -> str | None:
-    reward = row.get("accu_reward_method")
-    if reward is not None and not isinstance(reward, str):
-        raise DataError(f'"accu_reward_method" is {_shown(reward)}, wanted the name of a reward, or no such key')
-    return reward
-
-
-def _check_box(answer: AnswerValue, wh: tuple[int, int]) -> None:
-    """Compare a box with its image; an answer in any other form is the task's to understand."""
-    answer = _list_in(answer) if isinstance(answer, str) else answer
-    if not isinstance(answer, list) or len(answer) != 4:
-        return
-    numbers = [v for v in answer if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) < 4:
-        return
-    x1, y1, x2, y2 = box = tuple(numbers)
-    if x1 >= x2 or y1 >= y2:
-        raise DataError(f"box {box} has no area; wanted x1 < x2 and y1 < y2")
-    width, height = wh
-    if min(x1, y1) < -BOX_TOLERANCE_PX or x2 - width > BOX_TOLERANCE_PX or y2 - height > BOX_TOLERANCE_PX:
-        raise DataError(
-            f"box {box} outside its image {width}x{height}; wanted x1, y1, x2, y2 in pixels of the upright image"
-        )
-
-
-def _list_in(text: str) -> AnswerValue:
-    try:
-        return json.loads(text, parse_constant=_no_constant) if text.startswith("[") else text
-    except (ValueError, RecursionError):
-        return text
-
-
-def _remember(measure: Measure) -> Measure:
-    """Look at each file once, though many records may share it, and repeat its error for each of them."""
-    sizes: dict[str, tuple[int, int] | str] = {}
-
-    def remembered(path: str) -> tuple[int, int]:
-        if path not in sizes:
-            try:
-                sizes[path] = measure(path)
-            except DataError as error:
-                sizes[path] = str(error)
-        size = sizes[path]
-        if isinstance(size, str):
-            raise DataError(size)
-        return size
-
-    return remembered
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at

@@ -1,27 +1,69 @@
-"""Several data files, each with its own image folder, task and reward, as one list of records."""
+"""Several data files, each with its own images, task and reward, as one sequence of records."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.data.jsonl import Problem, scan_jsonl, summarise
+from vlm_r1.data.records import RecordFile, Selection
+from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 
 
-def load_sources(sources: Sequence[DataSource]) -> list[Record]:
-    """Read files one after another, in the order given.
+class Sources(Sequence[Record]):
+    """Files one after another; records are parsed when they are asked for, and slices are views.
+
+    Attributes:
+        parts: the files, in order.
+    """
+
+    def __init__(self, parts: Sequence[RecordFile]) -> None:
+        self.parts = tuple(parts)
+        self._ends_S = np.cumsum([0, *map(len, self.parts)])
+
+    def __len__(self) -> int:
+        return int(self._ends_S[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return Selection(self, range(len(self))[index])
+        index = range(len(self))[index]
+        part = int(np.searchsorted(self._ends_S, index, side="right")) - 1
+        return self.parts[part][index - int(self._ends_S[part])]
+
+
+def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:
+    """Open files one after another, in the order given, and check their rows and the headers of their images.
+
+    Files of at most `CHECKED_LINES` rows are checked whole. Of a longer one so many are checked, evenly spaced;
+    another bad row raises a DataError that names it when it is drawn.
+
+    Args:
+        sources: the files.
+        cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
 
     Raises:
+        ConfigError: unknown format.
         DataError: names the bad lines of all files together, so that one run finds them all.
     """
-    records: list[Record] = []
+    parts: list[RecordFile] = []
     problems: list[Problem] = []
     for source in sources:
-        good, bad = scan_jsonl(source.path, image_root=source.image_root, task=source.task, reward=source.reward)
-        records += good
-        problems += bad
+        try:
+            parts.append(RecordFile(source, cache))
+        except DataError as error:
+            problems.append(Problem(source.path, str(error)))
+            continue
+        problems += parts[-1].check()
     if problems:
         raise DataError(summarise(problems))
-    return records
+    return Sources(parts)

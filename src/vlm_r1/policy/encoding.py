@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from vlm_r1.data.images import image_size, load_image
+from vlm_r1.data.ahead import ImagesAhead
+from vlm_r1.data.images import image_size
 from vlm_r1.errors import DataError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.tasks import get_task
@@ -30,12 +31,14 @@ class Examiner:
         rewards: Mapping[str, float],
         combination: str = "sum",
         max_prompt_length: int | None = None,
+        image_workers: int = 0,
     ):
         self.adapter = adapter
         self.templates = templates
         self.rewards = rewards
         self.combination = combination
         self.max_prompt_length = max_prompt_length
+        self._images = ImagesAhead(image_workers)
         self._cache: OrderedDict[tuple[str, str], EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
 
@@ -45,14 +48,18 @@ class Examiner:
         Raises:
             DataError: an image cannot be read.
         """
-        key = (record.source, record.id)
+        key = _key(record)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
         prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
-        encoded = self.adapter.encode(prompt, [load_image(path) for path in prompt.images])
+        encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
         self._remember(key, encoded)
         return encoded
+
+    def start(self, records: Sequence[Record]) -> None:
+        """Decode the images of records that are about to be encoded, in the background."""
+        self._images.start(path for record in records if _key(record) not in self._cache for path in record.images)
 
     def check_length(self, record: Record) -> None:
         """Compute the length of the record's prompt from its text and the sizes of its images, without decoding them.
@@ -96,6 +103,10 @@ class Examiner:
         self._cached_bytes += _bytes(encoded)
         while self._cached_bytes > CACHE_BYTES:
             self._cached_bytes -= _bytes(self._cache.popitem(last=False)[1])
+
+
+def _key(record: Record) -> tuple[str, str]:
+    return record.source, record.id
 
 
 def _bytes(encoded: EncodedPrompt) -> int:

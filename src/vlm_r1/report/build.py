@@ -57,14 +57,7 @@ def render(run: Run) -> str:
     """The page as HTML; of the run's files only rollouts and images are still read."""
     steps, scale = show_steps(run.rollouts)
     comparisons = compare(run)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.jinja")
-    return template.render(
+    return page_template("report.html.jinja").render(
         name=run.folder.resolve().name,
         subtitle=_subtitle(run),
         tiles=_tiles(run, comparisons),
@@ -79,6 +72,17 @@ def render(run: Run) -> str:
         config=_appendix(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else ""),
         environment=_appendix(json.dumps(run.environment, indent=2, ensure_ascii=False) if run.environment else ""),
     )
+
+
+def page_template(name: str) -> jinja2.Template:
+    """A template of this folder; what is put in is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
 
 
 def _subtitle(run: Run) -> str:

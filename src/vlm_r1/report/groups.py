@@ -202,7 +202,7 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
         source=visible(first.source[:LABEL_LIMIT]),
         task=visible(first.task[:LABEL_LIMIT]),
         problem=visible(" ".join(first.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
-        gold=excerpt(_as_text(first.gold), LABEL_LIMIT),
+        gold=excerpt(as_text(first.gold), LABEL_LIMIT),
         images=images,
         images_left_out=len(first.images) - len(images),
         completions=tuple(_show_completion(row, scale) for row in sorted(shown, key=lambda row: -row.reward)),
@@ -237,7 +237,7 @@ def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
         colour=scale.colour(row.reward),
         parts=tuple((visible(name[:LABEL_LIMIT]), number(value, decimals=2)) for name, value in row.parts.items()),
         advantage=f"{row.advantage:+.2f}".replace("-", "−"),
-        answer=None if row.answer is None else excerpt(_as_text(row.answer), LABEL_LIMIT),
+        answer=None if row.answer is None else excerpt(as_text(row.answer), LABEL_LIMIT),
         reason=None if row.reason is None else visible(row.reason[:LABEL_LIMIT]),
         text=excerpt(row.text, TEXT_LIMIT),
         tokens=row.tokens,
@@ -245,7 +245,7 @@ def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
     )
 
 
-def _as_text(value: AnswerValue) -> str:
+def as_text(value: AnswerValue) -> str:
     """A value as people write it: texts without quotes, numbers rounded to a tenth."""
     return value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
-from vlm_r1.data.jsonl import Problem, summarise
 from vlm_r1.data.prompts import PromptStream, shard
-from vlm_r1.data.sources import load_sources
+from vlm_r1.data.records import CHECKED_LINES
+from vlm_r1.data.rows import Problem, summarise
+from vlm_r1.data.sources import Sources, load_sources
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
@@ -43,9 +44,18 @@ class TrainingRun:
     evaluation_s: float = field(default=0.0)
 
     def next_records(self) -> list[Record]:
-        """This process's share of the next `prompts_per_step` records."""
+        """This process's share of the next `prompts_per_step` records; the images of those after are begun.
+
+        Raises:
+            DataError: one of the records of this or of the next step is bad.
+        """
+        n = self.config.training.prompts_per_step
+        own = self._share(self.stream.take(n))
+        self.examiner.start(self._share(self.stream.peek(n)))
+        return own
+
+    def _share(self, records: Sequence[Record]) -> list[Record]:
         accelerator = self.learner.accelerator
-        records = self.stream.take(self.config.training.prompts_per_step)
         return list(shard(records, accelerator.process_index, accelerator.num_processes))
 
     def evaluate(self, moment: str) -> dict[str, float]:
@@ -101,8 +111,9 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
-    stream = PromptStream(records, config.seed, config.data.shuffle)
-    always_images = all(record.images for record in records)
+    weights = [source.weight for source in config.data.train if source.weight is not None]
+    stream = PromptStream(records.parts, config.seed, config.data.shuffle, weights or None)
+    always_images = len(_sample(records)) == len(records) and all(record.images for record in records)
     learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature, always_images=always_images)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
@@ -119,8 +130,10 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
 
-def load_checked_records(config: Config) -> tuple[list[Record], dict[str, list[Record]]]:
-    """Training records and held-out records by name, after every line, task, reward and gold answer was looked at.
+def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
+    """Training records and held-out records by name, after lines, tasks, rewards and gold answers were looked at.
+
+    All of them, or of very many an even sample (`CHECKED_LINES`).
 
     Raises:
         ConfigError: no training data, or an unknown task or reward.
@@ -130,7 +143,7 @@ def load_checked_records(config: Config) -> tuple[list[Record], dict[str, list[R
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
     records = load_sources(config.data.train)
     held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
-    everything = [*records, *(record for part in held_out.values() for record in part)]
+    everything = [record for part in (records, *held_out.values()) for record in _sample(part)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))
     return records, held_out
@@ -148,9 +161,22 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         config.data.template, (source.template for source in config.sources), config.data.templates
     )
     adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
-    examiner = Examiner(adapter, templates, config.rewards, config.reward_combination, config.data.max_prompt_length)
-    _check_each([record for records in sets for record in records], examiner.check_length)
+    examiner = Examiner(
+        adapter,
+        templates,
+        config.rewards,
+        config.reward_combination,
+        config.data.max_prompt_length,
+        config.data.dataloader_num_workers,
+    )
+    _check_each([record for records in sets for record in _sample(records)], examiner.check_length)
     return examiner
+
+
+def _sample(records: Sequence[Record]) -> Sequence[Record]:
+    """All records, or of more than `CHECKED_LINES` so many, evenly spaced."""
+    stride = -(-len(records) // CHECKED_LINES)
+    return records[:: max(stride, 1)]
 
 
 def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:

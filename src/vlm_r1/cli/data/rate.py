@@ -1,0 +1,128 @@
+"""Rate how hard each record is for a model, and keep those it can learn from: neither always right nor never.
+
+  vlm-r1 data rate runs/rec/model train.jsonl --out band.jsonl --num-generations 8 --keep 0.1 0.9 --easy-first
+
+Samples G answers of each record and judges them as training does. OUT holds the records whose pass rate lies in the
+band, in the VLM-R1 line format, with `pass_rate` and `mean_accuracy` added. All ratings stand in OUT.ratings.jsonl:
+if the command is stopped, it goes on from there, and another band costs no new answers. To train from easy to hard,
+sort with --easy-first and set data.shuffle to false.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm_r1.cli.answering import add_answering_arguments
+from vlm_r1.cli.options import count, share
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from vlm_r1.evaluation.rate import Rating
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare model, data, sampling and the band."""
+    add_answering_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="JSONL file of the records that are kept")
+    parser.add_argument("--num-generations", type=count, default=8, help="answers of each record (default: 8)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1)")
+    parser.add_argument("--seed", type=int, default=42, help="of sampling (default: 42)")
+    parser.add_argument("--pass-from", type=float, default=0.5, help="least accuracy of a right answer (default: 0.5)")
+    parser.add_argument(
+        "--keep",
+        type=share,
+        nargs=2,
+        default=(0.0, 1.0),
+        metavar=("LOW", "HIGH"),
+        help="keep records whose pass rate lies between these, both included (default: 0 1, all)",
+    )
+    parser.add_argument("--easy-first", action="store_true", help="sort by pass rate, highest first")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rate, select, write, and show how the pass rates are spread.
+
+    Raises:
+        VlmR1Error: model or data cannot be used, or OUT.ratings.jsonl was made with other settings.
+    """
+    from vlm_r1.cli.answering import load_answering, open_data
+    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.evaluation.rate import continue_ratings, rate_records
+    from vlm_r1.runtime.progress import Display
+    from vlm_r1.sampling import SamplingParams
+
+    low, high = args.keep
+    if low > high:
+        raise ConfigError(f"--keep {low} {high}: wanted the lower bound first")
+    if args.temperature <= 0:
+        raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
+    quiet_libraries()
+    records = open_data(args)
+    examiner, sampler, told = load_answering(args)
+    params = SamplingParams(args.max_completion_length, args.temperature)
+    settings = {"model": str(args.model), "asked": told, "n": args.num_generations, "seed": args.seed}
+    settings |= {"task": args.task, "reward": args.reward, "temperature": args.temperature, "dtype": args.dtype}
+    settings |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    display, ratings = Display(), []
+    display.say(told)
+    with display.bar("rate", len(records)) as advance:
+        for part in continue_ratings(
+            args.out.with_name(f"{args.out.name}.ratings.jsonl"),
+            settings,
+            records,
+            lambda missing: rate_records(
+                missing,
+                examiner,
+                sampler,
+                params,
+                n=args.num_generations,
+                seed=args.seed,
+                batch_size=max(1, args.batch_size // args.num_generations),
+            ),
+        ):
+            ratings += part
+            advance(len(part))
+    rates = [rating.pass_rate(args.pass_from) for rating in ratings]
+    kept = [place for place, rate in enumerate(rates) if low <= rate <= high]
+    if args.easy_first:
+        kept.sort(key=lambda place: (-rates[place], -ratings[place].mean_accuracy, place))
+    _write(args, records, ratings, kept)
+    display.console.print(_spread(rates, low, high))
+    display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
+    return 0
+
+
+def _write(args: argparse.Namespace, records: Sequence, ratings: Sequence[Rating], kept: Sequence[int]) -> None:
+    import json
+
+    from vlm_r1.data.lines import vlm_r1_line
+    from vlm_r1.runtime.atomic import replacing
+
+    with replacing(args.out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for place in kept:
+            rating = ratings[place]
+            line = vlm_r1_line(
+                records[place],
+                pass_rate=round(rating.pass_rate(args.pass_from), 6),
+                mean_accuracy=round(rating.mean_accuracy, 6),
+            )
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _spread(rates: Sequence[float], low: float, high: float) -> Table:
+    """How many records have which pass rate, with a bar, and which are kept."""
+    from rich.table import Table
+
+    table = Table("pass rate", "records", "", "kept")
+    counts = Counter(rates)
+    for rate, n in sorted(counts.items()):
+        bar = "█" * max(1, round(40 * n / max(counts.values())))
+        table.add_row(f"{rate:.3f}", str(n), bar, "yes" if low <= rate <= high else "")
+    return table

@@ -1,0 +1,154 @@
+"""Gold boxes as a data file writes them → pixels of the upright image.
+
+A file may give its boxes in pixels or as parts (0–1000, 0–1) of width and height, on the image as it is shown or as it
+is stored. (`geometry/frames.py` does the same for what a model writes.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Literal, TypeGuard
+
+from vlm_r1.errors import DataError
+from vlm_r1.geometry.boxes import order_corners
+from vlm_r1.types import AnswerValue, Box, Point
+
+Coordinates = Literal["pixels", "norm_1000", "norm_1"]
+"""Unit of the boxes: pixels, or 0–1000 or 0–1 of the image's width and height."""
+
+BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+POINT_KEYS = ("point_2d", "point")
+"""Keys of an object under which its box or point stands."""
+
+_SIZES = {"norm_1000": 1000.0, "norm_1": 1.0}
+
+
+def upright_point(point: Point, stored_wh: tuple[float, float], orientation: int) -> Point:
+    """Where a point of a stored image lies once the image is turned upright.
+
+    Args:
+        point: x and y in pixels of the stored image.
+        stored_wh: its width and height as stored, in pixels.
+        orientation: EXIF tag of the image, 1 to 8; any other value counts as 1, upright.
+
+    Returns:
+        x and y in pixels of the upright image, which for orientations 5 to 8 is as wide as the stored one is high.
+
+    >>> upright_point((10, 20), (640, 480), 3)  # upside down
+    (630, 460)
+    >>> upright_point((10, 20), (640, 480), 6)  # to be turned clockwise
+    (460, 10)
+    """
+    x, y = point
+    width, height = stored_wh
+    turned = {
+        2: (width - x, y),
+        3: (width - x, height - y),
+        4: (x, height - y),
+        5: (y, x),
+        6: (height - y, x),
+        7: (height - y, width - x),
+        8: (y, width - x),
+    }
+    return turned.get(orientation, (x, y))
+
+
+def upright_box(box: Box, stored_wh: tuple[float, float], orientation: int) -> Box:
+    """`upright_point` of both corners, put in order.
+
+    >>> upright_box((10, 20, 110, 220), (640, 480), 6)
+    (260, 10, 460, 110)
+    """
+    x1, y1, x2, y2 = box
+    return order_corners(
+        (*upright_point((x1, y1), stored_wh, orientation), *upright_point((x2, y2), stored_wh, orientation))
+    )
+
+
+def to_pixels(answer: AnswerValue, wh: tuple[int, int], coordinates: Coordinates, orientation: int = 1) -> AnswerValue:
+    """Convert all boxes and points of a gold answer to pixels of the upright image.
+
+    Args:
+        answer: a box `[x1, y1, x2, y2]`, a point `[x, y]`, an object with either under one of `BOX_KEYS` or
+            `POINT_KEYS`, a list of these, or JSON text of any of them (in a ```json fence or not).
+        wh: width and height, in pixels, of the image that the boxes lie on: as stored, if it still has to be turned.
+        coordinates: their unit.
+        orientation: EXIF orientation of that image if it still has to be turned; 1: it is upright.
+
+    Returns:
+        The same structure with floats, not rounded; JSON text becomes what it spells. A text without digits ("None")
+        and an empty list hold no box, and stay.
+
+    Raises:
+        DataError: a number that is part of no box, so that nobody knows whether it is in pixels.
+
+    >>> to_pixels([100, 200, 300, 400], (640, 480), "norm_1000")
+    [64.0, 96.0, 192.0, 192.0]
+    >>> to_pixels('[{"bbox_2d": [0, 0, 0.5, 0.5], "label": "cat"}]', (640, 480), "norm_1")
+    [{'bbox_2d': [0.0, 0.0, 320.0, 240.0], 'label': 'cat'}]
+    >>> to_pixels("None", (640, 480), "norm_1")
+    'None'
+    """
+    if isinstance(answer, str):
+        if not any(character.isdigit() for character in answer):
+            return answer
+        answer = _json_in(answer)
+    return _converted(answer, wh, coordinates, orientation)
+
+
+def _converted(value: AnswerValue, wh: tuple[int, int], coordinates: Coordinates, orientation: int) -> AnswerValue:
+    if _is_numbers(value, 4) or _is_numbers(value, 2):
+        return _turned(value, wh, coordinates, orientation)
+    if isinstance(value, list) and all(isinstance(item, list | dict) for item in value):
+        return [_converted(item, wh, coordinates, orientation) for item in value]
+    if isinstance(value, dict):
+        return _object(value, wh, coordinates, orientation)
+    raise _no_box(value)
+
+
+def _object(
+    value: dict[str, AnswerValue], wh: tuple[int, int], coordinates: Coordinates, orientation: int
+) -> AnswerValue:
+    lengths = {key: n for keys, n in ((BOX_KEYS, 4), (POINT_KEYS, 2)) for key in keys if key in value}
+    if not lengths:
+        raise _no_box(value)
+    converted = dict(value)
+    for key, n in lengths.items():
+        numbers = value[key]
+        if not _is_numbers(numbers, n):
+            raise _no_box(value)
+        converted[key] = _turned(numbers, wh, coordinates, orientation)
+    return converted
+
+
+def _turned(numbers: list[float], wh: tuple[int, int], coordinates: Coordinates, orientation: int) -> list[AnswerValue]:
+    """Scale four numbers as a box, or two as a point, to pixels, and turn them with their image."""
+    if coordinates == "pixels":
+        scaled = [float(number) for number in numbers]
+    else:
+        scaled = [number * side / _SIZES[coordinates] for number, side in zip(numbers, wh * 2, strict=False)]
+    if len(scaled) == 2:
+        return list(upright_point((scaled[0], scaled[1]), wh, orientation))
+    return list(upright_box((scaled[0], scaled[1], scaled[2], scaled[3]), wh, orientation))
+
+
+def _is_numbers(value: AnswerValue, n: int) -> TypeGuard[list[float]]:
+    if not isinstance(value, list) or len(value) != n:
+        return False
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+
+
+def _json_in(text: str) -> AnswerValue:
+    try:
+        return json.loads(text.strip().removeprefix("```json").strip("`"))
+    except (ValueError, RecursionError):
+        raise _no_box(text) from None
+
+
+def _no_box(value: AnswerValue) -> DataError:
+    shown = json.dumps(value, ensure_ascii=False)
+    return DataError(
+        f"the answer {shown:.80} holds something else than boxes, so its numbers cannot be converted to pixels; wanted "
+        '[x1, y1, x2, y2], [x, y], {"bbox_2d": […]}, a list of these, or "None"'
+    )

@@ -1,0 +1,73 @@
+"""The layouts of data files that are read. A format knows keys, never files: all of them come as JSON, Parquet or hub.
+
+To add one: a `Format` in its own file and a line in `FORMATS`, or `format: my_package.module:MY_FORMAT` in the recipe.
+"""
+
+from __future__ import annotations
+
+from vlm_r1.data.formats.base import Example, Format, Row
+from vlm_r1.data.formats.conversational import CONVERSATIONAL
+from vlm_r1.data.formats.ms_swift import MS_SWIFT
+from vlm_r1.data.formats.problem_answer import EASY_R1, R1_V
+from vlm_r1.data.formats.vlm_r1 import VLM_R1, VLM_R1_EVAL
+from vlm_r1.errors import DataError
+from vlm_r1.registry import resolve
+
+__all__ = ["AUTO", "FORMATS", "Example", "Format", "Row", "get_format", "read_row", "recognise_row"]
+
+AUTO = "auto"
+"""Stands for the format that a file's first rows are recognised as."""
+
+FORMATS = {  # the first that recognises a row reads it
+    "vlm_r1": VLM_R1,
+    "vlm_r1_eval": VLM_R1_EVAL,
+    "easy_r1": EASY_R1,
+    "r1_v": R1_V,
+    "ms_swift": MS_SWIFT,
+    "conversational": CONVERSATIONAL,
+}
+
+
+def get_format(name: str) -> Format:
+    """The format of that name, or of one's own `package.module:NAME`.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    return resolve("format", name, FORMATS)
+
+
+def recognise_row(row: Row) -> str:
+    """Name of the first format that has the keys of the row.
+
+    Raises:
+        DataError: none has; the message names the keys got and those that each format wants.
+
+    >>> recognise_row({"problem": "How many?", "answer": 3, "images": ["a.png"]})
+    'easy_r1'
+    """
+    for name, fmt in FORMATS.items():
+        if fmt.recognises(row):
+            return name
+    known = "; ".join(f"{name} ({fmt.wants})" for name, fmt in FORMATS.items())
+    raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys, or convert the file")
+
+
+def read_row(row: Row, name: str) -> Example:
+    """Read a row in the format of that name, or in the one that it is recognised as (AUTO).
+
+    Raises:
+        ConfigError: unknown name.
+        DataError: the row has not the keys of the format, or values that cannot be used.
+    """
+    name = recognise_row(row) if name == AUTO else name
+    fmt = get_format(name)
+    if fmt.recognises(row):
+        return fmt.read(row)
+    fitting = [other for other in FORMATS if FORMATS[other].recognises(row)]
+    advice = f"They fit {fitting[0]}" if fitting else f"Known: {', '.join(FORMATS)}"
+    raise DataError(f"{_keys(row)} do not fit format {name}, which wants {fmt.wants}. {advice}")
+
+
+def _keys(row: Row) -> str:
+    return f"the keys {', '.join(row) or '(none)'}"

@@ -1,0 +1,91 @@
+"""ms-swift's grounding lines: `messages` with the placeholders `<ref-object>` and `<bbox>`, and what they stand for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vlm_r1.data.coordinates import Coordinates
+from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
+from vlm_r1.data.formats.conversational import find_gold, read_turns
+from vlm_r1.errors import DataError
+from vlm_r1.types import AnswerValue
+
+_REF, _BOX = "<ref-object>", "<bbox>"
+_UNITS: dict[str, Coordinates] = {"real": "pixels", "norm1": "norm_1"}
+_ONLY_BOXES = re.compile(r"(?:<bbox>[\s,;]*)+")
+_ONLY_PAIRS = re.compile(r"(?:<ref-object>[\s:]*<bbox>[\s,;]*)+")
+
+
+def _recognises(row: Row) -> bool:
+    return {"messages", "objects"} <= row.keys()
+
+
+def _read(row: Row) -> Example:
+    """`messages`, `images` and `objects`: {"ref": texts, "bbox": boxes or points, "bbox_type": "real" or "norm1"}.
+
+    Placeholders take the refs and boxes one after another, through question and answer. Of an answer of nothing but
+    boxes comes a box, or a list of them; of pairs of ref and box, a list of labelled boxes; of JSON, what it
+    spells; of other texts, a text. `image_id` is not looked at: boxes of tasks with one image need none.
+    """
+    turns = read_turns(row["messages"])
+    if _BOX in turns.question:
+        raise DataError(
+            f"the question holds {_BOX}, but each model family writes boxes in coordinates of its own; wanted boxes in "
+            "the answer alone"
+        )
+    gold, used = find_gold(row, turns)
+    refs, boxes, coordinates = _objects(row["objects"])
+    left = iter(refs)
+    question = _fill(turns.question, _REF, left)
+    answer = _answer(gold, left, iter(boxes)) if isinstance(gold, str) else gold
+    extra = {} if turns.system is None else {"system": turns.system}
+    keys = ("messages", "objects", *used)
+    return make_example(row, question, answer, keys, names=turns.names or None, coordinates=coordinates, extra=extra)
+
+
+def _objects(objects: Any) -> tuple[list[str], list[Any], Coordinates | None]:
+    """Refs, boxes and their unit; nothing if `objects` is null."""
+    if objects is None:
+        return [], [], None
+    fields = objects if isinstance(objects, dict) else {}
+    refs, boxes, unit = fields.get("ref") or [], fields.get("bbox") or [], fields.get("bbox_type")
+    lists = isinstance(refs, list) and isinstance(boxes, list) and isinstance(objects, dict)
+    if not lists or not all(isinstance(ref, str) for ref in refs) or unit not in (None, *_UNITS):
+        raise DataError(
+            f'"objects" is {shown(objects)}; wanted {{"ref": [texts], "bbox": [boxes], "bbox_type": "real" or "norm1"}}'
+        )
+    return refs, boxes, None if unit is None else _UNITS[unit]
+
+
+def _answer(text: str, refs: Iterator[str], boxes: Iterator[Any]) -> AnswerValue:
+    if _ONLY_BOXES.fullmatch(text.strip()):
+        found = [_next(boxes, _BOX) for _ in range(text.count(_BOX))]
+        return found[0] if len(found) == 1 else found
+    if _ONLY_PAIRS.fullmatch(text.strip()):
+        pairs = [(_next(refs, _REF), _next(boxes, _BOX)) for _ in range(text.count(_BOX))]
+        return [{"bbox_2d": box, "label": ref} for ref, box in pairs]
+    is_json = text.lstrip()[:1] in ("[", "{")
+    quoted = (json.dumps(ref, ensure_ascii=False)[1:-1] for ref in refs) if is_json else refs
+    filled = _fill(_fill(text, _REF, quoted), _BOX, (json.dumps(box) for box in boxes))
+    try:
+        return json.loads(filled) if is_json else filled
+    except (ValueError, RecursionError):
+        return filled
+
+
+def _fill(text: str, placeholder: str, values: Iterator[str]) -> str:
+    first, *rest = text.split(placeholder)
+    return first + "".join(_next(values, placeholder) + piece for piece in rest)
+
+
+def _next(values: Iterator[Any], placeholder: str) -> Any:
+    try:
+        return next(values)
+    except StopIteration:
+        raise DataError(f'there are more {placeholder} in the messages than there are entries in "objects"') from None
+
+
+MS_SWIFT = Format("messages, objects", _recognises, _read)

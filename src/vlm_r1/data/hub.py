@@ -1,0 +1,165 @@
+"""Tables of Parquet, of saved data sets and of the Hugging Face Hub → a JSONL file beside its images, made once.
+
+What reads JSONL then reads them all: by offsets, lazily, in several processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from vlm_r1.errors import DataError
+
+HUB = "hub:"
+"""Prefix of the name of a data set of the Hub, e.g. "hub:leonardPKU/clevr_cogen_a_train:train"."""
+
+_BATCH_ROWS = 64
+"""Rows in memory at once, with their images."""
+
+_SAVED = ("dataset_info.json", "state.json")
+_SAVED_SPLITS = "dataset_dict.json"
+
+
+def cache_folder() -> Path:
+    """Where rows and images are kept: `$XDG_CACHE_HOME/vlm-r1`, by default `~/.cache/vlm-r1`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vlm-r1"
+
+
+def local_rows(path: str, cache: Path | None = None) -> str:
+    """The JSONL file that stands for a table; of other files, the file itself.
+
+    A table is converted when it is first asked for, and again when its file has changed (size or time). Its images,
+    if they are embedded (`{"bytes", "path"}` or bytes), are written to `images/` of the cache under a hash of
+    their content, so that an image that many rows share is kept once. Values that JSON has no form for: NaN and
+    infinity become null, dates and decimals text.
+
+    Args:
+        path: a `.parquet` file, a folder that `Dataset.save_to_disk` wrote, `hub:owner/name[:split]` (split train by
+            default), or anything else.
+        cache: folder for rows and images; None: `cache_folder()`.
+
+    Raises:
+        DataError: the table or the cache cannot be read or written, or the package `datasets` is missing; the message
+            does not name the path.
+    """
+    cache = cache or cache_folder()
+    is_folder = os.path.isdir(path) and any(
+        os.path.isfile(os.path.join(path, name)) for name in (*_SAVED, _SAVED_SPLITS)
+    )
+    try:
+        if path.startswith(HUB):
+            return _convert_dataset(_load_from_hub(path.removeprefix(HUB)), cache)
+        if is_folder:
+            return _convert_dataset(_load_from_disk(path), cache)
+        if path.endswith(".parquet"):
+            return _convert([path], _parquet_batches(path), cache)
+    except (OSError, ValueError) as error:  # pyarrow's and datasets' own errors are of these kinds too
+        raise DataError(f"cannot read the data set: {error}") from error
+    return path
+
+
+def _load_from_hub(name: str) -> Any:
+    repository, _, split = name.partition(":")
+    datasets = _datasets()
+    try:
+        return datasets.load_dataset(repository, split=split or "train", keep_in_memory=False)
+    except Exception as error:  # of the hub, of the network, of any builder
+        raise DataError(f"cannot be loaded: {error}. Check its name, the split, and that you are logged in") from error
+
+
+def _load_from_disk(path: str) -> Any:
+    if os.path.isfile(os.path.join(path, _SAVED_SPLITS)):
+        splits = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+        raise DataError(
+            f"the folder holds several splits; name one of them: {', '.join(f'{path}/{s}' for s in splits)}"
+        )
+    return _datasets().load_from_disk(path)
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f"the package datasets is needed ({error}): pip install 'vlm-r1[hub]'") from error
+    return datasets
+
+
+def _convert_dataset(dataset: Any, cache: Path) -> str:
+    files = [file["filename"] for file in dataset.cache_files]
+    batches = (table.to_pylist() for table in dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS))
+    return _convert(files, batches, cache)
+
+
+def _parquet_batches(path: str) -> Iterator[list[dict[str, Any]]]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as table:
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS):
+            yield batch.to_pylist()
+
+
+def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: Path) -> str:
+    """Write the rows that these files hold, unless that was done before."""
+    states = [(os.path.abspath(file), os.path.getsize(file), os.stat(file).st_mtime_ns) for file in files]
+    name = hashlib.blake2b(repr(states).encode(), digest_size=16).hexdigest()
+    target = cache / "rows" / f"{name}.jsonl"
+    if target.exists():
+        return str(target)
+    with _replacing(target) as lines:
+        for batch in batches:
+            for row in batch:
+                lines.write(json.dumps(_plain(row, cache / "images"), ensure_ascii=False).encode() + b"\n")
+        lines.flush()
+        os.fsync(lines.fileno())  # after a power cut, rows that are missing would not be missed
+    return str(target)
+
+
+def _plain(value: Any, images: Path) -> Any:
+    """The value as JSON, with paths in the place of embedded images."""
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return _keep(value, "", images)
+        case {"bytes": bytes() as content, "path": path}:
+            return _keep(content, os.path.splitext(path or "")[1], images)
+        case {"bytes": None, "path": path}:
+            return path
+        case dict():
+            return {str(key): _plain(item, images) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item, images) for item in value]
+    return str(value)
+
+
+def _keep(content: bytes, suffix: str, images: Path) -> str:
+    """Path of the file with this content, written if it is not there whole."""
+    name = hashlib.blake2b(content, digest_size=16).hexdigest() + suffix
+    path = images / name[:2] / name  # folders of a million files are slow
+    if not path.exists() or path.stat().st_size != len(content):
+        with _replacing(path) as file:
+            file.write(content)
+    return str(path)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that becomes `path` at once when the block ends well; several processes may write the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

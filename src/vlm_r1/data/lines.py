@@ -1,0 +1,34 @@
+"""Records → lines of the VLM-R1 format (docs/data.md): what `formats/vlm_r1.py` reads."""
+
+from __future__ import annotations
+
+import json
+
+from vlm_r1.parsing.tags import ANSWER, END_ANSWER, END_THINK, THINK
+from vlm_r1.types import AnswerValue, Record
+
+
+def vlm_r1_line(record: Record, **columns: AnswerValue) -> dict[str, AnswerValue]:
+    """The line that is read as this record: paths of images absolute, boxes in pixels of the upright image.
+
+    Args:
+        columns: other keys to add, before which the record's own of the same name give way.
+    """
+    images = list(record.images)
+    turns: list[AnswerValue] = [{"from": "human", "value": record.problem}, {"from": "gpt", "value": _gold(record)}]
+    line: dict[str, AnswerValue] = {
+        "id": record.id,
+        "image": images[0] if len(images) == 1 else [*images],
+        "conversations": turns,
+    }
+    if record.reward is not None:
+        line["accu_reward_method"] = record.reward
+    return line | dict(record.columns) | columns
+
+
+def _gold(record: Record) -> AnswerValue:
+    """The answer, with the thought in tags if there is one."""
+    if record.thought is None:
+        return record.answer
+    answer = record.answer if isinstance(record.answer, str) else json.dumps(record.answer, ensure_ascii=False)
+    return f"{THINK}{record.thought}{END_THINK}{ANSWER}{answer}{END_ANSWER}"

@@ -1,0 +1,238 @@
+"""One row of a data file → a record, or why not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from vlm_r1.config.schema import DataSource
+from vlm_r1.data.coordinates import to_pixels
+from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
+from vlm_r1.data.formats.base import shown
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote
+from vlm_r1.errors import DataError
+from vlm_r1.types import AnswerValue, Record
+
+MAX_LISTED = 20
+"""Bad lines that an error spells out; the rest is counted."""
+
+BOX_TOLERANCE_PX = 1.0
+"""How far a gold box may reach over its image: annotations are rounded, and some count the last pixel twice."""
+
+_RECOGNISED_ROWS = 100
+"""Rows at the start of a file in which a known format is looked for."""
+
+_REMEMBERED_SIZES = 1 << 17
+
+Measure = Callable[[str], tuple[int, int]]
+"""Path of an image → (width, height) in pixels of the upright image, or a DataError that names the path."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl"."""
+
+    source: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.message}"
+
+
+def summarise(problems: Sequence[Problem]) -> str:
+    """The first `MAX_LISTED` problems in full, one to a line, and the number of the others.
+
+    >>> print(summarise([Problem("a.jsonl:1", "not JSON")]))
+    a.jsonl:1: not JSON
+    """
+    lines = [str(problem) for problem in problems[:MAX_LISTED]]
+    if len(problems) > MAX_LISTED:
+        lines.append(f"… and {len(problems) - MAX_LISTED} more, {len(problems)} in all")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """What all rows of a file share.
+
+    Attributes:
+        source: the file, and how its records are asked and judged.
+        format: name of the format of its rows; AUTO: each row is recognised for itself.
+        measure: tells the size of an image; None: no image file is looked at, nor boxes compared with them.
+        checks: look at all images and boxes; False: only where a box cannot be converted without.
+    """
+
+    source: DataSource
+    format: str
+    measure: Measure | None
+    checks: bool = True
+
+    def read(self, line: bytes, number: int) -> Record | Problem:
+        """Read the row that stands on this line (or is this item of a list)."""
+        place = f"{self.source.path}:{number}"
+        try:
+            return self._record(parse_row(line), number, place)
+        except DataError as error:
+            return Problem(place, str(error))
+
+    def _record(self, row: dict[str, Any], number: int, place: str) -> Record:
+        example = read_row(row, self.format)
+        images = tuple(image_path(self.source, name) for name in example.images)
+        answer = self._in_pixels(example, images)
+        if self.checks and self.measure:
+            sizes = [self.measure(path) for path in images]
+            if self.source.task == "rec" and len(sizes) == 1:
+                _check_box(answer, sizes[0])
+        return Record(
+            id=row_id(row, number),
+            task=self.source.task,
+            problem=example.problem,
+            images=images,
+            answer=answer,
+            thought=example.thought,
+            reward=example.reward or self.source.reward,
+            source=place,
+            template=self.source.template,
+            columns=example.columns,
+        )
+
+    def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:
+        """The answer, its boxes in pixels of the upright image."""
+        stated, unit = self.source.coordinates, example.coordinates or self.source.coordinates
+        if stated not in ("pixels", unit):
+            raise DataError(f"coordinates is {stated}, but the row itself says {unit}: remove coordinates")
+        if (unit, self.source.orientation) == ("pixels", "upright"):
+            return example.answer
+        if len(images) != 1:
+            raise DataError(f"boxes to be converted need to lie on 1 image, got {len(images)}")
+        if self.measure is None:
+            raise DataError("boxes cannot be converted to pixels without a look at the image: allow it")
+        wh = self.measure(images[0])
+        turn = image_orientation(images[0]) if self.source.orientation == "stored" else 1
+        return to_pixels(example.answer, (wh[1], wh[0]) if turn in SWAPS_SIDES else wh, unit, turn)
+
+
+def image_path(source: DataSource, name: str) -> str:
+    """Absolute path or URL of an image that a file names.
+
+    >>> image_path(DataSource(path="x.jsonl", image_root="/coco"), "1.jpg")
+    '/coco/1.jpg'
+    >>> image_path(DataSource(path="x.jsonl", image_root="s3://bucket/coco/"), "1.jpg")
+    's3://bucket/coco/1.jpg'
+    """
+    name = name.removeprefix("file://")
+    if is_remote(name):
+        return name
+    if is_remote(source.image_root) and not os.path.isabs(name):
+        return f"{source.image_root.rstrip('/')}/{name}"
+    root = source.image_root or os.path.dirname(os.path.abspath(source.path))
+    return os.path.abspath(os.path.join(root, name))
+
+
+def find_format(lines: Iterable[bytes], name: str) -> str:
+    """The format that is named, or else the one that the first recognised row has; AUTO if there is none.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name != AUTO:
+        get_format(name)
+        return name
+    for line in islice(lines, _RECOGNISED_ROWS):
+        try:
+            return recognise_row(parse_row(line))
+        except DataError:  # is told when the row is read
+            continue
+    return AUTO
+
+
+def parse_row(line: bytes) -> dict[str, Any]:
+    """The JSON object on a line.
+
+    Raises:
+        DataError: it is none, or holds what could never be written out again (NaN, half a surrogate pair).
+    """
+    text = decoded(line).strip()
+    try:
+        row = json.loads(text, parse_constant=_no_constant)
+        json.dumps(row, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"not valid JSON: {error.msg} at column {error.colno}. Wanted one JSON object on the line"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}. Wanted one JSON object on the line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"got {shown(row)}, wanted a JSON object")
+    return row
+
+
+def row_id(row: Any, number: int) -> str:
+    """The id of a row: its `id`, or else its line number."""
+    own = row.get("id") if isinstance(row, dict) else None
+    return str(number if own is None else own)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file or line; DataError where it is not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8: byte {content[error.start]:#04x} at position {error.start}. Save the file as UTF-8"
+        ) from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _check_box(answer: AnswerValue, wh: tuple[int, int]) -> None:
+    """Compare a box with its image; an answer in any other form is the task's to understand."""
+    answer = _list_in(answer) if isinstance(answer, str) else answer
+    if not isinstance(answer, list) or len(answer) != 4:
+        return
+    numbers = [v for v in answer if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < 4:
+        return
+    x1, y1, x2, y2 = box = tuple(numbers)
+    if x1 >= x2 or y1 >= y2:
+        raise DataError(f"box {box} has no area; wanted x1 < x2 and y1 < y2")
+    width, height = wh
+    if min(x1, y1) < -BOX_TOLERANCE_PX or x2 - width > BOX_TOLERANCE_PX or y2 - height > BOX_TOLERANCE_PX:
+        raise DataError(
+            f"box {box} outside its image {width}x{height}; wanted x1, y1, x2, y2 in pixels of the upright image"
+        )
+
+
+def _list_in(text: str) -> AnswerValue:
+    try:
+        return json.loads(text, parse_constant=_no_constant) if text.startswith("[") else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def remember(measure: Measure | None) -> Measure | None:
+    """Look at each file once, though many records may share it, and repeat its error for each of them."""
+    if measure is None:
+        return None
+    sizes: dict[str, tuple[int, int] | str] = {}
+
+    def remembered(path: str) -> tuple[int, int]:
+        if path not in sizes:
+            if len(sizes) == _REMEMBERED_SIZES:
+                sizes.clear()
+            try:
+                sizes[path] = measure(path)
+            except DataError as error:
+                sizes[path] = str(error)
+        size = sizes[path]
+        if isinstance(size, str):
+            raise DataError(size)
+        return size
+
+    return remembered

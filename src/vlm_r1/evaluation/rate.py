@@ -1,0 +1,114 @@
+"""How hard each record is for a model: the share of G sampled answers that are right. The ground of a curriculum."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.errors import DataError
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.sampling import Sampler, SamplingParams
+from vlm_r1.sampling.rollout import sample_groups
+from vlm_r1.types import Record
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What a model made of one record.
+
+    Attributes:
+        source: the record's line, e.g. "train.jsonl:17".
+        accuracies: the accuracy reward of each of the G answers, e.g. (0.0, 0.71, 0.64, 0.0).
+    """
+
+    source: str
+    accuracies: tuple[float, ...]
+
+    def pass_rate(self, pass_from: float) -> float:
+        """Share of the answers whose accuracy reaches `pass_from`, in [0, 1].
+
+        >>> Rating("a.jsonl:1", (0.0, 0.71, 0.5, 0.1)).pass_rate(0.5)
+        0.5
+        """
+        return sum(accuracy >= pass_from for accuracy in self.accuracies) / len(self.accuracies)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of the accuracies."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+
+def rate_records(
+    records: Sequence[Record],
+    examiner: Examiner,
+    sampler: Sampler,
+    params: SamplingParams,
+    *,
+    n: int,
+    seed: int,
+    batch_size: int,
+) -> Iterator[list[Rating]]:
+    """Sample n answers of each record and judge them; ratings of `batch_size` records at a time, in order.
+
+    A rating depends on its record, the model, `params` and the seed, not on the batch it is in.
+    """
+    for start in range(0, len(records), batch_size):
+        batch = list(records[start : start + batch_size])
+        groups = sample_groups(batch, examiner, sampler, params, n=n, run_seed=seed, step=0, phases=Phases())
+        yield [
+            Rating(group.record.source, tuple(rollout.score.parts["accuracy"] for rollout in group.rollouts))
+            for group in groups
+        ]
+
+
+def continue_ratings(
+    path: Path,
+    settings: Mapping[str, Any],
+    records: Sequence[Record],
+    rate: Callable[[Sequence[Record]], Iterator[list[Rating]]],
+) -> Iterator[list[Rating]]:
+    """Yield the ratings of all records: those that `path` holds, then new ones, which are appended to it at once.
+
+    Args:
+        path: a line with the settings, then one for each rated record; made if missing. A torn last line, of a run that
+            was killed, is dropped.
+        settings: what the ratings depend on besides the records.
+        rate: rates the records that are missing.
+
+    Raises:
+        DataError: the file was made with other settings or other records.
+    """
+    header = json.dumps({"settings": settings}, sort_keys=True)
+    done = _read(path, header, records) if path.exists() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w" if not done else "r+", encoding="utf-8") as file:
+        kept = "".join(f"{line}\n" for line in (header, *(json.dumps(asdict(rating)) for rating in done)))
+        file.write(kept)
+        file.truncate()
+        file.flush()
+        if done:
+            yield done
+        for ratings in rate(records[len(done) :]):
+            file.write("".join(f"{json.dumps(asdict(rating))}\n" for rating in ratings))
+            file.flush()
+            yield ratings
+
+
+def _read(path: Path, header: str, records: Sequence[Record]) -> list[Rating]:
+    first, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+    if first and first != header:
+        raise DataError(
+            f"{path}: made with other settings: {first:.500}; now {header:.500}. Choose another --out, or delete it"
+        )
+    rows = [json.loads(line) for line in lines]
+    ratings = [Rating(row["source"], tuple(row["accuracies"])) for row in rows]
+    for rating, record in zip(ratings, records, strict=False):
+        if rating.source != record.source:
+            raise DataError(f"{path}: rates {rating.source} where the data has {record.source}: made of other records")
+    if len(ratings) > len(records):
+        raise DataError(f"{path}: rates {len(ratings)} records, but the data has {len(records)}")
+    return ratings

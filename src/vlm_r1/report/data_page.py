@@ -1,0 +1,85 @@
+"""A page with some records of a data file, their gold boxes drawn: the look that finds what numbers do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from vlm_r1.config.schema import DataSource
+from vlm_r1.evaluation.data_check import DataCheck
+from vlm_r1.report.build import page_template
+from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.groups import LABEL_LIMIT, MAX_BOXES, MAX_IMAGES, DrawnBox, DrawnImage, as_text
+from vlm_r1.report.images import EXACT_SIDE_PX, data_url
+from vlm_r1.runtime.atomic import replacing
+from vlm_r1.tasks import get_task
+from vlm_r1.types import Record
+
+
+@dataclass(frozen=True)
+class ShownRecord:
+    """One record with its images; boxes stand on the first."""
+
+    record_id: str
+    source: str
+    problem: str
+    gold: Excerpt
+    images: tuple[DrawnImage, ...]
+
+
+def write_data_page(path: Path, source: DataSource, check: DataCheck, n_records: int) -> None:
+    """Write the page, with `n_records` records spread evenly over the file; one file, which needs no network.
+
+    Raises:
+        CheckpointError: the page cannot be written.
+    """
+    records = [record for record, _ in check.judged]
+    stride = -(-len(records) // n_records)
+    page = page_template("data.html.jinja").render(
+        name=visible(Path(source.path).name),
+        subtitle=f"{len(records):,} good records · task {source.task} · format {check.format}",
+        findings=[visible(text) for text in _findings(check)],
+        records=[_show(record, check) for record in records[::stride]],
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _findings(check: DataCheck) -> list[str]:
+    counted = {"rows cannot be used": check.problems, "gold answers do not earn full marks": check.low}
+    found = [f"{len(problems)} {what}, e.g. {problems[0]}" for what, problems in counted.items() if problems]
+    return [*found, *filter(None, [check.coordinates]), *check.duplicates, *check.leakage.values()]
+
+
+def _show(record: Record, check: DataCheck) -> ShownRecord:
+    return ShownRecord(
+        record_id=visible(record.id[:LABEL_LIMIT]),
+        source=visible(record.source[-LABEL_LIMIT:]),
+        problem=visible(" ".join(record.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
+        gold=excerpt(as_text(record.answer), LABEL_LIMIT),
+        images=tuple(_draw(record, place, check) for place in range(min(len(record.images), MAX_IMAGES))),
+    )
+
+
+def _draw(record: Record, place: int, check: DataCheck) -> DrawnImage:
+    path = record.images[place]
+    width, height = check.pictures.sizes_wh[path]
+    url = data_url(Path(path), max_side_px=480)
+    boxes = tuple(_boxes(record)) if place == 0 else ()
+    return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)
+
+
+def _boxes(record: Record) -> Sequence[DrawnBox]:
+    """The gold boxes, as the task reads them; their labels, where the gold answer has some."""
+    task = get_task(record.task)
+    gold = task.gold(record)
+    items = gold if isinstance(gold, tuple) else ()
+    labels = [str(getattr(item, "label", "")) for item in items]
+    drawn = []
+    for place, (x1, y1, x2, y2) in enumerate(islice(task.boxes(gold), MAX_BOXES)):
+        label = labels[place] if place < len(labels) else ""
+        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
+        drawn.append(DrawnBox(*sides, completion=None, colour="", label=visible(label[:LABEL_LIMIT])))
+    return drawn

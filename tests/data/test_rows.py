@@ -1,0 +1,145 @@
+"""What a source says about its rows: paths, coordinates, orientation, task, template."""
+
+import json
+
+import fsspec
+import pytest
+from PIL import ExifTags, Image
+
+from vlm_r1.config import DataSource
+from vlm_r1.data.formats import AUTO
+from vlm_r1.data.images import image_size
+from vlm_r1.data.rows import Problem, RowReader, find_format, image_path
+from vlm_r1.errors import ConfigError
+from vlm_r1.types import Record
+
+
+@pytest.fixture
+def folder(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise: 640x480 as stored, 480x640 upright
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    Image.new("RGB", (640, 480)).save(tmp_path / "turned.png", exif=exif)
+    return tmp_path
+
+
+def read(folder, row, measure=image_size, **source):
+    reader = RowReader(DataSource(path=str(folder / "x.jsonl"), **{"task": "rec", **source}), AUTO, measure)
+    return reader.read(json.dumps(row).encode(), 7)
+
+
+def row(answer, image="a.png", **other):
+    return {"image": image, "problem": "the cat", "solution": answer, **other}
+
+
+def test_what_the_source_says_of_all_its_rows(folder):
+    source = {"task": "vqa", "reward": "exact_match", "template": "paper"}
+    found = read(folder, row("yes", level=3), **source)
+    assert found == Record(
+        id="7",
+        task="vqa",
+        problem="<image>the cat",
+        images=(str(folder / "a.png"),),
+        answer="yes",
+        reward="exact_match",
+        source=f"{folder}/x.jsonl:7",
+        template="paper",
+        columns={"level": 3},
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "image", "answer", "expected"),
+    [
+        pytest.param({}, "a.png", [10, 20, 110, 220], [10, 20, 110, 220], id="pixels"),
+        # 640x480: a tenth is 64 and 48
+        pytest.param({"coordinates": "norm_1000"}, "a.png", [100, 200, 300, 400], [64, 96, 192, 192], id="norm_1000"),
+        pytest.param({"coordinates": "norm_1"}, "a.png", "[0.1, 0.2, 0.3, 0.4]", [64, 96, 192, 192], id="norm_1, text"),
+        # 480x640, upright: a tenth is 48 and 64
+        pytest.param({"coordinates": "norm_1"}, "turned.png", [0.1, 0.2, 0.3, 0.4], [48, 128, 144, 256], id="upright"),
+        # x: 480 − 220 … 480 − 20, y: 10 … 110
+        pytest.param({"orientation": "stored"}, "turned.png", [10, 20, 110, 220], [260, 10, 460, 110], id="stored"),
+        pytest.param({"orientation": "stored"}, "a.png", [10, 20, 110, 220], [10, 20, 110, 220], id="stored, upright"),
+        # on 640x480 [64, 96, 192, 192], then turned: x 480 − 192 … 480 − 96, y 64 … 192
+        pytest.param(
+            {"coordinates": "norm_1", "orientation": "stored"},
+            "turned.png",
+            [0.1, 0.2, 0.3, 0.4],
+            [288, 64, 384, 192],
+            id="norm_1, stored",
+        ),
+    ],
+)
+def test_boxes_become_pixels_of_the_upright_image(folder, source, image, answer, expected):
+    found = read(folder, row(answer, image), **source)
+    assert isinstance(found, Record), found
+    assert found.answer == expected
+
+
+def test_a_row_may_state_its_unit(folder):
+    messages = [{"role": "user", "content": "<image>the cat"}, {"role": "assistant", "content": "<bbox>"}]
+    objects = {"ref": [], "bbox": [[0.1, 0.2, 0.3, 0.4]], "bbox_type": "norm1"}
+    swift = {"messages": messages, "images": ["a.png"], "objects": objects}
+    for source in ({}, {"coordinates": "norm_1"}):
+        found = read(folder, swift, **source)
+        assert isinstance(found, Record)
+        assert found.answer == pytest.approx([64, 96, 192, 192])
+    clash = read(folder, swift, coordinates="norm_1000")
+    assert "coordinates is norm_1000, but the row itself says norm_1: remove coordinates" in str(clash)
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "message"),
+    [
+        pytest.param([0, 0, 2, 0.5], {"coordinates": "norm_1"}, "outside its image 640x480", id="outside, converted"),
+        pytest.param(3, {"coordinates": "norm_1"}, "the answer 3 holds something else than boxes", id="no box"),
+        pytest.param(
+            [0, 0, 1, 1], {"coordinates": "norm_1", "measure": None}, "without a look at the image", id="blind"
+        ),
+    ],
+)
+def test_boxes_that_cannot_be_converted(folder, answer, source, message):
+    found = read(folder, row(answer), **source)
+    assert isinstance(found, Problem)
+    assert message in found.message
+    assert found.source == f"{folder}/x.jsonl:7"
+
+
+def test_boxes_on_one_of_several_images_cannot_be_converted(folder):
+    found = read(folder, row([0, 0, 1, 1], ["a.png", "a.png"]), coordinates="norm_1")
+    assert "need to lie on 1 image, got 2" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("root", "name", "expected"),
+    [
+        pytest.param("/coco", "a.png", "/coco/a.png", id="relative"),
+        pytest.param("", "a.png", "/data/a.png", id="the file's own folder"),
+        pytest.param("/coco", "/b/a.png", "/b/a.png", id="absolute"),
+        pytest.param("/coco", "file:///b/a.png", "/b/a.png", id="file URL"),
+        pytest.param("/coco", "https://x.org/a.png", "https://x.org/a.png", id="URL"),
+        pytest.param("hf://datasets/x/y/", "c/a.png", "hf://datasets/x/y/c/a.png", id="relative to a URL"),
+        pytest.param("s3://b", "/b/a.png", "/b/a.png", id="absolute, whatever the root"),
+    ],
+)
+def test_paths(root, name, expected):
+    assert image_path(DataSource(path="/data/x.jsonl", image_root=root), name) == expected
+
+
+def test_remote_images_are_measured_too(folder):
+    with fsspec.open("memory://rows/a.png", "wb") as file, open(folder / "a.png", "rb") as local:
+        file.write(local.read())
+    found = read(folder, row([1, 2, 3, 4]), image_root="memory://rows")
+    assert isinstance(found, Record)
+    assert found.images == ("memory://rows/a.png",)
+    beyond = read(folder, row([1, 2, 3, 900]), image_root="memory://rows")
+    assert "outside its image 640x480" in str(beyond)
+
+
+def test_the_first_rows_that_are_known_decide_the_format():
+    lines = [b"{", b'{"note": 1}', b'{"problem": "?", "answer": 1}', b'{"prompt": "?", "answer": 1}']
+    assert find_format(lines, AUTO) == "easy_r1"
+    assert find_format(lines, "r1_v") == "r1_v"
+    assert find_format(lines[:2], AUTO) == AUTO
+    with pytest.raises(ConfigError, match="unknown format"):
+        find_format(lines, "nothing")
