@@ -14,7 +14,7 @@ from random import Random
 from string import ascii_lowercase
 
 from vlm_r1.data.jsonl import read_jsonl
-from vlm_r1.data.synthetic import World, write_rec_dataset
+from vlm_r1.data.synthetic import RecWorld, write_rec_dataset
 from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.types import Record
@@ -92,7 +92,7 @@ def write_inputs(folder: Path, sizes: Sizes) -> None:
     (folder / "sizes.json").write_text(json.dumps(asdict(sizes)), encoding="utf-8")
     write_tiny_qwen2_5_vl(folder / "model", _corpus(), size=MODEL)
     counts = {"train": sizes.prompts * (sizes.steps + 1), "warmup": 0, "in_domain": 0, "out_of_domain": 0}
-    write_rec_dataset(folder / "data", counts=counts, world=World(image_sizes=(sizes.image_wh,)))
+    write_rec_dataset(folder / "data", counts=counts, world=RecWorld(image_sizes=(sizes.image_wh,)))
 
 
 def read_sizes(folder: Path) -> Sizes:

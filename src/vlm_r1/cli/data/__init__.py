@@ -2,6 +2,8 @@
 
 vlm-r1 data check train.jsonl --task rec       every bad line, and the score of each gold answer
 vlm-r1 data synth --out data/shapes            the synthetic data set of the demo
+vlm-r1 data convert coco SOURCE --out F.jsonl  a published data set as lines of this format
+vlm-r1 data rate MODEL F.jsonl --out B.jsonl   the records that a model gets neither always right nor never
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from importlib import import_module
 COMMANDS = {
     "check": "find every bad line, and score each gold answer with its own reward",
     "synth": "write the synthetic referring-expression data set of the demo",
+    "convert": "turn a published data set into a JSONL file",
+    "rate": "rate how hard each record is for a model, and keep a band",
 }
 """Name and help of each command; the module `vlm_r1.cli.data.<name>` has `add_arguments(parser)` and `run(args)`."""
 

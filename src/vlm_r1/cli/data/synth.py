@@ -1,38 +1,90 @@
-"""Write the synthetic referring-expression data set of the demo."""
+"""Write a synthetic data set: pictures, questions with one right answer, and the answers of a mediocre teacher.
+
+vlm-r1 data synth --out data/shapes                                          the data set of the demo
+vlm-r1 data synth --out data/ovd --world ovd --difficulty hard --shift sizes --shift kinds
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from vlm_r1.cli.options import count, share
 
+if TYPE_CHECKING:
+    from vlm_r1.data.synthetic import SizeRange
+
+_OPTIONS = ("relation_share", "negatives", "looseness", "wrong_share", "thought")
+"""Fields of a world with an option of their own; which world has which is in docs/synthetic.md."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare folder, seed, sizes and the share of relations."""
+    """Declare folder, world, sizes and what else can be chosen."""
     parser.add_argument("--out", required=True, help="folder to write to")
+    parser.add_argument("--world", default="rec", help="rec, ovd, counting, change or click (default: rec)")
+    parser.add_argument("--difficulty", default="medium", help="easy, medium or hard (default: medium)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     parser.add_argument("--train", type=count, default=8000, help="training records (default: 8000)")
     parser.add_argument("--warmup", type=count, help="records of warmup.jsonl (default: as many as --train)")
     parser.add_argument("--in-domain", type=count, default=512, help="held-out records of the same kind (default: 512)")
     parser.add_argument(
-        "--out-of-domain", type=count, default=512, help="held-out records of other kinds (default: 512)"
+        "--out-of-domain", type=count, default=512, help="held-out records of each shift (default: 512)"
     )
-    parser.add_argument("--relation-share", type=share, help="share told apart by size or place (default: 0.2)")
+    parser.add_argument(
+        "--shift",
+        action="append",
+        help="what is new out of domain: sizes, kinds, crowding, or all three at once; repeatable, one file for each "
+        "(default: all)",
+    )
+    parser.add_argument(
+        "--image-size",
+        action="append",
+        type=image_size,
+        metavar="WxH",
+        help="pixels, e.g. 64x60, or a range, e.g. 48x48-64x64; repeatable, all equally likely (default: the world's)",
+    )
+    parser.add_argument("--relation-share", type=share, help="rec: share told apart by size or place (default: 0.2)")
+    parser.add_argument("--negatives", help="ovd: absent labels asked for: hard, random or none (default: hard)")
+    parser.add_argument("--looseness", type=share, help="rec, ovd: how loose the teacher's boxes are (default: 0.5)")
+    parser.add_argument("--wrong-share", type=share, help="all but rec: share of the teacher's errors (default: 0.3)")
+    parser.add_argument("--thought", help="of the teacher: question, none; ovd: presence or mixed too")
+
+
+def image_size(text: str) -> tuple[int, int] | SizeRange:
+    """`WxH` or `WxH-WxH` in pixels."""
+    from vlm_r1.data.synthetic import SizeRange
+
+    corners = [tuple(side for side in corner.split("x")) for corner in text.split("-")]
+    if len(corners) > 2 or not all(len(c) == 2 and all(s.isdecimal() and len(s) < 6 for s in c) for c in corners):
+        raise argparse.ArgumentTypeError(f"wanted WxH or WxH-WxH in pixels, e.g. 48x48-64x64, got {text!r}")
+    (low_wh, *high_wh) = [(int(width), int(height)) for width, height in corners]
+    if not high_wh:
+        return low_wh
+    if low_wh[0] > high_wh[0][0] or low_wh[1] > high_wh[0][1]:
+        raise argparse.ArgumentTypeError(f"wanted the smaller size first, got {text!r}")
+    return SizeRange(low_wh, high_wh[0])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the files and list them."""
-    from dataclasses import replace
+    """Write the files and list them.
 
-    from vlm_r1.data.synthetic import World, write_rec_dataset
+    Raises:
+        ConfigError: a name is unknown, or an option has no effect in this world.
+        DataError: the folder cannot be written.
+    """
+    from vlm_r1.data.synthetic import ALL_SHIFTS, make_world, write_dataset
 
-    world = World() if args.relation_share is None else replace(World(), relation_share=args.relation_share)
+    options = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    if args.image_size:
+        options["image_sizes"] = tuple(args.image_size)
+    world = make_world(args.world, args.difficulty, **options)
     counts = {
         "train": args.train,
         "warmup": args.train if args.warmup is None else args.warmup,
         "in_domain": args.in_domain,
         "out_of_domain": args.out_of_domain,
     }
-    for name, path in write_rec_dataset(args.out, args.seed, counts, world).items():
-        print(f"{path}: {counts[name]} records")
+    files = write_dataset(args.out, world, seed=args.seed, counts=counts, shifts=args.shift or [ALL_SHIFTS])
+    for name, path in files.items():
+        print(f"{path}: {counts.get(name, args.out_of_domain)} records")
     return 0

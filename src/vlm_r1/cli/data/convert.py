@@ -1,0 +1,154 @@
+"""Turn a published data set into a JSONL file in the VLM-R1 line format (docs/convert.md).
+
+vlm-r1 data convert FORMAT SOURCE --out FILE.jsonl [options]
+vlm-r1 data convert FORMAT --help                the options of a format
+
+format        what has to lie on the disk
+refcoco       refs(unc).p and instances.json in one folder, COCO's train2014/*.jpg
+coco          annotations/instances_val2017.json and val2017/*.jpg
+lvis          lvis_v1_val.json and COCO's train2017/*.jpg, val2017/*.jpg
+d3            d3_pkl/{sentences,annotations,images,groups}.pkl or d3_json/d3_full_annotations.json, d3_images/
+ovdeval       <subset>.json (or a folder of them) and the images
+reasonseg     one of train, val and test: <name>.jpg with <name>.json beside it
+odinw         <data set>/test/_annotations.coco.json with the images beside it
+screenspot    screenspot_{mobile,desktop,web}[_v2].json and screenspot_imgs/ (Pro: annotations/*.json, images/)
+countbench    train-*.parquet with embedded images, and countbench_paired_questions.json
+pixmo-count   train-*.parquet; images by URL, or in --images under their SHA-256 or their own name
+negatives     a JSONL file for task ovd, e.g. one made by the formats above
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm_r1.data.converters import Conversion, Converter, Tally
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the format; the rest belongs to it (`format_parser`), so that only a conversion loads the converters."""
+    parser.add_argument("format", metavar="FORMAT", help="see above")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="SOURCE --out FILE", help="see FORMAT --help")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what was kept and dropped and how to go on.
+
+    Raises:
+        ConfigError: no such format, or an option without effect.
+        DataError: the source is not in this format, nothing could be kept, or the output cannot be written.
+    """
+    from rich.console import Console
+
+    from vlm_r1.data.converters import CONVERTERS, Job, run_conversion
+    from vlm_r1.registry import resolve
+
+    converter = resolve("format", args.format, CONVERTERS)
+    chosen = vars(format_parser(converter).parse_args(args.arguments))
+    job = Job(
+        source=Path(chosen.pop("source")),
+        out=Path(chosen.pop("out")),
+        images=chosen.pop("images"),
+        verify=chosen.pop("verify_images", False),
+        track=_track,
+    )
+    conversion = run_conversion(converter, job, converter.options(**chosen))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(_table(job.tally))
+    console.print(_how_to_go_on(job.out, conversion))
+    return 0
+
+
+def format_parser(converter: Converter) -> argparse.ArgumentParser:
+    """The options of one format: its fields, beside source, output and images."""
+    parser = argparse.ArgumentParser(
+        prog=f"vlm-r1 data convert {converter.name}",
+        description=f"{converter.summary}.\n\non the disk: {converter.layout}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help="folder or file to read")
+    parser.add_argument("--out", required=True, help="JSONL file to write")
+    parser.add_argument("--images", type=Path, help="folder of the images (default: looked for beside the source)")
+    if converter.gives_sizes:
+        parser.add_argument(
+            "--verify-images", action="store_true", help="compare sizes in the annotations with those of the files"
+        )
+    for field in dataclasses.fields(converter.options):
+        _add_option(parser, field)
+    return parser
+
+
+def count_range(text: str) -> tuple[int, int]:
+    """How many: "2" or "1:3".
+
+    >>> count_range("2"), count_range("1:3")
+    ((2, 2), (1, 3))
+    """
+    low, _, high = text.partition(":")
+    if not low.isdecimal() or not (high or low).isdecimal() or int(low) > int(high or low):
+        raise argparse.ArgumentTypeError(f"wanted a whole number, or a range such as 1:3, got {text!r}")
+    return int(low), int(high or low)
+
+
+_TYPES = {"str": str, "int": int, "float": float, "tuple[int, int]": count_range}
+
+
+def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    """`max_boxes: int | None` → `--max-boxes N`."""
+    kind = str(field.type).removesuffix(" | None")  # a text: annotations are not evaluated
+    default = field.default
+    shown = ":".join(map(str, dict.fromkeys(default))) if isinstance(default, tuple) else default
+    parser.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        type=_TYPES[kind],
+        default=default,
+        choices=field.metadata["choices"],
+        help=field.metadata["help"] + ("" if default is None else f" (default: {shown})"),
+    )
+
+
+def _track(items: Sequence[T]) -> Iterable[T]:
+    """Show a bar with the remaining time, on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, "converting", console=console, transient=True) if console.is_terminal else items
+
+
+def _table(tally: Tally) -> Table:
+    """What was kept and dropped, with the reasons, and what must be known."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column(justify="left")
+    for what, n in tally.kept.items():
+        if n:
+            table.add_row("kept", f"{n}", what)
+    for (what, reason), n in sorted(tally.dropped.items()):
+        table.add_row("dropped", f"{n}", f"{what}: {reason}")
+    for note, n in sorted(tally.notes.items()):
+        if n:
+            table.add_row("note", f"{n}", note)
+    return table
+
+
+def _how_to_go_on(out: Path, conversion: Conversion) -> str:
+    """The command that checks the file, and the lines of a recipe that train on it."""
+    root = "" if conversion.image_root.resolve() == out.parent.resolve() else f"{conversion.image_root}"
+    option, key = (f" --image-root {root}", f"image_root: {root}, ") if root else ("", "")
+    return (
+        f"\n{out} is for task {conversion.task}\n"
+        f"check it     vlm-r1 data check {out} --task {conversion.task}{option}\n"
+        f"train on it  data: {{train: [{{path: {out}, {key}task: {conversion.task}}}]}}"
+    )

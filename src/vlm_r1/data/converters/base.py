@@ -1,0 +1,197 @@
+"""What all converters share: lines, the tally of what was kept and dropped, and the file that is written at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from vlm_r1.errors import DataError
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the output (docs/data.md), before it is JSON.
+
+    Attributes:
+        id: unique and stable: it comes from the annotations, never from the order of a run, e.g. "refcoco-unc-1234".
+        image: relative to the image root, e.g. "COCO_train2014_000000581857.jpg"; or a URL.
+        question: the bare question, without `<image>`, e.g. "the man on the left"; tasks wrap it.
+        answer: the gold answer of the task, boxes xyxy in pixels of the upright image.
+        extra: further keys, e.g. {"size": [640, 480]}.
+    """
+
+    id: str
+    image: str
+    question: str
+    answer: AnswerValue
+    extra: Mapping[str, AnswerValue] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The JSON object, without the end of the line."""
+        turns = [
+            {"from": "human", "value": f"{IMAGE_TOKEN}{self.question}"},
+            {"from": "gpt", "value": self.answer},
+        ]
+        row = {"id": self.id, "image": self.image, "conversations": turns, **self.extra}
+        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+@dataclass
+class Tally:
+    """What a conversion kept, dropped and changed.
+
+    Attributes:
+        kept: things that are in the output, e.g. {"record": 10, "box": 34}.
+        dropped: things that are not, with the reason, e.g. {("box", "crowd region"): 2}.
+        notes: what was changed or must be known, e.g. {"box clipped to its image": 1}.
+    """
+
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, what: str, reason: str, n: int = 1) -> None:
+        """Count n things that are not in the output; nothing for n = 0."""
+        if n:
+            self.dropped[what, reason] += n
+
+
+class Track(Protocol):
+    """Passes items on, and may show how many are left."""
+
+    def __call__(self, items: Sequence[T], /) -> Iterable[T]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a converter is given.
+
+    Attributes:
+        source: the folder or file to read.
+        out: the JSONL file that will be written; embedded images are laid beside it.
+        images: folder of the images; None: where the published layout has them.
+        verify: compare the sizes in the annotations with those of the image files.
+        tally: to be filled.
+        track: progress over the items of the source.
+    """
+
+    source: Path
+    out: Path
+    images: Path | None = None
+    verify: bool = False
+    tally: Tally = field(default_factory=Tally)
+    track: Track = iter
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a converter makes of a source whose annotations it has read.
+
+    Attributes:
+        task: name of the task that asks and judges the lines, e.g. "ovd".
+        image_root: folder that the lines' images are relative to.
+        lines: made one by one as they are written.
+    """
+
+    task: str
+    image_root: Path
+    lines: Iterable[Line]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A published format and how it is read.
+
+    Attributes:
+        name: as on the command line, e.g. "refcoco".
+        summary: what comes out, in a few words.
+        layout: what has to lie on the disk, in a few words.
+        options: frozen dataclass whose fields, made by `option`, become the options of the command.
+        convert: reads a source; raises DataError if it is not in this format.
+        gives_sizes: whether the annotations give the sizes of the images, so that they can be verified.
+    """
+
+    name: str
+    summary: str
+    layout: str
+    options: type[Any]
+    convert: Callable[[Job, Any], Conversion]
+    gives_sizes: bool = True
+
+
+def option(default: T, help: str, choices: Sequence[str] | None = None) -> T:
+    """A field of a converter's options, with the text of its `--help`.
+
+    Fields are str, int, float, bool, `tuple[int, int]` (written 1:3) or one of these or None.
+    """
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def run_conversion(converter: Converter, job: Job, options: Any) -> Conversion:
+    """Convert a source into `job.out`, which is replaced at the end and left alone if anything fails.
+
+    Raises:
+        DataError: the source is not in the format, nothing could be kept, or the file cannot be written.
+    """
+    conversion = converter.convert(job, options)
+    job.tally.kept["record"] = _write(job.out, conversion.lines, job.tally)
+    return conversion
+
+
+def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
+    """Write the lines to a temporary file that becomes `path`; returns how many they are."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        n = _write_lines(temporary, lines)
+        if n == 0:
+            raise DataError(f"{path}: not written: no record is left. Dropped: {_reasons(tally)}")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path}: {error.strerror or error}. Wanted a readable source and a writable --out"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return n
+
+
+def _write_lines(path: Path, lines: Iterable[Line]) -> int:
+    n = 0
+    with open(path, "wb") as file:
+        for line in lines:
+            file.write(_encoded(line))
+            n += 1
+    return n
+
+
+def _encoded(line: Line) -> bytes:
+    try:
+        return f"{line.text()}\n".encode()
+    except ValueError as error:  # NaN, half a surrogate pair
+        raise DataError(f"record {line.id}: cannot be written as JSON: {error}. Mend its texts and numbers") from error
+
+
+def _reasons(tally: Tally) -> str:
+    """E.g. "5 × image: not found", the commonest first."""
+    return ", ".join(f"{n} × {what}: {reason}" for (what, reason), n in tally.dropped.most_common()) or "nothing"
+
+
+def clean_text(text: str) -> str:
+    """White space as single spaces; no `<image>` and no half characters, which no data line may hold.
+
+    >>> clean_text("  the man\\n in <image> blue ")
+    'the man in blue'
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(text.replace(IMAGE_TOKEN, " ").split())

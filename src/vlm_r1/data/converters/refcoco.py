@@ -1,0 +1,149 @@
+"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO as the refer API has them → one record for each sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
+from vlm_r1.data.converters.coco_layout import CocoFile, CocoImage, read_coco
+from vlm_r1.data.converters.detection import NONE
+from vlm_r1.data.converters.files import Id, read_json, shown, take
+from vlm_r1.data.converters.pickles import read_pickle
+from vlm_r1.data.converters.pictures import Images, Picture, Unusable, as_json, find_root, usable_box
+from vlm_r1.errors import DataError
+from vlm_r1.types import AnswerValue
+
+NO_TARGET = -1
+"""gRefCOCO's annotation id of a sentence that describes nothing in its image."""
+
+
+@dataclass(frozen=True)
+class RefcocoOptions:
+    """Which of the sentences."""
+
+    split: str = option("train", "train, val, testA, testB or test")
+    by: str | None = option(None, "who split the data, if there are several: unc, google or umd")
+
+
+def convert(job: Job, options: RefcocoOptions) -> Conversion:
+    """A folder with `refs(unc).p` (or `.json`; gRefCOCO: `grefs(unc)`) and `instances.json`: one record a sentence.
+
+    The task is rec. In gRefCOCO a sentence may describe several objects or none, and the task is multi_rec.
+
+    Raises:
+        DataError: not this layout, no such split, or the images are nowhere.
+    """
+    refs_path = _refs_file(job.source, options.by)
+    refs = read_json(refs_path) if refs_path.suffix == ".json" else read_pickle(refs_path)
+    if not isinstance(refs, list):
+        raise DataError(f"{refs_path}: got {shown(refs)}, wanted a list")
+    splits = Counter(take(ref, "split", str, refs_path, i) for i, ref in enumerate(refs))
+    if options.split not in splits:
+        known = ", ".join(f"{name} ({n})" for name, n in splits.items())
+        raise DataError(f"{refs_path}: no split {options.split!r}; it has {known}")
+    file = read_coco(job.source / "instances.json", job.tally)
+    images_by_id = {image.id: image for image in file.images}
+    sample = take(file.images[0].row, "file_name", str, file.path, "images", 0) if file.images else ""
+    root = find_root(job.images, _places(job.source), sample)
+    reader = _Reader(
+        job, file, images_by_id, Images(root, job.verify), refs_path, f"{job.source.resolve().name}-{_by(refs_path)}"
+    )
+    wanted = [(i, ref) for i, ref in enumerate(refs) if ref["split"] == options.split]
+    task = "multi_rec" if refs_path.name.startswith("grefs") else "rec"
+    return Conversion(task, root, reader.lines(wanted, task))
+
+
+def _refs_file(folder: Path, by: str | None) -> Path:
+    found = sorted(path for path in folder.glob("*refs(*).*") if path.suffix in (".p", ".json"))
+    chosen = [path for path in found if by in (None, _by(path))]
+    if len({path.stem for path in chosen}) > 1:
+        names = ", ".join(_by(path) for path in chosen)
+        raise DataError(f"{folder}: split by several: {names}. Choose one by --by")
+    if not chosen:
+        names = ", ".join(path.name for path in found) or "none at all"
+        raise DataError(f"{folder}: no refs({by or 'unc'}).p or .json; found {names}")
+    return chosen[0]
+
+
+def _by(path: Path) -> str:
+    """`refs(unc).p` → "unc"."""
+    return path.stem.partition("(")[2].rstrip(")")
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where the refer API, LISA and the original VLM-R1 have COCO's images of 2014."""
+    names = ("images/mscoco/images/train2014", "images/train2014", "train2014", "coco/train2014")
+    bases = (folder, folder.parent, folder.parent.parent)
+    return [base / name for base in bases for name in names]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What all sentences of a file share; `prefix` starts their ids, e.g. "refcoco+-unc"."""
+
+    job: Job
+    file: CocoFile
+    images_by_id: Mapping[Id, CocoImage]
+    images: Images
+    refs_path: Path
+    prefix: str
+
+    def lines(self, refs: list[tuple[int, Any]], task: str) -> Iterator[Line]:
+        for index, ref in self.job.track(refs):
+            where = (self.refs_path, index)
+            sentences = take(ref, "sentences", list, *where)
+            made = self._of_ref(ref, task, where)
+            if isinstance(made, Unusable):
+                self.job.tally.drop("sentence", made.reason, len(sentences))
+                continue
+            for i, sentence in enumerate(sentences):
+                yield from self._of_sentence(made, sentence, (*where, "sentences", i))
+
+    def _of_ref(self, ref: Any, task: str, where: tuple[object, ...]) -> Line | Unusable:
+        """What the sentences of a ref share: image and answer."""
+        image = self.images_by_id.get(take(ref, "image_id", None, *where))
+        if image is None:
+            return Unusable("of an image that instances.json lacks")
+        name = take(image.row, "file_name", str, self.file.path, "images")
+        picture = self.images.look(name, image.wh, self.job.tally)
+        if isinstance(picture, Unusable):
+            return picture
+        answer = self._answer(ref, task, picture, where)
+        return answer if isinstance(answer, Unusable) else Line("", name, "", answer, {"size": list(picture.wh)})
+
+    def _answer(self, ref: Any, task: str, picture: Picture, where: tuple[object, ...]) -> AnswerValue | Unusable:
+        ids = ref.get("ann_id") if task == "multi_rec" else take(ref, "ann_id", None, *where)
+        ids = ids if isinstance(ids, list) else [ids]
+        boxes: list[AnswerValue] = []
+        for id_ in ids:
+            found = self.file.annotation_boxes.get(id_)
+            if id_ == NO_TARGET and task == "multi_rec":
+                continue
+            if found is None:
+                return Unusable("of an object that instances.json lacks")
+            box = usable_box(found.box, picture, self.job.tally)
+            if isinstance(box, Unusable):
+                return Unusable(f"its box is {box.reason}")
+            boxes.append(as_json(box))
+        return (boxes or NONE) if task == "multi_rec" else boxes[0]
+
+    def _of_sentence(self, line: Line, sentence: Any, where: tuple[object, ...]) -> Iterator[Line]:
+        id_ = f"{self.prefix}-{take(sentence, 'sent_id', None, *where)}"
+        question = clean_text(take(sentence, "sent", str, *where))
+        if question:
+            yield Line(id_, line.image, question, line.answer, line.extra)
+        else:
+            self.job.tally.drop("sentence", "empty")
+
+
+REFCOCO = Converter(
+    name="refcoco",
+    summary="RefCOCO, RefCOCO+, RefCOCOg → one box a sentence; gRefCOCO → several or none",
+    layout="refs(unc).p and instances.json in one folder, COCO's train2014/*.jpg",
+    options=RefcocoOptions,
+    convert=convert,
+)
