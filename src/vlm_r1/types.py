@@ -38,6 +38,7 @@ class BoxFormat(enum.Enum):
     INPUT_PIXELS = "input_pixels"  # xyxy, pixels of the image after the processor's resize (Qwen2.5-VL)
     NORM_1000 = "norm_1000"  # xyxy, 0–1000 of width and height (Qwen2-VL, Qwen3-VL, InternVL, GLM)
     NORM_1000_YX = "norm_1000_yx"  # yxyx, 0–1000 (Gemma, PaliGemma)
+    NORM_1 = "norm_1"  # xyxy, 0–1 of width and height, with three decimals (LLaVA)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class EncodedPrompt:
         frames: one frame for each image, in order.
         text: the rendered chat text, placeholders unexpanded, for people to read.
         features: what a frozen vision part made of each image, (tokens, H), to be reused; None: not computed.
+        template: name of the template that put the question, e.g. "r1".
+        box_format: the coordinates in which answers are written.
     """
 
     ids_L: tuple[int, ...]
@@ -102,6 +105,8 @@ class EncodedPrompt:
     frames: tuple[ImageFrame, ...]
     text: str
     features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
+    template: str = ""
+    box_format: BoxFormat = BoxFormat.ORIGINAL_PIXELS
 
 
 class Thinking(enum.Enum):

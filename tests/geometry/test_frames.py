@@ -3,7 +3,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_r1.geometry.boxes import iou, order_corners
-from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
+from vlm_r1.geometry.frames import (
+    format_coordinates,
+    from_original,
+    point_from_original,
+    point_to_original,
+    to_original,
+)
 from vlm_r1.types import BoxFormat, ImageFrame
 
 FRAME = ImageFrame(original_wh=(640, 480), input_wh=(320, 960))  # half as wide, twice as high
@@ -34,6 +40,29 @@ def test_conversion_by_hand(fmt, written, original):
 def test_round_trip(box, frame, fmt):
     assert to_original(from_original(box, frame, fmt), frame, fmt) == pytest.approx(box, rel=1e-12, abs=1e-12)
     assert from_original(to_original(box, frame, fmt), frame, fmt) == pytest.approx(box, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "written", "original"),
+    [
+        pytest.param(BoxFormat.ORIGINAL_PIXELS, (10, 20), (10, 20), id="original_pixels"),
+        pytest.param(BoxFormat.INPUT_PIXELS, (5, 40), (10, 20), id="input_pixels"),
+        pytest.param(BoxFormat.NORM_1000, (250, 500), (160, 240), id="norm_1000"),
+        pytest.param(BoxFormat.NORM_1000_YX, (500, 250), (160, 240), id="norm_1000_y_first"),
+    ],
+)
+def test_points_by_hand(fmt, written, original):
+    assert point_to_original(written, FRAME, fmt) == original
+    assert point_from_original(original, FRAME, fmt) == written
+    assert format_coordinates(point_from_original(original, FRAME, fmt), fmt) == list(written)
+
+
+@settings(deadline=None)
+@given(st.tuples(coordinate, coordinate), frames, formats)
+def test_points_round_trip(point, frame, fmt):
+    assert point_to_original(point_from_original(point, frame, fmt), frame, fmt) == pytest.approx(
+        point, rel=1e-12, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
+import json
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_r1.parsing.boxes import parse_box
+from vlm_r1.parsing.boxes import parse_box, parse_boxes
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.types import Parsed, ParseFailure
 
@@ -103,6 +104,80 @@ def test_any_text_is_a_value(text):
 def test_the_longest_answer_is_read_in_linear_time(piece):
     text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
     start = time.perf_counter()
-    parse_box(text)
-    parse_box("[" + text[2:] + "]")
-    assert time.perf_counter() - start < 0.5  # some 10 ms; a quadratic scan would take 20,000² steps
+    for parse in (parse_box, parse_boxes):
+        parse(text)
+        parse("[" + text[2:] + "]")
+    assert time.perf_counter() - start < 0.5  # some 20 ms; a quadratic scan would take 20,000² steps
+
+
+A, B = (10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        pytest.param("[[10, 20, 110, 220], [1, 2, 3, 4]]", (A, B), id="list_of_boxes"),
+        pytest.param('[{"bbox_2d": [10, 20, 110, 220]}, {"bbox_2d": [1, 2, 3, 4]}]', (A, B), id="list_of_objects"),
+        pytest.param('[{"bbox": [10, 20, 110, 220], "label": "a"}, [1, 2, 3, 4]]', (A, B), id="mixed"),
+        pytest.param("[[10, 20, 110, 220], [10, 20, 110, 220]]", (A, A), id="repeated_boxes_all_count"),
+        pytest.param("[10, 20, 110, 220]", (A,), id="one_box"),
+        pytest.param('{"box_2d": [10, 20, 110, 220]}', (A,), id="one_object"),
+        pytest.param("[[110, 220, 10, 20]]", (A,), id="corners_swapped"),
+        pytest.param("```json\n[[1e1, 20.0, 110, 220]]\n```", (A,), id="fenced"),
+        pytest.param("<box>[[10, 20, 110, 220]]</box>", (A,), id="internvl"),
+        pytest.param("Two: [[10, 20, 110, 220], [1, 2, 3, 4]].", (A, B), id="in_a_sentence"),
+        pytest.param("[]", (), id="empty_list"),
+        pytest.param(" NONE.\n", (), id="none"),
+        pytest.param("```json\nNone\n```", (), id="fenced_none"),
+    ],
+)
+def test_reads_boxes(text, boxes):
+    assert parse_boxes(text) == Parsed(boxes)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "no_box", id="empty"),
+        pytest.param("none of them", "no_box", id="prose"),
+        pytest.param("(1, 2, 3, 4)", "no_box", id="round_brackets"),
+        pytest.param("[[1, 2, 3, 4], [5, 6", "broken_json", id="cut_off"),
+        pytest.param("[1, 2, 3, 4] and [5, 6, 7, 8]", "broken_json", id="two_lists"),
+        pytest.param("[" * MAX_ANSWER_CHARS, "broken_json", id="nested_deep"),
+        pytest.param("[" * 9000 + "]" * 9000, "broken_json", id="nested_deep_and_closed"),
+        pytest.param("{}", "item_without_box", id="empty_object"),
+        pytest.param("[[1, 2, 3, 4], null]", "item_without_box", id="null"),
+        pytest.param('[["1", 2, 3, 4]]', "item_without_box", id="string"),
+        pytest.param("[[true, 2, 3, 4]]", "item_without_box", id="boolean"),
+        pytest.param("[[[1, 2, 3, 4]]]", "item_without_box", id="nested_once_more"),
+        pytest.param("[[1, 2, 3, 4], 5]", "item_without_box", id="box_and_number"),
+        pytest.param("[[1, 2, 3, 4], [5, 6, 7]]", "wrong_arity", id="a_broken_box_beside_a_good_one"),
+        pytest.param("[1, 2, 3]", "wrong_arity", id="three"),
+        pytest.param("[[]]", "wrong_arity", id="no_numbers"),
+        pytest.param("[[1, 2, 3, NaN]]", "number_out_of_range", id="nan"),
+        pytest.param("[[1, 2, 3, -Infinity]]", "number_out_of_range", id="infinity"),
+        pytest.param("[[1, 2, 3, 1e999]]", "number_out_of_range", id="overflows_a_float"),
+        pytest.param(f"[[1, 2, 3, {'9' * 5000}]]", "number_out_of_range", id="five_thousand_digits"),
+        pytest.param("None" + " " * MAX_ANSWER_CHARS, "too_long", id="too_long"),
+    ],
+)
+def test_boxes_fail_with_a_reason(text, reason):
+    assert parse_boxes(text) == ParseFailure(reason)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[coordinate] * 4), max_size=5))
+def test_reads_the_boxes_that_are_written(written):
+    expected = Parsed(tuple((min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in written))
+    assert parse_boxes(str(list(map(list, written)))) == expected
+    assert parse_boxes(json.dumps([{"bbox_2d": box} for box in written])) == expected
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from([*HOSTILE, "null", "None", "}", ":"]), max_size=30).map("".join)))
+def test_any_text_is_boxes_or_a_reason(text):
+    match parse_boxes(text):
+        case Parsed(value=boxes):
+            assert all(-1e6 <= x1 <= x2 <= 1e6 and -1e6 <= y1 <= y2 <= 1e6 for x1, y1, x2, y2 in boxes)
+        case ParseFailure(reason=reason):
+            assert reason in {"no_box", "broken_json", "item_without_box", "wrong_arity", "number_out_of_range"}

@@ -23,6 +23,8 @@ from vlm_r1.types import Parsed, ParseFailure
         pytest.param("(7)", 7.0, id="round_brackets"),
         pytest.param("$12", 12.0, id="currency"),
         pytest.param("50%", 50.0, id="percent"),
+        pytest.param("1,234", 1234.0, id="thousands"),
+        pytest.param("-1,234,567.5 m", -1234567.5, id="millions_with_fraction_and_unit"),
     ],
 )
 def test_reads_a_number(text, expected):
@@ -36,7 +38,13 @@ def test_reads_a_number(text, expected):
         pytest.param("three", "no_number", id="word"),
         pytest.param("3rd", "no_number", id="head_of_a_word"),
         pytest.param("mp3", "no_number", id="tail_of_a_word"),
-        pytest.param("1,234", "no_number", id="thousands"),
+        pytest.param("3,4", "no_number", id="decimal_comma"),
+        pytest.param("12,34", "no_number", id="group_of_two"),
+        pytest.param("1,2345", "no_number", id="group_of_four"),
+        pytest.param("1234,567", "no_number", id="first_group_of_four"),
+        pytest.param("0,123", "no_number", id="group_after_zero"),
+        pytest.param("1,234,56", "no_number", id="last_group_of_two"),
+        pytest.param("1, 234", "several_numbers", id="comma_and_space"),
         pytest.param("1/2", "no_number", id="ratio"),
         pytest.param("1.2.3", "no_number", id="version"),
         pytest.param("٣", "no_number", id="arabic_digit"),
@@ -73,11 +81,12 @@ def test_integers(text, expected):
 
 @settings(deadline=None)
 @given(st.integers(-(10**15), 10**15))
-def test_reads_every_integer_exactly(number):
+def test_reads_every_integer_exactly_with_and_without_separators(number):
     assert parse_integer(f"I count {number}.") == Parsed(number)
+    assert parse_integer(f"I count {number:,}.") == Parsed(number)
 
 
-HOSTILE = ["1", "1.", "1 ", "1e", "1/", "-", "+1", "1,", ".1", "1a"]
+HOSTILE = ["1", "1.", "1 ", "1e", "1/", "-", "+1", "1,", ".1", "1a", ",111", "1,111"]
 
 
 @settings(deadline=None)

@@ -52,5 +52,6 @@ def test_parts_without_weights_are_our_bug(weights, combine):
 
 def test_names_of_the_original_are_known():
     assert REWARDS["all_match"] is REWARDS["exact_match"]
-    assert REWARDS["numeric"] is REWARDS["count"]
+    assert REWARDS["mcq"] is REWARDS["choice"]
+    assert REWARDS["odLength"] is REWARDS["odlength"]
     assert "accuracy" not in REWARDS  # the routed part

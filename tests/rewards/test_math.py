@@ -58,6 +58,7 @@ def test_an_endless_expression_is_ended_in_any_thread_and_the_next_is_judged(che
     thread.start()
     thread.join()
     assert answers == [True, False, True, False]
+    assert checker.ended == 1
     assert time.perf_counter() - start < 60  # 2 s of processor time, and two starts; without the limit, for ever
 
 
@@ -74,6 +75,7 @@ def test_math_reward(value, gold, expected):
     assert math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, value, gold, (), RECORD)) == expected
 
 
-def test_a_gold_answer_of_another_kind_names_the_record():
+@pytest.mark.parametrize("gold", [pytest.param((1.0, 2.0, 3.0, 4.0), id="box"), pytest.param(True, id="verdict")])
+def test_a_gold_answer_of_another_kind_names_the_record(gold):
     with pytest.raises(DataError, match=r'^f\.jsonl:7: reward "math" compares formulas or numbers, but '):
-        math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, None, (1.0, 2.0, 3.0, 4.0), (), RECORD))
+        math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, None, gold, (), RECORD))

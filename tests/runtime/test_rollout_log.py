@@ -10,13 +10,25 @@ from hypothesis import strategies as st
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.runtime.rollout_log import SCHEMA, RolloutRow, read_rollouts, rollouts_path, write_rollouts
-from vlm_r1.types import AnswerValue, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, Score, StopReason
+from vlm_r1.types import (
+    AnswerValue,
+    BoxFormat,
+    Completion,
+    EncodedPrompt,
+    Group,
+    ImageFrame,
+    Record,
+    Rollout,
+    Score,
+    StopReason,
+)
 
 
 def group(record_id: str, *answers: AnswerValue, text: str = "hm") -> Group:
     source = f"train.jsonl:{record_id}"
     record = Record(record_id, "rec", "<image>the dog", ("/data/a.png",), [1, 2, 3, 4], source=source)
-    encoded = EncodedPrompt((5, 6, 7), {}, (ImageFrame((640, 480), (644, 476)),), "<|user|><image>the dog")
+    frames = (ImageFrame((640, 480), (644, 476)),)
+    encoded = EncodedPrompt((5, 6, 7), {}, frames, "<|user|><image>the dog", None, "r1", BoxFormat.INPUT_PIXELS)
     rollouts = tuple(
         Rollout(
             Completion((8, 9), (-0.5, -0.25), text, StopReason.LENGTH if answer is None else StopReason.STOP),
@@ -46,6 +58,10 @@ def test_every_field_of_a_row(tmp_path: Path):
         problem="<image>the dog",
         images=("/data/a.png",),
         image_sizes=((640, 480),),
+        input_sizes=((644, 476),),
+        box_format="input_pixels",
+        template="r1",
+        reward_name=None,
         gold=[1, 2, 3, 4],
         prompt="<|user|><image>the dog",
         text="hm",

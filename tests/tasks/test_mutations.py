@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from testing_tasks import GOLD, WRITTEN
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, judge
@@ -14,20 +15,6 @@ from vlm_r1.types import BoxFormat, ImageFrame, Record
 
 R1 = TEMPLATES["r1"]
 FRAMES = (ImageFrame((64, 60), (56, 56)),)
-GOLD = {
-    "rec": [1, 2, 30, 40],
-    "ovd": '[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]',
-    "counting": 3,
-    "vqa": "No Defect",
-    "math": "\\frac{1}{2}",
-}
-WRITTEN = {
-    "rec": "[1, 2, 30, 40]",
-    "ovd": '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}, {"bbox_2d": [3, 4, 5, 6], "label": "dog"}]\n```',
-    "counting": "3",
-    "vqa": "No Defect",
-    "math": "\\frac{1}{2}",
-}
 PIECES = [
     *"[](){}<>,.:;-+eE0123456789\"'\\/` ",
     *map(chr, range(33)),

@@ -1,23 +1,28 @@
 """How each task asks, and which gold answers it takes."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.labelled_boxes import LabelledBox
+from vlm_r1.parsing.tags import split_tags
+from vlm_r1.rewards import REWARDS, RewardInput
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
-from vlm_r1.types import BoxFormat, ImageFrame, Record
+from vlm_r1.types import BoxFormat, ImageFrame, Record, Thinking
 
 SENTENCE = "<image>Please provide the bounding box coordinates of the region this sentence describes: "
 FRAMES = (ImageFrame(original_wh=(640, 480), input_wh=(320, 960)),)
 CAT = LabelledBox("cat", (1.0, 2.0, 3.0, 4.0))
 ROUGH_CAT = LabelledBox("cat", (1.0, 2.0, 3.0, 3.0))  # IoU 2 / 4: the lowest of the ten thresholds
+FAR_CAT = LabelledBox("cat", (50.0, 2.0, 53.0, 4.0))
 DOG = LabelledBox("dog", (5.0, 5.0, 9.0, 9.0))
 
 
-def _record(task, answer, problem="<image>the dog", images=("a.png",)):
-    return Record(id="1", task=task, problem=problem, images=images, answer=answer, source="f.jsonl:7")
+def _record(task, answer, problem="<image>the dog", images=("a.png",), **columns):
+    return Record("1", task, problem, images, answer, source="f.jsonl:7", columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +73,15 @@ def test_ovd_question(problem, question):
     assert Ovd().question(_record("ovd", None, problem)) == question
 
 
-@pytest.mark.parametrize("task", ["counting", "vqa", "math"])
+@pytest.mark.parametrize("task", ["counting", "vqa", "math", "gui_defect", "classification", "document"])
 def test_other_questions_stay_as_they_are(task):
     assert get_task(task).question(_record(task, "3", "How many? <image>")) == "How many? <image>"
+
+
+@pytest.mark.parametrize("task", ["gui_defect", "classification"])
+def test_labels_follow_the_question(task):
+    record = _record(task, "cat", "<image>What is it? ", labels=["cat", "dog", 7])
+    assert get_task(task).question(record) == "<image>What is it? Answer with one of these: cat, dog, 7."
 
 
 @pytest.mark.parametrize(
@@ -98,6 +109,11 @@ def test_other_questions_stay_as_they_are(task):
         pytest.param("vqa", " No Defect ", "No Defect", id="vqa_string"),
         pytest.param("vqa", 12, "12", id="vqa_number"),
         pytest.param("vqa", True, "True", id="vqa_boolean"),
+        pytest.param("gui_defect", "No Defect", "No Defect", id="gui_defect"),
+        pytest.param("classification", "cat", "cat", id="classification"),
+        pytest.param("document", "12 May", ("12 May",), id="document_string"),
+        pytest.param("document", 2024, ("2024",), id="document_number"),
+        pytest.param("document", ["12 May", 2024], ("12 May", "2024"), id="document_list"),
     ],
 )
 def test_gold(task, answer, gold):
@@ -133,11 +149,24 @@ def test_gold(task, answer, gold):
         pytest.param("vqa", None, "is no short text", id="vqa_none"),
         pytest.param("vqa", " ", "is no short text", id="vqa_blank"),
         pytest.param("vqa", "...", "is no short text", id="vqa_full_stops"),
+        pytest.param("gui_defect", None, r"is no verdict \(not_a_text\); wanted the name", id="gui_defect_none"),
+        pytest.param("classification", ["cat"], r"is no label \(not_a_text\); wanted a", id="classification_list"),
+        pytest.param("document", [], r"is no short text \(empty_answer\); wanted a string", id="document_empty_list"),
+        pytest.param("document", ["a", ["b"]], r"is no short text \(not_a_text\)", id="document_list_of_lists"),
+        pytest.param("document", ["a", " "], r"is no short text \(empty_answer\)", id="document_blank"),
     ],
 )
 def test_unusable_gold_names_the_line(task, answer, message):
     with pytest.raises(DataError, match=rf"^f\.jsonl:7: .*{message}"):
         get_task(task).gold(_record(task, answer))
+
+
+@pytest.mark.parametrize("task", ["gui_defect", "classification"])
+def test_a_gold_label_is_one_of_the_records_labels(task):
+    labels = ["cat", "Dog"]
+    assert get_task(task).gold(_record(task, "dog.", labels=labels)) == "dog."
+    with pytest.raises(DataError, match=r"'cow' is no \w+ \(not_among_labels\); wanted .* column \"labels\""):
+        get_task(task).gold(_record(task, "cow", labels=labels))
 
 
 @pytest.mark.parametrize("images", [(), ("a.png", "b.png")])
@@ -172,17 +201,20 @@ def test_ovd_writes_its_gold_in_the_models_coordinates():
 @pytest.mark.parametrize(
     ("value", "gold", "expected"),
     [
-        pytest.param((CAT,), (CAT,), (1.0, 1.0, 1.0, 1.0), id="equal"),
-        pytest.param((CAT, DOG), (CAT,), (1.0, 1.0, 1 / 2, 1.0), id="surplus"),
-        pytest.param((CAT,), (CAT, DOG), (1 / 2, 1 / 2, 1.0, 1 / 2), id="missing"),
-        pytest.param((ROUGH_CAT,), (CAT,), (1 / 10, 1.0, 1.0, 1.0), id="rough"),
-        pytest.param((), (), (1.0, 1.0, 1.0, 1.0), id="none_and_none"),
-        pytest.param((CAT,), (), (0.0, 0.0, 0.0, 0.0), id="nothing_there"),
-        pytest.param(None, (), (0.0, 0.0, 0.0, 0.0), id="nothing_parsed"),
+        pytest.param((CAT,), (CAT,), (1.0, 1.0, 1.0, 1.0, 1.0, 1.0), id="equal"),
+        pytest.param((CAT, DOG), (CAT,), (1.0, 1.0, 1 / 2, 1.0, 1 / 2, 1.0), id="surplus"),
+        pytest.param((CAT, CAT), (CAT,), (1.0, 1.0, 1 / 2, 1.0, 1.0, 1.0), id="a_label_counts_once"),
+        pytest.param((CAT,), (CAT, DOG), (1 / 2, 1 / 2, 1.0, 1 / 2, 1.0, 1 / 2), id="missing"),
+        pytest.param((ROUGH_CAT,), (CAT,), (1 / 10, 1.0, 1.0, 1.0, 1.0, 1.0), id="rough"),
+        pytest.param((FAR_CAT,), (CAT,), (0.0, 0.0, 0.0, 0.0, 1.0, 1.0), id="seen_but_elsewhere"),
+        pytest.param((), (), (1.0, 1.0, 1.0, 1.0, 1.0, 1.0), id="none_and_none"),
+        pytest.param((CAT,), (), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), id="nothing_there"),
+        pytest.param((), (CAT,), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), id="nothing_seen"),
+        pytest.param(None, (), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), id="nothing_parsed"),
     ],
 )
 def test_ovd_metrics(value, gold, expected):
-    names = ("map", "ap50", "precision_iou50", "recall_iou50")
+    names = ("map", "ap50", "precision_iou50", "recall_iou50", "label_precision", "label_recall")
     assert Ovd().metrics(value, gold) == pytest.approx(dict(zip(names, expected, strict=True)), abs=1e-12)
 
 
@@ -199,8 +231,51 @@ def test_rec_metrics(value, expected):
     assert Rec().metrics(value, (0.0, 0.0, 10.0, 10.0)) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "gold", "accuracy", "presence"),
+    [
+        pytest.param("no defect.", "No Defect", 1.0, 1.0, id="none_and_none"),
+        pytest.param("Unexpected Result", "Unexpected Result", 1.0, 1.0, id="the_same_defect"),
+        pytest.param("No Response", "Unexpected Result", 0.0, 1.0, id="another_defect"),
+        pytest.param("No Defect", "Unexpected Result", 0.0, 0.0, id="missed"),
+        pytest.param("No Response", "No Defect", 0.0, 0.0, id="invented"),
+        pytest.param(None, "No Response", 0.0, 0.0, id="nothing_parsed"),
+    ],
+)
+def test_gui_defect_metrics(value, gold, accuracy, presence):
+    expected = {"accuracy": accuracy, "presence_accuracy": presence}
+    assert get_task("gui_defect").metrics(value, gold) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "golds", "anls", "accuracy"),
+    [
+        pytest.param("12  MAY", ("12 May", "May 12"), 1.0, 1.0, id="case_and_white_space"),
+        pytest.param("12 May.", ("12 May",), 1 - 1 / 7, 1.0, id="a_final_full_stop"),  # one of seven characters
+        pytest.param("May 13", ("12 May", "May 12"), 1 - 1 / 6, 0.0, id="the_nearest_gold"),
+        pytest.param("abXX", ("abcd",), 0.0, 0.0, id="half_is_too_far"),
+        pytest.param("abcXX", ("abcde",), 1 - 2 / 5, 0.0, id="less_than_half"),
+        pytest.param(None, ("12 May",), 0.0, 0.0, id="nothing_parsed"),
+    ],
+)
+def test_document_metrics(value, golds, anls, accuracy):
+    assert get_task("document").metrics(value, golds) == pytest.approx({"anls": anls, "accuracy": accuracy})
+
+
+words = st.text("ab .", min_size=1, max_size=6)
+
+
+@settings(deadline=None)
+@given(words, st.lists(words, min_size=1, max_size=3).map(tuple))
+def test_document_anls_is_the_reward(value, golds):
+    frames, template = (), Thinking.ABSENT
+    given = RewardInput(value, split_tags(value), template, value, golds, frames, _record("document", list(golds)))
+    assert get_task("document").metrics(value, golds)["anls"] == REWARDS["anls"](given)
+
+
 def test_tasks_are_found_by_name_and_by_import_path():
     assert [get_task(name).name for name in TASKS] == list(TASKS)
     assert isinstance(get_task("vlm_r1.tasks.rec:Rec"), Rec)
+    assert get_task("vlm_r1.tasks.texts:VQA") is TASKS["vqa"]
     with pytest.raises(ConfigError, match=r'^unknown task "rec2"\. Did you mean "rec"'):
         get_task("rec2")

@@ -39,6 +39,30 @@ QUESTION = "<image>Please provide the bounding box coordinates of the region thi
             "direct", REC, QUESTION + " Please provide the bounding box coordinate in JSON format.", id="direct_box"
         ),
         pytest.param("direct", VQA, "<image><image>Same?", id="direct_text"),
+        pytest.param(
+            "r1_default",
+            REC,
+            QUESTION
+            + " First output the thinking process in <think> </think> tags and then output the final answer in "
+            "<answer> </answer> tags.",
+            id="r1_default_box",
+        ),
+        pytest.param(
+            "r1_ovd",
+            VQA,
+            "<image><image>First thinks about the reasoning process in the mind and then provides the user with the "
+            "answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+            "tags, respectively, i.e., <think> reasoning process here </think><answer> answer here </answer>\nSame?",
+            id="r1_ovd_before_the_question",
+        ),
+        pytest.param(
+            "free",
+            VQA,
+            "<image><image>Same? If it helps, first think in <think> </think> tags. Output the final answer in "
+            "<answer> </answer> tags.",
+            id="free",
+        ),
+        pytest.param("bare", REC, "<image>the dog", id="bare"),
     ],
 )
 def test_prompts_word_for_word(template, record, text):
@@ -59,11 +83,19 @@ def test_image_marks_must_match_the_images():
         pytest.param("r1", REC, "<think>A dog.</think><answer>[10, 20, 110, 220]</answer>", id="with_thought"),
         pytest.param("paper", VQA, "<think></think><answer>no</answer>", id="without_thought"),
         pytest.param("direct", REC, "[10, 20, 110, 220]", id="direct"),
+        pytest.param("free", REC, "<think>A dog.</think><answer>[10, 20, 110, 220]</answer>", id="free_with_thought"),
+        pytest.param("free", VQA, "<answer>no</answer>", id="free_without_thought"),
     ],
 )
 def test_gold_completion(template, record, text):
     task = get_task(record.task)
     assert gold_completion(task, record, FRAMES, BoxFormat.ORIGINAL_PIXELS, get_template(template)) == text
+
+
+def test_a_template_keeps_marks_within_the_question_in_their_place():
+    record = Record("1", "vqa", "Is <image> like <image>?", ("a.png", "b.png"), "no")
+    text = build_prompt(get_task("vqa"), record, get_template("r1_ovd")).text
+    assert text.endswith("</answer>\nIs <image> like <image>?")
 
 
 def test_templates_are_found_by_name():

@@ -16,8 +16,9 @@ COMMANDS = {
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",
+    "score": "score completions that were written down: cases, rollouts, evaluation samples",
     "trace": "show one record of a recipe through every stage, with real values",
-    "data": "check a data file, or write a synthetic one",
+    "data": "check, convert, rate or synthesise data files",
     "report": "write the offline page of a run",
     "config": "print the reference of all recipe options",
 }

@@ -47,9 +47,10 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
     """What `eval/<name>.json` holds (docs/runs.md): means with intervals, format rate, parse failures."""
     scores = [rollout.score for group in groups for rollout in group.rollouts]
     metrics = {}
-    for metric in scores[0].metrics:
-        summary = summarize([score.metrics[metric] for score in scores], seed=seed)
-        metrics[metric] = {"mean": summary.mean, "ci95": list(summary.ci95)}
+    for metric in dict.fromkeys(name for score in scores for name in score.metrics):
+        values = [score.metrics[metric] for score in scores if metric in score.metrics]
+        summary = summarize(values, seed=seed)
+        metrics[metric] = {"mean": summary.mean, "ci95": list(summary.ci95), "n": len(values)}
     formats = [score.parts["format"] for score in scores if "format" in score.parts]
     return {
         "name": name,
@@ -81,10 +82,17 @@ def _sample(group: Group) -> dict[str, Any]:
     return {
         "record_id": record.id,
         "source": record.source,
+        "task": record.task,
         "problem": record.problem,
         "images": list(record.images),
+        "image_sizes": [list(frame.original_wh) for frame in group.encoded.frames],
+        "input_sizes": [list(frame.input_wh) for frame in group.encoded.frames],
+        "box_format": group.encoded.box_format.value,
+        "template": group.encoded.template,
+        "reward_name": record.reward,
         "gold": record.answer,
         "text": rollout.completion.text,
         **score,
+        "tokens": len(rollout.completion.ids_T),
         "stop_reason": rollout.completion.stop_reason.value,
     }

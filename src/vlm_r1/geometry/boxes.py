@@ -1,4 +1,4 @@
-"""Boxes: the only definition of IoU in the repository, and the conventions that everything else rests on.
+"""Boxes: the only definition of IoU and its kin in the repository, and the conventions that everything else rests on.
 
 A box is float `(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2. Decided once, here:
 
@@ -8,17 +8,22 @@ A box is float `(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2. Decided once, he
 * A model's box is never clipped to the image before IoU: area claimed outside the image costs IoU like any other
   wrong area.
 * A box without area has IoU 0 with every box, itself included.
+* The edges of a box or a polygon belong to it: a point on them is inside.
 * Numbers are finite and of sane size: parsing refuses all others, so nothing here checks again.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from vlm_r1.types import Box
+from vlm_r1.types import Box, Point
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 _TINY = float(np.finfo(np.float64).tiny)  # the smallest divisor: two boxes without area give 0 / tiny = 0, not 0 / 0
 
@@ -62,13 +67,180 @@ def box_iou(boxes_N4: npt.ArrayLike, boxes_M4: npt.ArrayLike) -> FloatArray:
     >>> box_iou([], [(0, 0, 1, 1)]).shape
     (0, 1)
     """
-    ax1, ay1, ax2, ay2 = np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4).T[:, :, None]
-    bx1, by1, bx2, by2 = np.asarray(boxes_M4, dtype=np.float64).reshape(-1, 4).T[:, None, :]
-    width_NM = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), 0.0)
-    height_NM = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), 0.0)
-    intersection_NM = width_NM * height_NM
-    union_NM = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection_NM
-    return intersection_NM / np.maximum(union_NM, _TINY)
+    return _iou_of_edges(_edges(boxes_N4)[:, :, None], _edges(boxes_M4)[:, None, :])
+
+
+def paired_iou(boxes_P4: npt.ArrayLike, others_P4: npt.ArrayLike, crowd_P: BoolArray | bool = False) -> FloatArray:
+    """`iou` of the first box with the first other, of the second with the second, and so on.
+
+    Args:
+        boxes_P4, others_P4: (P, 4) boxes in the same coordinates, corners in order.
+        crowd_P: (P,) bool, or one for all: whether the other box encloses a crowd, many objects that were not boxed
+            one by one. What matters of a box is then how much of it lies in the crowd: |box ∩ other| / |box|.
+
+    Returns:
+        (P,) float64, in [0, 1].
+
+    Source: cocoapi, `maskUtils.iou` with `iscrowd`.
+
+    >>> boxes = [(0, 0, 10, 10), (0, 0, 10, 10)]
+    >>> paired_iou(boxes, [(5, 0, 15, 10), (5, 0, 15, 10)], np.array([False, True])).round(3).tolist()
+    [0.333, 0.5]
+    """
+    return _iou_of_edges(_edges(boxes_P4), _edges(others_P4), crowd_P)
+
+
+def box_areas(boxes_N4: npt.ArrayLike) -> FloatArray:
+    """`area` of each box.
+
+    Args:
+        boxes_N4: (N, 4), corners in order.
+
+    Returns:
+        (N,) float64, in square pixels.
+
+    >>> box_areas([(10, 20, 110, 220)]).tolist()
+    [20000.0]
+    """
+    x1, y1, x2, y2 = _edges(boxes_N4)
+    return (x2 - x1) * (y2 - y1)
+
+
+def _edges(boxes_N4: npt.ArrayLike) -> FloatArray:
+    """(4, N): x1, y1, x2 and y2 of all boxes."""
+    return np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4).T
+
+
+def _iou_of_edges(edges_a: FloatArray, edges_b: FloatArray, crowd: BoolArray | bool = False) -> FloatArray:
+    """The formula on arrays (4, …) that broadcast; where `crowd`, over the area of a alone."""
+    ax1, ay1, ax2, ay2 = edges_a
+    bx1, by1, bx2, by2 = edges_b
+    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), 0.0)
+    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), 0.0)
+    intersection = width * height
+    own: FloatArray = (ax2 - ax1) * (ay2 - ay1)
+    joint: FloatArray = own + (bx2 - bx1) * (by2 - by1) - intersection
+    return intersection / np.maximum(np.where(crowd, own, joint), _TINY)
+
+
+def giou(a: Box, b: Box) -> float:
+    """Generalised IoU: falls on as boxes that do not overlap move apart.
+
+    GIoU = IoU − (|hull| − |a ∪ b|) / |hull|, where the hull is the least box round both. In [−1, 1], symmetric, never
+    above IoU; 1 only for equal boxes that have an area, towards −1 for small boxes far apart. Boxes without area: the
+    union counts 0, so −1 for two of them whose hull has an area; 0 where the hull itself has none.
+
+    Source: Rezatofighi et al. 2019, arXiv 1902.09630.
+
+    >>> giou((0, 0, 1, 1), (2, 0, 3, 1))  # 0 - (3 - 2) / 3
+    -0.3333333333333333
+    """
+    overlap = iou(a, b)
+    width, height = _hull_wh(a, b)
+    hull = width * height
+    union = (area(a) + area(b)) / (1.0 + overlap)  # as overlap = (|a| + |b| - union) / union
+    return overlap - min(max(hull - union, 0.0) / max(hull, _TINY), 1.0)
+
+
+def diou(a: Box, b: Box) -> float:
+    """Distance IoU: IoU, less the squared distance of the centres in terms of the hull's diagonal.
+
+    DIoU = IoU − d² / c², with d between the centres and c the diagonal of the least box round both. In [−1, 1],
+    symmetric, never above IoU; 1 only for equal boxes that have an area. Boxes without area: IoU counts 0, so −1 for
+    two points, 0 for one point twice.
+
+    Source: Zheng et al. 2020, arXiv 1911.08287.
+
+    >>> diou((0, 0, 1, 1), (2, 0, 3, 1))  # 0 - 2² / (3² + 1²)
+    -0.4
+    """
+    (ax, ay), (bx, by) = centre(a), centre(b)
+    width, height = _hull_wh(a, b)
+    apart = (ax - bx) ** 2 + (ay - by) ** 2
+    return iou(a, b) - min(apart / max(width**2 + height**2, _TINY), 1.0)
+
+
+def ciou(a: Box, b: Box) -> float:
+    """Complete IoU: distance IoU, less a term for shapes that differ.
+
+    CIoU = DIoU − α v, with v = (2/π · (angle a − angle b))², angle = atan(width / height), and α = v / (1 − IoU + v), 0
+    where v is 0. In [−1.5, 1], symmetric, never above DIoU; 1 only for equal boxes that have an area. A box without
+    height has angle π/2, a point 0.
+
+    Source: Zheng et al. 2020, arXiv 1911.08287.
+
+    >>> round(ciou((0, 0, 2, 1), (0, 0, 1, 2)), 4)  # 1/3 - 0.5/8 - v² / (1 - 1/3 + v), v = (2/π · 0.6435)² = 0.1678
+    0.2371
+    """
+    angles = [math.atan2(x2 - x1, y2 - y1) for x1, y1, x2, y2 in (a, b)]
+    v = (2 / math.pi * (angles[0] - angles[1])) ** 2
+    return diou(a, b) - (v * v / (1 - iou(a, b) + v) if v else 0.0)
+
+
+def _hull_wh(a: Box, b: Box) -> tuple[float, float]:
+    """Width and height of the least box round both."""
+    return max(a[2], b[2]) - min(a[0], b[0]), max(a[3], b[3]) - min(a[1], b[1])
+
+
+def area(box: Box) -> float:
+    """(x2 − x1)(y2 − y1), in square pixels.
+
+    >>> area((10, 20, 110, 220))
+    20000
+    """
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def centre(box: Box) -> Point:
+    """Where the diagonals cross.
+
+    >>> centre((10, 20, 110, 220))
+    (60.0, 120.0)
+    """
+    return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+
+
+def contains(box: Box, point: Point) -> bool:
+    """Whether a point lies in a box, edges included.
+
+    >>> contains((0, 0, 10, 10), (10, 5)), contains((0, 0, 10, 10), (10.5, 5))
+    (True, False)
+    """
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def distance_to_box(point: Point, box: Box) -> float:
+    """Euclidean distance from a point to the nearest point of a box, in pixels; 0 inside and on the edges.
+
+    >>> distance_to_box((13, 14), (0, 0, 10, 10)), distance_to_box((5, 5), (0, 0, 10, 10))
+    (5.0, 0.0)
+    """
+    x, y = point
+    return math.hypot(max(box[0] - x, 0.0, x - box[2]), max(box[1] - y, 0.0, y - box[3]))
+
+
+def in_polygon(point: Point, polygon: Sequence[Point]) -> bool:
+    """Whether a point lies in a polygon, edges and corners included.
+
+    Even-odd rule: a point is inside if a ray from it crosses the outline an odd number of times. Where a polygon
+    overlaps itself twice over, that part is outside.
+
+    Args:
+        polygon: its corners in order; the last is joined to the first. Two corners are a segment, none is nowhere.
+
+    >>> triangle = [(0, 0), (10, 0), (0, 10)]
+    >>> in_polygon((2, 2), triangle), in_polygon((5, 5), triangle), in_polygon((6, 6), triangle)
+    (True, True, False)
+    """
+    x, y = point
+    inside = False
+    for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):
+        side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)  # 0 on the line; its sign says on which side of it
+        if side == 0 and min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2):
+            return True
+        if (y1 > y) != (y2 > y) and (side > 0) == (y2 > y1):  # the ray to the right crosses this edge
+            inside = not inside
+    return inside
 
 
 def order_corners(box: Box) -> Box:

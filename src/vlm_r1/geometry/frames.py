@@ -7,13 +7,15 @@ the way out `format_coordinates` rounds to the integers that a model writes.
 
 from __future__ import annotations
 
-from vlm_r1.types import Box, BoxFormat, ImageFrame
+from collections.abc import Sequence
+
+from vlm_r1.types import Box, BoxFormat, ImageFrame, Point
 
 _NORM_SIZE = 1000
 
 
 def to_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
-    """Convert a box from the model's coordinates to pixels of the original image.
+    """Convert a box from the model's coordinates to pixels of the original image: each of its corners.
 
     Args:
         box: four numbers in the order and unit of `fmt`, corners in order.
@@ -29,15 +31,7 @@ def to_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
     >>> to_original((250, 500, 750, 1000), frame, BoxFormat.NORM_1000_YX)  # y first
     (320.0, 120.0, 640.0, 360.0)
     """
-    x1, y1, x2, y2 = _swap_axes(box) if fmt is BoxFormat.NORM_1000_YX else box
-    width, height = frame.original_wh
-    canvas_width, canvas_height = _canvas_wh(frame, fmt)
-    return (
-        x1 * width / canvas_width,
-        y1 * height / canvas_height,
-        x2 * width / canvas_width,
-        y2 * height / canvas_height,
-    )
+    return point_to_original((box[0], box[1]), frame, fmt) + point_to_original((box[2], box[3]), frame, fmt)
 
 
 def from_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
@@ -47,30 +41,58 @@ def from_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
     >>> from_original((10, 20, 110, 220), frame, BoxFormat.INPUT_PIXELS)
     (20.0, 40.0, 220.0, 440.0)
     """
-    x1, y1, x2, y2 = box
+    return point_from_original((box[0], box[1]), frame, fmt) + point_from_original((box[2], box[3]), frame, fmt)
+
+
+def point_to_original(point: Point, frame: ImageFrame, fmt: BoxFormat) -> Point:
+    """Convert a point from the model's coordinates to pixels of the original image.
+
+    Args:
+        point: two numbers in the order and unit of `fmt`.
+        frame: the image the point is on.
+        fmt: the coordinates the model family writes.
+
+    Returns:
+        (x, y) in original pixels, not rounded, not clipped.
+
+    >>> frame = ImageFrame(original_wh=(640, 480), input_wh=(1280, 960))
+    >>> point_to_original((250, 500), frame, BoxFormat.NORM_1000_YX)  # y first
+    (320.0, 120.0)
+    """
+    x, y = (point[1], point[0]) if fmt is BoxFormat.NORM_1000_YX else point
     width, height = frame.original_wh
     canvas_width, canvas_height = _canvas_wh(frame, fmt)
-    scaled = (
-        x1 * canvas_width / width,
-        y1 * canvas_height / height,
-        x2 * canvas_width / width,
-        y2 * canvas_height / height,
-    )
-    return _swap_axes(scaled) if fmt is BoxFormat.NORM_1000_YX else scaled
+    return (x * width / canvas_width, y * height / canvas_height)
 
 
-def format_coordinates(box: Box, fmt: BoxFormat) -> list[int]:
-    """The four integers a model writes for a box that is already in its own coordinates.
+def point_from_original(point: Point, frame: ImageFrame, fmt: BoxFormat) -> Point:
+    """Convert a point from original pixels to the model's coordinates: the inverse of `point_to_original`.
 
-    Rounded to the nearest integer; at least 0, and at most 1000 in the normalised formats (a gold box may overshoot its
+    >>> frame = ImageFrame(original_wh=(640, 480), input_wh=(1280, 960))
+    >>> point_from_original((320, 120), frame, BoxFormat.NORM_1000_YX)
+    (250.0, 500.0)
+    """
+    x, y = point
+    width, height = frame.original_wh
+    canvas_width, canvas_height = _canvas_wh(frame, fmt)
+    x, y = x * canvas_width / width, y * canvas_height / height
+    return (y, x) if fmt is BoxFormat.NORM_1000_YX else (x, y)
+
+
+def format_coordinates(coordinates: Sequence[float], fmt: BoxFormat) -> list[int] | list[float]:
+    """The numbers a model writes for a box or a point that is already in its own coordinates.
+
+    Rounded to the nearest integer, or thousandth for fractions; at least 0, and at most 1000 in the normalised formats (a gold box may overshoot its
     image by a fraction of a pixel). Each edge moves by at most half a unit, so a box at least 4 units wide and high
     keeps an IoU above 0.5 with what it was: the worst is (4 − 1)² / 4² = 0.5625.
 
     >>> format_coordinates((9.6, 20.2, 110.0, 1000.4), BoxFormat.NORM_1000)
     [10, 20, 110, 1000]
     """
+    if fmt is BoxFormat.NORM_1:
+        return [min(max(round(value, 3), 0.0), 1.0) for value in coordinates]
     normalised = fmt in (BoxFormat.NORM_1000, BoxFormat.NORM_1000_YX)
-    rounded = [max(round(value), 0) for value in box]
+    rounded = [max(round(value), 0) for value in coordinates]
     return [min(value, _NORM_SIZE) for value in rounded] if normalised else rounded
 
 
@@ -82,8 +104,5 @@ def _canvas_wh(frame: ImageFrame, fmt: BoxFormat) -> tuple[int, int]:
             return frame.input_wh
         case BoxFormat.NORM_1000 | BoxFormat.NORM_1000_YX:
             return (_NORM_SIZE, _NORM_SIZE)
-
-
-def _swap_axes(box: Box) -> Box:
-    first1, second1, first2, second2 = box
-    return (second1, first1, second2, first2)
+        case BoxFormat.NORM_1:
+            return (1, 1)

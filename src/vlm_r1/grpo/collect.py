@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlm_r1.rewards.math import ended_comparisons
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
@@ -24,6 +25,7 @@ def collect_groups(
     wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
     own: dict[tuple[int, int, int], Group] = {}  # by (round, process, place), which is the order of the records
     signals: dict[tuple[int, int, int], bool] = {}  # of all processes
+    ended = ended_comparisons()
     for drawn in range(config.grpo.dynamic_sampling_rounds):
         with learner.accelerator.autocast():
             groups = sample_groups(
@@ -48,6 +50,8 @@ def collect_groups(
         "groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals)),
         "tokens/sample": Metric("sum", tokens),
     }
+    if any(source.task == "math" for source in config.data.train):
+        metrics["math/ended_comparisons"] = Metric("sum", ended_comparisons() - ended)
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics

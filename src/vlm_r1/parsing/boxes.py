@@ -1,16 +1,24 @@
-"""One box out of an answer, in the coordinates the model wrote.
+"""Boxes without labels out of an answer, in the coordinates the model wrote: exactly one, or any number.
 
-A box is four numbers in square brackets. What stands around the brackets is not looked at, so that one rule reads
+*One* box is four numbers in square brackets. What stands around the brackets is not looked at, so that one rule reads
 `[x1, y1, x2, y2]`, JSON such as `{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}` with any key, ```json fences, and
 InternVL's `<box>[[x1, y1, x2, y2]]</box>`. A bracket that is never closed is not repaired: where an answer was cut
 off, its last number may be cut too.
+
+*Any number* of boxes is JSON, `[[x1, y1, x2, y2], …]` or `[{"bbox_2d": [x1, y1, x2, y2]}, …]`, or the word None. What
+stands before the first bracket and after the last is not looked at. All or nothing, as with labelled boxes: one broken
+item makes the answer unreadable.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from vlm_r1.geometry.boxes import order_corners
+from vlm_r1.parsing.choices import normalize_text
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_COORDINATE
 from vlm_r1.types import Box, Parsed, ParseFailure
 
@@ -18,8 +26,12 @@ from vlm_r1.types import Box, Parsed, ParseFailure
 _NUMBER = r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+|[nN]a[nN]|[iI]nf(?:inity)?+)"
 
 # Possessive throughout (++, *+, ?+): a match never crosses a second bracket nor looks back, so the scan is linear.
-_NUMBER_LIST = re.compile(rf"\[\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*+)\s*+\]", re.ASCII)
-"""ASCII only: in Unicode, `\\s` matches separators such as \\x1c that `float` refuses."""
+NUMBERS = rf"\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*+)\s*+"
+"""Numbers between commas, as one group; to be compiled with `re.ASCII`: in Unicode, `\\s` matches separators such as
+\\x1c that `float` refuses."""
+
+_NUMBER_LIST = re.compile(rf"\[{NUMBERS}\]", re.ASCII)
+_JSON = json.JSONDecoder(parse_int=float)  # float: Python refuses integers of 5,000 digits
 
 
 def parse_box(text: str) -> Parsed[Box] | ParseFailure:
@@ -47,8 +59,84 @@ def parse_box(text: str) -> Parsed[Box] | ParseFailure:
     boxes: set[Box] = {(numbers[0], numbers[1], numbers[2], numbers[3]) for numbers in lists if len(numbers) == 4}
     if not boxes:
         return ParseFailure("wrong_arity" if lists else "no_box")
-    if not all(abs(number) <= MAX_COORDINATE for box in boxes for number in box):  # false for NaN too
+    if not all(in_range(box) for box in boxes):
         return ParseFailure("number_out_of_range")
     if len(boxes) > 1:
         return ParseFailure("several_boxes")
     return Parsed(order_corners(boxes.pop()))
+
+
+def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
+    """Read all boxes of an answer, in the order written; a box written twice is two boxes.
+
+    Args:
+        text: what stands inside the answer tags; any text at all.
+
+    Returns:
+        The boxes, corners in order; none for "None" or `[]`. Or one of the failures `too_long` (over
+        `MAX_ANSWER_CHARS`), `no_box` (no bracket, and not "None"), `broken_json`, `item_without_box` (of numbers),
+        `wrong_arity` (not four numbers), `number_out_of_range` (as in `parse_box`); the first that is met.
+
+    >>> parse_boxes("[[110, 20, 10, 220], [1, 2, 3, 4]]")
+    Parsed(value=((10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)))
+    >>> parse_boxes('[{"bbox_2d": [1, 2, 3, 4]}]'), parse_boxes("None")
+    (Parsed(value=((1.0, 2.0, 3.0, 4.0),)), Parsed(value=()))
+    """
+    match read_json(text):
+        case Parsed(value=found):
+            is_one = isinstance(found, dict) or any(isinstance(item, float) for item in found)
+        case failure:
+            return failure
+    boxes: list[Box] = []
+    for item in [found] if is_one else found:
+        box = read_box(item)
+        if isinstance(box, ParseFailure):
+            return box
+        boxes.append(box)
+    return Parsed(tuple(boxes))
+
+
+def read_json(text: str) -> Parsed[Any] | ParseFailure:
+    """Decode the JSON list or object of an answer, all numbers as floats; the word None is an empty list.
+
+    Returns:
+        What stands from the first bracket to the last, or `too_long`, `no_box` (no bracket), `broken_json`.
+
+    >>> read_json("I see: [1, {}]."), read_json("none.")
+    (Parsed(value=[1.0, {}]), Parsed(value=[]))
+    """
+    if len(text) > MAX_ANSWER_CHARS:
+        return ParseFailure("too_long")
+    start = min((at for at in (text.find("["), text.find("{")) if at >= 0), default=None)
+    if start is None:
+        is_none = normalize_text(text.replace("```json", "").replace("```", "")) == "none"
+        return Parsed([]) if is_none else ParseFailure("no_box")
+    try:
+        return Parsed(_JSON.decode(text[start : max(text.rfind("]"), text.rfind("}")) + 1]))
+    except (ValueError, RecursionError):  # not JSON; brackets nested thousands deep
+        return ParseFailure("broken_json")
+
+
+def read_box(item: Any) -> Box | ParseFailure:
+    """A box out of decoded JSON: four numbers, or an object that holds them; `parse_boxes` lists the failures.
+
+    >>> read_box({"bbox_2d": [1.0, 2.0, 3.0, 4.0]}), read_box("near the door")
+    ((1.0, 2.0, 3.0, 4.0), ParseFailure(reason='item_without_box'))
+    """
+    numbers = item.get("bbox_2d", item.get("bbox", item.get("box_2d"))) if isinstance(item, dict) else item
+    if not isinstance(numbers, list) or not {float}.issuperset(map(type, numbers)):
+        return ParseFailure("item_without_box")
+    if len(numbers) != 4:
+        return ParseFailure("wrong_arity")
+    if not in_range(numbers):
+        return ParseFailure("number_out_of_range")
+    return order_corners((numbers[0], numbers[1], numbers[2], numbers[3]))
+
+
+def in_range(coordinates: Sequence[float]) -> bool:
+    """Whether all are finite and within ±`MAX_COORDINATE`.
+
+    >>> in_range((1.0, 2.0)), in_range((1.0, float("nan")))
+    (True, False)
+    """
+    return all(abs(number) <= MAX_COORDINATE for number in coordinates)  # false for NaN too

@@ -8,17 +8,13 @@ free; and where an answer was cut off, what is left of it is another answer than
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from vlm_r1.geometry.boxes import order_corners
-from vlm_r1.parsing.choices import normalize_text
-from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_COORDINATE
+from vlm_r1.parsing.boxes import read_box, read_json
+from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.types import Box, Parsed, ParseFailure
-
-_JSON = json.JSONDecoder(parse_int=float)  # float: Python refuses integers of 5,000 digits
 
 
 @dataclass(frozen=True)
@@ -51,17 +47,13 @@ def parse_labelled_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFa
 
 @lru_cache(maxsize=16)  # a record's gold answer is read again with each of its completions
 def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
-    start = min((at for at in (text.find("["), text.find("{")) if at >= 0), default=None)
-    if start is None:
-        is_none = normalize_text(text.replace("```json", "").replace("```", "")) == "none"
-        return Parsed(()) if is_none else ParseFailure("no_box")
-    end = max(text.rfind("]"), text.rfind("}")) + 1
-    try:
-        found = _JSON.decode(text[start:end])
-    except (ValueError, RecursionError):  # not JSON; brackets nested thousands deep
-        return ParseFailure("broken_json")
+    match read_json(text):
+        case Parsed(value=found):
+            items = found if isinstance(found, list) else [found]
+        case failure:
+            return failure
     objects: list[LabelledBox] = []
-    for item in found if isinstance(found, list) else [found]:
+    for item in items:
         read = _read_item(item)
         if isinstance(read, ParseFailure):
             return read
@@ -70,15 +62,10 @@ def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
 
 
 def _read_item(item: Any) -> LabelledBox | ParseFailure:
-    fields = item if isinstance(item, dict) else {}
-    numbers = fields.get("bbox_2d", fields.get("bbox", fields.get("box_2d")))  # asked for; COCO's; Gemma's
-    label = fields.get("label")
-    if not isinstance(numbers, list) or not {float}.issuperset(map(type, numbers)):
-        return ParseFailure("item_without_box")
+    box = read_box(item if isinstance(item, dict) else {})
+    if isinstance(box, ParseFailure):
+        return box
+    label = item.get("label")
     if not isinstance(label, str) or not label.strip():
         return ParseFailure("item_without_label")
-    if len(numbers) != 4:
-        return ParseFailure("wrong_arity")
-    if not all(abs(number) <= MAX_COORDINATE for number in numbers):  # false for NaN too
-        return ParseFailure("number_out_of_range")
-    return LabelledBox(label, order_corners((numbers[0], numbers[1], numbers[2], numbers[3])))
+    return LabelledBox(label, box)

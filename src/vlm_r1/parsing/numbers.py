@@ -1,7 +1,8 @@
 """One number out of an answer.
 
-Words around the number are passed over ("There are 3 apples." is 3), but it must be the only one, and stand by
-itself: `1,234`, `1/2`, `1.2.3`, `3rd` and digits of other scripts are not guessed at.
+Words and signs around the number are passed over as its unit ("There are 3 apples." is 3, "50%" is 50, "$12" is 12),
+but it must be the only one, and stand by itself: `1/2`, `1.2.3`, `3rd` and digits of other scripts are not guessed at.
+Commas may part thousands (`1,234.5`); any other comma between digits is not guessed at either.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from vlm_r1.types import Parsed, ParseFailure
 
 _NUMBER = re.compile(
     r"(?<![\w.,/])"  # not the tail of a word or of a longer number
-    r"[+-]?(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
+    r"[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})++|[0-9]++)(?:\.[0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
     r"(?!\w|[.,/][0-9])"  # nor the head of one
 )
 
@@ -25,12 +26,12 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
         The number, or `too_long`, `no_number`, `several_numbers` (different ones) or `number_out_of_range` (beyond
         ±`MAX_NUMBER`).
 
-    >>> parse_number("There are 3 apples."), parse_number("3 or 4")
-    (Parsed(value=3.0), ParseFailure(reason='several_numbers'))
+    >>> parse_number("There are 1,234 apples."), parse_number("3 or 4")
+    (Parsed(value=1234.0), ParseFailure(reason='several_numbers'))
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    numbers = {float(match[0]) for match in _NUMBER.finditer(text)}
+    numbers = {float(match[0].replace(",", "")) for match in _NUMBER.finditer(text)}
     if not numbers:
         return ParseFailure("no_number")
     if len(numbers) > 1:

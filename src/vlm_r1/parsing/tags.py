@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm_r1.types import Thinking
+
 THINK, END_THINK, ANSWER, END_ANSWER = TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -50,6 +52,14 @@ def split_tags(text: str) -> TaggedText:
         well_formed=counts == [1, 1, 1, 1] and _is_well_formed(text),
         answer_alone=counts == [0, 0, 1, 1] and text.strip().startswith(ANSWER) and text.strip().endswith(END_ANSWER),
     )
+
+
+def answer_text(text: str, tagged: TaggedText, thinking: Thinking) -> str | None:
+    """What stands where the template wants the answer; None if nothing does.
+
+    A text without tags is an answer only if no tags were asked for.
+    """
+    return text if thinking is Thinking.ABSENT and tagged.tag_count == 0 else tagged.answer
 
 
 def read_gold(text: str) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
@@ -52,8 +53,10 @@ class Examiner:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
+        template = self.templates.of(record)
+        prompt = build_prompt(get_task(record.task), record, template)
         encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
+        encoded = replace(encoded, template=template.name, box_format=self.adapter.box_format)
         self._remember(key, encoded)
         return encoded
 

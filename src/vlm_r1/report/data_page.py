@@ -20,7 +20,7 @@ from vlm_r1.types import Record
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """One record with its images; boxes stand on the first."""
+    """One record with its images; boxes stand on the one that its task says."""
 
     record_id: str
     source: str
@@ -67,7 +67,8 @@ def _draw(record: Record, place: int, check: DataCheck) -> DrawnImage:
     path = record.images[place]
     width, height = check.pictures.sizes_wh[path]
     url = data_url(Path(path), max_side_px=480)
-    boxes = tuple(_boxes(record)) if place == 0 else ()
+    drawn_on = get_task(record.task).image % len(record.images)
+    boxes = tuple(_boxes(record)) if place == drawn_on else ()
     return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)
 
 

@@ -5,26 +5,77 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vlm_r1.rewards.base import RewardFunction, RewardInput
-from vlm_r1.rewards.boxes import iou_reward
+from vlm_r1.rewards.boxes import (
+    ciou_reward,
+    diou_reward,
+    giou_reward,
+    iou_power_reward,
+    iou_reward,
+    iou_threshold_reward,
+)
+from vlm_r1.rewards.choices import choice, yes_no
 from vlm_r1.rewards.combine import COMBINATIONS
-from vlm_r1.rewards.detection import ap50_reward, map_reward, odlength_reward
-from vlm_r1.rewards.format import format_reward
+from vlm_r1.rewards.detection import (
+    ap50_reward,
+    count_penalty,
+    map_reward,
+    nms_ap_reward,
+    odlength_reward,
+    set_f1_reward,
+    weighted_sum_reward,
+)
+from vlm_r1.rewards.format import format_reward, json_format, one_answer, tags
+from vlm_r1.rewards.length import cosine_length, overlong
 from vlm_r1.rewards.math import math_reward
-from vlm_r1.rewards.numbers import exact_number
-from vlm_r1.rewards.text import exact_match
+from vlm_r1.rewards.numbers import count_relative, exact_number, numeric
+from vlm_r1.rewards.points import point_distance, point_in_region
+from vlm_r1.rewards.repetition import repetition
+from vlm_r1.rewards.text import anls, default, edit_ratio, exact_match
 
 REWARDS: Mapping[str, RewardFunction] = {
+    # one box
     "iou": iou_reward,
+    "iou_threshold": iou_threshold_reward,
+    "iou_power": iou_power_reward,
+    "giou": giou_reward,
+    "diou": diou_reward,
+    "ciou": ciou_reward,
+    # sets of boxes
     "map": map_reward,
     "ap50": ap50_reward,
     "odlength": odlength_reward,
-    "format": format_reward,
-    "exact_match": exact_match,
+    "set_f1": set_f1_reward,
+    "weighted_sum": weighted_sum_reward,
+    "nms_ap": nms_ap_reward,
+    "count_penalty": count_penalty,
+    # a point or a box in a region
+    "point_in_region": point_in_region,
+    "point_in_box": point_in_region,
+    "point_distance": point_distance,
+    # numbers, choices, texts
     "count": exact_number,
+    "count_relative": count_relative,
+    "numeric": numeric,
+    "choice": choice,
+    "yes_no": yes_no,
+    "exact_match": exact_match,
+    "edit_ratio": edit_ratio,
+    "anls": anls,
     "math": math_reward,
+    "default": default,
+    # any answer: form and length
+    "format": format_reward,
+    "tags": tags,
+    "json_format": json_format,
+    "one_answer": one_answer,
+    "cosine_length": cosine_length,
+    "overlong": overlong,
+    "repetition": repetition,
     # names of the original VLM-R1's accu_reward_method
     "all_match": exact_match,
-    "numeric": exact_number,
+    "length": cosine_length,
+    "cosine": cosine_length,
+    "mcq": choice,
     "od_ap": map_reward,
     "od_ap50": ap50_reward,
     "od_length": odlength_reward,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from vlm_r1.errors import DataError
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import TaggedText
 from vlm_r1.types import ImageFrame, Record, Thinking
 
@@ -27,6 +27,7 @@ class RewardInput(Generic[V]):
         record: where it comes from: question, paths of the images, other columns of its line.
         n_tokens: tokens of the completion, the stop token included; None where nobody counted them.
         parts: the rewards of this completion that were computed before this one; "accuracy" is the first.
+        image: index of the image that boxes and points lie on, as in a sequence: −1 is the last.
     """
 
     text: str
@@ -38,6 +39,7 @@ class RewardInput(Generic[V]):
     record: Record
     n_tokens: int | None = None
     parts: dict[str, float] = field(default_factory=dict)
+    image: int = 0
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]
@@ -54,3 +56,8 @@ def unsuitable(given: RewardInput[Any], name: str, wanted: str) -> DataError:
         f"is {given.gold!r:.200}; choose another reward (accu_reward_method in the data, reward in the recipe's data "
         "source)"
     )
+
+
+def wrong_option(reward: str, option: str, got: object, wanted: str) -> ConfigError:
+    """The error for an option with a value that makes no sense."""
+    return ConfigError(f'reward "{reward}": {option} is {got!r}; wanted {wanted}')

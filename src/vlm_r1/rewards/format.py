@@ -1,12 +1,18 @@
-"""The reward of keeping to the asked form."""
+"""Rewards of keeping to the asked form; all follow the template that asked (`Thinking`)."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from typing import Any, NoReturn
 
-from vlm_r1.parsing.tags import TaggedText
+from vlm_r1.parsing.choices import normalize_text
+from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.tags import ANSWER, END_ANSWER, TaggedText, answer_text
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.types import Thinking
+
+_FENCED = re.compile(r"\A```(?:json)?(.*)```\Z", re.DOTALL)
 
 
 def format_reward(given: RewardInput[Any]) -> float:
@@ -17,7 +23,35 @@ def format_reward(given: RewardInput[Any]) -> float:
     Source: VLM-R1, arXiv 2504.07615, sections 4.2–4.3; there the answer's grammar is a pattern inside the reward, here
     it is the task's own parser, so format and accuracy cannot disagree about what an answer is.
     """
-    return 1.0 if keeps_tags(given.tagged, given.thinking) and given.value is not None else 0.0
+    return float(keeps_tags(given.tagged, given.thinking) and given.value is not None)
+
+
+def tags(given: RewardInput[Any]) -> float:
+    """1 if the completion has exactly the template's tags, see `format_reward`, whatever stands in them; else 0."""
+    return float(keeps_tags(given.tagged, given.thinking))
+
+
+def json_format(given: RewardInput[Any]) -> float:
+    """1 if the answer is a JSON list or object, bare or as one fenced block, or the word None; else 0.
+
+    None is what detection prompts ask for where nothing is found. Tags count as far as they make the answer: one in the
+    thinking is none. Not JSON: NaN and Infinity, anything after the end, answers over `MAX_ANSWER_CHARS`.
+    Source: the detection format of VLM-R1, arXiv 2504.07615, section 4.3.
+    """
+    answer = answer_text(given.text, given.tagged, given.thinking)
+    return float(answer is not None and len(answer) <= MAX_ANSWER_CHARS and _is_json(answer.strip()))
+
+
+def one_answer(given: RewardInput[Any]) -> float:
+    """1 if there is exactly one answer, and one candidate in it, else 0.
+
+    One `<answer>…</answer>` in the whole completion, its thinking included (or, without thinking, no such tag), that
+    the task can parse: parsers refuse two boxes, two numbers or two letters where one is asked for. Milder than
+    `format_reward`: the other tags and what stands outside are not looked at.
+    """
+    blocks = 0 if given.thinking is Thinking.ABSENT else 1
+    alone = given.text.count(ANSWER) == given.text.count(END_ANSWER) == blocks
+    return float(alone and given.value is not None)
 
 
 def keeps_tags(tagged: TaggedText, thinking: Thinking) -> bool:
@@ -29,3 +63,19 @@ def keeps_tags(tagged: TaggedText, thinking: Thinking) -> bool:
             return tagged.well_formed or tagged.answer_alone
         case Thinking.ABSENT:
             return tagged.tag_count == 0
+
+
+def _is_json(answer: str) -> bool:
+    fenced = _FENCED.match(answer)
+    content = fenced[1].strip() if fenced else answer
+    if normalize_text(content) == "none":
+        return True
+    try:
+        found = json.loads(content, parse_int=float, parse_constant=_refuse)  # float: ints of 5,000 digits are refused
+    except (ValueError, RecursionError):  # not JSON; brackets nested thousands deep
+        return False
+    return isinstance(found, list | dict)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

@@ -31,7 +31,7 @@ def math_reward(given: RewardInput[str | int | float]) -> float:
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
     """
-    if not isinstance(given.gold, str | int | float):
+    if not isinstance(given.gold, str | int | float) or isinstance(given.gold, bool):
         raise unsuitable(given, "math", "formulas or numbers")
     return 0.0 if given.value is None else float(same_mathematics(str(given.gold), str(given.value)))
 
@@ -51,10 +51,20 @@ def same_mathematics(gold: str, answer: str) -> bool:
     return max(len(gold), len(answer)) <= MAX_EXPRESSION_CHARS and _CHECKER.ask(gold, answer)
 
 
+def ended_comparisons() -> int:
+    """How many comparisons this process has ended because they took too much; each of them counted as not equal."""
+    return _CHECKER.ended
+
+
 class Checker:
-    """The helper process; one question at a time, from any thread."""
+    """The helper process; one question at a time, from any thread.
+
+    Attributes:
+        ended: how many questions have brought it down.
+    """
 
     def __init__(self) -> None:
+        self.ended = 0
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,6 +78,7 @@ class Checker:
             self._process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
             reply = _read_byte(self._process)
             if not reply:
+                self.ended += 1
                 self.close()
             return reply == b"1"
 

@@ -1,22 +1,83 @@
-"""Rewards of answers that are short texts."""
+"""Rewards of answers that are short texts. Where several gold answers are accepted, the best of them counts."""
 
 from __future__ import annotations
 
-from vlm_r1.parsing.choices import normalize_text
+import re
+from collections.abc import Sequence
+
+from rapidfuzz.distance import Indel, Levenshtein
+
+from vlm_r1.parsing.choices import normalize_text, parse_choice
+from vlm_r1.parsing.numbers import parse_number
 from vlm_r1.rewards.base import RewardInput, unsuitable
+from vlm_r1.rewards.math import same_mathematics
+from vlm_r1.types import Parsed
+
+Text = str | int | float | tuple[str, ...]
+
+_OPTION = re.compile(r"\(?[A-H](?:\Z|[.:)])")  # "B", "(B)", "B. the dog"; not "A red bus", nor "J. Smith"
+_QUANTITY = re.compile(r"[^\w\s]{0,2}[0-9]")  # "3 apples", "$12"; not "Bus 42"
+_FORMULA = re.compile(r"[0-9\\$^]")
+_COMMAND = re.compile(r"\\[A-Za-z]++")
+_WORD = re.compile(r"[^\W\d_]{2}")
 
 
-def exact_match(given: RewardInput[str | int | float]) -> float:
-    """1 if answer and gold are the same text up to case, white space and final full stops, else 0.
+def exact_match(given: RewardInput[Text]) -> float:
+    """1 if the answer and a gold answer are the same text up to case, white space and final full stops, else 0.
 
     Source: `all_match` of the original VLM-R1, which however tells "No  Defect" from "No Defect".
 
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
     """
-    if not isinstance(given.gold, str | int | float):
-        raise unsuitable(given, "exact_match", "short texts")
-    return 0.0 if given.value is None else float(same_text(str(given.value), str(given.gold)))
+    golds = _golds(given, "exact_match")
+    return 0.0 if given.value is None else float(any(same_text(str(given.value), gold) for gold in golds))
+
+
+def edit_ratio(given: RewardInput[Text]) -> float:
+    """How alike two texts are, in [0, 1], up to case, white space and final full stops.
+
+    r = 1 − (insertions + deletions) / (|value| + |gold|), lengths in characters. Any text earns something: a common
+    letter is enough. Use `anls` where near misses should count but guesses should not. Source: the last link of the
+    original VLM-R1's `default`.
+
+    Raises:
+        DataError: the record's gold answer is neither a text nor a number.
+    """
+    golds = _golds(given, "edit_ratio")
+    return 0.0 if given.value is None else max(text_similarity(str(given.value), gold) for gold in golds)
+
+
+def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
+    """Normalised Levenshtein similarity: near misses of reading count, other answers do not.
+
+    r = max over golds of 1 − d if d < threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
+    of the longer text, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648, eq. 1 (ANLS is its
+    mean over questions).
+
+    Args:
+        threshold: share of the characters that may be wrong.
+
+    Raises:
+        DataError: the record's gold answer is neither a text nor a number.
+    """
+    golds = _golds(given, "anls")
+    return 0.0 if given.value is None else levenshtein_similarity(str(given.value), golds, threshold)
+
+
+def default(given: RewardInput[Text]) -> float:
+    """For data of many kinds, the kind told from each gold answer; in [0, 1].
+
+    1 for the same text. Else, where the gold answer is a number or a formula: 1 for the same value (`math`). Where it
+    is an option ("B", "B. the dog"): 1 for its letter (`choice`). Where it is any other text: `edit_ratio`.
+    Source: `default` of the original VLM-R1, which however takes the last number of a text for the whole of it, and
+    pays an edit ratio for a wrong number in words.
+
+    Raises:
+        DataError: the record's gold answer is neither a text nor a number.
+    """
+    golds = _golds(given, "default")
+    return 0.0 if given.value is None else max(_by_kind(str(given.value), gold) for gold in golds)
 
 
 def same_text(a: str, b: str) -> bool:
@@ -26,3 +87,50 @@ def same_text(a: str, b: str) -> bool:
     True
     """
     return normalize_text(a) == normalize_text(b)
+
+
+def levenshtein_similarity(value: str, golds: Sequence[str], threshold: float = 0.5) -> float:
+    """The formula of `anls`, of one text against the accepted ones.
+
+    >>> levenshtein_similarity("Coca  Cola", ["coca-cola", "Pepsi"]), levenshtein_similarity("Fanta", ["Pepsi"])
+    (0.8888888888888888, 0.0)
+    """
+    value = " ".join(value.lower().split())
+    distance = min(Levenshtein.normalized_distance(value, " ".join(gold.lower().split())) for gold in golds)
+    return 1.0 - distance if distance < threshold else 0.0
+
+
+def text_similarity(a: str, b: str) -> float:
+    """The ratio of `edit_ratio`; 1 for two empty texts.
+
+    >>> text_similarity("red bus", "A red bus.")
+    0.875
+    """
+    return Indel.normalized_similarity(normalize_text(a), normalize_text(b))
+
+
+def _by_kind(value: str, gold: str) -> float:
+    if same_text(value, gold):
+        return 1.0
+    if _is_mathematics(gold):
+        return float(same_mathematics(gold, value))
+    option = parse_choice(gold)
+    if _OPTION.match(gold) and isinstance(option, Parsed):
+        return float(parse_choice(value) == option)
+    return text_similarity(value, gold)
+
+
+def _is_mathematics(gold: str) -> bool:
+    """Whether a text is a number with or without its unit, or a formula without words."""
+    if _QUANTITY.match(gold) and isinstance(parse_number(gold), Parsed):
+        return True
+    return bool(_FORMULA.search(gold)) and not _WORD.search(_COMMAND.sub("", gold))
+
+
+def _golds(given: RewardInput[Text], name: str) -> tuple[str, ...]:
+    """The accepted texts: one, or a tuple of them."""
+    golds = given.gold if isinstance(given.gold, tuple) else (str(given.gold),)
+    known = isinstance(given.gold, str | int | float | tuple)
+    if not (known and golds and all(isinstance(gold, str) for gold in golds)):
+        raise unsuitable(given, name, "short texts")
+    return golds

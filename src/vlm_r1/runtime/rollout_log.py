@@ -27,6 +27,10 @@ SCHEMA = pa.schema(
         ("problem", pa.string()),
         ("images", pa.list_(pa.string())),
         ("image_sizes", pa.list_(pa.list_(pa.int64()))),
+        ("input_sizes", pa.list_(pa.list_(pa.int64()))),
+        ("box_format", pa.string()),
+        ("template", pa.string()),
+        ("reward_name", pa.string()),
         ("gold", pa.string()),
         ("prompt", pa.string()),
         ("text", pa.string()),
@@ -53,6 +57,10 @@ class RolloutRow:
         completion: 0-based within the group.
         images: absolute paths.
         image_sizes: (width, height) in pixels of each image on disk, e.g. ((640, 480),).
+        input_sizes: (width, height) of each as the model saw it, e.g. ((644, 476),).
+        box_format: the coordinates of the boxes in `text`, a value of BoxFormat.
+        template: name of the template that put the question.
+        reward_name: the accuracy reward that the record or its source names; None: the task's own.
         gold: the gold answer, boxes in pixels of the original image.
         answer: the parsed answer, boxes in pixels of the original image; None if nothing could be parsed.
         reason: why nothing could be parsed, or None.
@@ -69,6 +77,10 @@ class RolloutRow:
     problem: str
     images: tuple[str, ...]
     image_sizes: tuple[tuple[int, int], ...]
+    input_sizes: tuple[tuple[int, int], ...]
+    box_format: str
+    template: str
+    reward_name: str | None
     gold: AnswerValue
     prompt: str
     text: str
@@ -134,6 +146,10 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
         "problem": _utf8(record.problem),
         "images": [_utf8(path) for path in record.images],
         "image_sizes": [list(frame.original_wh) for frame in group.encoded.frames],
+        "input_sizes": [list(frame.input_wh) for frame in group.encoded.frames],
+        "box_format": group.encoded.box_format.value,
+        "template": group.encoded.template,
+        "reward_name": record.reward,
         "gold": _json(record.answer),
         "prompt": _utf8(group.encoded.text),
     }
@@ -157,8 +173,9 @@ def _decoded(row: dict[str, Any]) -> RolloutRow:
     decoded = {name: json.loads(row[name]) for name in JSON_COLUMNS}
     for name in ("parts", "metrics"):
         decoded[name] = {key: math.nan if value is None else value for key, value in decoded[name].items()}
-    images = {"images": tuple(row["images"]), "image_sizes": tuple((w, h) for w, h in row["image_sizes"])}
-    return RolloutRow(**(row | decoded | images))
+    tuples: dict[str, Any] = {name: tuple((w, h) for w, h in row[name]) for name in ("image_sizes", "input_sizes")}
+    tuples["images"] = tuple(row["images"])
+    return RolloutRow(**(row | decoded | tuples))
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: how a record is asked and how its answers are judged. One file per task, one line in `TASKS`."""
+"""Tasks: how a record is asked and how its answers are judged; one line for each in `TASKS`, and in docs/tasks.md."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ from typing import Any
 
 from vlm_r1.registry import resolve
 from vlm_r1.tasks.base import Task
-from vlm_r1.tasks.counting import Counting
-from vlm_r1.tasks.math import Math
+from vlm_r1.tasks.choices import CHOICE, YES_NO
+from vlm_r1.tasks.gui_click import GuiClick
+from vlm_r1.tasks.multi_rec import MultiRec
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
-from vlm_r1.tasks.vqa import Vqa
+from vlm_r1.tasks.texts import CLASSIFICATION, COUNTING, DOCUMENT, GUI_DEFECT, MATH, VQA
 
-TASKS: Mapping[str, type[Task[Any, Any]]] = {
-    "rec": Rec,
-    "ovd": Ovd,
-    "counting": Counting,
-    "vqa": Vqa,
-    "math": Math,
+TASKS: Mapping[str, Task[Any, Any]] = {
+    "rec": Rec(),
+    "multi_rec": MultiRec(),
+    "ovd": Ovd(),
+    "counting": COUNTING,
+    "vqa": VQA,
+    "choice": CHOICE,
+    "yes_no": YES_NO,
+    "math": MATH,
+    "gui_defect": GUI_DEFECT,
+    "gui_click": GuiClick(),
+    "classification": CLASSIFICATION,
+    "document": DOCUMENT,
 }
 
 
 @cache
 def get_task(name: str) -> Task[Any, Any]:
-    """The task of that name, or of `package.module:Name` (a class without arguments, or an instance).
+    """The task of that name, or of `package.module:Name` (an instance, or a class without arguments).
 
     Raises:
         ConfigError: there is none.

@@ -1,8 +1,8 @@
 """What a task is: how it asks, how its answers are read, and how good they are. A task never mentions a model.
 
-To add one: a class with these members in its own file, and one line in `TASKS` (or `my_package.module:MyTask` in the
-recipe). The law every task obeys, checked by `tests/tasks/test_law.py` and by `vlm-r1 data check`: it scores its own
-gold answer full marks.
+To add one: a value or a class with these members, and one line in `TASKS` (or `my_package.module:MY_TASK` in the
+recipe; docs/add_a_task.md). Answers without coordinates need no class: see `PlainTask`. The law every task obeys,
+checked by `tests/tasks/test_law.py` and by `vlm-r1 data check`: it scores its own gold answer full marks.
 """
 
 from __future__ import annotations
@@ -18,17 +18,28 @@ G = TypeVar("G")
 class Task(Protocol[V, G]):
     """V is the type of an answer, e.g. Point: in the model's coordinates after `parse`, in original pixels elsewhere.
 
-    G is the type of a gold answer, most often V too; e.g. Box, where a point in a region is asked for.
-
-    Attributes:
-        name: as in recipes and records, e.g. "rec".
-        reward: name of the accuracy reward of records that name none, e.g. "iou".
-        answer_is_box: whether the answer is made of boxes, so that templates may speak of their JSON format.
+    G is the type of a gold answer, most often V too; e.g. a region, where a point in it is asked for.
     """
 
-    name: str
-    reward: str
-    answer_is_box: bool
+    @property
+    def name(self) -> str:
+        """As in recipes and records, e.g. "rec"."""
+        ...
+
+    @property
+    def reward(self) -> str:
+        """Name of the accuracy reward of records that name none, e.g. "iou"."""
+        ...
+
+    @property
+    def answer_is_box(self) -> bool:
+        """Whether the answer is a box, so that templates may speak of its JSON format."""
+        ...
+
+    @property
+    def image(self) -> int:
+        """On which image of a record its boxes and points lie: 0 is the first, -1 the last."""
+        ...
 
     def question(self, record: Record) -> str:
         """The question with its `<image>` marks, before any template."""
@@ -47,11 +58,14 @@ class Task(Protocol[V, G]):
         ...
 
     def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:
-        """The answer with its boxes converted from the model's coordinates to original pixels."""
+        """The answer with its boxes and points converted from the model's coordinates to original pixels."""
         ...
 
     def metrics(self, value: V | None, gold: G) -> dict[str, float]:
-        """Evaluation numbers of one answer, each in [0, 1]; zeros under the same keys for None (nothing was parsed)."""
+        """Evaluation numbers of one answer, each in [0, 1]; zeros under the same keys for None (nothing was parsed).
+
+        The keys may depend on the gold answer: a metric is averaged over the records that have it.
+        """
         ...
 
     def answer_json(self, value: V) -> AnswerValue:

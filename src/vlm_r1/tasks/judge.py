@@ -9,13 +9,13 @@ from functools import cache
 from typing import Any
 
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.parsing.tags import TaggedText, split_tags
+from vlm_r1.parsing.tags import answer_text, split_tags
 from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
 from vlm_r1.rewards.call import Reward, evaluate, resolve_reward
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.templates import Template
-from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score, Thinking
+from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score
 
 ACCURACY = "accuracy"
 """The part that stands for the reward of the record, of its source, or of its task, in this order."""
@@ -64,13 +64,28 @@ def judge(
         ConfigError: a reward is unknown (`check_rewards` finds that before training).
         ValueError: a reward function returned something that is not a finite number.
     """
-    golds = {id(attempt.record): attempt.task.gold(attempt.record) for attempt in attempts}
+    one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
+    golds = {key: attempt.task.gold(attempt.record) for key, attempt in one_of_each.items()}
+    specs = {spec for name in rewards for spec in _by_function(name, attempts)}
+    if any(map(_waits_for_all, specs)):
+        return _judge_together(attempts, golds, box_format, rewards, combination)
+    # one after another: rewards and metrics of a detection answer share their overlaps
+    return [score for one in attempts for score in _judge_together([one], golds, box_format, rewards, combination)]
+
+
+def _judge_together(
+    attempts: Sequence[Attempt],
+    golds: Mapping[int, Any],
+    box_format: BoxFormat,
+    rewards: Mapping[str, float],
+    combination: str,
+) -> list[Score]:
     readings = [_read(attempt, golds[id(attempt.record)], box_format) for attempt in attempts]
     givens = [given for given, _ in readings]
     parts_N: list[dict[str, float]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
     for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may build on it
-        for function, members in _by_function(name, attempts).items():
-            values = evaluate(name, _resolve_reward(function), [givens[i] for i in members])
+        for spec, members in _by_function(name, attempts).items():
+            values = evaluate(name, _resolve_reward(spec), [givens[i] for i in members])
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
     combine = COMBINATIONS[combination]
@@ -90,19 +105,21 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
     """What the rewards are given, and why nothing could be parsed."""
     task, frames = attempt.task, attempt.frames
     tagged = split_tags(attempt.text)
-    parsed = _parse(attempt.text, tagged, task, attempt.template)
+    answer = answer_text(attempt.text, tagged, attempt.template.thinking)
+    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer)
     value = task.to_pixels(parsed.value, frames, box_format) if isinstance(parsed, Parsed) else None
     given = RewardInput(
-        attempt.text, tagged, attempt.template.thinking, value, gold, frames, attempt.record, attempt.n_tokens
+        attempt.text,
+        tagged,
+        attempt.template.thinking,
+        value,
+        gold,
+        frames,
+        attempt.record,
+        attempt.n_tokens,
+        image=task.image,
     )
     return given, parsed.reason if isinstance(parsed, ParseFailure) else None
-
-
-def _parse(text: str, tagged: TaggedText, task: Task[Any, Any], template: Template) -> Parsed[Any] | ParseFailure:
-    """Find the answer and let the task read it. A text without tags is an answer only if no tags were asked for."""
-    bare = template.thinking is Thinking.ABSENT and tagged.tag_count == 0
-    answer = text if bare else tagged.answer
-    return ParseFailure("no_answer_tag") if answer is None else task.parse(answer)
 
 
 def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
@@ -113,6 +130,11 @@ def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]
     for i, attempt in enumerate(attempts):
         members.setdefault(attempt.record.reward or attempt.task.reward, []).append(i)
     return members
+
+
+def _waits_for_all(spec: str) -> bool:
+    reward = _resolve_reward(spec)
+    return reward.takes_columns or reward.is_async
 
 
 @cache
@@ -149,7 +171,7 @@ def check_gold(record: Record, frames: tuple[ImageFrame, ...]) -> None:
     """
     task = get_task(record.task)
     for box in task.boxes(task.gold(record)):
-        width, height = frames[0].original_wh
+        width, height = frames[task.image].original_wh
         x1, y1, x2, y2 = box
         overshoot_px = max(-x1, -y1, x2 - width, y2 - height)
         if overshoot_px > _OUTSIDE_TOLERANCE_PX:

@@ -20,6 +20,8 @@ _QUESTION = (  # paper §5.1
     "```. If there are no such targets in the image, simply respond with None."
 )
 
+_METRICS = ("map", "ap50", "precision_iou50", "recall_iou50", "label_precision", "label_recall")
+
 
 class Ovd:
     """The answer is a tuple of LabelledBox, empty for None; the accuracy reward is odLength."""
@@ -27,6 +29,7 @@ class Ovd:
     name = "ovd"
     reward = "odlength"
     answer_is_box = False  # the question itself says how to write the boxes
+    image = 0
 
     def question(self, record: Record) -> str:
         """Wrap a list such as "cat, red car" in the paper's sentence; a problem that speaks of boxes stays as it is."""
@@ -73,21 +76,23 @@ class Ovd:
         return tuple(LabelledBox(item.label, to_original(item.box, frames[0], box_format)) for item in value)
 
     def metrics(self, value: Objects | None, gold: Objects) -> dict[str, float]:
-        """mAP@[.5:.95] and AP50 of this image alone, and precision and recall of its boxes at IoU ≥ 0.5.
+        """mAP@[.5:.95] and AP50 of this image alone, precision and recall of its boxes at IoU ≥ 0.5, and of its labels.
 
-        Means of these over a set are not COCO's numbers of the set: COCO pools the boxes of all images.
+        Means of these over a set are not COCO's numbers of the set: COCO pools the boxes of all images. Labels count
+        once each, wherever their boxes lie: 1 − label_precision is the share of what a model claims to see that is not
+        there, such as the hard negatives of a question.
         """
         if value is None:
-            return {"map": 0.0, "ap50": 0.0, "precision_iou50": 0.0, "recall_iou50": 0.0}
+            return dict.fromkeys(_METRICS, 0.0)
         found = [item.box for item in value], [item.label for item in value]
         there = [item.box for item in gold], [item.label for item in gold]
-        precision, recall = precision_recall(*found, *there)
-        return {
-            "map": mean_average_precision(*found, *there),
-            "ap50": mean_average_precision(*found, *there, COCO_IOU_THRESHOLDS[:1]),
-            "precision_iou50": precision,
-            "recall_iou50": recall,
-        }
+        numbers = (
+            mean_average_precision(*found, *there),
+            mean_average_precision(*found, *there, COCO_IOU_THRESHOLDS[:1]),
+            *precision_recall(*found, *there),
+            *_shares_in_common(set(found[1]), set(there[1])),
+        )
+        return dict(zip(_METRICS, numbers, strict=True))
 
     def answer_json(self, value: Objects) -> AnswerValue:
         """`[{"bbox_2d": [x1, y1, x2, y2], "label": …}, …]`, floats in original pixels."""
@@ -96,3 +101,11 @@ class Ovd:
     def boxes(self, gold: Objects) -> tuple[Box, ...]:
         """All boxes, in order."""
         return tuple(item.box for item in gold)
+
+
+def _shares_in_common(found: set[str], there: set[str]) -> tuple[float, float]:
+    """Share of `found` that is there, and of `there` that was found; both 1 if both are empty, both 0 if one is."""
+    if not found or not there:
+        return float(found == there), float(found == there)
+    common = len(found & there)
+    return common / len(found), common / len(there)

@@ -17,6 +17,7 @@ class Rec:
     name = "rec"
     reward = "iou"
     answer_is_box = True
+    image = 0
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in the paper's sentence; a problem that speaks of a bounding box stays as it is."""

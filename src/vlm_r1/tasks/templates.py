@@ -29,37 +29,47 @@ class Template:
 
     name: str
     thinking: Thinking
-    instruction: str
-    box_instruction: str
+    instruction: str = ""
+    box_instruction: str = ""
     instruction_first: bool = False
     wraps: bool = True
 
 
+_R1 = (
+    "First output the thinking process in <think> </think> tags and then output the final answer in <answer> </answer> "
+    "tags."
+)
+_R1_OVD = (
+    "First thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think><answer> answer here </answer>\n"
+)
+
 TEMPLATES: Mapping[str, Template] = {
-    # The original repository's REC template; its default template is the same without the JSON sentence.
-    "r1": Template(
-        name="r1",
-        thinking=Thinking.REQUIRED,
-        instruction="First output the thinking process in <think> </think> tags and then output the final answer in "
-        "<answer> </answer> tags.",
-        box_instruction="Output the final answer in JSON format.",
-    ),
+    # The original repository's: for boxes its "rec", for all else its default.
+    "r1": Template("r1", Thinking.REQUIRED, _R1, box_instruction="Output the final answer in JSON format."),
+    # Its default, for boxes too.
+    "r1_default": Template("r1_default", Thinking.REQUIRED, _R1),
+    # Its "odLength".
+    "r1_ovd": Template("r1_ovd", Thinking.REQUIRED, _R1_OVD, instruction_first=True),
     # The paper, section 5.1.
     "paper": Template(
-        name="paper",
-        thinking=Thinking.REQUIRED,
-        instruction="Output the thinking process in <think> </think> and final answer in <answer> </answer> tags.",
-        box_instruction="",
+        "paper",
+        Thinking.REQUIRED,
+        "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags.",
     ),
-    # The record's problem alone, for models that learnt the tags by SFT: the shortest prompt.
-    "bare": Template(name="bare", thinking=Thinking.REQUIRED, instruction="", box_instruction="", wraps=False),
+    # Thinking is up to the model, and whether it pays is up to the reward.
+    "free": Template(
+        "free",
+        Thinking.FREE,
+        "If it helps, first think in <think> </think> tags. Output the final answer in <answer> </answer> tags.",
+    ),
     # The original repository's baseline without thinking.
     "direct": Template(
-        name="direct",
-        thinking=Thinking.ABSENT,
-        instruction="",
-        box_instruction="Please provide the bounding box coordinate in JSON format.",
+        "direct", Thinking.ABSENT, box_instruction="Please provide the bounding box coordinate in JSON format."
     ),
+    # The record's problem alone, for models that learnt the tags by SFT: the shortest prompt.
+    "bare": Template("bare", Thinking.REQUIRED, wraps=False),
 }
 
 
@@ -120,9 +130,9 @@ def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Pr
     question = task.question(record) if template.wraps else record.problem
     if template.instruction_first:
         images, question = _leading_images(question)
-        text = images + " ".join(sentence for sentence in (template.instruction, question, box_instruction) if sentence)
+        text = images + _join(template.instruction, question, box_instruction)
     else:
-        text = " ".join(sentence for sentence in (question, template.instruction, box_instruction) if sentence)
+        text = _join(question, template.instruction, box_instruction)
     if text.count(IMAGE_TOKEN) != len(record.images):
         raise DataError(
             f"{record.source}: the prompt has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} marks for "
@@ -148,6 +158,18 @@ def gold_completion(
             return tagged
         case _:
             return f"{THINK}{record.thought or ''}{END_THINK}{tagged}"
+
+
+def _join(*sentences: str) -> str:
+    """Put a space between sentences, but none after a line break.
+
+    >>> _join("Think.\\n", "Same?", "", "Yes or no?")
+    'Think.\\nSame? Yes or no?'
+    """
+    text = ""
+    for sentence in sentences:
+        text += " " + sentence if text and sentence and not text.endswith("\n") else sentence
+    return text
 
 
 def _leading_images(question: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Look at data, write it, turn it into another form.
 
 vlm-r1 data check train.jsonl --task rec       every bad line, and the score of each gold answer
-vlm-r1 data synth --out data/shapes            the synthetic data set of the demo
+vlm-r1 data synth --out data/shapes            a synthetic data set: rec, ovd, counting, change or click
 vlm-r1 data convert coco SOURCE --out F.jsonl  a published data set as lines of this format
 vlm-r1 data rate MODEL F.jsonl --out B.jsonl   the records that a model gets neither always right nor never
 """
@@ -13,7 +13,7 @@ from importlib import import_module
 
 COMMANDS = {
     "check": "find every bad line, and score each gold answer with its own reward",
-    "synth": "write the synthetic referring-expression data set of the demo",
+    "synth": "write a synthetic data set: rec, ovd, counting, change or click",
     "convert": "turn a published data set into a JSONL file",
     "rate": "rate how hard each record is for a model, and keep a band",
 }

@@ -1,0 +1,116 @@
+"""Score completions that were written down: test cases, a run's rollouts, the samples of an evaluation.
+
+  vlm-r1 score cases.jsonl --out scores.jsonl                lines of {"reward", "completion", "solution", ...}
+  vlm-r1 score cases.jsonl --out scores.jsonl --official     by the original VLM-R1's functions, defects included
+  vlm-r1 score runs/rec --out scores.jsonl --reward giou     every logged completion of a run, by another reward
+  vlm-r1 score runs/rec/eval/after-val.samples.jsonl --out scores.jsonl --recipe other.yaml
+
+Each line of --out is its input line plus `score`: a number, or null where the gold answer cannot be used. Reward names
+are those of a recipe, or the original's (docs/parity.md); cases with boxes need image_size and, for models that write
+pixels of the processed image, model_input_size, each [width, height].
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm_r1.cli.options import count
+from vlm_r1.types import BoxFormat
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.evaluation.score_files import Summary
+
+_ROWS_PER_WORKER = 2000  # fewer are scored before another process has started
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare input, output, and what rows need not say themselves."""
+    parser.add_argument(
+        "cases",
+        metavar="CASES",
+        type=Path,
+        help="JSONL file of cases or of samples, a Parquet file of rollouts, or a run folder",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL file to write")
+    parser.add_argument("--reward", help="reward of rows that name none (default: the task's own)")
+    parser.add_argument("--task", help="task of rows that name none (default: the one that the reward belongs to)")
+    parser.add_argument("--template", help="the form that was asked for (default: what the reward's name means, or r1)")
+    parser.add_argument(
+        "--box-format",
+        choices=[member.value for member in BoxFormat],
+        help="coordinates of the boxes in cases (default: input_pixels with model_input_size, else original_pixels)",
+    )
+    parser.add_argument("--recipe", metavar="RECIPE", help="score by the rewards, weights and template of a recipe")
+    parser.add_argument(
+        "--official", action="store_true", help="by the original VLM-R1's own functions, defects included"
+    )
+    parser.add_argument("--workers", type=count, help="processes (default: as many as cores, one for few rows)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check all rows, score them, write the file, print a table."""
+    from vlm_r1.evaluation.score_files import check_file, score_file
+    from vlm_r1.runtime.progress import Display
+
+    scoring, display = _scoring(args), Display()
+    rows = check_file(args.cases, scoring)
+    workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
+    with display.bar("score", rows) as advance:
+        summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
+    display.console.print(_table(summary))
+    for reason in summary.reasons:
+        display.console.print(f"null: {reason}", markup=False, highlight=False, soft_wrap=True)
+    display.console.print(f"written to {args.out}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _scoring(args: argparse.Namespace) -> Scoring:
+    from vlm_r1.config import load_config
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.tasks.judge import check_rewards
+    from vlm_r1.tasks.templates import make_templates
+
+    for other in ("task", "template", "box_format", "recipe"):
+        if args.official and getattr(args, other) is not None:
+            raise ConfigError(f"--{other.replace('_', '-')} has no effect with --official: leave one of them out")
+    if args.recipe and args.template:
+        raise ConfigError("--template has no effect with --recipe, which names its own: leave one of them out")
+    chosen = {
+        "reward": args.reward,
+        "task": args.task,
+        "template": args.template,
+        "box_format": BoxFormat(args.box_format) if args.box_format else None,
+        "official": args.official,
+    }
+    if not args.recipe:
+        return Scoring(**chosen)
+    recipe = load_config(args.recipe)
+    check_rewards(recipe.rewards, [])
+    return Scoring(
+        **chosen,
+        weights=recipe.rewards,
+        combination=recipe.reward_combination,
+        templates=make_templates(recipe.data.template, sections=recipe.data.templates),
+    )
+
+
+def _table(summary: Summary) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    compared = any(tally.compared for tally in summary.tallies.values())
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in ("reward", "rows", "null", "mean", *(("equal to official",) if compared else ())):
+        table.add_column(column, justify="left" if column == "reward" else "right")
+    for name, tally in summary.tallies.items():
+        mean = f"{tally.total / tally.scored:.4f}" if tally.scored else "–"
+        equal = (f"{tally.equal} of {tally.compared}",) if compared else ()
+        table.add_row(name, str(tally.rows), str(tally.rows - tally.scored), mean, *equal)
+    return table

@@ -1,0 +1,319 @@
+"""Scoring of completions that were written down: test cases, a run's rollouts, the samples of an evaluation.
+
+A row is scored by the same `judge` as in training, or by the original's own functions (`official`). Rows of three kinds
+are told apart by their keys:
+
+* cases, `completion` and `solution`, with `image_size` and `model_input_size` where boxes must be converted;
+* what a run logged (docs/runs.md), `text` and `gold`: rollouts and samples. Their rows say
+  how big the images are, how big the model saw them, in which coordinates it writes and which template asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.official import OFFICIAL, official_score
+from vlm_r1.registry import suggestion
+from vlm_r1.tasks import TASKS, get_task
+from vlm_r1.tasks.judge import Attempt, check_rewards, judge
+from vlm_r1.tasks.templates import Templates, make_templates
+from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a reward's name in a row stands for, where the row says nothing else.
+
+    Attributes:
+        task: reads the answer.
+        reward: name in REWARDS.
+        template: the form that was asked for. "direct" reads answers in tags and texts without any, "r1" only the
+            former.
+        box_format: the coordinates of the model's boxes; None: see `Scoring`.
+    """
+
+    task: str
+    reward: str
+    template: str = "r1"
+    box_format: BoxFormat | None = None
+
+
+MEANINGS: Mapping[str, Meaning] = {
+    # the reward functions of the original VLM-R1
+    "rec_iou/qwen2.5-vl": Meaning("rec", "iou", box_format=BoxFormat.INPUT_PIXELS),
+    "rec_iou/raw_pixels": Meaning("rec", "iou", box_format=BoxFormat.ORIGINAL_PIXELS),
+    "rec_format/qwen": Meaning("rec", "format"),
+    "rec_format/internvl": Meaning("rec", "format"),
+    "rec_format/glm": Meaning("rec", "format"),
+    "format": Meaning("vqa", "tags"),
+    "repetition": Meaning("ovd", "repetition", "direct"),
+    "od_ap": Meaning("ovd", "map"),
+    "od_ap50": Meaning("ovd", "ap50"),
+    "od_length": Meaning("ovd", "odlength"),
+    "odLength": Meaning("ovd", "odlength"),
+    "weighted_sum": Meaning("ovd", "weighted_sum", "direct"),
+    "mcq": Meaning("vqa", "choice", "direct"),
+    "yes_no": Meaning("vqa", "yes_no", "direct"),
+    "numeric": Meaning("vqa", "numeric", "direct"),
+    "math": Meaning("math", "math", "direct"),
+    "all_match": Meaning("vqa", "exact_match", "direct"),
+    "default": Meaning("vqa", "default", "direct"),
+}
+
+_WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
+"""Gold answers that stand in where a case has none: only rewards of form get that far, and they look at none."""
+
+_SIZES = ("image_size", "model_input_size")
+_FORM_REWARDS = ("format", "tags", "json_format", "one_answer", "repetition")
+_BOX_FORMATS = {box_format.value: box_format for box_format in BoxFormat}
+_UNKNOWN_WH = (1024, 1024)  # of an image whose size no conversion needs; a power of two, so that nothing is rounded
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How rows are scored that do not say it themselves.
+
+    Attributes:
+        reward: of rows without one, a name of REWARDS, MEANINGS or `package.module:Name`; None: the task's own.
+        task: of rows without one.
+        template: None: what the reward's name means, else "r1".
+        box_format: the coordinates of the model's boxes in cases; None: what the reward's name means, else those of the
+            processed image if its size is given, else of the original image.
+        official: by the original's own functions; the other attributes but `reward` do not matter then.
+        weights: the parts of the score and their weights, as in a recipe.
+        combination: a name of COMBINATIONS.
+        templates: None, or a recipe's.
+    """
+
+    reward: str | None = None
+    task: str | None = None
+    template: str | None = None
+    box_format: BoxFormat | None = None
+    official: bool = False
+    weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
+    combination: str = "sum"
+    templates: Templates | None = None
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """A row's score, or why it has none: its gold answer cannot be used, or the original stops with an error."""
+
+    score: float | None
+    reason: str | None = None
+
+
+def check_row(source: str, row: Row, scoring: Scoring) -> None:
+    """Find out before anything is scored whether a row can be: its keys, and the names of reward and task.
+
+    Args:
+        source: where it stands, e.g. "cases.jsonl:7".
+
+    Raises:
+        DataError: a key is missing or of the wrong type.
+        ConfigError: a reward, task or template is unknown.
+    """
+    if not _is_case(row) and not isinstance(row.get("text"), str):
+        raise DataError(
+            f'{source}: no text to score; wanted the key "completion" (and "solution"), or "text" and "gold"; '
+            f"got the keys {', '.join(row) or '(none)'}"
+        )
+    if not _is_case(row) and "gold" not in row:
+        raise DataError(f'{source}: the key "gold" is missing')
+    for key in _SIZES:
+        _sizes(source, key, row.get(key))
+    if scoring.official:
+        _check_official(source, reward_name(row, scoring))
+        return
+    meaning = _meaning(source, row, scoring)
+    _check_names(meaning.task, meaning.reward, meaning.template, scoring.templates is None)
+
+
+def reward_name(row: Row, scoring: Scoring) -> str | None:
+    """The name of a row's reward: a case's own goes first; in what a run logged, `reward` is a number, and another
+    reward goes before the one that was logged.
+
+    >>> reward_name({"reward": "iou"}, Scoring("giou")), reward_name({"reward": 0.7}, Scoring("giou"))
+    ('iou', 'giou')
+    >>> reward_name({"reward": 0.7, "reward_name": "diou"}, Scoring())
+    'diou'
+    """
+    own = row.get("reward")
+    return own if isinstance(own, str) else scoring.reward or row.get("reward_name")
+
+
+def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowScore]:
+    """Score rows that `check_row` has passed, with their sources; any completion at all gives a score.
+
+    Raises:
+        ConfigError: an option of a reward is wrong.
+        ValueError: a reward function returned something that is not a finite number.
+    """
+    if scoring.official:
+        return [_official(source, row, scoring) for source, row in rows]
+    scores: dict[int, RowScore] = {}
+    ready: dict[BoxFormat, dict[int, Attempt]] = {}
+    for i, (source, row) in enumerate(rows):
+        try:
+            attempt, box_format = _attempt(source, row, scoring)
+            ready.setdefault(box_format, {})[i] = attempt
+        except DataError as error:
+            scores[i] = RowScore(None, str(error))
+    for box_format, attempts in ready.items():
+        scores |= zip(attempts, _judge(list(attempts.values()), box_format, scoring), strict=True)
+    return [scores[i] for i in range(len(rows))]
+
+
+def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[RowScore]:
+    """All at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
+    try:
+        scores = judge(attempts, box_format, scoring.weights, scoring.combination)
+    except DataError as error:
+        if len(attempts) == 1:
+            return [RowScore(None, str(error))]
+        return [score for attempt in attempts for score in _judge([attempt], box_format, scoring)]
+    return [RowScore(score.reward) for score in scores]
+
+
+def _official(source: str, row: Row, scoring: Scoring) -> RowScore:
+    text, gold = (row["completion"], row.get("solution")) if _is_case(row) else (row["text"], row["gold"])
+    name = str(reward_name(row, scoring))
+    sizes = [next(iter(_sizes(source, key, row.get(key))), None) for key in _SIZES]
+    score = official_score(name, text, gold, *sizes)
+    return RowScore(score, None if score is not None else f'{source}: the original\'s "{name}" returns nothing here')
+
+
+# ---- what a row means ----------------------------------------------------------------------------------------------
+
+
+def _is_case(row: Row) -> bool:
+    return isinstance(row.get("completion"), str)
+
+
+def _meaning(source: str, row: Row, scoring: Scoring) -> Meaning:
+    name, own = reward_name(row, scoring), row.get("task")
+    task = own if isinstance(own, str) and own else scoring.task
+    known = MEANINGS.get(name or "") or Meaning(_task_of(name), name or "")
+    if not (task or known.task):
+        if name is not None:
+            check_rewards({name: 1.0}, [])
+        what = f'reward "{name}" belongs to no task' if name else "no reward is named, and no task"
+        raise ConfigError(
+            f'{source}: {what}, so nothing says how the answer is to be read. Say --task, or "task" in the row, one of '
+            f"{', '.join(TASKS)}"
+        )
+    task = task or known.task
+    return Meaning(
+        task=task,
+        reward=known.reward or get_task(task).reward,
+        template=scoring.template or row.get("template") or known.template,
+        box_format=scoring.box_format or known.box_format,
+    )
+
+
+def _task_of(reward: str | None) -> str:
+    """The task whose own reward has that name, or ""."""
+    return next((name for name in TASKS if get_task(name).reward == reward), "")
+
+
+@cache
+def _check_names(task: str, reward: str, template: str, template_matters: bool) -> None:
+    get_task(task)
+    check_rewards({"accuracy": 1.0}, [Record("", task, "", (), None, reward=reward, source="--reward")])
+    if template_matters:
+        _templates(template)
+
+
+@cache
+def _templates(name: str) -> Templates:
+    return make_templates(name)
+
+
+def _check_official(source: str, name: str | None) -> None:
+    if name not in OFFICIAL:
+        what = f'"{name}"' if name else "that is not named"
+        raise ConfigError(
+            f"{source}: the original has no reward {what}. {suggestion(name or '', OFFICIAL)}Known: "
+            f"{', '.join(sorted(OFFICIAL))}"
+        )
+
+
+def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxFormat]:
+    """The row as `judge` takes it; DataError if its gold answer or its sizes cannot be used."""
+    meaning = _meaning(source, row, scoring)
+    task, tokens = get_task(meaning.task), row.get("tokens")
+    if _is_case(row):
+        text, frames, box_format = row["completion"], *_frames(source, row, meaning.box_format)
+        gold = row["solution"] if "solution" in row else _stand_in(source, meaning)
+        images = [""] * len(frames)
+    else:
+        text, gold, images = row["text"], row["gold"], row.get("images", ())
+        frames, box_format = _logged_frames(source, row)
+    record = Record(
+        id=str(row.get("record_id", row.get("id", source))),
+        task=meaning.task,
+        problem=str(row.get("problem", "")),
+        images=tuple(images),
+        answer=gold,
+        reward=meaning.reward,
+        source=source,
+        columns=row,
+    )
+    task.gold(record)
+    template = (scoring.templates or _templates(meaning.template)).of(record)
+    return Attempt(text, record, frames, task, template, tokens if isinstance(tokens, int) else None), box_format
+
+
+def _stand_in(source: str, meaning: Meaning) -> AnswerValue:
+    if meaning.reward.partition("(")[0] not in _FORM_REWARDS or meaning.task not in _WITHOUT_GOLD:
+        raise DataError(f'{source}: the key "solution" is missing: reward "{meaning.reward}" compares with it')
+    return _WITHOUT_GOLD[meaning.task]
+
+
+# ---- images --------------------------------------------------------------------------------------------------------
+
+
+def _frames(source: str, row: Row, wanted: BoxFormat | None) -> tuple[tuple[ImageFrame, ...], BoxFormat]:
+    """The frames of a case's images, and the coordinates of its boxes."""
+    original, seen = (_sizes(source, key, row.get(key)) for key in _SIZES)
+    box_format = wanted or (BoxFormat.INPUT_PIXELS if seen else BoxFormat.ORIGINAL_PIXELS)
+    if box_format is not BoxFormat.ORIGINAL_PIXELS and not original:
+        raise DataError(f'{source}: the key "image_size" is missing: boxes in {box_format.value} need it')
+    if box_format is BoxFormat.INPUT_PIXELS and len(seen) != len(original):
+        raise DataError(f'{source}: "model_input_size" is missing, or not of as many images as "image_size"')
+    original = original or (_UNKNOWN_WH,)
+    seen = seen if len(seen) == len(original) else original
+    return tuple(ImageFrame(wh, input_wh) for wh, input_wh in zip(original, seen, strict=True)), box_format
+
+
+def _sizes(source: str, key: str, value: Any) -> tuple[tuple[int, int], ...]:
+    """(width, height) of each image: one pair, or a list of pairs; none for None."""
+    if value is None:
+        return ()
+    pairs: list[Any] = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair)):
+            raise DataError(f'{source}: "{key}" is {value!r:.100}; wanted [width, height] in pixels')
+    return tuple((width, height) for width, height in pairs)
+
+
+def _logged_frames(source: str, row: Row) -> tuple[tuple[ImageFrame, ...], BoxFormat]:
+    """The frames of a logged answer, and the coordinates of its boxes."""
+    original, seen = (_sizes(source, key, _as_lists(row.get(key))) for key in ("image_sizes", "input_sizes"))
+    named = str(row.get("box_format"))
+    if len(original) != len(seen) or named not in _BOX_FORMATS:
+        raise DataError(
+            f'{source}: logged without "image_sizes", "input_sizes" and "box_format", so its boxes cannot be converted'
+        )
+    return tuple(ImageFrame(wh, input_wh) for wh, input_wh in zip(original, seen, strict=True)), _BOX_FORMATS[named]
+
+
+def _as_lists(pairs: Any) -> Any:
+    """Sizes as JSON has them: rollouts are read as tuples."""
+    return [list(pair) for pair in pairs] or None if isinstance(pairs, list | tuple) else pairs

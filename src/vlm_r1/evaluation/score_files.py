@@ -1,0 +1,202 @@
+"""Whole files through `evaluation.score`: read row by row, scored in several processes, written at once."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.errors import DataError
+from vlm_r1.evaluation.score import Row, RowScore, Scoring, check_row, reward_name, score_rows
+from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.rollout_log import read_rollouts
+
+MAX_LISTED = 20
+"""Bad lines, and reasons for missing scores, that are spelt out; the rest is counted."""
+
+TOLERANCE = 1e-6
+"""Up to which a score equals the `official` one of its row."""
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass
+class Tally:
+    """The scores of one reward.
+
+    Attributes:
+        rows: how many.
+        scored: those with a number.
+        total: the sum of the numbers.
+        compared, equal: rows that say what the original gives (`official`), and those with the same score.
+    """
+
+    rows: int = 0
+    scored: int = 0
+    total: float = 0.0
+    compared: int = 0
+    equal: int = 0
+
+
+@dataclass
+class Summary:
+    """What a file came to: a tally for each reward, and the first reasons for missing scores."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+
+def check_file(path: Path, scoring: Scoring) -> int:
+    """Look at every row before any is scored, and count them.
+
+    Args:
+        path: JSONL; a Parquet file of rollouts, a folder of them, or a run folder.
+
+    Raises:
+        DataError: names the bad lines, the first 20 in full and the rest counted; or there are none at all.
+        ConfigError: a row names an unknown reward, task or template.
+    """
+    rows, problems = 0, []
+    for source, row in read_rows(path):
+        rows += 1
+        try:
+            check_row(source, _checked(source, row), scoring)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        rest = [f"… and {len(problems) - MAX_LISTED} more, {len(problems)} in all"]
+        raise DataError("\n".join(problems[:MAX_LISTED] + rest * (len(problems) > MAX_LISTED)))
+    if not rows:
+        raise DataError(f"{path}: holds nothing to score; wanted JSON lines, or rollouts (step-*.parquet)")
+    return rows
+
+
+def score_file(
+    path: Path, out: Path, scoring: Scoring, *, workers: int = 1, advance: Callable[[int], None] = lambda _: None
+) -> Summary:
+    """Score every row of a file that `check_file` has passed, and write each with its `score` into `out`.
+
+    Args:
+        out: JSONL, in the order of the rows, whatever the number of workers; it is there when all is done, or not at
+            all.
+        workers: processes; 1: this one.
+        advance: is told how many rows were scored, for a progress bar.
+
+    Raises:
+        CheckpointError: `out` cannot be written.
+    """
+    summary = Summary()
+    rows = ((source, _checked(source, row)) for source, row in read_rows(path))
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        for chunk, scores in _in_order(partial(score_rows, scoring=scoring), _chunks(rows), workers):
+            for (_, row), score in zip(chunk, scores, strict=True):
+                file.write(_line({**row, "score": score.score}))
+                _count(summary, reward_name(row, scoring) or "(the task's own)", row, score)
+            advance(len(chunk))
+    return summary
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:
+    """Yield `file:line` and content of each line that is not blank, or of each logged rollout.
+
+    A line that is no JSON object comes as the DataError that says so.
+    """
+    files = sorted(path.glob("step-*.parquet")) or sorted(path.glob("rollouts/step-*.parquet"))
+    for file in files if path.is_dir() else [path]:
+        yield from _rollouts(file) if file.suffix == ".parquet" else _json_lines(file)
+
+
+def _rollouts(path: Path) -> Iterator[tuple[str, Row]]:
+    for number, row in enumerate(read_rollouts(path)):
+        yield f"{path}:{number}", dict(vars(row))
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Row | Exception]]:
+    for number, line in enumerate(_lines(path), start=1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if content.strip():
+            yield f"{path}:{number}", _parsed(content, f"{path}:{number}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as lines:
+            yield from lines
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _parsed(line: bytes, source: str) -> Row | Exception:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return DataError(f"{source}: not valid JSON in UTF-8: {error}. Wanted one JSON object on the line")
+    return row if isinstance(row, dict) else DataError(f"{source}: got {row!r:.80}, wanted a JSON object")
+
+
+def _checked(source: str, row: Row | Exception) -> Row:
+    if isinstance(row, Exception):
+        raise row
+    return row
+
+
+def _chunks(rows: Iterable[tuple[str, Row]]) -> Iterator[list[tuple[str, Row]]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, _ROWS_AT_ONCE)):
+        yield chunk
+
+
+def _in_order(
+    function: Callable[[list[tuple[str, Row]]], list[RowScore]],
+    chunks: Iterator[list[tuple[str, Row]]],
+    workers: int,
+) -> Iterator[tuple[list[tuple[str, Row]], list[RowScore]]]:
+    """Each chunk with its result, in order; no more than two for each worker are in memory."""
+    if workers == 1:
+        yield from ((chunk, function(chunk)) for chunk in chunks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: deque[tuple[list[tuple[str, Row]], Future[list[RowScore]]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(function, chunk)))
+            if len(waiting) >= 2 * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """One line of JSON; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row).encode() + b"\n"
+
+
+def _count(summary: Summary, name: str, row: Row, score: RowScore) -> None:
+    tally = summary.tallies.setdefault(name, Tally())
+    tally.rows += 1
+    if score.score is not None:
+        tally.scored += 1
+        tally.total += score.score
+    if score.reason is not None and len(summary.reasons) < MAX_LISTED:
+        summary.reasons.append(score.reason)
+    if "official" in row:
+        tally.compared += 1
+        tally.equal += _same(score.score, row["official"])
+
+
+def _same(score: float | None, official: Any) -> bool:
+    if score is None or official is None:
+        return score is official
+    return isinstance(official, int | float) and abs(score - official) <= TOLERANCE

@@ -1,0 +1,114 @@
+"""Optimal one-to-one matching: which predicted box stands for which gold box, if as many as possible are to find one.
+
+Unlike COCO's greedy matching (`average_precision.py`) it does not depend on the order in which boxes are written, and
+no box takes what another one needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm_r1.geometry.boxes import iou
+from vlm_r1.types import Box
+
+IntArray = npt.NDArray[np.int64]
+
+Pairs = list[tuple[int, int]]
+"""(index of a predicted box, index of its gold box), by predicted box; each index at most once."""
+
+
+def optimal_matching(weights_NM: npt.ArrayLike) -> Pairs:
+    """Pair rows with columns, min(N, M) pairs, so that the sum of the pairs' weights is greatest.
+
+    Args:
+        weights_NM: (N, M) finite weights, which may be negative.
+
+    Returns:
+        (row, column), by row; each at most once. Which, if several sums are equal, is not said.
+
+    Source: `scipy.optimize.linear_sum_assignment` (Crouse 2016), cubic in the lesser of N and M at worst.
+
+    >>> optimal_matching([[9, 8], [8, 1]])  # 8 + 8, though 9 is the greatest
+    [(0, 1), (1, 0)]
+    """
+    # imported here: it takes a third of a second, and most sets of boxes need none of it; it ships no types
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+    solve = cast(Callable[..., tuple[IntArray, IntArray]], linear_sum_assignment)
+    rows, columns = solve(np.asarray(weights_NM, dtype=np.float64), maximize=True)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def match_boxes(
+    boxes: Sequence[Box],
+    labels: Sequence[str],
+    gold_boxes: Sequence[Box],
+    gold_labels: Sequence[str],
+    iou_threshold: float = 0.5,
+) -> Pairs:
+    """Pair predicted with gold boxes: of equal labels, with IoU ≥ threshold, each at most once.
+
+    Of all such sets of pairs one with the most pairs, and of these one with the greatest total IoU.
+
+    Args:
+        boxes, labels: what was found, in any order.
+        gold_boxes, gold_labels: what is there, boxes in the same coordinates.
+        iou_threshold: least IoU of a pair, in (0, 1].
+
+    Returns:
+        (index of a predicted box, index of its gold box), by predicted box.
+
+    >>> gold = [(0, 0, 10, 10), (0, 4, 10, 14)]
+    >>> match_boxes([(0, 1, 10, 11), (0, 0, 10, 10)], ["cat", "cat"], gold, ["cat", "cat"], 0.3)  # not 0-0 alone
+    [(0, 1), (1, 0)]
+    """
+    gold_by_label: dict[str, list[int]] = {}
+    for m, label in enumerate(gold_labels):
+        gold_by_label.setdefault(label, []).append(m)
+    close = {
+        (n, m): overlap
+        for n, (box, label) in enumerate(zip(boxes, labels, strict=True))
+        for m in gold_by_label.get(label, ())
+        if (overlap := iou(box, gold_boxes[m])) >= iou_threshold
+    }
+    return _best_pairs(close)
+
+
+def set_f1(
+    boxes: Sequence[Box],
+    labels: Sequence[str],
+    gold_boxes: Sequence[Box],
+    gold_labels: Sequence[str],
+    iou_threshold: float = 0.5,
+) -> float:
+    """Harmonic mean of precision and recall of a set of labelled boxes under the optimal matching.
+
+    F1 = 2 · pairs / (N + M), for N predicted and M gold boxes and the pairs of `match_boxes`. In [0, 1]; 1 if both
+    sides are empty, 0 if one is. The order of the boxes does not matter, and every box that is not right costs:
+    surplus, duplicates and labels that the gold lacks.
+
+    >>> box, other = (0, 0, 10, 10), (20, 20, 30, 30)
+    >>> set_f1([box, other], ["cat", "dog"], [box], ["cat"])  # 2 · 1 / (2 + 1)
+    0.6666666666666666
+    """
+    total = len(labels) + len(gold_labels)
+    return 2 * len(match_boxes(boxes, labels, gold_boxes, gold_labels, iou_threshold)) / total if total else 1.0
+
+
+def _best_pairs(close: Mapping[tuple[int, int], float]) -> Pairs:
+    """Of the pairs that are close enough, by predicted box, given with their IoU."""
+    rows = {n: i for i, n in enumerate({n: None for n, _ in close})}
+    columns = {m: j for j, m in enumerate({m: None for _, m in close})}
+    if len(rows) == len(columns) == len(close):
+        return list(close)  # nobody has a rival
+    one_more = min(len(rows), len(columns)) + 1  # a further pair outweighs the IoU of all pairs together
+    weights_NM = np.zeros((len(rows), len(columns)))
+    for (n, m), overlap in close.items():
+        weights_NM[rows[n], columns[m]] = one_more + overlap
+    row_of, column_of = list(rows), list(columns)
+    pairs = [(row_of[i], column_of[j]) for i, j in optimal_matching(weights_NM)]
+    return [pair for pair in pairs if pair in close]  # the solver pairs all it can, also what is not close

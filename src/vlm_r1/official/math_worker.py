@@ -1,0 +1,55 @@
+"""The process in which the original's comparison of mathematics runs, as it is, under the kernel's limits.
+
+A line `["answer", "gold"]` of JSON in, a byte out: `1` for equal, `0` for not, `?` where memory ran out. Run by
+`official/mathematics.py` as a program. It ends when its input ends, and when a comparison takes too much time: the
+original's own limits are signals, which cannot reach into one long instruction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+
+from math_verify import parse, verify
+
+CPU_LIMIT_S = 20.0  # of one comparison: the original allows 5 s of wall time for each of its three steps
+MEMORY_LIMIT_BYTES = 2 << 30
+
+
+def reply(answer: str, gold: str) -> bytes:
+    """What the original gets from math-verify, all options at their defaults.
+
+    >>> reply("so $0.5$", "\\\\frac{1}{2}"), reply("$12\\\\pi$", "12\\\\pi")  # without dollar signs it reads 12
+    (b'1', b'0')
+    """
+    try:
+        return b"1" if verify(parse(answer), parse(gold)) else b"0"
+    except (MemoryError, RecursionError):
+        return b"?"
+
+
+def main() -> None:
+    """Reply line by line."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    replies = sys.stdout.buffer
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),  # the grammar's complaints
+    ):
+        for line in sys.stdin.buffer:
+            signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal ends the process
+            byte = reply(*json.loads(line))
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            replies.write(byte)
+            replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The original's comparison of mathematics: math-verify on the texts as they stand, then equality of texts tidied up.
+
+math-verify runs in a process of its own (see `math_worker.py`): some texts keep it busy for hours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import re
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+from vlm_r1.official.gold import Gold
+from vlm_r1.official.texts import clean_text
+
+_WORKER = Path(__file__).with_name("math_worker.py")
+_ENDED_BY_ITSELF = (-27, -9)  # SIGPROF, its own limit of time; SIGKILL, the kernel's of memory
+
+_TIDIED = {  # in this order
+    "\n": "",
+    "\\!": "",
+    "\\\\": "\\",
+    "tfrac": "frac",
+    "dfrac": "frac",
+    "\\left": "",
+    "\\right": "",
+    "^{\\circ}": "",
+    "^\\circ": "",
+    "\\$": "",
+}
+_UNIT = "\\text{ "
+_BOXED = "\\boxed"
+
+
+def same_mathematics(completion: str, gold: Gold) -> float | None:
+    """`math`: 1 for equal texts, equal values by math-verify, or texts that are equal when tidied up; else 0.
+
+    A formula without dollar signs is read as its last number. None where the comparison comes to no end.
+    """
+    answer, truth = clean_text(completion), clean_text(gold.text)
+    if answer == truth:
+        return 1.0
+    same = verify(answer, truth)
+    if same is None:
+        return None
+    boxed = _last_boxed(answer)
+    return float(same or (boxed is not None and _equal_when_tidied(boxed, truth)))
+
+
+@lru_cache(maxsize=4096)
+def verify(answer: str, truth: str) -> bool | None:
+    """Whether math-verify takes the two for the same value; None if it takes too much time or memory."""
+    return _VERIFIER.ask(answer, truth)
+
+
+class _Verifier:
+    """The process; it starts with the first question, and again after one that brought it down."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, answer: str, truth: str) -> bool | None:
+        """See `verify`."""
+        with self._lock:
+            self._process = self._process or subprocess.Popen(
+                [sys.executable, "-P", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps([answer, truth]).encode() + b"\n")
+            reply = self._process.stdout.read(1)
+            status = 0 if reply else self.close()
+        if status not in (0, *_ENDED_BY_ITSELF):
+            raise RuntimeError(f"{_WORKER.name} ended with status {status}, see above; is math-verify installed?")
+        return {b"1": True, b"0": False}.get(reply)
+
+    def close(self) -> int:
+        """End the process, if there is one, and tell its exit status."""
+        if self._process is None:
+            return 0
+        self._process.communicate()  # closes the pipes, and waits
+        status, self._process = self._process.returncode, None
+        return status
+
+
+_VERIFIER = _Verifier()
+atexit.register(_VERIFIER.close)
+
+
+def _last_boxed(text: str) -> str | None:
+    """What the last \\boxed{…} or \\boxed … holds, the text itself without any; None where it is not closed.
+
+    >>> _last_boxed("so \\\\boxed{a{b}}."), _last_boxed("12"), _last_boxed("\\\\fbox{1}")
+    ('a{b}', '12', None)
+    """
+    spaced = f"{_BOXED} "
+    if spaced in text:
+        return text.rpartition(spaced)[2].partition("$")[0]
+    start = text.rfind(_BOXED)
+    if start < 0:
+        return None if "\\fbox" in text and _closing(text, text.rfind("\\fbox")) else text
+    end = _closing(text, start)
+    if end is None:
+        return text
+    inside = text[start + len(_BOXED) : end]
+    return inside[1:] if inside.startswith("{") else None
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the first group that opens at or after `start` closes."""
+    depth = 0
+    for found in re.compile(r"[{}]").finditer(text, start):
+        depth += 1 if found[0] == "{" else -1
+        if depth == 0:
+            return found.start()
+    return None
+
+
+def _equal_when_tidied(a: str, b: str) -> bool:
+    """Equality of the tidied texts; of the raw ones where one cannot be tidied."""
+    try:
+        return _tidied(a) == _tidied(b)
+    except (ValueError, IndexError):
+        return a == b
+
+
+def _tidied(text: str) -> str:
+    """The normalisation of the MATH data set's own checker: fractions, roots, units, percent signs.
+
+    Raises:
+        ValueError, IndexError: two units; a slash between what is no integer; a root or a fraction of nothing.
+
+    >>> _tidied("x = .5 \\\\text{ cm}"), _tidied("1/2"), _tidied("\\\\sqrt3"), _tidied("\\\\frac12")
+    ('\\\\frac{1}{2}', '\\\\frac{1}{2}', '\\\\sqrt{3}', '\\\\frac{1}{2}')
+    """
+    for old, new in _TIDIED.items():
+        text = text.replace(old, new)
+    if _UNIT in text:
+        text, _ = text.split(_UNIT)
+    text = text.replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
+    text = f"0{text}" if text.startswith(".") else text
+    sides = text.split("=")
+    text = sides[1] if len(sides) == 2 and len(sides[0]) <= 2 else text
+    head, *roots = text.split("\\sqrt")
+    text = head + "".join("\\sqrt" + (root if root[0] == "{" else f"{{{root[0]}}}{root[1:]}") for root in roots)
+    text = _braced_fractions(text.replace(" ", ""))
+    text = "\\frac{1}{2}" if text == "0.5" else text
+    return _slash_as_fraction(text)
+
+
+def _braced_fractions(text: str) -> str:
+    head, *fractions = text.split("\\frac")
+    braced = head
+    for fraction in fractions:
+        if fraction[0] == "{":
+            braced += f"\\frac{fraction}"
+        elif len(fraction) < 2:
+            return text
+        else:
+            below = fraction[1] if fraction[1] == "{" else f"{{{fraction[1]}}}"
+            braced += f"\\frac{{{fraction[0]}}}{below}{fraction[2:]}"
+    return braced
+
+
+def _slash_as_fraction(text: str) -> str:
+    parts = text.split("/")
+    if len(parts) != 2:
+        return text
+    above, below = int(parts[0]), int(parts[1])
+    return f"\\frac{{{above}}}{{{below}}}" if text == f"{above}/{below}" else text

@@ -1,0 +1,49 @@
+"""One point out of an answer, in the coordinates the model wrote.
+
+A point is two numbers in one pair of brackets, square or round. What stands around them is not looked at, so that one
+rule reads `[x, y]`, `{"point_2d": [x, y], "label": "OK"}` with any key, `(x, y)`, ```json fences and
+`<point>[[x, y]]</point>`. A box, four numbers, is read as its centre, where no point stands beside it: many models
+answer the question where to click with a box, and its centre is where they would click.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vlm_r1.geometry.boxes import centre
+from vlm_r1.parsing.boxes import NUMBERS, in_range
+from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.types import Parsed, ParseFailure, Point
+
+_NUMBER_LIST = re.compile(rf"\[{NUMBERS}\]|\({NUMBERS}\)", re.ASCII)
+
+
+def parse_point(text: str) -> Parsed[Point] | ParseFailure:
+    """Read the one point of an answer.
+
+    The same point written twice is one point; lists of numbers of other lengths are passed over if a point or a box
+    stands beside them.
+
+    Args:
+        text: what stands inside the answer tags; any text at all.
+
+    Returns:
+        The point, or one of the failures `too_long` (over `MAX_ANSWER_CHARS`), `no_point` (no list of numbers),
+        `wrong_arity` (none of two or four), `number_out_of_range` (NaN, infinite, or beyond ±`MAX_COORDINATE`),
+        `several_points` (different ones).
+
+    >>> parse_point('{"point_2d": [60, 120], "label": "OK"}'), parse_point("(60, 120)")
+    (Parsed(value=(60.0, 120.0)), Parsed(value=(60.0, 120.0)))
+    >>> parse_point("[10, 20, 110, 220]"), parse_point("[1, 2] or [3, 4]")
+    (Parsed(value=(60.0, 120.0)), ParseFailure(reason='several_points'))
+    """
+    if len(text) > MAX_ANSWER_CHARS:
+        return ParseFailure("too_long")
+    lists = [[float(number) for number in (m[1] or m[2]).split(",")] for m in _NUMBER_LIST.finditer(text)]
+    found = [numbers for numbers in lists if len(numbers) == 2] or [numbers for numbers in lists if len(numbers) == 4]
+    if not found:
+        return ParseFailure("wrong_arity" if lists else "no_point")
+    if not all(map(in_range, found)):
+        return ParseFailure("number_out_of_range")
+    points = {(n[0], n[1]) if len(n) == 2 else centre((n[0], n[1], n[2], n[3])) for n in found}
+    return Parsed(points.pop()) if len(points) == 1 else ParseFailure("several_points")

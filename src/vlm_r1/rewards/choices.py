@@ -1,0 +1,43 @@
+"""Rewards of answers that choose: an option's letter, or yes or no."""
+
+from __future__ import annotations
+
+from vlm_r1.parsing.choices import parse_choice, parse_yes_no
+from vlm_r1.rewards.base import RewardInput, unsuitable
+from vlm_r1.types import Parsed
+
+
+def choice(given: RewardInput[str]) -> float:
+    """1 if answer and gold are the same option letter, else 0; both are read by `parse_choice` ("B. the dog" is B).
+
+    Source: `mcq` of the original VLM-R1, which however cannot read "(B)", and takes B for the answer "A or B?".
+
+    Raises:
+        DataError: the record's gold answer has no option letter.
+    """
+    gold = parse_choice(given.gold) if isinstance(given.gold, str) else None
+    if not isinstance(gold, Parsed):
+        raise unsuitable(given, "choice", "option letters")
+    return float(isinstance(given.value, str) and parse_choice(given.value) == gold)
+
+
+def yes_no(given: RewardInput[str | bool]) -> float:
+    """1 if answer and gold say the same of yes and no, as whole words, else 0; texts are read by `parse_yes_no`.
+
+    Source: `yes_no` of the original VLM-R1, which however finds "no" inside "know", and pays where neither side says
+    either.
+
+    Raises:
+        DataError: the record's gold answer says neither.
+    """
+    gold = _verdict(given.gold)
+    if gold is None:
+        raise unsuitable(given, "yes_no", "yes and no")
+    return float(_verdict(given.value) == gold)
+
+
+def _verdict(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    parsed = parse_yes_no(value) if isinstance(value, str) else None
+    return parsed.value if isinstance(parsed, Parsed) else None

@@ -1,0 +1,77 @@
+"""Rewards of a completion's length in tokens, the stop token included."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from vlm_r1.errors import ConfigError
+from vlm_r1.rewards.base import RewardInput
+
+_ACCURACY = "accuracy"
+
+
+def cosine_length(
+    given: RewardInput[Any],
+    *,
+    max_tokens: int = 1024,
+    correct: tuple[float, float] = (1.0, 0.5),
+    wrong: tuple[float, float] = (0.0, -0.5),
+    correct_from: float = 0.7,
+) -> float:
+    """What a length is worth, from one value at no tokens to another at `max_tokens`, along a half cosine.
+
+    r = last + (first − last) · (1 + cos(π · min(n, max_tokens) / max_tokens)) / 2, where (first, last) is `correct` or
+    `wrong`; with the defaults in [−0.5, 1], and a correct answer is always worth more than a wrong one.
+    Source: arXiv 2502.03373, section 4.2, with the values of the original VLM-R1, which however takes every answer for
+    correct. The paper lets wrong answers earn by length, `wrong=(-0.5, 0.0)`, to make a model think longer; by default
+    length never pays here.
+
+    Args:
+        max_tokens: where the curve ends; longer completions are worth its last value.
+        correct: first and last value for an accuracy of at least `correct_from`.
+        wrong: the same for others.
+
+    Raises:
+        ConfigError: nobody counted the tokens, there is no part "accuracy" before this one, or `max_tokens` < 1.
+    """
+    n_tokens = _count_tokens(given, "cosine_length")
+    if _ACCURACY not in given.parts:
+        raise ConfigError(
+            f'{given.record.source}: reward "cosine_length" asks whether the answer is correct, and there is no part '
+            '"accuracy" to tell it; add accuracy to the rewards (a weight of 0 keeps it out of the sum)'
+        )
+    if max_tokens < 1:
+        raise ConfigError(f'reward "cosine_length": max_tokens is {max_tokens}; wanted at least 1')
+    first, last = correct if given.parts[_ACCURACY] >= correct_from else wrong
+    return last + (first - last) * (1.0 + math.cos(math.pi * min(n_tokens / max_tokens, 1.0))) / 2.0
+
+
+def overlong(given: RewardInput[Any], *, max_tokens: int = 512, buffer: int = 128) -> float:
+    """Soft punishment of completions that come near the limit, before they are cut off there.
+
+    r = 0 up to max_tokens − buffer tokens, −1 from max_tokens on, and a straight line between them; in [−1, 0].
+    Source: DAPO, arXiv 2503.14476, eq. 13.
+
+    Args:
+        max_tokens: the limit, most often the recipe's `sampling.max_completion_length` (512 is its default).
+        buffer: over how many tokens the punishment grows.
+
+    Raises:
+        ConfigError: nobody counted the tokens, or not 0 < buffer ≤ max_tokens.
+    """
+    n_tokens = _count_tokens(given, "overlong")
+    if not 0 < buffer <= max_tokens:
+        raise ConfigError(
+            f'reward "overlong": buffer is {buffer} and max_tokens {max_tokens}; wanted 0 < buffer ≤ max_tokens'
+        )
+    return max(min((max_tokens - buffer - n_tokens) / buffer, 0.0), -1.0)
+
+
+def _count_tokens(given: RewardInput[Any], name: str) -> int:
+    if given.n_tokens is None:
+        raise ConfigError(
+            f'{given.record.source}: reward "{name}" needs the number of tokens of each completion, and here nobody '
+            "counted them: texts are judged without a tokenizer; leave it out, or judge rollouts that hold their tokens"
+        )
+    return given.n_tokens

@@ -1,0 +1,40 @@
+"""The penalty of saying the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from vlm_r1.errors import ConfigError
+from vlm_r1.parsing.labelled_boxes import LabelledBox
+from vlm_r1.rewards.base import RewardInput
+
+MAX_WORDS = 10_000
+"""How many words of a text are looked at, from its start: more than most completions have, and what bounds the time."""
+
+
+def repetition(given: RewardInput[Any], *, ngram: int = 6) -> float:
+    """Minus the share of repeated items: of the answer's labelled boxes, or else of the whole text's word n-grams.
+
+    r = unique / total − 1, in [−1, 0]; 0 where there are none, and for texts of fewer than `ngram` words. Words are
+    parted by white space; case does not count. Source: `repetition` of the original VLM-R1; word n-grams after arXiv
+    2502.03373.
+
+    Args:
+        ngram: words in a row that are one item.
+
+    Raises:
+        ConfigError: `ngram` < 1.
+    """
+    if ngram < 1:
+        raise ConfigError(f'reward "repetition": ngram is {ngram}; wanted at least 1')
+    value = given.value
+    if isinstance(value, tuple) and value and all(isinstance(item, LabelledBox) for item in value):
+        return _share_of_unique(value) - 1.0
+    words = [word.lower() for word in given.text.split(maxsplit=MAX_WORDS)[:MAX_WORDS]]
+    ngrams = list(zip(*(words[start:] for start in range(ngram)), strict=False))
+    return _share_of_unique(ngrams) - 1.0 if ngrams else 0.0
+
+
+def _share_of_unique(items: Sequence[Hashable]) -> float:
+    return len(set(items)) / len(items)

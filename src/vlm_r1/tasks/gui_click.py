@@ -1,0 +1,150 @@
+"""GUI grounding: one instruction, one or several screenshots, the point to click."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vlm_r1.errors import DataError
+from vlm_r1.geometry.boxes import in_polygon
+from vlm_r1.geometry.frames import format_coordinates, point_from_original, point_to_original
+from vlm_r1.parsing.boxes import in_range, read_box, read_json
+from vlm_r1.parsing.points import parse_point
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Point, Record
+
+Region = tuple[Point, ...]
+"""The corners of a polygon, at least three; of a box its four."""
+
+_QUESTION = (
+    "Please provide the coordinates of the point to click for this instruction: {instruction}. Output the point in "
+    'JSON format: {{"point_2d": [x, y]}}.'
+)
+_SPEAKS_OF_POINTS = re.compile(r"\b(point|point_2d|coordinates?)\b", re.IGNORECASE)
+_LEAST_ROOM_PX = 1e-3
+_LEVELS = 15  # lines on which a point inside a region is looked for; odd, so that one halves it
+
+
+@dataclass(frozen=True)
+class GuiClick:
+    """The answer is a Point, the gold answer a region that it must hit; the accuracy reward is 1 for a hit.
+
+    Attributes:
+        image: on which of several screenshots the region lies: the last, where the earlier ones are history, or e.g.
+            the first, 0, as in `FIRST_CLICK = GuiClick(image=0)`, `task: my_package.tasks:FIRST_CLICK`.
+    """
+
+    image: int = -1
+
+    name = "gui_click"
+    reward = "point_in_region"
+    answer_is_box = False
+
+    def question(self, record: Record) -> str:
+        """Wrap a bare instruction in a sentence that says how to write a point; one that speaks of points stays."""
+        if _SPEAKS_OF_POINTS.search(record.problem):
+            return record.problem
+        instruction = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
+        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(instruction=instruction)
+
+    def gold(self, record: Record) -> Region:
+        """Read the region: a box, as a list or `{"bbox_2d": […]}`, or a polygon, `[[x, y], …]`; or either as a text."""
+        if not -len(record.images) <= self.image < len(record.images):
+            raise DataError(
+                f"{record.source}: task gui_click asks for a point on image {self.image}, but the record has "
+                f"{len(record.images)} images; wanted at least {self.image + 1 or 1}"
+            )
+        text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
+        region = _read_region(text)
+        if isinstance(region, ParseFailure):
+            raise DataError(
+                f"{record.source}: the gold answer {text:.200} is no region ({region.reason}); wanted a box [x1, y1, "
+                "x2, y2] or a polygon [[x, y], …] of at least 3 corners, in pixels of the original image"
+            )
+        return region
+
+    def gold_text(self, gold: Region, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+        """`{"point_2d": [x, y]}`: well inside the region, integers in the model's coordinates."""
+        *_, point = max(points_inside(gold))  # with the most room, so that it stays inside when it is rounded
+        written = point_from_original(point, frames[self.image], box_format)
+        return json.dumps({"point_2d": format_coordinates(written, box_format)})
+
+    def parse(self, answer_text: str) -> Parsed[Point] | ParseFailure:
+        """See `parse_point`."""
+        return parse_point(answer_text)
+
+    def to_pixels(self, value: Point, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> Point:
+        """See `point_to_original`."""
+        return point_to_original(value, frames[self.image], box_format)
+
+    def metrics(self, value: Point | None, gold: Region) -> dict[str, float]:
+        """1 for a point in the region, its edges included."""
+        return {"accuracy": float(value is not None and in_polygon(value, gold))}
+
+    def answer_json(self, value: Point) -> AnswerValue:
+        """`[x, y]`, floats in original pixels."""
+        return list(value)
+
+    def boxes(self, gold: Region) -> tuple[Box, ...]:
+        """The least box round the region."""
+        xs, ys = zip(*gold, strict=True)
+        return ((min(xs), min(ys), max(xs), max(ys)),)
+
+
+def _read_region(text: str) -> Region | ParseFailure:
+    found = read_json(text)
+    if isinstance(found, ParseFailure):
+        return found
+    corners = found.value
+    if isinstance(corners, list) and len(corners) >= 3 and all(isinstance(corner, list) for corner in corners):
+        return _read_polygon(corners)
+    box = read_box(corners)
+    if isinstance(box, ParseFailure):
+        return box
+    x1, y1, x2, y2 = box
+    has_room = min(x2 - x1, y2 - y1) > 4 * _LEAST_ROOM_PX  # twice what `points_inside` needs: floats are not exact
+    return ((x1, y1), (x2, y1), (x2, y2), (x1, y2)) if has_room else ParseFailure("no_area")
+
+
+def _read_polygon(corners: list[list[object]]) -> Region | ParseFailure:
+    region: list[Point] = []
+    for corner in corners:
+        numbers = [number for number in corner if isinstance(number, float)]
+        if len(numbers) != 2 or len(corner) != 2:
+            return ParseFailure("wrong_arity")
+        if not in_range(numbers):
+            return ParseFailure("number_out_of_range")
+        region.append((numbers[0], numbers[1]))
+    return tuple(region) if points_inside(tuple(region)) else ParseFailure("no_area")
+
+
+def points_inside(region: Region) -> list[tuple[float, float, Point]]:
+    """Points inside a region, each with its room: how far it is to the nearest edge along the axes, in pixels.
+
+    Returns:
+        (room along the narrower axis, along the other one, point); none with less room than a thousandth of a
+        pixel, so none at all in a region without area.
+
+    >>> max(points_inside(((0.0, 0.0), (6.0, 0.0), (6.0, 4.0), (0.0, 4.0))))
+    (2.0, 3.0, (3.0, 2.0))
+    """
+    top, bottom = min(y for _, y in region), max(y for _, y in region)
+    turned = tuple((y, x) for x, y in region)
+    found: list[tuple[float, float, Point]] = []
+    for level in range(_LEVELS):
+        y = top + (bottom - top) * (level + 0.5) / _LEVELS
+        xs = _crossings(region, y)
+        for left, right in zip(xs[::2], xs[1::2], strict=True):  # inside between the first and second, and so on
+            x = (left + right) / 2
+            room_x, room_y = (right - left) / 2, min((abs(y - edge) for edge in _crossings(turned, x)), default=0.0)
+            found.append((min(room_x, room_y), max(room_x, room_y), (x, y)))
+    return [candidate for candidate in found if candidate[0] > _LEAST_ROOM_PX]
+
+
+def _crossings(region: Region, level: float) -> list[float]:
+    """Where the outline crosses the horizontal line at `level`, in order; an even number of times."""
+    edges = pairwise((*region, region[0]))
+    return sorted(
+        x1 + (level - y1) * (x2 - x1) / (y2 - y1) for (x1, y1), (x2, y2) in edges if (y1 > level) != (y2 > level)
+    )

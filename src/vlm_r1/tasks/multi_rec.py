@@ -1,0 +1,102 @@
+"""Referring expressions for any number of objects: one sentence, one image, all boxes that it describes, or None."""
+
+from __future__ import annotations
+
+import json
+
+from vlm_r1.errors import DataError
+from vlm_r1.geometry.boxes import area
+from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
+from vlm_r1.geometry.matching import match_boxes
+from vlm_r1.parsing.boxes import parse_boxes
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+
+Boxes = tuple[Box, ...]
+
+_QUESTION = (
+    "Please provide the bounding box coordinates of all regions this sentence describes: {query}. Output them in JSON "
+    'format: ```json [{{"bbox_2d": [x1, y1, x2, y2]}}, {{"bbox_2d": [x1, y1, x2, y2]}}] ```. If there are none, simply '
+    "respond with None."
+)
+
+
+class MultiRec:
+    """The answer is a tuple of Box, empty for None; the accuracy reward is set F1."""
+
+    name = "multi_rec"
+    reward = "set_f1"
+    answer_is_box = False  # the question itself says how to write the boxes
+    image = 0
+
+    def question(self, record: Record) -> str:
+        """Wrap a bare expression in a sentence; a problem that speaks of a bounding box stays as it is."""
+        problem = record.problem.lower()
+        if "bbox" in problem or "bounding box" in problem:
+            return record.problem
+        query = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
+        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(query=query)
+
+    def gold(self, record: Record) -> Boxes:
+        """Read the gold boxes by the rule that reads a model's: JSON, as a list or a string, or "None"."""
+        if len(record.images) != 1:
+            raise DataError(f"{record.source}: task multi_rec wants exactly 1 image, got {len(record.images)}")
+        text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
+        parsed = parse_boxes(text)
+        if isinstance(parsed, ParseFailure):
+            raise DataError(
+                f"{record.source}: the gold answer {text:.200} is no list of boxes ({parsed.reason}); wanted "
+                '[[x1, y1, x2, y2], …] in pixels of the original image, or "None"'
+            )
+        for box in parsed.value:
+            if area(box) == 0:
+                raise DataError(
+                    f"{record.source}: the gold box {list(box)} has no area, so no answer could match it; "
+                    "wanted x1 < x2 and y1 < y2"
+                )
+        return parsed.value
+
+    def gold_text(self, gold: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
+        """Fenced JSON with integers in the model's coordinates, or None."""
+        if not gold:
+            return "None"
+        written = [from_original(box, frames[0], box_format) for box in gold]
+        items = [{"bbox_2d": format_coordinates(box, box_format)} for box in written]
+        return f"```json\n{json.dumps(items)}\n```"
+
+    def parse(self, answer_text: str) -> Parsed[Boxes] | ParseFailure:
+        """See `parse_boxes`."""
+        return parse_boxes(answer_text)
+
+    def to_pixels(self, value: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> Boxes:
+        """See `to_original`."""
+        return tuple(to_original(box, frames[0], box_format) for box in value)
+
+    def metrics(self, value: Boxes | None, gold: Boxes) -> dict[str, float]:
+        """Precision, recall and F1 of the boxes at IoU ≥ 0.5, paired optimally, and what gRefCOCO is measured by.
+
+        all_right_iou50: whether F1 is 1; its mean over a set is Pr@(F1=1, IoU≥0.5) of GREC. n_acc, for records without
+        a target alone: whether nothing was boxed. t_acc, for records with targets alone: whether anything was. Source:
+        GREC, arXiv 2308.16182, and GRES, arXiv 2306.00968; their pairs are made greedily.
+        """
+        presence = "t_acc" if gold else "n_acc"
+        if value is None:
+            names = ("f1_iou50", "precision_iou50", "recall_iou50", "all_right_iou50", presence)
+            return dict.fromkeys(names, 0.0)
+        pairs = len(match_boxes(value, [""] * len(value), gold, [""] * len(gold)))
+        both_none = float(not value and not gold)
+        f1 = 2 * pairs / (len(value) + len(gold)) if value or gold else 1.0
+        return {
+            "f1_iou50": f1,
+            "precision_iou50": pairs / len(value) if value else both_none,
+            "recall_iou50": pairs / len(gold) if gold else both_none,
+            "all_right_iou50": float(f1 == 1.0),
+            presence: float(bool(value) == bool(gold)),
+        }
+
+    def answer_json(self, value: Boxes) -> AnswerValue:
+        """`[[x1, y1, x2, y2], …]`, floats in original pixels."""
+        return [list(box) for box in value]
+
+    def boxes(self, gold: Boxes) -> tuple[Box, ...]:
+        """All of them, in order."""
+        return gold

@@ -1,0 +1,101 @@
+"""What the documentation says can be done, can be done: commands parse, recipes load, data lines are read.
+
+Pages that teach to write code have tests of their own, which run it: test_docs_rewards.py, test_docs_tasks.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlm_r1.cli.main import make_parser
+from vlm_r1.config import load_config
+from vlm_r1.data.formats import AUTO, read_row, recognise_row
+from vlm_r1.rewards import REWARDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
+TAUGHT = ("add_a_reward", "add_a_task")
+"""Pages whose snippets a test of their own runs."""
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    for block in (block for language in ("", "bash", "sh") for block in blocks(page, language)):
+        joined = block.replace("\\\n", " ")
+        for line in joined.splitlines():
+            found = re.match(r"\s*(?:[\w -]*-m vlm_r1\.cli\.main|vlm-r1) ([^\s…].*)", line)
+            if found and not line.lstrip().startswith("#"):
+                yield shlex.split(re.split(r"\s{2,}", found[1])[0], comments=True)
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{page.stem}: {' '.join(words)[:60]}") for page in PAGES for words in commands(page)
+]
+RECIPES = [
+    pytest.param(block, id=f"{page.stem} {n}")
+    for page in PAGES
+    for n, block in enumerate(blocks(page, "yaml"), start=1)
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_are_known_with_their_options(words):
+    try:
+        args, rest = make_parser().parse_known_args(words)
+    except SystemExit as ended:  # of --help
+        assert ended.code == 0
+        return
+    assert not rest or getattr(args, "takes_overrides", False)
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize("fragment", RECIPES)
+def test_recipes_load(fragment, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(BASE | yaml.safe_load(fragment)), encoding="utf-8")
+    load_config(file)
+
+
+@pytest.mark.parametrize("block", blocks(ROOT / "docs/data.md", "json"))
+def test_data_lines_are_read(block):
+    for line in block.splitlines():
+        row = json.loads(line)
+        assert recognise_row(row) in (ROOT / "docs/data.md").read_text(encoding="utf-8")
+        assert read_row(row, AUTO).images
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    assert [t for t in targets if "://" not in t and not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_is_run_by_a_test_of_its_own(page):
+    assert not blocks(page, "python") or page.stem in TAUGHT
+
+
+def test_every_reward_is_described_with_its_options():
+    page = (ROOT / "docs/rewards.md").read_text(encoding="utf-8")
+    missing = []
+    for name, function in REWARDS.items():
+        options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        written = f"({', '.join(f'{p.name}={p.default!r}' for p in options)})" if options else ""
+        first = next(own for own in REWARDS if REWARDS[own] is function)  # others are its aliases
+        missing += [] if f"`{first}{written}`" in page and f"`{name}" in page else [name]
+    assert missing == []
