@@ -49,7 +49,7 @@ def test_recipe_trains_on_something(path):
 ANSWERS = {
     "rec": ("the man on the left", [4, 5, 40, 50]),
     "ovd": ("cat, dog", '```json\n[{"bbox_2d": [4, 5, 40, 50], "label": "cat"}]\n```'),
-    "vqa": ("what is wrong?", "No Defect"),
+    "gui_defect": ("what is wrong?", "No Defect"),
     "math": ("what is a half?", "\\frac{1}{2}"),
 }
 
