@@ -57,6 +57,17 @@ BAD = {
     "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
     "a choice": (["--grpo.loss_type=ppo"], "'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
     "into a scalar": (["--model.path.x=1"], "--model.path.x: model.path has no options inside"),
+    "one weight of two": (["--data.train.0.weight=2"], "either all of at least two have one or none has; got 1 of 2"),
+    "a weight of held-out data": (
+        ["--data.eval.val.path=v.jsonl", "--data.eval.val.weight=1"],
+        "data.eval.val.weight has no effect",
+    ),
+    "an empty split": (["--data.train.0.split_range=[0.5, 0.5]"], "wanted 0 <= first < last <= 1"),
+    "a template nobody uses": (["--data.templates.mine.thinking=free"], "data.templates.mine is used nowhere"),
+    "a gate without a door": (
+        ["--rewards={accuracy: 1}", "--reward_combination=gate"],
+        "needs the part format among rewards",
+    ),
     "bad YAML": (["--seed=[1"], "not valid YAML"),
     "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
     "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),
