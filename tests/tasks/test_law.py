@@ -35,6 +35,7 @@ def _whole_pixel_boxes(frame):
 @st.composite
 def boxes_of_units(draw, frame, box_format, least):
     """A box in original pixels at least so many of the model's units wide and high."""
+    least = least / 1000 if box_format is BoxFormat.NORM_1 else least  # fractions are written with three decimals
     wh_units = from_original((0, 0, *map(float, frame.original_wh)), frame, box_format)[2:]
     a1, b1 = (draw(st.floats(0, side - least)) for side in wh_units)
     units = (a1, b1, draw(st.floats(a1 + least, wh_units[0])), draw(st.floats(b1 + least, wh_units[1])))

@@ -49,7 +49,7 @@ def test_gold(answer, boxes):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        pytest.param("dogs", r"is no list of boxes \(no_box\); wanted \[\[x1,", id="text"),
+        pytest.param("dogs", r"is no list of boxes \(no_box\); wanted \"None\", or \[\[x1,", id="text"),
         pytest.param([[0, 0, 10]], r"\(wrong_arity\)", id="three_numbers"),
         pytest.param([[0, 0, 10, 10], None], r"\(item_without_box\)", id="null_item"),
         pytest.param(None, r"\(no_box\)", id="null"),

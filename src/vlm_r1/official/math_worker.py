@@ -1,6 +1,6 @@
 """The process in which the original's comparison of mathematics runs, as it is, under the kernel's limits.
 
-A line `["answer", "gold"]` of JSON in, a byte out: `1` for equal, `0` for not, `?` where memory ran out. Run by
+After a first `1` that says that it is ready: a line `["answer", "gold"]` of JSON in, a byte out: `1` for equal, `0` for not, `?` where memory ran out. Run by
 `official/mathematics.py` as a program. It ends when its input ends, and when a comparison takes too much time: the
 original's own limits are signals, which cannot reach into one long instruction.
 """
@@ -43,6 +43,8 @@ def main() -> None:
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),  # the grammar's complaints
     ):
+        replies.write(reply("$0.5$", "\\frac{1}{2}"))
+        replies.flush()
         for line in sys.stdin.buffer:
             signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal ends the process
             byte = reply(*json.loads(line))

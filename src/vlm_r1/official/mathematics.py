@@ -5,20 +5,13 @@ math-verify runs in a process of its own (see `math_worker.py`): some texts keep
 
 from __future__ import annotations
 
-import atexit
-import json
 import re
-import subprocess
-import sys
-import threading
 from functools import lru_cache
 from pathlib import Path
 
 from vlm_r1.official.gold import Gold
 from vlm_r1.official.texts import clean_text
-
-_WORKER = Path(__file__).with_name("math_worker.py")
-_ENDED_BY_ITSELF = (-27, -9)  # SIGPROF, its own limit of time; SIGKILL, the kernel's of memory
+from vlm_r1.rewards.math_process import MathProcess
 
 _TIDIED = {  # in this order
     "\n": "",
@@ -54,42 +47,10 @@ def same_mathematics(completion: str, gold: Gold) -> float | None:
 @lru_cache(maxsize=4096)
 def verify(answer: str, truth: str) -> bool | None:
     """Whether math-verify takes the two for the same value; None if it takes too much time or memory."""
-    return _VERIFIER.ask(answer, truth)
+    return {b"1": True, b"0": False}.get(_PROCESS.ask(answer, truth))
 
 
-class _Verifier:
-    """The process; it starts with the first question, and again after one that brought it down."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, answer: str, truth: str) -> bool | None:
-        """See `verify`."""
-        with self._lock:
-            self._process = self._process or subprocess.Popen(
-                [sys.executable, "-P", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-            )
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps([answer, truth]).encode() + b"\n")
-            reply = self._process.stdout.read(1)
-            status = 0 if reply else self.close()
-        if status not in (0, *_ENDED_BY_ITSELF):
-            raise RuntimeError(f"{_WORKER.name} ended with status {status}, see above; is math-verify installed?")
-        return {b"1": True, b"0": False}.get(reply)
-
-    def close(self) -> int:
-        """End the process, if there is one, and tell its exit status."""
-        if self._process is None:
-            return 0
-        self._process.communicate()  # closes the pipes, and waits
-        status, self._process = self._process.returncode, None
-        return status
-
-
-_VERIFIER = _Verifier()
-atexit.register(_VERIFIER.close)
+_PROCESS = MathProcess(Path(__file__).with_name("math_worker.py"))
 
 
 def _last_boxed(text: str) -> str | None:

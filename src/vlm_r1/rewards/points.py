@@ -31,7 +31,7 @@ def point_distance(given: RewardInput[Any], *, scale: float = 0.1, near: float =
     """1 in the gold region; outside it falls with the distance, so that a group of misses can be told apart.
 
     r = 1 inside, else near · exp(−d / (scale · diagonal)), where d is the distance to the nearest point of the region
-    and the diagonal is that of the image it is on, both in original pixels. In [0, 1]; 0 for an answer that is no point.
+    and the diagonal is that of its image, both in original pixels. In [0, 1]; 0 for an answer that is no point.
 
     Args:
         scale: distance at which a miss is worth 1/e of the most it can be, as a share of the diagonal; positive.

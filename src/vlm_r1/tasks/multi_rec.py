@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 
-from vlm_r1.errors import DataError
-from vlm_r1.geometry.boxes import area
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.geometry.matching import match_boxes
 from vlm_r1.parsing.boxes import parse_boxes
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.tasks.boxes import read_gold, wrap
+from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
 
 Boxes = tuple[Box, ...]
 
 _QUESTION = (
-    "Please provide the bounding box coordinates of all regions this sentence describes: {query}. Output them in JSON "
+    "Please provide the bounding box coordinates of all regions this sentence describes: {}. Output them in JSON "
     'format: ```json [{{"bbox_2d": [x1, y1, x2, y2]}}, {{"bbox_2d": [x1, y1, x2, y2]}}] ```. If there are none, simply '
     "respond with None."
 )
@@ -30,30 +29,12 @@ class MultiRec:
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in a sentence; a problem that speaks of a bounding box stays as it is."""
-        problem = record.problem.lower()
-        if "bbox" in problem or "bounding box" in problem:
-            return record.problem
-        query = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
-        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(query=query)
+        return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Boxes:
         """Read the gold boxes by the rule that reads a model's: JSON, as a list or a string, or "None"."""
-        if len(record.images) != 1:
-            raise DataError(f"{record.source}: task multi_rec wants exactly 1 image, got {len(record.images)}")
-        text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
-        parsed = parse_boxes(text)
-        if isinstance(parsed, ParseFailure):
-            raise DataError(
-                f"{record.source}: the gold answer {text:.200} is no list of boxes ({parsed.reason}); wanted "
-                '[[x1, y1, x2, y2], …] in pixels of the original image, or "None"'
-            )
-        for box in parsed.value:
-            if area(box) == 0:
-                raise DataError(
-                    f"{record.source}: the gold box {list(box)} has no area, so no answer could match it; "
-                    "wanted x1 < x2 and y1 < y2"
-                )
-        return parsed.value
+        form = '"None", or [[x1, y1, x2, y2], …]'
+        return read_gold(record, parse_boxes, self.boxes, what="list of boxes", form=form)
 
     def gold_text(self, gold: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
         """Fenced JSON with integers in the model's coordinates, or None."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from vlm_r1.errors import DataError
 from vlm_r1.geometry.average_precision import COCO_IOU_THRESHOLDS, mean_average_precision, precision_recall
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.parsing.labelled_boxes import LabelledBox, parse_labelled_boxes
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.tasks.boxes import read_gold, wrap
+from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
 
 Objects = tuple[LabelledBox, ...]
 
 _QUESTION = (  # paper §5.1
-    "Please carefully check the image and detect the following objects: {targets}. Output each detected target's bbox "
+    "Please carefully check the image and detect the following objects: {}. Output each detected target's bbox "
     "coordinates in JSON format. The format of the bbox coordinates is: ```json "
     '[{{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}}, '
     '{{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}}] '
@@ -33,31 +33,12 @@ class Ovd:
 
     def question(self, record: Record) -> str:
         """Wrap a list such as "cat, red car" in the paper's sentence; a problem that speaks of boxes stays as it is."""
-        problem = record.problem.lower()
-        if "bbox" in problem or "bounding box" in problem:
-            return record.problem
-        targets = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
-        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(targets=targets)
+        return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Objects:
         """Read the gold objects by the rule that reads a model's: JSON, as a list or a string, or "None"."""
-        if len(record.images) != 1:
-            raise DataError(f"{record.source}: task ovd wants exactly 1 image, got {len(record.images)}")
-        text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
-        parsed = parse_labelled_boxes(text)
-        if isinstance(parsed, ParseFailure):
-            raise DataError(
-                f"{record.source}: the gold answer {text:.200} is no list of labelled boxes ({parsed.reason}); "
-                'wanted [{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …] in pixels of the original image, or "None"'
-            )
-        for item in parsed.value:
-            x1, y1, x2, y2 = item.box
-            if x1 == x2 or y1 == y2:
-                raise DataError(
-                    f'{record.source}: the gold box {list(item.box)} of "{item.label}" has no area, so no answer '
-                    "could match it; wanted x1 < x2 and y1 < y2"
-                )
-        return parsed.value
+        form = '"None", or [{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]'
+        return read_gold(record, parse_labelled_boxes, self.boxes, what="list of labelled boxes", form=form)
 
     def gold_text(self, gold: Objects, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
         """Fenced JSON with integers in the model's coordinates, or None."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import iou
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.parsing.boxes import parse_box
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.tasks.boxes import read_gold, wrap
+from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
 
-_QUESTION = "Please provide the bounding box coordinates of the region this sentence describes: {query}."  # paper §5.1
+_QUESTION = "Please provide the bounding box coordinates of the region this sentence describes: {}."  # paper §5.1
 
 
 class Rec:
@@ -21,29 +21,11 @@ class Rec:
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in the paper's sentence; a problem that speaks of a bounding box stays as it is."""
-        if "bounding box" in record.problem.lower():
-            return record.problem
-        query = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
-        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(query=query)
+        return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Box:
         """Read the gold box by the rule that reads a model's: a list, `{"bbox_2d": […]}`, or either as a string."""
-        if len(record.images) != 1:
-            raise DataError(f"{record.source}: task rec wants exactly 1 image, got {len(record.images)}")
-        text = str(record.answer)
-        parsed = parse_box(text)
-        if isinstance(parsed, ParseFailure):
-            raise DataError(
-                f"{record.source}: the gold answer {text:.200} is no box ({parsed.reason}); "
-                "wanted [x1, y1, x2, y2] in pixels of the original image"
-            )
-        x1, y1, x2, y2 = parsed.value
-        if x1 == x2 or y1 == y2:
-            raise DataError(
-                f"{record.source}: the gold box {text:.200} has no area, so no answer could match it; "
-                "wanted x1 < x2 and y1 < y2"
-            )
-        return parsed.value
+        return read_gold(record, parse_box, self.boxes, what="box", form="[x1, y1, x2, y2]")
 
     def gold_text(self, gold: Box, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
         """`[x1, y1, x2, y2]`, integers in the model's coordinates."""
