@@ -1,8 +1,8 @@
 """The process in which the original's comparison of mathematics runs, as it is, under the kernel's limits.
 
-After a first `1` that says that it is ready: a line `["answer", "gold"]` of JSON in, a byte out: `1` for equal, `0` for not, `?` where memory ran out. Run by
-`official/mathematics.py` as a program. It ends when its input ends, and when a comparison takes too much time: the
-original's own limits are signals, which cannot reach into one long instruction.
+After a first `1` that says that it is ready: a line `["answer", "gold"]` of JSON in, a byte out, `1` for equal, `0` for
+not, `?` where memory ran out. Run by `official/mathematics.py` as a program. It ends when its input ends, and when a
+comparison takes too much time: the original's own limits are signals, which cannot reach into one long instruction.
 """
 
 from __future__ import annotations
