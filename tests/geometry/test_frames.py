@@ -27,6 +27,7 @@ coordinate = st.floats(-5000, 5000)
         pytest.param(BoxFormat.INPUT_PIXELS, (5, 40, 55, 440), (10, 20, 110, 220), id="input_pixels"),
         pytest.param(BoxFormat.NORM_1000, (250, 500, 500, 1000), (160, 240, 320, 480), id="norm_1000"),
         pytest.param(BoxFormat.NORM_1000_YX, (500, 250, 1000, 500), (160, 240, 320, 480), id="norm_1000_y_first"),
+        pytest.param(BoxFormat.NORM_1, (0.25, 0.5, 0.5, 1), (160, 240, 320, 480), id="norm_1"),
         pytest.param(BoxFormat.NORM_1000, (-100, 0, 1100, 1000), (-64, 0, 704, 480), id="outside_stays_outside"),
     ],
 )
@@ -71,6 +72,7 @@ def test_points_round_trip(point, frame, fmt):
         pytest.param(BoxFormat.INPUT_PIXELS, (9.6, 20.4, 109.7, 220.2), [10, 20, 110, 220], id="nearest"),
         pytest.param(BoxFormat.INPUT_PIXELS, (-0.6, 0.0, 1500.2, 2000.0), [0, 0, 1500, 2000], id="pixels_at_least_0"),
         pytest.param(BoxFormat.NORM_1000, (-1.2, 3.0, 1000.9, 5.0), [0, 3, 1000, 5], id="normalised_at_most_1000"),
+        pytest.param(BoxFormat.NORM_1, (-0.1, 0.1234, 0.1236, 1.01), [0.0, 0.123, 0.124, 1.0], id="fractions"),
         pytest.param(BoxFormat.NORM_1000_YX, (1.0, 3.0, 5.0, 1002.0), [1, 3, 5, 1000], id="y_first_at_most_1000"),
     ],
 )
@@ -81,6 +83,7 @@ def test_format_coordinates(fmt, box, expected):
 @settings(deadline=None)
 @given(st.tuples(*[st.floats(0, 900)] * 2), st.tuples(*[st.floats(4, 100)] * 2), formats)
 def test_rounding_keeps_boxes_of_four_units_above_iou_one_half(corner, wh, fmt):
-    box = (corner[0], corner[1], corner[0] + wh[0], corner[1] + wh[1])
+    unit = 0.001 if fmt is BoxFormat.NORM_1 else 1.0
+    box = (corner[0] * unit, corner[1] * unit, (corner[0] + wh[0]) * unit, (corner[1] + wh[1]) * unit)
     written = order_corners(tuple(map(float, format_coordinates(box, fmt))))
     assert iou(box, written) >= 9 / 16 - 1e-9  # (4 - 1)² / 4²

@@ -1,8 +1,8 @@
 """The only coordinate conversions in the repository: a model's own coordinates ↔ pixels of the original image.
 
 Every format is a scale and an axis order: coordinates run over the width and height of a *canvas* (the original
-image, the resized image, or 1000 × 1000), and are written x first or y first. Nothing is rounded on the way in; on
-the way out `format_coordinates` rounds to the integers that a model writes.
+image, the resized image, 1000 × 1000, or 1 × 1), and are written x first or y first. Nothing is rounded on the way in;
+on the way out `format_coordinates` rounds to the integers, or thousandths, that a model writes.
 """
 
 from __future__ import annotations
@@ -82,12 +82,15 @@ def point_from_original(point: Point, frame: ImageFrame, fmt: BoxFormat) -> Poin
 def format_coordinates(coordinates: Sequence[float], fmt: BoxFormat) -> list[int] | list[float]:
     """The numbers a model writes for a box or a point that is already in its own coordinates.
 
-    Rounded to the nearest integer, or thousandth for fractions; at least 0, and at most 1000 in the normalised formats (a gold box may overshoot its
-    image by a fraction of a pixel). Each edge moves by at most half a unit, so a box at least 4 units wide and high
-    keeps an IoU above 0.5 with what it was: the worst is (4 − 1)² / 4² = 0.5625.
+    Rounded to the nearest unit: an integer, or a thousandth where coordinates run from 0 to 1. At least 0, and at most
+    1000 or 1 in the normalised formats (a gold box may overshoot its image by a fraction of a pixel). Each edge moves
+    by at most half a unit, so a box at least 4 units wide and high keeps an IoU above 0.5 with what it was: the worst
+    is (4 − 1)² / 4² = 0.5625.
 
     >>> format_coordinates((9.6, 20.2, 110.0, 1000.4), BoxFormat.NORM_1000)
     [10, 20, 110, 1000]
+    >>> format_coordinates((0.0096, 0.25, 1.0004), BoxFormat.NORM_1)
+    [0.01, 0.25, 1.0]
     """
     if fmt is BoxFormat.NORM_1:
         return [min(max(round(value, 3), 0.0), 1.0) for value in coordinates]
