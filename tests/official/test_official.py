@@ -123,10 +123,10 @@ HOSTILE = {
 def test_hostile_texts_take_linear_time(name, text):
     solution = [DOG] if name.startswith(("od", "weighted")) else [1, 2, 3, 4] if name.startswith("rec") else "A"
     sizes = {"image_size": [640, 480], "model_input_size": [1280, 960]}
-    start = time.perf_counter()
+    start = time.process_time()
     score = official_score(name, text, solution, **sizes)
     assert score is None or -1 <= score <= 1
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_mathematics_that_comes_to_no_end():

@@ -164,8 +164,8 @@ def test_any_text_is_a_value(text):
 @pytest.mark.parametrize("piece", [*PIECES, "A ", "A  \t", "not not ", "(A"])
 def test_the_longest_answer_is_read_in_linear_time(piece):
     text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
-    start = time.perf_counter()
+    start = time.process_time()
     for read in (parse_choice, parse_yes_no):
         read(text)
         read(text[:-1] + "x")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5

@@ -102,7 +102,7 @@ def test_any_text_is_a_value(text):
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_the_longest_answer_is_read_in_linear_time(piece):
     text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
-    start = time.perf_counter()
+    start = time.process_time()
     parse_number(text)
     parse_number(text[1:] + "x")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
