@@ -59,20 +59,49 @@ def mean_average_precision(
     >>> mean_average_precision([other, box], ["dog", "cat"], [box], ["cat"])
     1.0
     """
-    if not gold_labels:
-        return float(not pred_labels)
-    thresholds_T = sorted(iou_thresholds)
+    precisions_T = average_precisions(pred_boxes, pred_labels, gold_boxes, gold_labels, iou_thresholds)
+    return sum(precisions_T) / len(precisions_T)
+
+
+def average_precisions(
+    pred_boxes: Sequence[Box],
+    pred_labels: Sequence[str],
+    gold_boxes: Sequence[Box],
+    gold_labels: Sequence[str],
+    iou_thresholds: Sequence[float] = COCO_IOU_THRESHOLDS,
+) -> tuple[float, ...]:
+    """The terms of `mean_average_precision`: average precision at each IoU threshold, from the least to the greatest.
+
+    >>> box, rough = (0, 0, 10, 10), (0, 0, 10, 6.2)  # IoU 0.62
+    >>> average_precisions([rough], ["cat"], [box], ["cat"], (0.5, 0.6, 0.7))
+    (1.0, 1.0, 0.0)
+    """
     sides = (tuple(pred_boxes), tuple(pred_labels), tuple(gold_boxes), tuple(gold_labels))
-    total = 0.0
-    for candidates_N, n_gold in _candidates_by_label(*sides, thresholds_T[0]):
+    return _average_precisions(*sides, tuple(sorted(iou_thresholds)))
+
+
+@lru_cache(maxsize=4)  # the reward and the metrics of one completion ask about the same boxes
+def _average_precisions(
+    pred_boxes: tuple[Box, ...],
+    pred_labels: tuple[str, ...],
+    gold_boxes: tuple[Box, ...],
+    gold_labels: tuple[str, ...],
+    thresholds_T: tuple[float, ...],
+) -> tuple[float, ...]:
+    if not gold_labels:
+        return (float(not pred_labels),) * len(thresholds_T)
+    totals_T = [0.0] * len(thresholds_T)
+    for candidates_N, n_gold in _candidates_by_label(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds_T[0]):
         seen_N = candidates_N[:_MAX_DETECTIONS]
         done = 0
         for overlap in sorted([overlap for candidates in seen_N for overlap, _ in candidates]):
             reached = bisect_right(thresholds_T, overlap)
             if reached > done:  # these thresholds lie between this IoU and the one before
-                total += (reached - done) * _average_precision(_hits(seen_N, thresholds_T[done]), n_gold)
+                precision = _average_precision(_hits(seen_N, thresholds_T[done]), n_gold)
+                totals_T[done:reached] = [total + precision for total in totals_T[done:reached]]
                 done = reached
-    return total / (len(set(gold_labels)) * len(thresholds_T))
+    n_labels = len(set(gold_labels))
+    return tuple([total / n_labels for total in totals_T])
 
 
 def precision_recall(

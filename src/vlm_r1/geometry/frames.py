@@ -31,7 +31,16 @@ def to_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
     >>> to_original((250, 500, 750, 1000), frame, BoxFormat.NORM_1000_YX)  # y first
     (320.0, 120.0, 640.0, 360.0)
     """
-    return point_to_original((box[0], box[1]), frame, fmt) + point_to_original((box[2], box[3]), frame, fmt)
+    x1, y1, x2, y2 = (box[1], box[0], box[3], box[2]) if fmt is BoxFormat.NORM_1000_YX else box
+    width, height = frame.original_wh
+    canvas_width, canvas_height = _canvas_wh(frame, fmt)
+    # corner by corner, as points; written out, because it is called for every box of every answer
+    return (
+        x1 * width / canvas_width,
+        y1 * height / canvas_height,
+        x2 * width / canvas_width,
+        y2 * height / canvas_height,
+    )
 
 
 def from_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:

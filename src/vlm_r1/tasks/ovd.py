@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from vlm_r1.geometry.average_precision import COCO_IOU_THRESHOLDS, mean_average_precision, precision_recall
+from vlm_r1.geometry.average_precision import average_precisions, precision_recall
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.parsing.labelled_boxes import LabelledBox, parse_labelled_boxes
 from vlm_r1.tasks.boxes import read_gold, wrap
@@ -67,9 +67,10 @@ class Ovd:
             return dict.fromkeys(_METRICS, 0.0)
         found = [item.box for item in value], [item.label for item in value]
         there = [item.box for item in gold], [item.label for item in gold]
+        precisions_T = average_precisions(*found, *there)
         numbers = (
-            mean_average_precision(*found, *there),
-            mean_average_precision(*found, *there, COCO_IOU_THRESHOLDS[:1]),
+            sum(precisions_T) / len(precisions_T),
+            precisions_T[0],
             *precision_recall(*found, *there),
             *_shares_in_common(set(found[1]), set(there[1])),
         )
