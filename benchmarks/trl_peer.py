@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
 from benchmarks.meter import Meter
 from benchmarks.scenes import REWARDS, Sizes, read_records
-from vlm_r1.models.qwen2_5_vl import Qwen25VL
+from vlm_r1.models.qwen_vl import Qwen25VL
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.tasks.templates import get_template

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import that reads it; no test asks a network
@@ -14,11 +15,12 @@ import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+import testing_families
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.data.synthetic import write_rec_dataset
 from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
+from vlm_r1.models.tiny import TinySize, write_tiny, write_tiny_qwen2_5_vl
 from vlm_r1.types import EncodedPrompt, Prompt
 
 torch.set_num_threads(1)
@@ -53,6 +55,36 @@ def adapter(tiny_checkpoint: Path) -> Adapter:
 def model64(tiny_checkpoint: Path, adapter: Adapter):
     """The tiny model in float64, fresh for each test."""
     return load_model(ModelSection(path=str(tiny_checkpoint), dtype="float64"), adapter)
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(tmp_path_factory: pytest.TempPathFactory):
+    """`family_checkpoint("qwen3_vl")`: folder of a tiny random checkpoint of that model type, written once."""
+    folder = tmp_path_factory.mktemp("families")
+
+    def make(family: str) -> Path:
+        if not (folder / family).exists():
+            write_tiny(family, folder / family, CORPUS, seed=1, size=testing_families.SIZE)
+        return folder / family
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family_adapter(family_checkpoint):
+    """`family_adapter("qwen3_vl")`: the adapter of that tiny checkpoint, loaded once."""
+    return cache(lambda family: load_adapter(family_checkpoint(family)))
+
+
+@pytest.fixture
+def family_model64(family_checkpoint, family_adapter):
+    """`family_model64("qwen3_vl")`: that tiny model in float64, fresh for each call."""
+
+    def load(family: str):
+        section = ModelSection(path=str(family_checkpoint(family)), dtype="float64")
+        return load_model(section, family_adapter(family))
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,26 @@ def test_the_saved_config_reads_back_equal(recipe, tmp_path) -> None:
     assert load_config(tmp_path / "saved.yaml") == config
 
 
+@pytest.mark.parametrize(
+    ("overrides", "frozen"),
+    [
+        pytest.param([], set(), id="nothing by default"),
+        pytest.param(["--model.freeze_vision_modules=true"], {"vision", "projector"}, id="as TRL says it"),
+        pytest.param(["--model.freeze=[vision]"], {"vision"}, id="one part"),
+        pytest.param(["--model.lora.r=4"], {"vision", "projector"}, id="with lora, vision"),
+        pytest.param(
+            ["--model.lora.r=4", "--model.freeze_vision_modules=true"], {"vision", "projector"}, id="with lora, said"
+        ),
+        pytest.param(["--model.lora.r=4", "--model.freeze=[]"], set(), id="with lora, nothing"),
+    ],
+)
+def test_what_is_frozen_survives_saving(overrides, frozen, recipe, tmp_path) -> None:
+    config = load_config(recipe, overrides)
+    assert config.model.frozen == frozen
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml").model.frozen == frozen
+
+
 def test_frozen(recipe) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_config(recipe).grpo.beta = 1.0  # type: ignore[misc]
@@ -72,10 +92,28 @@ BAD = {
     "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
     "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),
     "eval_batch_size": (["--training.eval_batch_size=9"], "no effect without data.eval"),
-    "frozen vision and named targets": (
-        ["--model.lora.target_modules=[q_proj]", "--model.freeze_vision_modules=true"],
-        "freeze_vision_modules has no effect with lora.target_modules",
+    "freeze twice": (
+        ["--model.freeze=[vision]", "--model.freeze_vision_modules=true"],
+        "freeze_vision_modules is short for freeze: [vision, projector]: give one",
     ),
+    "freeze what is no part": (["--model.freeze=[head]"], "'vision', 'projector' or 'language', got 'head'"),
+    "freeze all": (["--model.freeze=[vision, projector, language]"], "nothing would train"),
+    "4 bits without lora": (["--model.load_in_4bit=true"], "load_in_4bit needs lora"),
+    "rate of a frozen part": (
+        ["--training.learning_rates.vision=1e-5", "--model.freeze_vision_modules=true"],
+        "training.learning_rates.vision has no effect: this part is frozen",
+    ),
+    "rate of a part that lora leaves out": (
+        ["--training.learning_rates.projector=1e-5", "--model.lora.r=4"],
+        "training.learning_rates.projector has no effect",
+    ),
+    "rate of no part": (["--training.learning_rates.head=1e-5"], "training.learning_rates.head"),
+    "rate of 0": (["--training.learning_rates.vision=0"], "greater than 0, got 0"),
+    "rate that no part has": (
+        ["--model.freeze=[language, vision]", "--training.learning_rates.projector=1e-5", "--training.learning_rate=1"],
+        "training.learning_rate has no effect: every part that trains has a rate of its own",
+    ),
+    "box format": (["--model.box_format=norm_100"], "'input_pixels', 'norm_1000'"),
     "reward of a source": (["--data.train.0.reward=iou", "--rewards={format: 1}"], "data.train.0.reward has no effect"),
 }
 

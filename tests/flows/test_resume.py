@@ -84,6 +84,16 @@ def test_kill_minus_9_and_resume_equals_an_uninterrupted_run(recipe, rec_files, 
             id="lora with dropout",
         ),
         pytest.param(
+            train,
+            {
+                "model.lora": {"r": 4, "peft": {"use_dora": True, "use_rslora": True, "modules_to_save": ["merger"]}},
+                "model.freeze": ["vision"],
+                "training.learning_rates": {"projector": 1e-4},
+                "grpo.beta": 0.05,
+            },
+            id="DoRA, a whole projector with its own rate",
+        ),
+        pytest.param(
             train, {"grpo.beta": 0.1, "grpo.num_iterations": 2, "training.report_to": []}, id="full with reference"
         ),
         pytest.param(train_sft, {"training.optim": "muon"}, id="sft"),

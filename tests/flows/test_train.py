@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlm_r1.config import load_config
 from vlm_r1.grpo.trainer import train
+from vlm_r1.models.parts import part_of
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sft.trainer import train_sft
@@ -146,17 +147,26 @@ def test_bf16_autocast_runs_and_keeps_float32_weights(recipe, tmp_path) -> None:
     assert {p.dtype for p in weights(folder / "model").values()} == {torch.float32}
 
 
-def test_frozen_vision_stays_and_the_rest_moves(recipe, tiny_checkpoint) -> None:
-    folder, _, _ = run(recipe(**{"model.freeze_vision_modules": True}))
+@pytest.mark.parametrize(
+    ("options", "trains"),
+    [
+        pytest.param({"model.freeze_vision_modules": True}, {"language"}, id="vision frozen, as TRL says it"),
+        pytest.param({"model.freeze": ["vision"]}, {"projector", "language"}, id="tower frozen"),
+        pytest.param({"model.freeze": ["projector"]}, {"vision", "language"}, id="projector frozen"),
+        pytest.param({"model.freeze": ["language"]}, {"vision", "projector"}, id="language frozen"),
+    ],
+)
+def test_frozen_parts_stay_and_the_rest_moves(options, trains, recipe, tiny_checkpoint, adapter) -> None:
+    folder, _, _ = run(recipe(**options))
     start, final = weights(tiny_checkpoint), weights(folder / "model")
     moved = {name for name in start if not torch.equal(start[name], final[name])}
-    assert moved == {name for name in start if not name.startswith("model.visual")}
+    assert moved == {name for name in start if part_of(name, adapter) in trains}
 
 
 @pytest.mark.parametrize("include_vision", [True, False])
 def test_lora_trains_adapters_only(include_vision: bool, recipe, tiny_checkpoint) -> None:
     path = recipe(
-        **{"model.lora": {"r": 4, "lora_alpha": 8}, "model.freeze_vision_modules": not include_vision, "grpo.beta": 0.1}
+        **{"model.lora": {"r": 4, "lora_alpha": 8}, "model.freeze": [] if include_vision else None, "grpo.beta": 0.1}
     )
     folder, metrics, _ = run(path)
     assert (folder / "model" / "adapter_config.json").exists()

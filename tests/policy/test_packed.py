@@ -76,7 +76,7 @@ def randomise_adapters(model: nn.Module) -> None:
     ],
 )
 def test_lora(targets: list[str] | None, trains: str, load, adapter, batch) -> None:
-    model = load(lora=LoraSection(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets)).double()
+    model = load(lora=LoraSection(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets), freeze=[]).double()
     randomise_adapters(model)
     policy = Policy(model, adapter, TEMPERATURE)
     packed, rows = score(policy, batch), score(policy, batch, "rows")

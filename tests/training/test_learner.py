@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.grpo.trainer import train
+from vlm_r1.models import load_adapter
+from vlm_r1.models.parts import PARTS, part_of
 from vlm_r1.runtime.metrics_log import read_metrics
+from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.learner import seed_step
-from vlm_r1.training.optimizer import make_optimizers
+from vlm_r1.training.optimizer import make_optimizers, make_schedulers
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_counted_and_at_last_stops_the_run(recipe, tmp_path) -> None:
@@ -55,6 +61,52 @@ def test_frozen_parameters_get_no_optimizer(model64) -> None:
     (adamw,) = make_optimizers(model64, TrainingSection())
     count = sum(p.numel() for group in adamw.param_groups for p in group["params"])
     assert count == sum(p.numel() for name, p in model64.named_parameters() if "visual" not in name)
+
+
+def test_parts_have_rates_of_their_own(model64, adapter) -> None:
+    section = TrainingSection(learning_rate=1e-4, learning_rates={"vision": 1e-6, "projector": 1e-5})
+    (adamw,) = make_optimizers(model64, section, adapter)
+    names = {id(p): name for name, p in model64.named_parameters()}
+    parts = {group["lr"]: {part_of(names[id(p)], adapter) for p in group["params"]} for group in adamw.param_groups}
+    assert parts == {1e-4: {"language"}, 1e-5: {"projector"}, 1e-6: {"vision"}}
+    assert adamw.param_groups[0]["lr"] == 1e-4, "the rate that is logged"
+    assert sum(len(group["params"]) for group in adamw.param_groups) == len(names)
+    same = TrainingSection(learning_rate=1e-4, learning_rates={"vision": 1e-4})
+    assert len(make_optimizers(model64, same, adapter)[0].param_groups) == 1
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_the_schedule_moves_all_rates(optim: str, model64, adapter) -> None:
+    section = TrainingSection(optim=optim, learning_rate=1e-3, learning_rates={"vision": 1e-5}, max_steps=4)
+    optimizers = make_optimizers(model64, section, adapter)
+    for optimizer, scheduler in zip(optimizers, make_schedulers(optimizers, section), strict=True):
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.get_last_lr() == pytest.approx([0.75e-3, 0.75e-5])
+
+
+def test_the_first_step_of_adamw_moves_each_part_by_its_rate(recipe, tiny_checkpoint, tmp_path) -> None:
+    """Its update is rate · g / (|g| + 1e-8): the rate itself, but where a gradient is next to nothing."""
+    rates = {"vision": 1e-4, "projector": 1e-3}
+    options = {"training.learning_rates": rates, "training.learning_rate": 1e-2, "training.max_steps": 1}
+    train(load_config(recipe(**options)))
+    folders = (tiny_checkpoint, tmp_path / "run/model")
+    before, after = (AutoModelForImageTextToText.from_pretrained(folder) for folder in folders)
+    adapter, moved = load_adapter(tiny_checkpoint), dict.fromkeys(PARTS, 0.0)
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        part = part_of(name, adapter)
+        moved[part] = max(moved[part], float((new - old).detach().abs().max()))
+    assert moved == pytest.approx({**rates, "language": 1e-2}, rel=1e-2)
+    assert read_metrics(tmp_path / "run/metrics.jsonl")[0]["learning_rate"] == 1e-2
+
+
+def test_prompts_without_images_teach_a_vision_part_nothing(recipe, tmp_path) -> None:
+    turns = [{"from": "human", "value": "what is 2"}, {"from": "gpt", "value": "2"}]
+    (tmp_path / "text.jsonl").write_text(json.dumps({"id": 1, "conversations": turns}))
+    source = {"path": str(tmp_path / "text.jsonl"), "task": "vqa"}
+    options = {"model.freeze": ["language"], "data.train": [source], "training.prompts_per_step": 1}
+    with pytest.raises(ModelError, match=r"have no image, and only the vision part trains"):
+        train_sft(load_config(recipe(**options)))
 
 
 def test_seeds_differ_by_run_step_and_process() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_r1.types import BoxFormat
+
 if TYPE_CHECKING:
     from vlm_r1.config.schema import TemplateSection
     from vlm_r1.policy.encoding import Examiner
@@ -31,7 +33,16 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
     parser.add_argument("--limit", type=int, help="only the first so many records")
     parser.add_argument(
-        "--dtype", default="float32", choices=["auto", "float32", "bfloat16"], help="weights (default: float32)"
+        "--dtype",
+        default="float32",
+        choices=["auto", "checkpoint", "float32", "bfloat16"],
+        help="weights (default: float32; auto: by the device)",
+    )
+    parser.add_argument("--adapter", help="family it is treated as, or package.module:Name (default: the run's)")
+    parser.add_argument(
+        "--box-format",
+        choices=[box_format.value for box_format in BoxFormat],
+        help="how the model writes boxes (default: the run's, else its family's)",
     )
     parser.add_argument(
         "--min-pixels", type=int, help="smallest image the model sees, in pixels of area (default: the run's)"
@@ -73,7 +84,8 @@ def load_answering(args: argparse.Namespace) -> tuple[Examiner, HFSampler, str]:
     from vlm_r1.tasks.templates import make_templates
 
     settings, own_templates, origin = _settings(args)
-    adapter = load_adapter(args.model, settings["min_pixels"], settings["max_pixels"])
+    box_format = settings["box_format"] and BoxFormat(settings["box_format"])
+    adapter = load_adapter(args.model, settings["min_pixels"], settings["max_pixels"], settings["adapter"], box_format)
     examiner = Examiner(adapter, make_templates(settings["template"], sections=own_templates), REWARDS)
     model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
@@ -89,16 +101,17 @@ def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Templ
     """
     from vlm_r1.config import load_config
 
-    given = {key: getattr(args, key) for key in ("template", "max_completion_length", "min_pixels", "max_pixels")}
+    of_model = ("min_pixels", "max_pixels", "adapter", "box_format")
+    given = {key: getattr(args, key) for key in ("template", "max_completion_length", *of_model)}
     folders = [folder for folder in Path(args.model).absolute().parents[:2] if (folder / "config.yaml").exists()]
     templates: dict[str, TemplateSection] = {}
     if folders:
         run = load_config(folders[0] / "config.yaml")
         templates = run.data.templates
         known = {"template": run.data.template, "max_completion_length": run.sampling.max_completion_length}
-        known |= {"min_pixels": run.model.min_pixels, "max_pixels": run.model.max_pixels}
+        known |= {key: getattr(run.model, key) for key in of_model}
     else:
-        known = {"template": "r1", "max_completion_length": 512, "min_pixels": None, "max_pixels": None}
+        known = {"template": "r1", "max_completion_length": 512, **dict.fromkeys(of_model)}
     chosen = {key: known[key] if value is None else value for key, value in given.items()}
     own = "as given" if chosen != known else f"as in {folders[0] / 'config.yaml'}" if folders else "defaults"
     return chosen, templates, own

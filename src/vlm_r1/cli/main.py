@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from vlm_r1 import __version__
 from vlm_r1.errors import ConfigError, VlmR1Error
@@ -17,12 +18,14 @@ COMMANDS = {
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",
     "score": "score completions that were written down: cases, rollouts, evaluation samples",
+    "check-model": "check a checkpoint and its adapter: tokens, frames, log-probabilities, freezing, saving",
+    "export": "write a run's model as a Hugging Face folder with a model card, checked with plain transformers",
     "trace": "show one record of a recipe through every stage, with real values",
     "data": "check, convert, rate or synthesise data files",
     "report": "write the offline page of a run",
     "config": "print the reference of all recipe options",
 }
-"""Name and help of each command; the module `vlm_r1.cli.<name>` has `add_arguments(parser)` and `run(args)`."""
+"""Name and help of each command; its module, see `_module`, has `add_arguments(parser)` and `run(args)`."""
 
 USER_ERROR = 2
 
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if rest and not getattr(args, "takes_overrides", False):
             raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
-        return import_module(f"vlm_r1.cli.{args.command}").run(args)
+        return _module(args.command).run(args)
     except VlmR1Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return USER_ERROR
@@ -55,12 +58,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vlm-r1 {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        module = import_module(f"vlm_r1.cli.{name}")
+        module = _module(name)
         command = commands.add_parser(
             name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(command)
     return parser
+
+
+def _module(command: str) -> Any:
+    """`vlm_r1.cli.<command>`, with _ for -."""
+    return import_module(f"vlm_r1.cli.{command.replace('-', '_')}")
 
 
 if __name__ == "__main__":

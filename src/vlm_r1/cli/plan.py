@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from rich.console import Console
@@ -10,14 +11,21 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from vlm_r1.config import Config
+from vlm_r1.data.images import image_size
+from vlm_r1.models.loading import empty_model
+from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.packed import choose_layout
 from vlm_r1.runtime.run_folder import check_run_folder
 from vlm_r1.training.run import load_checked_records, load_examiner
+from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
 _ENCODED_RECORDS = 64
 """Prompts that are encoded to estimate lengths, spread evenly over the data."""
+
+_MEASURED_RECORDS = 1000
+"""Records whose images are measured, by their headers alone."""
 
 
 def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
@@ -32,11 +40,17 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
-    sample = records[:: max(1, len(records) // _ENCODED_RECORDS)][:_ENCODED_RECORDS]
+    sample = _evenly(records, _ENCODED_RECORDS)
     encoded = [examiner.encode(record) for record in sample]
     console = Console()
     console.print(_first_prompt(sample[0], encoded[0], examiner))
+    if examiner.adapter.vision_modules:  # a family without its own adapter shows its parts only with its weights
+        sizes = size_by_part(empty_model(config.model, examiner.adapter), examiner.adapter)
+        check_rates(config.training.learning_rates, sizes)
+        console.print(start_table(sizes, config))
     for line in _plan(config, stage, len(records), encoded, examiner):
+        console.print(line, highlight=False)
+    for line in _images(_evenly(records, _MEASURED_RECORDS), examiner):
         console.print(line, highlight=False)
     for name, part in held_out.items():
         console.print(f"held out     {name}: {len(part)} records, greedy, before and after", highlight=False)
@@ -59,12 +73,12 @@ def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) ->
 
 def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt], examiner: Examiner) -> list[str]:
     training, lengths = config.training, [len(prompt.ids_L) for prompt in encoded]
-    image_id = examiner.adapter.banned_ids()
-    image_tokens = [sum(token in image_id for token in prompt.ids_L) for prompt in encoded]
+    image_tokens = [prompt.ids_L.count(examiner.adapter.placeholder_id) for prompt in encoded]
     prompts = training.prompts_per_step
     G, T = (config.grpo.num_generations, config.sampling.max_completion_length) if stage == "grpo" else (1, 0)
     mean = sum(lengths) / len(lengths)
-    layout, layout_reason = choose_layout(training.layout, examiner.adapter.config.get_text_config())
+    adapter = examiner.adapter
+    layout, layout_reason = choose_layout(training.layout, adapter.config.get_text_config(), adapter.doubt)
     positions = prompts * (mean + G * T if layout == "packed" else G * (mean + T))
     budget = training.max_tokens_per_micro_batch
     lines = [
@@ -85,6 +99,23 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
         f"optimizer    {training.optim}, learning rate {training.learning_rate:g} ({training.lr_scheduler_type})"
     )
     return lines
+
+
+def _images(records: Sequence[Record], examiner: Examiner) -> list[str]:
+    """Tokens of the smallest, the median and the largest image, by area."""
+    sizes_wh = sorted((image_size(path) for record in records for path in record.images), key=math.prod)
+    places = {"smallest": 0, "median": len(sizes_wh) // 2, "largest": -1}
+    chosen = {name: sizes_wh[place] for name, place in places.items() if sizes_wh}
+    return [
+        f"{'images' if name == 'smallest' else '':12} {name} {width}×{height}: "
+        f"{examiner.adapter.image_tokens(width, height):,} tokens"
+        for name, (width, height) in chosen.items()
+    ]
+
+
+def _evenly(records: Sequence[Record], most: int) -> Sequence[Record]:
+    """All records, or of more than `most` at most so many, evenly spaced."""
+    return records[:: max(1, -(-len(records) // most))]
 
 
 def _short(ids: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import typing
 from typing import Any
 
@@ -46,6 +47,8 @@ def _type(annotation: Any) -> str:
         return f"{origin.__name__} of {_type(arguments[-1])}"
     if arguments:
         return " \\| ".join("null" if a is type(None) else _type(a) for a in arguments)
+    if issubclass(annotation, enum.Enum):
+        return " \\| ".join(str(member.value) for member in annotation)
     return "section" if issubclass(annotation, BaseModel) else annotation.__name__
 
 

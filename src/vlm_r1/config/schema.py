@@ -5,72 +5,25 @@ Names follow Hugging Face and TRL where the meaning is the same. `docs/configura
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(gt=0, le=1)]
+from vlm_r1.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
+from vlm_r1.config.model import LoraSection, ModelSection, Part
 
-
-class Section(BaseModel):
-    """Base of all sections: frozen, no unknown keys, defaults validated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
-
-
-class LoraSection(Section):
-    """Low-rank adapters (peft). Defaults are the original VLM-R1's REC LoRA script."""
-
-    r: PositiveInt = Field(default=64, description="Rank of the adapters.")
-    lora_alpha: PositiveFloat = Field(default=128, description="Scale: adapters are multiplied by lora_alpha / r.")
-    lora_dropout: float = Field(
-        default=0.05, ge=0, lt=1, description="Dropout on the adapters' input, in training passes."
-    )
-    target_modules: list[str] | None = Field(
-        default=None,
-        description="Names of linear layers to adapt; by default all of the language model, "
-        "and of the vision tower too if freeze_vision_modules is false.",
-    )
-
-
-class ModelSection(Section):
-    """The policy."""
-
-    path: str = Field(description="Hugging Face folder or hub name of a vision-language model.")
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        default="float32",
-        description="Type of the weights in memory; auto takes the checkpoint's. Autocast is mixed_precision's.",
-    )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        default="sdpa",
-        description="Attention kernel of transformers: for the vision part, and with training.layout rows for the "
-        "language model too (packed brings its own).",
-    )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations in the backward pass: less memory."
-    )
-    freeze_vision_modules: bool = Field(default=False, description="Do not train the vision tower and its projector.")
-    min_pixels: PositiveInt | None = Field(
-        default=None, description="Smallest image the model sees, in pixels of area; default: the processor's own."
-    )
-    max_pixels: PositiveInt | None = Field(
-        default=None, description="Largest image the model sees, in pixels of area; default: the processor's own."
-    )
-    lora: LoraSection | None = Field(default=None, description="Train low-rank adapters instead of all weights.")
-
-    @model_validator(mode="after")
-    def _pixels_in_order(self):
-        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} > max_pixels {self.max_pixels}")
-        if self.lora is not None and self.lora.target_modules and self.freeze_vision_modules:
-            raise ValueError(
-                "freeze_vision_modules has no effect with lora.target_modules, which say what trains: remove one"
-            )
-        return self
+__all__ = [
+    "Config",
+    "DataSection",
+    "DataSource",
+    "GrpoSection",
+    "LoraSection",
+    "ModelSection",
+    "SamplingSection",
+    "Section",
+    "TemplateSection",
+    "TrainingSection",
+]
 
 
 class DataSource(Section):
@@ -260,6 +213,11 @@ class TrainingSection(Section):
         "Muon learns faster from random weights (docs/log.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
+    learning_rates: dict[Part, PositiveFloat] = Field(
+        default_factory=dict,
+        description="Peak learning rates of parts that differ, e.g. {vision: 2e-7, projector: 1e-5}; to train a part "
+        "not at all: model.freeze.",
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         default="linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
     )
@@ -327,6 +285,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _has_effect(self):
+        if frozen := self.model.frozen & set(self.training.learning_rates):
+            raise ValueError(
+                f"training.learning_rates.{min(frozen)} has no effect: this part is frozen. With lora, vision and "
+                "projector are unless model.freeze says otherwise, e.g. []"
+            )
+        others = set(get_args(Part)) - self.model.frozen - set(self.training.learning_rates)
+        if not others and self.training.learning_rate != TrainingSection().learning_rate:
+            raise ValueError(
+                "training.learning_rate has no effect: every part that trains has a rate of its own; remove it"
+            )
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
         if not self.data.eval and self.training.eval_batch_size != 32:

@@ -29,9 +29,9 @@ class Reference:
         self._learner = learner
         self._frozen: Policy | None = None
         if config.model.lora is None:
-            dtype = "bfloat16" if config.training.mixed_precision == "bf16" else config.model.dtype
-            model = load_model(config.model.model_copy(update={"dtype": dtype}), adapter).requires_grad_(False).eval()
-            frozen = Policy(model, adapter, config.sampling.temperature, learner.layout)
+            dtype = torch.bfloat16 if config.training.mixed_precision == "bf16" else learner.precision.dtype
+            model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
+            frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
             self._frozen = frozen.to(learner.accelerator.device)
 
     @torch.no_grad()

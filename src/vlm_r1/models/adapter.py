@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from PIL.Image import Image
 from transformers import PretrainedConfig, PreTrainedModel
 
 from vlm_r1.errors import ModelError
+from vlm_r1.models.parts import is_within
+from vlm_r1.parsing.tags import TAGS, THINK
 from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, Prompt
 
 
@@ -25,18 +28,51 @@ class Adapter(ABC):
 
     Attributes:
         box_format: coordinates in which the family writes boxes.
-        vision_modules: dotted names of the vision tower and its projector inside the model.
+        vision_modules: dotted names of the vision tower and its projector inside the model, single parameters too.
+        projector_modules: those of them, or parts of them, that map its features to the language model's.
         placeholder: the token that stands for a part of an image, e.g. "<|image_pad|>".
+        mark: what the chat template writes for an image, where that is not the placeholder, e.g. "<start_of_image>".
+        control_tokens: names in the config of the tokens that only the processor writes, e.g. ("image_token_id",).
+        doubt: why sharing a prompt should not be taken for exact, whatever the architecture; empty for no doubt.
+        silent_tokens: tokens round an answer that are no part of it, e.g. ("<|begin_of_box|>", "<|end_of_box|>").
     """
 
-    box_format: ClassVar[BoxFormat]
-    vision_modules: ClassVar[tuple[str, ...]]
-    placeholder: ClassVar[str]
+    box_format: BoxFormat
+    vision_modules: tuple[str, ...]
+    projector_modules: tuple[str, ...] = ()
+    placeholder: str
+    mark: str = ""
+    control_tokens: ClassVar[tuple[str, ...]] = ("image_token_id",)
+    silent_tokens: ClassVar[tuple[str, ...]] = ()
+    doubt: ClassVar[str] = ""
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.config = config
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+
+    @property
+    def placeholder_id(self) -> int:
+        """Token id of the placeholder, as the model's config says it."""
+        return self.config.image_token_id  # type: ignore[attr-defined]
+
+    def check(self, source: str) -> None:
+        """Find out, before any weights are loaded, whether tokenizer, template and processor belong to the model.
+
+        Raises:
+            ModelError: starts with `source`; says what does not fit and what to copy from the original checkpoint.
+        """
+        if self.tokenizer.chat_template is None:
+            raise ModelError(
+                f"{source}: the tokenizer has no chat template; copy chat_template.jinja (or chat_template.json) from "
+                "the original checkpoint"
+            )
+        # without its files, transformers silently makes an empty tokenizer
+        if self.tokenizer.convert_tokens_to_ids(self.placeholder) != self.placeholder_id:
+            raise ModelError(
+                f"{source}: the tokenizer does not have {self.placeholder} as token {self.placeholder_id}, as the "
+                "config says; copy the tokenizer files from the original checkpoint"
+            )
 
     @abstractmethod
     def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
@@ -51,8 +87,12 @@ class Adapter(ABC):
         """Number of placeholder tokens of an image of that size, without decoding it."""
 
     @abstractmethod
-    def banned_ids(self) -> tuple[int, ...]:
-        """Placeholder tokens that must never be sampled."""
+    def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
+        """Bound how large the model sees an image, in pixels of area; None leaves the processor's own bound.
+
+        Raises:
+            ModelError: the bounds are out of order or leave no room for one token, or the family has no such bound.
+        """
 
     @abstractmethod
     def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
@@ -70,8 +110,19 @@ class Adapter(ABC):
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
 
+    def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.
+
+        Only where attention depends on it: then the model's `create_masks_for_generate` is asked what a row may see.
+        """
+        return {}
+
     def prepare(self, model: Any) -> None:  # noqa: B027 (most families have nothing to replace)
         """Called on a freshly loaded model: exact replacements of slow modules, under the same parameters."""
+
+    def banned_ids(self) -> tuple[int, ...]:
+        """Tokens that must never be sampled: a model that draws one would read an image that is not there."""
+        return tuple(sorted({getattr(self.config, name) for name in self.control_tokens}))
 
     def image_features(
         self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
@@ -86,9 +137,8 @@ class Adapter(ABC):
 
     def sees_with_frozen_parts(self, model: Any) -> bool:
         """Whether no parameter of the vision modules trains, so that an image's features never change."""
-        base = self.unwrap(model)
-        parts = [base.get_submodule(name) for name in self.vision_modules]
-        return not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+        parameters = self.unwrap(model).named_parameters()
+        return not any(p.requires_grad for name, p in parameters if is_within(name, self.vision_modules))
 
     def backbone(self, model: Any) -> Any:
         """The model without its output head: input ids to hidden states."""
@@ -116,8 +166,18 @@ class Adapter(ABC):
         return tuple(stop) if isinstance(stop, list | tuple) else (int(stop),)
 
     def decode(self, ids_T: Sequence[int]) -> str:
-        """Text of a completion, special tokens left out."""
-        return self.tokenizer.decode(list(ids_T), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """Text of a completion, special and silent tokens left out; the tags of thought and answer always stay."""
+        spoken = [token for token in ids_T if token not in self._unspoken_ids]
+        return self.tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @cached_property
+    def _unspoken_ids(self) -> frozenset[int]:
+        added = self.tokenizer.added_tokens_decoder.items()
+        return frozenset(
+            token
+            for token, content in added
+            if content.content in self.silent_tokens or (content.special and content.content not in TAGS)
+        )
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, nothing added (used for gold completions)."""
@@ -129,16 +189,20 @@ class Adapter(ABC):
         self.image_processor.save_pretrained(folder)
 
     def render(self, prompt: Prompt) -> str:
-        """The chat text of one user turn, each image as one placeholder; checks that none was lost."""
-        placeholder = self.placeholder
+        """The chat text of one user turn, each image as one placeholder; checks that none was lost.
+
+        Where the template opens the thought for the model (Qwen3.5, the "Thinking" checkpoints), its `<think>` is left
+        to the completion, which holds all of its own tags and is judged, trained and supervised as a whole.
+        """
+        mark = self.mark or self.placeholder
         texts = prompt.text.split(IMAGE_TOKEN)
         if len(texts) - 1 != len(prompt.images):
             raise ModelError(
                 f"prompt has {len(texts) - 1} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
             )
-        if placeholder in prompt.text:
+        if own := {token for token in (mark, self.placeholder) for text in texts if token in text}:
             raise ModelError(
-                f"the prompt's text contains the model's own placeholder {placeholder}: remove it from the data"
+                f"the prompt's text contains the model's own placeholder {' '.join(own)}: remove it from the data"
             )
         content: list[Mapping[str, str]] = [{"type": "text", "text": texts[0]}] if texts[0] else []
         for text in texts[1:]:
@@ -146,9 +210,10 @@ class Adapter(ABC):
             content += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "user", "content": content}]
         rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if rendered.count(placeholder) != len(prompt.images):
+        if rendered.count(mark) != len(prompt.images):
             raise ModelError(
-                f"the checkpoint's chat template wrote {rendered.count(placeholder)} {placeholder} for "
+                f"the checkpoint's chat template wrote {rendered.count(mark)} {mark} for "
                 f"{len(prompt.images)} images: it is not a template for images; take the one of the original checkpoint"
             )
-        return rendered
+        opened = rendered.rstrip("\n")
+        return opened.removesuffix(THINK) if opened.endswith(THINK) else rendered

@@ -6,22 +6,66 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from vlm_r1.config.schema import ModelSection
-from vlm_r1.errors import ModelError
+from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.parts import add_lora, freeze
-from vlm_r1.models.qwen2_5_vl import Qwen25VL
-from vlm_r1.registry import suggestion
+from vlm_r1.models.gemma3 import Gemma3
+from vlm_r1.models.generic import Generic
+from vlm_r1.models.glm4v import Glm4v
+from vlm_r1.models.idefics3 import Idefics3, SmolVLM
+from vlm_r1.models.internvl import InternVL
+from vlm_r1.models.llava_onevision import LlavaOnevision
+from vlm_r1.models.parts import set_trainable
+from vlm_r1.models.precision import Precision, choose_precision, loading_options
+from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
+from vlm_r1.registry import resolve, suggestion
+from vlm_r1.types import BoxFormat
 
 ADAPTERS: dict[str, type[Adapter]] = {
+    "gemma3": Gemma3,
+    "glm4v": Glm4v,
+    "glm4v_moe": Glm4v,
+    "idefics3": Idefics3,
+    "internvl": InternVL,
+    "llava_onevision": LlavaOnevision,
     "qwen2_5_vl": Qwen25VL,
+    "qwen2_vl": Qwen2VL,
+    "qwen3_5": Qwen35,
+    "qwen3_5_moe": Qwen35,
+    "qwen3_vl": Qwen3VL,
+    "qwen3_vl_moe": Qwen3VL,
+    "smolvlm": SmolVLM,
 }
 """Families by the `model_type` of their config."""
 
+_WANTED = {
+    "config": "a Hugging Face folder or hub name of a vision-language model; a newer one may need a newer transformers",
+    "tokenizer": "tokenizer.json and tokenizer_config.json beside the weights; copy them from the original checkpoint",
+    "chat template": "chat_template.jinja or chat_template.json; copy it from the original checkpoint",
+    "image processor": "preprocessor_config.json beside the weights; copy it from the original checkpoint",
+    "model": "model.safetensors, whole, or its parts and their index; copy them from the original checkpoint",
+}
+"""What `_load` looked for."""
 
-def load_adapter(path: str | Path, min_pixels: int | None = None, max_pixels: int | None = None) -> Adapter:
+
+def load_adapter(
+    path: str | Path,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    adapter: str | None = None,
+    box_format: BoxFormat | None = None,
+) -> Adapter:
     """Load what is needed to encode prompts, without any weights.
 
     Tokenizer and image processor are loaded apart, because the families' combined processors demand a video processor
@@ -30,69 +74,131 @@ def load_adapter(path: str | Path, min_pixels: int | None = None, max_pixels: in
     Args:
         path: Hugging Face folder or hub name; a folder that holds only a LoRA adapter works through its base model.
         min_pixels, max_pixels: area limits of the processed image, in pixels.
+        adapter: the family's adapter from outside, `package.module:Name`, instead of the one of its model type.
+        box_format: how this checkpoint writes boxes, if not as its family; needed for a family without its own adapter.
 
     Raises:
-        ModelError: no checkpoint there, an unknown family, or a missing tokenizer or image processor.
+        ConfigError: there is no such adapter, or no box format where one is needed.
+        ModelError: no checkpoint there, an unknown family, tokenizer, template or image processor missing or of
+            another model, or impossible limits.
     """
     path = _base_of(path)
     config = _load("config", AutoConfig, path)
-    family = ADAPTERS.get(config.model_type)
-    if family is None:
-        raise ModelError(
-            f'{path}: unknown model type "{config.model_type}". {suggestion(config.model_type, ADAPTERS)}'
-            f"Known: {', '.join(sorted(ADAPTERS))}"
-        )
+    family = _family(config.model_type, str(path)) if adapter is None else _outside(adapter)
     tokenizer = _load("tokenizer", AutoTokenizer, path)
-    image_processor = _load("image processor", AutoImageProcessor, path)
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            f"{path}: the tokenizer has no chat template; copy chat_template.jinja from the original checkpoint"
+    tokenizer.chat_template = _chat_template(path) or tokenizer.chat_template
+    if family is Generic and box_format in (None, BoxFormat.INPUT_PIXELS):
+        raise ConfigError(
+            f'{path}: model type "{config.model_type}" has no adapter of its own, so model.box_format has to say how '
+            f"it writes boxes: {', '.join(f.value for f in BoxFormat if f is not BoxFormat.INPUT_PIXELS)}"
         )
-    # without its files, transformers silently makes an empty tokenizer
-    if tokenizer.convert_tokens_to_ids(family.placeholder) != config.image_token_id:
-        raise ModelError(
-            f"{path}: the tokenizer does not have {family.placeholder} as token {config.image_token_id}, as the "
-            "config says; copy the tokenizer files from the original checkpoint"
-        )
-    _limit_pixels(image_processor, min_pixels, max_pixels)
-    return family(config, tokenizer, image_processor)
+    loaded = family(config, tokenizer, _load("image processor", AutoImageProcessor, path))
+    loaded.box_format = box_format or loaded.box_format
+    loaded.check(str(path))
+    if min_pixels is not None or max_pixels is not None:
+        loaded.limit_pixels(min_pixels, max_pixels)
+    return loaded
 
 
-def load_model(section: ModelSection, adapter: Adapter, weights: str | Path | None = None) -> Any:
+def load_model(
+    section: ModelSection, adapter: Adapter, weights: str | Path | None = None, precision: Precision | None = None
+) -> Any:
     """Load the policy as the recipe says: type, attention, frozen parts, LoRA, gradient checkpointing.
 
     Returns the transformers model, or with LoRA the peft model around it.
 
     Args:
         weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume.
+        precision: what the section's type and attention come to; default: on a CPU (`choose_precision`).
+
+    Raises:
+        ConfigError: the section asks for what this model does not have, or for new LoRA adapters on top of others.
+        ModelError: the weights cannot be loaded, or are those of another model.
     """
-    path = str(weights or section.path)
+    _check_base(section)
+    path, precision = str(weights or section.path), precision or choose_precision(section, adapter)
     if _is_lora(path):
-        model = _load_lora(path, section, adapter, trainable=section.lora is not None)
+        model = _load_lora(path, section, adapter, precision)
     else:
-        model = _pretrained(path, section, adapter)
-        if section.lora is not None:
-            model = add_lora(model, section.lora, adapter.vision_modules, not section.freeze_vision_modules)
-    if section.freeze_vision_modules and section.lora is None:
-        freeze(model, adapter.vision_modules)
+        model = set_trainable(_pretrained(path, section, adapter, precision), section, adapter)
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()
     return model
 
 
-def _pretrained(path: str, section: ModelSection, adapter: Adapter) -> PreTrainedModel:
-    dtype, attn_implementation = section.dtype, section.attn_implementation
-    wanted = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = _load("model", AutoModelForImageTextToText, path, dtype=wanted, attn_implementation=attn_implementation)
+def empty_model(section: ModelSection, adapter: Adapter) -> Any:
+    """The policy as `load_model` would return it, without its weights: shapes, names and what trains, in no time.
+
+    Raises:
+        ConfigError: the section asks for what this model or this machine does not have.
+    """
+    _check_base(section)
+    loading_options(section, adapter, choose_precision(section, adapter))
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(adapter.config)
+        return set_trainable(model, section, adapter)
+
+
+def _check_base(section: ModelSection) -> None:
+    if section.lora is not None and _is_lora(section.path):
+        raise ConfigError(
+            f"{section.path}: holds LoRA adapters, not a model to put new ones on. Merge them first: vlm-r1 export RUN "
+            "--to DIR, then --model.path=DIR"
+        )
+
+
+def _family(model_type: str, source: str) -> type[Adapter]:
+    if model_type in ADAPTERS:
+        return ADAPTERS[model_type]
+    known = f"{suggestion(model_type, ADAPTERS)}Known: {', '.join(sorted(ADAPTERS))}"
+    if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise ModelError(f'{source}: model type "{model_type}" does not take images and text. {known}')
+    return Generic
+
+
+def _outside(name: str) -> type[Adapter]:
+    family = resolve("adapter", name, ADAPTERS)
+    if not (isinstance(family, type) and issubclass(family, Adapter)):
+        raise ConfigError(f'adapter "{name}" is {family!r}: wanted a class that inherits from vlm_r1.models.Adapter')
+    return family
+
+
+def _chat_template(path: str | Path) -> str | None:
+    """The processor's own, which transformers 4 kept in chat_template.json; the tokenizer's may be for text alone."""
+    settings, _ = _load_with("chat template", ProcessorMixin.get_processor_dict, path)
+    template = settings.get("chat_template")
+    return template.get("default") if isinstance(template, dict) else template
+
+
+def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: Precision) -> PreTrainedModel:
+    model, found = _load(
+        "model",
+        AutoModelForImageTextToText,
+        path,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # to be told of them
+        **loading_options(section, adapter, precision),
+    )
+    misfits = [f"no {name}" for name in sorted(found["missing_keys"])]
+    misfits += [
+        f"{name} of shape {tuple(own)}, not {tuple(due)}" for name, own, due in sorted(found["mismatched_keys"])
+    ]
+    if misfits:
+        raise ModelError(
+            f"{path}: the weights are not those of the {adapter.config.model_type} that config.json describes: "
+            f"{misfits[0]}, and {len(misfits) - 1} more; take config.json and all files of weights from one checkpoint"
+        )
+    if model.dtype == torch.float64:
+        model.set_experts_implementation("eager")  # torch's grouped matrix product knows no float64
     adapter.prepare(model)
     return model
 
 
-def _load_lora(path: str, section: ModelSection, adapter: Adapter, trainable: bool) -> Any:
+def _load_lora(path: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
     from peft import PeftModel
 
-    base = _pretrained(str(_base_of(path)), section, adapter)
-    return PeftModel.from_pretrained(base, path, is_trainable=trainable)
+    base = _pretrained(str(_base_of(path)), section, adapter, precision)
+    return PeftModel.from_pretrained(base, path, is_trainable=section.lora is not None)
 
 
 def _is_lora(path: str | Path) -> bool:
@@ -111,25 +217,13 @@ def _base_of(path: str | Path) -> str | Path:
 
 
 def _load(what: str, auto_class: Any, path: str | Path, **options: Any) -> Any:
-    """from_pretrained, with an error that says what was missing where."""
+    return _load_with(what, auto_class.from_pretrained, path, **options)
+
+
+def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:
+    """`loader(path)`, with an error that says what was missing where."""
     try:
-        return auto_class.from_pretrained(str(path), **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"{path}: cannot load the {what}: {str(error).strip().splitlines()[0]} "
-            "(wanted a Hugging Face folder of a vision-language model, or a hub name)"
-        ) from error
-
-
-def _limit_pixels(image_processor: Any, min_pixels: int | None, max_pixels: int | None) -> None:
-    if min_pixels is None and max_pixels is None:
-        return
-    size = image_processor.size
-    shortest, longest = min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"]
-    patch_area = (image_processor.patch_size * image_processor.merge_size) ** 2
-    if longest < patch_area or shortest > longest:
-        raise ModelError(
-            f"min_pixels {shortest} and max_pixels {longest}: wanted min_pixels <= max_pixels, and max_pixels at least "
-            f"{patch_area}, one merged patch"
-        )
-    image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
+        return loader(str(path), **options)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: cannot load the {what}: {reason} (wanted {_WANTED[what]})") from error

@@ -1,45 +1,219 @@
-"""Which parameters train: freezing the vision modules, and the layers that LoRA adapts."""
+"""Which parameters train: the parts of a model, freezing them, and the layers that LoRA adapts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
 from torch import nn
 
-from vlm_r1.config.schema import LoraSection
-from vlm_r1.errors import ModelError
+from vlm_r1.config.model import LoraSection, ModelSection, Part
+from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.registry import suggestion
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from vlm_r1.models.adapter import Adapter
+
+PARTS: tuple[Part, ...] = get_args(Part)
+
+PEFT_OPTIONS = (
+    "alpha_pattern",
+    "ensure_weight_tying",
+    "exclude_modules",
+    "init_lora_weights",
+    "modules_to_save",
+    "rank_pattern",
+    "target_parameters",
+    "use_dora",
+    "use_rslora",
+)
+"""What `model.lora.peft` may hold. The other fields of `LoraConfig` have an option of their own, want data or Python
+objects, act in peft's own forward alone, cannot be merged, or stay when the adapter is switched off."""
+
+INITIAL_WEIGHTS = (True, "gaussian", "orthogonal")
+"""Of `init_lora_weights`, those under which a new adapter changes nothing: the reference is the model without it."""
 
 
-def freeze(model: nn.Module, modules: tuple[str, ...]) -> None:
-    """Stop gradients into the parameters of the named modules, e.g. ("model.visual",)."""
-    for name in modules:
-        model.get_submodule(name).requires_grad_(False)
+def is_within(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of these modules or parameters, or inside one.
+
+    >>> is_within("model.visual.proj.weight", ("model.visual",)), is_within("model.visuals", ("model.visual",))
+    (True, False)
+    """
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
-def lora_targets(model: nn.Module, vision_modules: tuple[str, ...], include_vision: bool) -> list[str]:
-    """Full names of the linear layers to adapt: all but the output head, without the vision modules unless included."""
-    head = getattr(model, "lm_head", None)
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and (include_vision or not name.startswith(tuple(f"{vision}." for vision in vision_modules)))
-    ]
+def part_of(name: str, adapter: Adapter) -> Part:
+    """The part that a module or parameter belongs to, by its dotted name in the model or in the peft wrapper."""
+    name = name.removeprefix("base_model.model.")
+    if is_within(name, adapter.projector_modules):
+        return "projector"
+    return "vision" if is_within(name, adapter.vision_modules) else "language"
 
 
-def add_lora(model: nn.Module, section: LoraSection, vision_modules: tuple[str, ...], include_vision: bool):
-    """Wrap the model with new low-rank adapters (peft); only they train."""
-    from peft import LoraConfig, get_peft_model
+def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
+    """Let train what the section says: all weights of the parts that are not frozen, or new LoRA adapters there.
 
-    targets = section.target_modules or lora_targets(model, vision_modules, include_vision)
-    config = LoraConfig(
-        r=section.r, lora_alpha=int(section.lora_alpha), lora_dropout=section.lora_dropout, target_modules=targets
+    Returns:
+        The model, or the peft model around it.
+
+    Raises:
+        ConfigError: the section names a part or a layer that this model does not have, or what peft refuses.
+    """
+    absent = set(section.freeze or ()) - {part_of(name, adapter) for name, _ in model.named_parameters()}
+    if absent:
+        raise ConfigError(
+            f"model.freeze: {min(absent)} has no effect, since the adapter of this family names no such part: remove it"
+        )
+    if section.lora is not None:
+        return add_lora(model, section.lora, lora_targets(model, section, adapter))
+    for name, parameter in model.named_parameters():
+        if part_of(name, adapter) in section.frozen:
+            parameter.requires_grad_(False)
+    return model
+
+
+def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[str]:
+    """Full names of the linear layers to adapt, all in parts that are not frozen.
+
+    They are those that `target_modules` names, or else all but the output head. Experts of a mixture and their routers
+    are no linear layers in transformers 5: left out, unless `lora.peft.target_parameters` names them.
+
+    Raises:
+        ConfigError: a name of `target_modules` fits no layer.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    names = [name for name in linear if part_of(name, adapter) not in section.frozen]
+    wanted = section.lora.target_modules if section.lora is not None else None
+    if wanted is None:
+        head = model.get_output_embeddings()
+        return [name for name in names if linear[name] is not head]
+    for end in wanted:
+        if not any(_ends_in(name, end) for name in names):
+            where = {part_of(name, adapter) for name in linear if _ends_in(name, end)}
+            hint = f"it is in {', '.join(sorted(where))}: see model.freeze. " if where else _like(end, names)
+            raise ConfigError(
+                f'model.lora.target_modules: "{end}" is no linear layer of the parts that are not frozen '
+                f"({', '.join(part for part in PARTS if part not in section.frozen)}). {hint}"
+            )
+    return [name for name in names if any(_ends_in(name, end) for end in wanted)]
+
+
+def lora_config(section: LoraSection, targets: list[str]) -> LoraConfig:
+    """The section in peft's terms.
+
+    Raises:
+        ConfigError: an unknown or unsuitable option in `peft`.
+    """
+    from peft import LoraConfig
+
+    for key in section.peft:
+        if key not in PEFT_OPTIONS:
+            raise ConfigError(
+                f'model.lora.peft: "{key}" is no option here. {suggestion(key, PEFT_OPTIONS)}'
+                f"Wanted one of {', '.join(PEFT_OPTIONS)}; r, lora_alpha, lora_dropout and target_modules are options "
+                "of model.lora itself"
+            )
+    start = section.peft.get("init_lora_weights", True)
+    if start not in INITIAL_WEIGHTS:
+        raise ConfigError(
+            f"model.lora.peft.init_lora_weights is {start!r}, with which a new adapter changes the model or its "
+            f"weights, so that the model without it is not where training began; wanted one of {INITIAL_WEIGHTS}"
+        )
+    alpha = int(section.lora_alpha) if section.lora_alpha.is_integer() else section.lora_alpha
+    return LoraConfig(
+        r=section.r,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=section.lora_dropout,
+        target_modules=targets,
+        **section.peft,
     )
-    return get_peft_model(model, config)  # type: ignore[arg-type]
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters; an error if nothing would train."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if trainable == 0:
-        raise ModelError("no parameter would train: unfreeze a part, or name LoRA target modules that exist")
-    return trainable, sum(p.numel() for p in model.parameters())
+def add_lora(model: Any, section: LoraSection, targets: list[str]) -> Any:
+    """Wrap the model with new low-rank adapters (peft); only they train, and what `modules_to_save` names.
+
+    Raises:
+        ConfigError: what peft says that it cannot do.
+    """
+    from peft import get_peft_model
+
+    _check_names(model, section)
+    try:
+        return get_peft_model(model, lora_config(section, targets))
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ConfigError(f"model.lora: peft cannot: {error}") from error
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How many parameters a part has, adapters included, and how many of them train."""
+
+    part: Part
+    parameters: int
+    trainable: int
+
+
+def size_by_part(model: nn.Module, adapter: Adapter) -> list[PartSize]:
+    """The parts that the model has, in the order of `PARTS`.
+
+    Raises:
+        ModelError: nothing would train.
+    """
+    parameters: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    trainable: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        part, size = part_of(name, adapter), _size(parameter)
+        parameters[part] += size
+        trainable[part] += size if parameter.requires_grad else 0
+    if not any(trainable.values()):
+        raise ModelError(
+            "no parameter would train: unfreeze a part. (A folder that holds only a LoRA adapter does not train "
+            "either; make it a model first: vlm-r1 export RUN --to DIR)"
+        )
+    return [PartSize(part, parameters[part], trainable[part]) for part in PARTS if parameters[part]]
+
+
+def check_rates(rates: Mapping[Part, float], sizes: list[PartSize]) -> None:
+    """Refuse learning rates of parts that do not train.
+
+    Raises:
+        ConfigError: names the part.
+    """
+    train = {size.part for size in sizes if size.trainable}
+    for part in rates:
+        if part not in train:
+            raise ConfigError(
+                f"training.learning_rates.{part} has no effect: nothing of this model's {part} trains: remove it"
+            )
+
+
+def _check_names(model: nn.Module, section: LoraSection) -> None:
+    """Refuse names in peft's options that peft would pass over, since nothing in the model is called so."""
+    modules, parameters = ([name for name, _ in found()] for found in (model.named_modules, model.named_parameters))
+    kinds = {"modules_to_save": modules, "exclude_modules": modules, "target_parameters": parameters}
+    for option, known in kinds.items():
+        given = section.peft.get(option)
+        for end in given if isinstance(given, list) else ():
+            if not any(_ends_in(name, end) for name in known):
+                raise ConfigError(
+                    f'model.lora.peft.{option}: nothing in the model ends in "{end}". {_like(end, known)}'
+                )
+
+
+def _size(parameter: nn.Parameter) -> int:
+    """Numbers that a parameter holds; bitsandbytes packs two of 4 bits into a byte."""
+    packed = type(parameter).__name__ == "Params4bit"
+    return parameter.numel() * parameter.element_size() * 2 if packed else parameter.numel()
+
+
+def _ends_in(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
+
+
+def _like(end: str, names: list[str]) -> str:
+    last = {name.rpartition(".")[2] for name in names} - {""}
+    return f"{suggestion(end, last)}Known: {', '.join(sorted(last))}"

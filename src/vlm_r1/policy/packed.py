@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
 from vlm_r1.errors import ConfigError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
+from vlm_r1.policy.rows import as_forward_takes, pad_right
 from vlm_r1.types import EncodedPrompt
 
 Layout = Literal["packed", "rows"]
@@ -36,8 +38,8 @@ def packed_hidden(
     text_config = adapter.unwrap(model).config.get_text_config()
     output = backbone(
         input_ids=torch.tensor([ids_L], device=model.device),
-        attention_mask=_attention_mask(text_config, layout, model),
-        position_ids=_positions(adapter.positions(model, prompts), layout)[:, None],
+        attention_mask=_attention_mask(model, adapter, prompts, layout),
+        position_ids=as_forward_takes(_positions(adapter.positions(model, prompts), layout)[:, None]),
         use_cache=False,
         shared_prefix=layout,
         **adapter.vision_arguments(adapter.image_features(model, prompts)),
@@ -50,8 +52,11 @@ def packed_hidden(
     return output.last_hidden_state[0, _predecessors(layout, model.device)]
 
 
-def choose_layout(wanted: Literal["auto", "packed", "rows"], text_config: Any) -> tuple[Layout, str]:
+def choose_layout(wanted: Literal["auto", "packed", "rows"], text_config: Any, doubt: str = "") -> tuple[Layout, str]:
     """The layout for an architecture, and a line that says why.
+
+    Args:
+        doubt: why `auto` should be `rows` even where the architecture allows sharing; see `Adapter.doubt`.
 
     Raises:
         ConfigError: packed is wanted, but this architecture cannot.
@@ -59,10 +64,15 @@ def choose_layout(wanted: Literal["auto", "packed", "rows"], text_config: Any) -
     obstacle = packing_obstacle(text_config)
     if wanted == "packed" and obstacle:
         raise ConfigError(f"training.layout packed cannot be exact for this model: {obstacle}. Use auto or rows")
-    if wanted != "rows" and not obstacle:
-        return "packed", "layout packed: each prompt and each image is computed once for all completions of a group"
-    reason = f"this model cannot share a prompt exactly: {obstacle}" if obstacle else "as training.layout says"
-    return "rows", f"layout rows: each prompt is computed again for each completion ({reason})"
+    if obstacle:
+        reason = f"this model cannot share a prompt exactly: {obstacle}"
+    elif wanted == "rows":
+        reason = "as training.layout says"
+    else:
+        reason = doubt if wanted == "auto" else ""
+    if reason:
+        return "rows", f"layout rows: each prompt is computed again for each completion ({reason})"
+    return "packed", "layout packed: each prompt and each image is computed once for all completions of a group"
 
 
 def packing_obstacle(text_config: Any) -> str | None:
@@ -75,7 +85,7 @@ def packing_obstacle(text_config: Any) -> str | None:
     if foreign := kinds - {"full_attention", "sliding_attention"}:
         return f"it has layers of {', '.join(sorted(foreign))}, whose state runs through siblings"
     if getattr(text_config, "use_bidirectional_attention", None):
-        return "its image tokens see both ways"
+        return "its tokens see both ways"
     if getattr(text_config, "attn_logit_softcapping", None):
         return "it caps attention scores"
     if getattr(text_config, "attention_dropout", 0):
@@ -106,11 +116,22 @@ def _predecessors(layout: PackedLayout, device: torch.device) -> torch.Tensor:
     return torch.tensor(places, device=device)
 
 
-def _attention_mask(text_config: Any, layout: PackedLayout, model: PreTrainedModel) -> Any:
-    """All ones, for which transformers builds no mask; or, if some layers have windows, the masks of ordinary rows."""
-    ones_1L = torch.ones(1, layout.length, dtype=torch.long, device=model.device)
-    if "sliding_attention" not in (getattr(text_config, "layer_types", None) or ()):
-        return ones_1L
-    row = torch.empty(1, layout.reach, 1, dtype=model.dtype, device=model.device)
-    masks: Any = create_masks_for_generate(text_config, row, torch.ones_like(ones_1L[:, : layout.reach]), None, None)
-    return {kind: None if mask is None else mask.expand(len(layout.groups), -1, -1, -1) for kind, mask in masks.items()}
+def _attention_mask(
+    model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], layout: PackedLayout
+) -> Any:
+    """All ones, for which transformers builds no mask; or the masks of the groups' ordinary rows.
+
+    These are needed where some layers have windows or some tokens see both ways.
+    """
+    base = adapter.unwrap(model)
+    text_config = base.config.get_text_config()
+    prompts_PL, _ = pad_right([prompt.ids_L for prompt in prompts], adapter.pad_id, model.device)
+    types = adapter.token_types(pad(prompts_PL, (0, layout.reach - prompts_PL.shape[1]), value=adapter.pad_id))
+    if not types and "sliding_attention" not in (getattr(text_config, "layer_types", None) or ()):
+        return torch.ones(1, layout.length, dtype=torch.long, device=model.device)
+    make: Any = base.create_masks_for_generate if types else create_masks_for_generate
+    rows = len(prompts) if types else 1  # without types all rows see alike
+    hidden = torch.empty(rows, layout.reach, 1, dtype=model.dtype, device=model.device)
+    seen = torch.ones(rows, layout.reach, dtype=torch.long, device=model.device)
+    masks = make(text_config, hidden, seen, None, None, **types)
+    return {kind: None if mask is None else mask.expand(len(prompts), -1, -1, -1) for kind, mask in masks.items()}

@@ -43,6 +43,11 @@ def prompt_rows(model: PreTrainedModel, adapter: Adapter, prompts: Sequence[Enco
     return PromptRows(ids_PL.to(device), mask_PL.to(device), positions_APL.to(device), next_P.to(device))
 
 
+def as_forward_takes(positions_ANL: torch.Tensor) -> torch.Tensor:
+    """Position ids (A, N, L) as a model's forward wants them: (N, L) where there is only one axis."""
+    return positions_ANL if len(positions_ANL) > 1 else positions_ANL[0]
+
+
 def pad_right(ids_N_T: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Ragged completions as (ids_NT, mask_NT)."""
     length = max(len(ids) for ids in ids_N_T)
@@ -70,11 +75,14 @@ def rows_hidden(
     positions_APL = rows.positions_APL.repeat_interleave(times_P, 1)
     features = adapter.image_features(model, prompts)
     repeated = [own for own, times in zip(features, repeats, strict=True) for _ in range(times)]
+    ids_NL = torch.cat([rows.ids_PL.repeat_interleave(times_P, 0), ids_NT], 1)
+    positions_ANL = torch.cat([positions_APL, positions_NT.expand(len(positions_APL), -1, -1)], 2)
     output = adapter.backbone(model)(
-        input_ids=torch.cat([rows.ids_PL.repeat_interleave(times_P, 0), ids_NT], 1),
+        input_ids=ids_NL,
         attention_mask=torch.cat([rows.mask_PL.repeat_interleave(times_P, 0), mask_NT], 1),
-        position_ids=torch.cat([positions_APL, positions_NT.expand(len(positions_APL), -1, -1)], 2),
+        position_ids=as_forward_takes(positions_ANL),
         use_cache=False,
+        **adapter.token_types(ids_NL),
         **adapter.vision_arguments(repeated),
     )
     first = rows.ids_PL.shape[1] - 1  # the last token of a prompt predicts the first of a completion

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -20,8 +20,8 @@ class Display:
         self.console = console or Console()
         self.enabled = enabled
 
-    def say(self, text: str) -> None:
-        """Print one line (rich markup)."""
+    def say(self, text: RenderableType) -> None:
+        """Print one line (rich markup), or a table."""
         if self.enabled:
             self.console.print(text, highlight=False)
 

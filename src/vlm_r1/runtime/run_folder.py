@@ -78,13 +78,17 @@ def check_run_folder(config: Config, resume: bool) -> Path | None:
     return latest_checkpoint(path / "checkpoints")
 
 
-def open_run_folder(config: Config, resume_step: int | None) -> RunFolder:
-    """Write config and environment (a new run), or drop what was logged after the checkpoint (`resume_step`)."""
+def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str, Any] | None = None) -> RunFolder:
+    """Write config and environment (a new run), or drop what was logged after the checkpoint (`resume_step`).
+
+    Args:
+        facts: what else belongs into `environment.json`.
+    """
     run = RunFolder(Path(config.output_dir))
     if resume_step is None:
         with replacing(run.path / "config.yaml") as temporary:
             save_config(config, temporary)
-        write_json(run.path / "environment.json", environment())
+        write_json(run.path / "environment.json", {**environment(), **(facts or {})})
     truncate_after(run.metrics, resume_step or 0)
     for file in run.path.glob("rollouts/step-*.parquet"):
         if int(file.stem.removeprefix("step-")) > (resume_step or 0):

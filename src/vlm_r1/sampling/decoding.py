@@ -16,7 +16,7 @@ from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
 from vlm_r1.policy.kernels import attend
 from vlm_r1.policy.packed import packing_obstacle
-from vlm_r1.policy.rows import prompt_rows
+from vlm_r1.policy.rows import as_forward_takes, prompt_rows
 from vlm_r1.types import EncodedPrompt
 
 NextLogits = Callable[[Tensor, int], Tensor]
@@ -27,10 +27,11 @@ Decoding = Callable[[PreTrainedModel, Adapter, Sequence[EncodedPrompt], int], tu
 
 
 def choose_decoding(model: PreTrainedModel, adapter: Adapter) -> Decoding:
-    """`shared`, unless some layer has a window or no attention at all."""
+    """`shared`, unless some layer has a window or no attention, some tokens see both ways, or there is any doubt."""
     text_config = adapter.unwrap(model).config.get_text_config()
     windows = "sliding_attention" in (getattr(text_config, "layer_types", None) or ())
-    return expanded if windows or packing_obstacle(text_config) else shared
+    both_ways = adapter.token_types(torch.zeros(1, 1, dtype=torch.long))
+    return expanded if windows or both_ways or adapter.doubt or packing_obstacle(text_config) else shared
 
 
 def shared(
@@ -46,7 +47,7 @@ def shared(
     hidden_1LH = backbone(
         input_ids=ids_1L,
         attention_mask=torch.ones_like(ids_1L),
-        position_ids=torch.cat(positions_P, 1)[:, None],
+        position_ids=as_forward_takes(torch.cat(positions_P, 1)[:, None]),
         use_cache=False,
         shared_prefix=cache,
         **adapter.vision_arguments(adapter.image_features(model, prompts)),
@@ -59,7 +60,7 @@ def shared(
         hidden_N1H = backbone(
             input_ids=token_N[:, None],
             attention_mask=ones_N1,
-            position_ids=(next_N + step)[None, :, None].expand(len(positions_P[0]), -1, -1),
+            position_ids=as_forward_takes((next_N + step)[None, :, None].expand(len(positions_P[0]), -1, -1)),
             use_cache=False,
             shared_prefix=cache,
         ).last_hidden_state
@@ -76,13 +77,14 @@ def expanded(
     output = model(
         input_ids=rows.ids_PL,
         attention_mask=rows.mask_PL,
-        position_ids=rows.positions_APL,
+        position_ids=as_forward_takes(rows.positions_APL),
         use_cache=True,
         logits_to_keep=1,
+        **adapter.token_types(rows.ids_PL),
         **adapter.vision_arguments(adapter.image_features(model, prompts)),
     )
     cache = output.past_key_values
-    cache.batch_repeat_interleave(G)
+    cache.reorder_cache(torch.arange(len(prompts)).repeat_interleave(G))  # of linear attention too
     mask_NL = rows.mask_PL.repeat_interleave(G, 0)
     next_N = rows.next_P.repeat_interleave(G)
 
@@ -90,7 +92,7 @@ def expanded(
         decoded = model(
             input_ids=token_N[:, None],
             attention_mask=torch.cat([mask_NL, mask_NL.new_ones(len(mask_NL), step + 1)], 1),
-            position_ids=(next_N + step)[None, :, None].expand(len(rows.positions_APL), -1, -1),
+            position_ids=as_forward_takes((next_N + step)[None, :, None].expand(len(rows.positions_APL), -1, -1)),
             past_key_values=cache,
             use_cache=True,
         )

@@ -18,7 +18,8 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gat
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.models import Adapter, load_model
-from vlm_r1.models.parts import count_parameters
+from vlm_r1.models.parts import check_rates, size_by_part
+from vlm_r1.models.precision import choose_precision, look_at
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
@@ -34,7 +35,9 @@ class Learner:
 
     Attributes:
         policy: the root module, wrapped by accelerate; call it for log-probabilities.
+        sizes: how many parameters each part has, and how many of them train.
         layout, layout_reason: how it computes a group, and why.
+        precision, precision_reason: in which type and with which attention, and why.
         frozen_vision: the vision part does not train, so that an image's features can be kept.
         step: finished steps.
         skipped_in_a_row: steps that were left out because their gradient was not finite.
@@ -45,16 +48,21 @@ class Learner:
     ):
         self.config = config
         self.adapter = adapter
-        self.accelerator = make_accelerator(config, find_unused_parameters=not always_images)
+        self.accelerator = make_accelerator(config, find_unused_parameters=not always_images or bool(adapter.doubt))
         seed_step(config.seed, 0, 0)
-        model = load_model(config.model, adapter, checkpoint)
-        self.trainable, self.total = count_parameters(model)
+        self.precision = choose_precision(
+            config.model, adapter, look_at(self.accelerator.device), config.training.mixed_precision == "bf16"
+        )
+        model = load_model(config.model, adapter, checkpoint, self.precision)
+        self.precision_reason = self.precision.describe(adapter.unwrap(model))
+        self.sizes = size_by_part(model, adapter)
+        check_rates(config.training.learning_rates, self.sizes)
         text_config = adapter.unwrap(model).config.get_text_config()
         self.layout: Layout
-        self.layout, self.layout_reason = choose_layout(config.training.layout, text_config)
+        self.layout, self.layout_reason = choose_layout(config.training.layout, text_config, adapter.doubt)
         self.frozen_vision = adapter.sees_with_frozen_parts(model)
         policy = Policy(model, adapter, temperature, self.layout)
-        optimizers = make_optimizers(policy, config.training)
+        optimizers = make_optimizers(model, config.training, adapter)
         schedulers = make_schedulers(optimizers, config.training)
         prepared = self.accelerator.prepare(policy, *optimizers, *schedulers)
         self.policy = prepared[0]
@@ -89,7 +97,15 @@ class Learner:
         """Differentiate a micro-batch's share of the global loss.
 
         DistributedDataParallel averages over processes, so the share is multiplied by their number.
+
+        Raises:
+            ModelError: nothing that trains took part, because the language model is frozen and there is no image.
         """
+        if not loss.requires_grad:
+            raise ModelError(
+                "these prompts have no image, and only the vision part trains, so they teach nothing: leave such "
+                "records out, or take language out of model.freeze"
+            )
         self.accelerator.backward(loss * self.accelerator.num_processes)
 
     def synchronizing(self, last: bool) -> AbstractContextManager[None]:
@@ -123,6 +139,7 @@ class Learner:
 
     @property
     def learning_rate(self) -> float:
+        """The next update's, of the language model if that trains."""
         return self.schedulers[0].get_last_lr()[0]
 
     def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any]) -> None:

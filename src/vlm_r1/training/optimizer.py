@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import get_scheduler
 
 from vlm_r1.config.schema import TrainingSection
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.parts import PARTS, part_of
 
 
-def make_optimizers(model: nn.Module, section: TrainingSection) -> list[torch.optim.Optimizer]:
-    """One AdamW over all trainable parameters; or Muon for hidden matrices and AdamW for what is left."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    hidden = _hidden_matrices(model) if section.optim == "muon" else []
-    held = {id(p) for p in hidden}
+def make_optimizers(
+    model: nn.Module, section: TrainingSection, adapter: Adapter | None = None
+) -> list[torch.optim.Optimizer]:
+    """One AdamW over all trainable parameters; or Muon for hidden matrices and AdamW for what is left.
+
+    Each has one group for each learning rate, the language model's first.
+
+    Args:
+        adapter: says which part a parameter belongs to; wanted with `learning_rates`.
+    """
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    hidden = _hidden_matrices(model) if section.optim == "muon" else set()
     optimizers: list[torch.optim.Optimizer] = []
-    if rest := [p for p in trainable if id(p) not in held]:
+    if rest := {name: p for name, p in trainable.items() if id(p) not in hidden}:
         betas = (section.adam_beta1, section.adam_beta2)
+        groups = _by_rate(rest, section, adapter)
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, weight_decay=section.weight_decay, fused=True))
+    if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
+        groups = _by_rate(matrices, section, adapter)
         optimizers.append(
-            torch.optim.AdamW(
-                rest, lr=section.learning_rate, betas=betas, weight_decay=section.weight_decay, fused=True
-            )
-        )
-    if hidden:
-        optimizers.append(
-            torch.optim.Muon(
-                hidden, lr=section.learning_rate, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(groups, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
         )
     return optimizers
+
+
+def _by_rate(
+    parameters: Mapping[str, nn.Parameter], section: TrainingSection, adapter: Adapter | None
+) -> list[dict[str, Any]]:
+    if adapter is None or not section.learning_rates:
+        return [{"params": list(parameters.values()), "lr": section.learning_rate}]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for part in reversed(PARTS):
+        rate = section.learning_rates.get(part, section.learning_rate)
+        if own := [p for name, p in parameters.items() if part_of(name, adapter) == part]:
+            groups.setdefault(rate, []).extend(own)
+    return [{"params": own, "lr": rate} for rate, own in groups.items()]
 
 
 def make_schedulers(
@@ -46,14 +67,14 @@ def make_schedulers(
     ]
 
 
-def _hidden_matrices(model: nn.Module) -> list[torch.Tensor]:
-    """Weights of linear layers, without embeddings and output heads, whose rows are tokens and not features."""
+def _hidden_matrices(model: nn.Module) -> set[int]:
+    """Ids of weights of linear layers, without embeddings and output heads, whose rows are tokens and not features."""
     token_tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    return [
-        module.weight
+    return {
+        id(module.weight)
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
         and module.weight.requires_grad
         and not name.endswith("lm_head")
         and id(module.weight) not in token_tables
-    ]
+    }

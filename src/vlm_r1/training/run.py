@@ -26,6 +26,7 @@ from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.held_out import evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.types import Record
 
 
@@ -120,12 +121,15 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
     learner.accelerator.wait_for_everyone()
     if learner.accelerator.is_main_process:
-        open_run_folder(config, checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None)
+        resume_step = checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None
+        open_run_folder(config, resume_step, start_facts(learner, records, held_out))
     learner.accelerator.wait_for_everyone()
     sampler = HFSampler(learner.model, examiner.adapter)
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
-    shown.say(f"{learner.trainable:,} of {learner.total:,} parameters train, on {len(records):,} records")
+    shown.say(f"{len(records):,} records")
+    shown.say(start_table(learner.sizes, config))
+    shown.say(learner.precision_reason)
     shown.say(learner.layout_reason)
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
@@ -160,7 +164,8 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
     )
-    adapter = load_adapter(config.model.path, config.model.min_pixels, config.model.max_pixels)
+    model = config.model
+    adapter = load_adapter(model.path, model.min_pixels, model.max_pixels, model.adapter, model.box_format)
     examiner = Examiner(
         adapter,
         templates,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -78,28 +79,27 @@ def _check(batch: CompletionBatch, learner: Learner, source: str, completions: S
 def _findings(batch: CompletionBatch, policy: Policy, completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
     """(what was found, what is wrong)."""
     found, problems = [], []
-    scored = policy(batch)
+    scored, dtype = policy(batch), _computing_dtype(policy)
     (prompt,) = batch.prompts
     if policy.layout == "packed":
         pair = CompletionBatch([prompt], [batch.ids_P_G_T[0][:2]])
-        mean, largest = _difference(policy(pair), policy(pair, layout="rows").logprobs_NT)
-        found.append(f"packed = rows to {largest:.1g}")
-        if _too_much(mean, largest, policy):
+        differs = difference(policy(pair), policy(pair, layout="rows").logprobs_NT)
+        found.append(f"packed = rows to {differs.largest:.1g}")
+        if not explained_by_rounding(differs, dtype):
             problems.append(
-                f"log-probabilities in layout packed differ from those of plain rows by {mean:.2g} a token (at most "
-                f"{largest:.2g}): this model or its attention kernel does not keep completions apart; set "
-                "training.layout=rows and report this"
+                f"log-probabilities in layout packed differ from those of plain rows by {differs}: this model or its "
+                "attention kernel does not keep completions apart; set training.layout=rows and report this"
             )
     if completions:
-        mean, largest = _difference(scored, _padded(completions, scored.logprobs_NT))
-        found.append(f"sampler = policy to {largest:.1g}")
-        if _too_much(mean, largest, policy):
+        differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
+        found.append(f"sampler = policy to {differs.largest:.1g}")
+        if not explained_by_rounding(differs, dtype):
             problems.append(
-                f"the sampler's log-probabilities differ from the policy's by {mean:.2g} a token (at most "
-                f"{largest:.2g}): they are not the same model, temperature, prompt or image size"
+                f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
+                "temperature, prompt or image size"
             )
     if prompt.frames:
-        moved = _image_effect(scored, batch, policy)
+        moved = image_effect(scored, policy, batch, policy.adapter.blank(prompt))
         found.append(f"blank images move log-probabilities by {moved:.2g}")
         if moved <= BLANK_TOLERANCE:
             problems.append(
@@ -117,12 +117,35 @@ def _placeholders(completions: Sequence[Completion], learner: Learner) -> list[s
     )
 
 
-def _image_effect(scored: TokenLogProbs, batch: CompletionBatch, policy: Policy) -> float:
-    blank: EncodedPrompt = policy.adapter.blank(batch.prompts[0])
-    return _difference(scored, policy(CompletionBatch([blank], batch.ids_P_G_T)).logprobs_NT)[1]
+class Difference(NamedTuple):
+    """Mean and largest absolute difference of log-probabilities, in nats, over tokens."""
+
+    mean: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2g} a token (at most {self.largest:.2g})"
 
 
-def _padded(completions: Sequence[Completion], like_NT: torch.Tensor) -> torch.Tensor:
+def difference(scored: TokenLogProbs, other_NT: torch.Tensor) -> Difference:
+    """Of the policy's log-probabilities from others of the same tokens; what stands on padding does not count."""
+    differences = (scored.logprobs_NT - other_NT).detach().abs()[scored.mask_NT]
+    return Difference(float(differences.mean()), float(differences.max()))
+
+
+def explained_by_rounding(differs: Difference, dtype: torch.dtype) -> bool:
+    """Whether two ways to compute the same may differ so much in the type that computes (`MEAN_TOLERANCE`)."""
+    tolerance = MEAN_TOLERANCE[dtype]
+    return differs.mean <= tolerance and differs.largest <= 20 * tolerance  # NaN is not explained
+
+
+def _computing_dtype(policy: Policy) -> torch.dtype:
+    weight = policy.adapter.unwrap(policy.model).get_output_embeddings().weight
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def sampled_logprobs(completions: Sequence[Completion], like_NT: torch.Tensor) -> torch.Tensor:
     """The sampler's log-probabilities in the shape of the policy's."""
     padded_NT = torch.zeros_like(like_NT)
     for row_T, completion in zip(padded_NT, completions, strict=True):
@@ -130,15 +153,9 @@ def _padded(completions: Sequence[Completion], like_NT: torch.Tensor) -> torch.T
     return padded_NT
 
 
-def _difference(scored: TokenLogProbs, other_NT: torch.Tensor) -> tuple[float, float]:
-    """(mean, largest) absolute difference over tokens."""
-    differences = (scored.logprobs_NT - other_NT).abs()[scored.mask_NT]
-    return float(differences.mean()), float(differences.max())
+def image_effect(scored: TokenLogProbs, policy: Policy, batch: CompletionBatch, other: EncodedPrompt) -> float:
+    """Largest change of the log-probabilities of the batch's one prompt when it has other pixels.
 
-
-def _too_much(mean: float, largest: float, policy: Policy) -> bool:
-    weight = policy.adapter.unwrap(policy.model).get_output_embeddings().weight
-    device = weight.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    tolerance = MEAN_TOLERANCE[dtype]
-    return not (mean <= tolerance and largest <= 20 * tolerance)  # NaN is too much
+    At most `BLANK_TOLERANCE` means: none.
+    """
+    return difference(scored, policy(CompletionBatch([other], batch.ids_P_G_T)).logprobs_NT).largest

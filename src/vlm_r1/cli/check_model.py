@@ -1,0 +1,117 @@
+"""Find out on the real weights whether a checkpoint and its adapter do what training relies on.
+
+  vlm-r1 check-model path/to/checkpoint
+  vlm-r1 check-model path/to/checkpoint --adapter my_package.families:Mistral3 --image photo.jpg --json checks.json
+  vlm-r1 check-model path/to/checkpoint --only positions --only prefix --dtype float32
+
+Every check runs, whatever came of those before it: on a GPU if there is one, in about as much memory as training takes.
+docs/add_a_model.md says what each asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlm_r1.types import BoxFormat
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm_r1.conformance import Context, Result
+
+_LOOKS = {"ok": "green", "failed": "red", "not applicable": "yellow"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the checkpoint, its adapter, and which checks to run."""
+    parser.add_argument("path", help="Hugging Face folder or hub name of a vision-language model")
+    parser.add_argument("--adapter", help="the family's adapter, package.module:Name (default: by the model type)")
+    parser.add_argument(
+        "--box-format",
+        choices=[member.value for member in BoxFormat],
+        help="how it writes boxes, if not as its family; needed for a family without an adapter",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["checkpoint", "float64", "float32", "bfloat16"],
+        help="type of the weights (default: float64 for small models on a CPU, else the checkpoint's own)",
+    )
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture of yours, up to three (default: made)"
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this check (repeatable)")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave this check out (repeatable)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table of results; 1 if a check failed.
+
+    Raises:
+        ConfigError: an unknown check, or too many images.
+        DataError: an image cannot be read.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.conformance import Context, run_checks, select_checks
+
+    quiet_libraries()
+    checks = select_checks(args.only, args.skip)
+    box_format = BoxFormat(args.box_format) if args.box_format else None
+    context = Context(args.path, args.adapter, box_format, args.dtype, args.image)
+    console = Console()
+    with console.status("loading") as status:
+        results = list(run_checks(context, checks, lambda check: status.update(f"{check.name}: {check.asks}")))
+    if args.json:
+        args.json.write_text(json.dumps(_as_json(args, context, results), indent=2), encoding="utf-8")
+    console.print(_table(results))
+    for result in (result for result in results if result.message):
+        for line in result.message.splitlines():
+            console.print(f"[{_LOOKS[result.status.value]}]{result.name}[/] {escape(line)}", highlight=False)
+    failed = [result.name for result in results if result.status.value == "failed"]
+    advice = f": start with {failed[0]}, which may explain the others" if len(failed) > 1 else ""
+    verdict = f"{len(failed)} of {len(results)} checks failed{advice}" if failed else "[green]all well[/green]"
+    console.print(verdict, highlight=False)
+    return 1 if failed else 0
+
+
+def _table(results: Sequence[Result]) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in ("check", "result", "measured"):
+        table.add_column(column, overflow="fold")
+    table.add_column("s", justify="right")
+    for result in results:
+        look = _LOOKS[result.status.value]
+        table.add_row(
+            result.name, f"[{look}]{result.status.value}[/]", _measured(result.numbers), f"{result.seconds:.1f}"
+        )
+    return table
+
+
+def _measured(numbers: Mapping[str, float | str]) -> str:
+    from rich.markup import escape
+
+    parts = [
+        f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items()
+    ]
+    return escape(" · ".join(parts))
+
+
+def _as_json(args: argparse.Namespace, context: Context, results: Sequence[Result]) -> dict[str, Any]:
+    rows = [{**asdict(result), "status": result.status.value} for result in results]
+    for row in rows:  # JSON knows no infinity
+        row["numbers"] = {
+            k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row["numbers"].items()
+        }
+    return {"path": args.path, "adapter": args.adapter, "device": context.device.type, "checks": rows}

@@ -1,0 +1,51 @@
+"""Write a run's model as an ordinary Hugging Face folder: LoRA merged, with processor and model card.
+
+  vlm-r1 export runs/rec --to models/rec --dtype bfloat16
+  vlm-r1 export runs/rec --to models/rec-100 --checkpoint 100
+  vlm-r1 export runs/rec_lora --to models/rec-adapter --adapter-only
+
+The folder is loaded with plain transformers and compared with the run's own model before it gets its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vlm_r1.cli.options import count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the run, the new folder, and what is written into it."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder, of a LoRA run or of one of all weights")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument(
+        "--checkpoint", type=count, metavar="N", help="take the checkpoint of step N (default: the final model)"
+    )
+    parser.add_argument(
+        "--adapter-only", action="store_true", help="write the LoRA adapter, to be loaded with peft on its base model"
+    )
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="type of the weights (default: the run's; float32 for LoRA)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, saying what is done."""
+    from rich.console import Console
+
+    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.training.export import export_run
+
+    quiet_libraries()
+    console = Console()
+    export_run(
+        args.run,
+        args.to,
+        step=args.checkpoint,
+        adapter_only=args.adapter_only,
+        dtype=args.dtype,
+        say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    console.print(f"written to {args.to}; README.md says how to load it", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,248 @@
+"""What the checks look at: one checkpoint, its adapter, made pictures, prompts with them, and one model at a time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForImageTextToText
+
+from vlm_r1.config.schema import ModelSection
+from vlm_r1.data.images import load_image
+from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.models import Adapter, load_adapter, load_model
+from vlm_r1.models.precision import choose_precision, look_at
+from vlm_r1.policy.head import tempered_logits
+from vlm_r1.policy.logprobs import CompletionBatch, Policy
+from vlm_r1.policy.packed import Layout, choose_layout
+from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
+
+Dtype = Literal["checkpoint", "float32", "bfloat16", "float64"]
+
+SIZES_WH = ((112, 84), (84, 140), (60, 56))
+"""Of the made pictures: small, of different shapes, the last no multiple of any patch."""
+
+QUESTIONS = {
+    "no image": "Where would a small red circle be?",
+    "one image": "<image>Where is the small red circle?",
+    "several images": "Compare <image> with <image> and <image>: what has changed?",
+}
+
+ANSWERS = ("the circle is at [12, 34, 56, 78]", "not there", "[1, 2, 30, 40] and [5, 60, 70, 80], left of the square")
+
+EXACT_PARAMETERS = 100_000_000
+"""Up to so many, a model on a CPU is checked in float64 unless a type is asked for."""
+
+
+class Context:
+    """One checkpoint under test. At most one model is held at a time, so that large ones fit.
+
+    Args:
+        path: Hugging Face folder or hub name.
+        adapter: `package.module:Name` of the family's adapter, instead of the one of the model type.
+        box_format: how the checkpoint writes boxes, if not as its family.
+        dtype: type of the weights; None: float64 for small models on a CPU, else the checkpoint's own.
+        images: files of up to three pictures to use instead of made ones.
+
+    Attributes:
+        device: the GPU if there is one.
+
+    Raises:
+        ConfigError: too many images.
+        DataError: an image cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        adapter: str | None = None,
+        box_format: BoxFormat | None = None,
+        dtype: Dtype | None = None,
+        images: Sequence[str] = (),
+    ):
+        if len(images) > len(SIZES_WH):
+            raise ConfigError(f"{len(images)} images: wanted at most {len(SIZES_WH)}")
+        self.path = path
+        self.adapter_name = adapter
+        self.box_format = box_format
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype: Dtype | None = dtype
+        self._given = [load_image(image) for image in images]
+        self._model: Any = None
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The family's, for the checkpoint under test."""
+        return self.load_adapter(self.path)
+
+    def load_adapter(self, path: str) -> Adapter:
+        """The family's adapter for a checkpoint: this one, or what it was saved as."""
+        return load_adapter(path, adapter=self.adapter_name, box_format=self.box_format)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of the model's parameters, from its shapes alone."""
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(self.adapter.config).num_parameters()
+
+    @cached_property
+    def dtype(self) -> Dtype:
+        """Of the weights."""
+        if self._dtype is None and self.device.type == "cpu" and self.parameters <= EXACT_PARAMETERS:
+            return "float64"
+        return self._dtype or "checkpoint"
+
+    @property
+    def model(self) -> Any:
+        """The model as it is loaded for training all of it; checks leave it as it is."""
+        if self._model is None:
+            self._model = self.load()
+        return self._model
+
+    def load(self, **options: Any) -> Any:
+        """A fresh model to change, by these options of a recipe's model section, e.g. freeze_vision_modules."""
+        self._model = None
+        section = ModelSection(path=self.path, dtype=self.dtype, **options)
+        precision = choose_precision(section, self.adapter, look_at(self.device))
+        return load_model(section, self.adapter, precision=precision).to(self.device).eval()
+
+    @cached_property
+    def layout(self) -> tuple[Layout, str]:
+        """How the family computes a group in training, and why."""
+        return choose_layout("auto", self.adapter.config.get_text_config(), self.adapter.doubt)
+
+    def policy(self, layout: Layout, model: Any = None) -> Policy:
+        """Completion log-probabilities at temperature 1, of the untouched model or of this one."""
+        return Policy(self.model if model is None else model, self.adapter, layout=layout).eval()
+
+    @cached_property
+    def pictures(self) -> list[Image.Image]:
+        """Three: the given ones, then made ones."""
+        return [*self._given, *(_noise(wh, seed) for seed, wh in enumerate(SIZES_WH))][: len(SIZES_WH)]
+
+    def images_of(self, kind: str) -> list[Image.Image]:
+        """The pictures of a kind of prompt, in order."""
+        return self.pictures[: QUESTIONS[kind].count("<image>")]
+
+    def encode(self, question: str, images: Sequence[Image.Image]) -> EncodedPrompt:
+        """The question, with its `<image>` marks, about these images."""
+        return self.adapter.encode(_prompt(question), images)
+
+    def encode_kind(self, kind: str, adapter: Adapter | None = None) -> EncodedPrompt:
+        """A kind of prompt with its pictures, encoded by this adapter, or by the one under test."""
+        return (adapter or self.adapter).encode(_prompt(QUESTIONS[kind]), self.images_of(kind))
+
+    def prompt_length(self, kind: str) -> int:
+        """What the adapter says about a kind of prompt from the sizes of its images alone."""
+        return self.adapter.prompt_length(_prompt(QUESTIONS[kind]), [image.size for image in self.images_of(kind)])
+
+    @cached_property
+    def prompts(self) -> Mapping[str, EncodedPrompt]:
+        """Encoded prompts by kind, without those that the adapter refuses."""
+        encoded = {"one image": self.encode_kind("one image")}
+        for kind in QUESTIONS.keys() - encoded.keys() - self.refused.keys():
+            encoded[kind] = self.encode_kind(kind)
+        return {kind: encoded[kind] for kind in QUESTIONS if kind in encoded}
+
+    @cached_property
+    def refused(self) -> Mapping[str, str]:
+        """Kinds of prompts that the family cannot take, and why; one image every family can."""
+        refused = {}
+        for kind in QUESTIONS.keys() - {"one image"}:
+            try:
+                self.encode_kind(kind)
+            except ModelError as error:
+                refused[kind] = str(error)
+        return refused
+
+    @cached_property
+    def completions(self) -> list[tuple[int, ...]]:
+        """Token ids of answers of different lengths, each with a stop token."""
+        stop = self.adapter.stop_ids(self.model)[0]
+        return [(*self.adapter.tokenize(text), stop) for text in ANSWERS]
+
+    @cached_property
+    def batch(self) -> CompletionBatch:
+        """Every prompt with two completions, of different lengths."""
+        firsts = range(len(self.prompts))
+        pairs = [[self.completions[(p + g) % len(self.completions)] for g in range(2)] for p in firsts]
+        return CompletionBatch(list(self.prompts.values()), pairs)
+
+    @property
+    def one_group(self) -> CompletionBatch:
+        """The prompt with one image and all completions."""
+        return CompletionBatch([self.prompts["one image"]], [self.completions])
+
+    @cached_property
+    def roles(self) -> tuple[set[str], set[str]]:
+        """(parameters that make image features, parameters that the model's own forward uses) in `one_group`.
+
+        Found by differentiating, not by asking the adapter for its vision modules.
+        """
+        model = self.load()
+        (features,) = self.adapter.image_features(model, self.one_group.prompts)
+        if not all(feature.requires_grad for feature in features):
+            raise ModelError("image features carry no gradient, so what sees cannot train: encode_images() cut it")
+        weighted_sum(torch.cat(features)).backward()
+        seeing = {name for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        weighted_sum(self.plain_logprobs(model, self.one_group)).backward()
+        return seeing, {name for name, p in model.named_parameters() if p.grad is not None}
+
+    def plain_inputs(self, model: Any, prompt: EncodedPrompt, ids_T: Sequence[int] = ()) -> dict[str, Any]:
+        """What transformers' own forward takes: it makes positions and features of images itself."""
+        ids_1L = torch.tensor([[*prompt.ids_L, *ids_T]], device=self.device)
+        known = inspect.signature(model.forward).parameters
+        types = (ids_1L == self.adapter.placeholder_id).long()
+        vision = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in prompt.vision.items()}
+        return {
+            "input_ids": ids_1L,
+            "attention_mask": torch.ones_like(ids_1L),
+            **{name: types for name in ("mm_token_type_ids", "token_type_ids") if name in known},
+            **{name: tensor.to(self.device) for name, tensor in vision.items()},
+        }
+
+    def plain_logprobs(self, model: Any, batch: CompletionBatch) -> Tensor:
+        """Log-probabilities by transformers' own forward, one completion at a time; (N, T), 0 on padding."""
+        rows = []
+        for prompt, ids_G_T in zip(*batch, strict=True):
+            for ids_T in ids_G_T:
+                inputs = self.plain_inputs(model, prompt, ids_T)
+                logits_TV = model(**inputs, use_cache=False, logits_to_keep=len(ids_T) + 1).logits[0, :-1]
+                logprobs_TV = tempered_logits(logits_TV, 1.0, self.adapter.banned_ids()).log_softmax(-1)
+                rows.append(logprobs_TV.gather(1, torch.tensor(ids_T, device=self.device)[:, None])[:, 0])
+        return pad_sequence(rows, batch_first=True)
+
+    def count_placeholders(self, prompt: EncodedPrompt) -> int:
+        """Tokens of an encoded prompt that stand for a part of an image."""
+        return prompt.ids_L.count(self.adapter.placeholder_id)
+
+
+def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
+    """Equal tokens, frames and tensors, to the last bit."""
+    equal = a.vision.keys() == b.vision.keys() and all(torch.equal(a.vision[k], b.vision[k]) for k in a.vision)
+    return equal and a.ids_L == b.ids_L and a.frames == b.frames
+
+
+def weighted_sum(values: Tensor) -> Tensor:
+    """A scalar whose gradient is different for each value, so that none cancel (a norm makes plain sums constant)."""
+    weights = torch.linspace(-1, 1, values.numel(), device=values.device, dtype=values.dtype)
+    return (values.flatten() * weights).sum()
+
+
+def _prompt(question: str) -> Prompt:
+    return Prompt(question, tuple(f"picture {n}" for n in range(question.count("<image>"))))
+
+
+def _noise(wh: tuple[int, int], seed: int) -> Image.Image:
+    """Coloured squares of 4 × 4 pixels: no two places look alike."""
+    width, height = wh
+    squares = np.random.default_rng(seed).integers(0, 256, (-(-height // 4), -(-width // 4), 3), dtype=np.uint8)
+    return Image.fromarray(squares.repeat(4, 0).repeat(4, 1)[:height, :width])

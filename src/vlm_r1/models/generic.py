@@ -1,0 +1,269 @@
+"""Any other image-text model of transformers, by its own combined processor; proven on the loaded model or refused.
+
+What it asks of a model: a decoder that reads the images' features in the places of placeholder tokens, at ordinary
+positions, with plain causal attention, and an output head without after-thoughts. Whether that is so, `prepare` finds
+out: it compares what the stock forward hands to its language model with what this adapter makes it hand over.
+
+What it cannot do: limit pixels, know how large the model sees an image (so no boxes in those pixels), tell lengths
+without preparing blank images of that size, or ban tokens that nothing tells from text. Prompts are repeated for each
+completion (layout `rows`), unless a recipe wants `packed` and the trust check finds it equal. A family of its own, in
+at most 100 lines (docs/add_a_model.md), can do all that.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image, linear_gradient
+from PIL.Image import new as new_image
+from transformers import AutoProcessor, PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vlm_r1.errors import ModelError
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
+
+_OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What processors return besides the images' own tensors."""
+
+_OF_VISION = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}
+"""What `get_image_features` returns; only `pooler_output` is handed on."""
+
+_AFTERTHOUGHTS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "lm_head_multiplier")
+"""Settings of language models that change logits behind the output head; None and 1 are harmless."""
+
+_IMAGE_TOKEN_SETTING = re.compile(r"(image|video|vision|boi|eoi).*token_(id|index)|(boi|eoi)_(id|index)")
+
+_REMEDY = "It needs an adapter of its own: see docs/add_a_model.md"
+
+
+class Generic(Adapter):
+    """Whatever the processor does, done by the processor. `box_format` has to be said by whoever loads it."""
+
+    doubt = "its family has no adapter of its own; training.layout packed tries, and is checked before the first update"
+
+    def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
+        self.processor = self.load_processor(config)
+        self.processor.tokenizer.chat_template = tokenizer.chat_template
+        super().__init__(config, self.processor.tokenizer, self.processor.image_processor)
+        placeholder_id = getattr(config, "image_token_id", None)
+        if placeholder_id is None:
+            raise ModelError(f'the config of model type "{config.model_type}" names no image token. {_REMEDY}')
+        self.placeholder = self.tokenizer.convert_ids_to_tokens(placeholder_id) or ""
+        self.mark = getattr(self.processor, "image_token", None) or self.placeholder
+        self.vision_modules: tuple[str, ...] = ()  # `prepare` sees the model first
+        self._in_pieces = False
+
+    def load_processor(self, config: PretrainedConfig) -> Any:
+        """The checkpoint's own combined processor.
+
+        Raises:
+            ModelError: it cannot be built here, or is not there.
+        """
+        path = config.name_or_path
+        try:
+            processor = AutoProcessor.from_pretrained(path)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(
+                f'{path}: cannot load the processor: {str(error).strip().splitlines()[0]} (model type "'
+                f'{config.model_type}" has no adapter of its own, so all of its processor is needed, with what that '
+                "needs, such as torchvision)"
+            ) from error
+        if not isinstance(processor, ProcessorMixin):
+            raise ModelError(
+                f"{path}: there is no processor for images and text, but a {type(processor).__name__}: copy "
+                "processor_config.json from the original checkpoint"
+            )
+        return processor
+
+    def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
+        text = self.render(prompt)
+        inputs = self._inputs(text, images)
+        vision = {name: tensor for name, tensor in inputs.items() if name not in _OF_TOKENS}
+        frames = tuple(ImageFrame(image.size, image.size) for image in images)
+        return EncodedPrompt(tuple(inputs["input_ids"][0].tolist()), vision, frames, text)
+
+    def image_tokens(self, width: int, height: int) -> int:
+        encoded = self.encode(Prompt("<image>", ("",)), [new_image("RGB", (width, height))])
+        return encoded.ids_L.count(self.placeholder_id)
+
+    def prompt_length(self, prompt: Prompt, sizes_wh: Sequence[tuple[int, int]]) -> int:
+        return len(self.encode(prompt, [new_image("RGB", size_wh) for size_wh in sizes_wh]).ids_L)
+
+    def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
+        """Not known here.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f'min_pixels and max_pixels have no effect on model type "{self.config.model_type}", which has no adapter '
+            f"of its own: remove them, and set the size in the checkpoint's preprocessor_config.json. {_REMEDY}"
+        )
+
+    def banned_ids(self) -> tuple[int, ...]:
+        """Every token that config or processor call an image's or video's."""
+        settings = self.config.to_dict().items()
+        named = {value for name, value in settings if _IMAGE_TOKEN_SETTING.fullmatch(name) and isinstance(value, int)}
+        return tuple(sorted({self.placeholder_id, *named, *getattr(self.processor, "image_token_ids", ())}))
+
+    def image_features(
+        self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
+    ) -> list[tuple[torch.Tensor, ...]]:
+        # one run for each prompt: how the images of several lie in one tensor differs from family to family
+        return [
+            tuple(self._features(model, prompt)) if prompt.frames and prompt.features is None else prompt.features or ()
+            for prompt in prompts
+        ]
+
+    def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
+        return [piece for prompt in prompts for piece in self._features(model, prompt)]
+
+    def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
+        pieces = [piece for own in features for piece in own]
+        if not pieces:
+            return {}
+        pooled: Any = tuple(pieces) if self._in_pieces else torch.cat(pieces)
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        # nearly the mean colour; exact zeros are padding to some families
+        grey = {name: torch.full_like(x, 1 / 255) for name, x in prompt.vision.items() if x.is_floating_point()}
+        return replace(prompt, vision={**prompt.vision, **grey}, features=None)
+
+    def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
+        return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
+
+    def prepare(self, model: Any) -> None:
+        """Find the vision modules, and prove on one image that this adapter suits the model.
+
+        Raises:
+            ModelError: it does not; says why.
+        """
+        decoder, kind = _decoder(model), f'model type "{self.config.model_type}"'
+        text_config = self.config.get_text_config()
+        for name in _AFTERTHOUGHTS:
+            if getattr(text_config, name, None) not in (None, 1):
+                raise ModelError(f"{kind} changes its logits behind the output head ({name}). {_REMEDY}")
+        if decoder is None or not hasattr(model, "get_image_features"):
+            raise ModelError(f"{kind} has no language model that reads features of images. {_REMEDY}")
+        self._find_parts(model, {decoder, model.get_input_embeddings()})
+        if model.device.type == "meta":
+            return  # without weights, for its shapes: there is nothing to compare
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            difference = self._difference(model, decoder)
+        model.train(training)
+        if difference:
+            raise ModelError(f"the generic adapter does not suit {kind}: {difference}. {_REMEDY}")
+
+    def _find_parts(self, model: Any, of_language: set[torch.nn.Module]) -> None:
+        """Vision is what holds no part of the language; the tower in it is a model of its own, the rest projects."""
+        base, prefix = model.base_model, model.base_model_prefix
+        seeing = {name: part for name, part in base.named_children() if of_language.isdisjoint(part.modules())}
+        single = [name for name, _ in base.named_parameters(recurse=False)]
+        self.vision_modules = tuple(f"{prefix}.{name}" for name in (*seeing, *single))
+        projecting = [name for name, part in seeing.items() if not isinstance(part, PreTrainedModel)]
+        self.projector_modules = tuple(f"{prefix}.{name}" for name in (*projecting, *single))
+
+    def save(self, folder: str | Path) -> None:
+        self.processor.save_pretrained(folder)
+
+    def _inputs(self, text: str, images: Sequence[Image]) -> dict[str, torch.Tensor]:
+        bos = self.tokenizer.bos_token
+        adds = not (bos and text.startswith(bos))  # as the processor's own apply_chat_template
+        nested = [list(images)] if images else None
+        return dict(self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds))
+
+    def _seen(self, model: PreTrainedModel, prompt: EncodedPrompt) -> Any:
+        """What the stock model makes of a prompt's images."""
+        base: Any = self.unwrap(model)
+        taken = inspect.signature(base.get_image_features).parameters
+        vision = {name: tensor for name, tensor in _on(model, prompt.vision).items() if name in taken}
+        return base.get_image_features(**vision, return_dict=True)
+
+    def _features(self, model: PreTrainedModel, prompt: EncodedPrompt) -> Sequence[torch.Tensor]:
+        pooled = self._seen(model, prompt).pooler_output
+        self._in_pieces = isinstance(pooled, list | tuple)
+        if self._in_pieces:
+            return pooled
+        images = pooled if len(pooled) == len(prompt.frames) else [pooled]  # else tiles
+        return [image.flatten(0, -2) for image in images]
+
+    def _difference(self, model: Any, decoder: torch.nn.Module) -> str | None:
+        """Why what the stock forward hands to the language model is not what ours does, for one prompt."""
+        prompt, picture = Prompt("<image>?", ("",)), linear_gradient("L").convert("RGB").resize((336, 224))
+        encoded = self.encode(prompt, [picture])
+        if more := sorted(set(self._seen(model, encoded)) - _OF_VISION):
+            return f"its images have {', '.join(more)} besides their features"
+        inputs = _on(model, self._inputs(encoded.text, [picture]))
+        features = self.image_features(model, [encoded])
+        ids_1L = inputs["input_ids"]
+        (own_positions,) = self.positions(model, [encoded])
+        stock = _handed_on(model, decoder, inputs)
+        ours = _handed_on(
+            model,
+            decoder,
+            {
+                "input_ids": ids_1L,
+                "attention_mask": torch.ones_like(ids_1L),
+                "position_ids": own_positions,
+                **self.vision_arguments(features),
+            },
+        )
+        positions = stock.pop("position_ids", None)
+        ours.pop("position_ids", None)
+        if positions is not None and not torch.equal(positions, own_positions):
+            return "its image tokens do not have ordinary positions"
+        mask = stock.pop("attention_mask", None)
+        ours.pop("attention_mask", None)
+        if not (mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)):
+            return "its attention is not plainly causal"
+        if more := sorted(set(_tensors(stock)) ^ set(_tensors(ours))):
+            return f"its language model is given {', '.join(more)} as well"
+        if not all(torch.allclose(stock[name], ours[name], rtol=1e-3, atol=1e-3) for name in _tensors(ours)):
+            return "its features of images do not arrive as they should"
+        return None
+
+
+class _ReachedError(Exception):
+    """The forward has come to the language model."""
+
+
+def _handed_on(model: Any, decoder: torch.nn.Module, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that the model's forward calls its language model with; that does not run."""
+    handed: dict[str, Any] = {}
+
+    def stop(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        handed.update(kwargs)
+        raise _ReachedError
+
+    hook = decoder.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        model(**arguments)
+    except _ReachedError:
+        return handed
+    finally:
+        hook.remove()
+    return handed
+
+
+def _tensors(arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+
+
+def _decoder(model: Any) -> torch.nn.Module | None:
+    decoder = None if model.config.is_encoder_decoder else model.get_decoder()
+    return None if decoder is model else decoder
+
+
+def _on(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the model's device, pixels in its type."""
+    return {name: x.to(model.device, model.dtype if x.is_floating_point() else x.dtype) for name, x in inputs.items()}

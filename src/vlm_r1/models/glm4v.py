@@ -1,0 +1,30 @@
+"""GLM-4.1V and GLM-4.5V: one `<|image|>` per merged patch, answers in boxes."""
+
+from __future__ import annotations
+
+from vlm_r1.models.patch_grid import PatchGrid
+from vlm_r1.types import BoxFormat
+
+
+class Glm4v(PatchGrid):
+    """Coordinates from 0 to 1000 (GLM-4.1V report, section 3.2), the answer between `<|begin_of_box|>` and its end.
+
+    The two are left out of decoded texts, so that an answer is read like any other family's.
+    """
+
+    box_format = BoxFormat.NORM_1000
+    projector_modules = ("model.visual.downsample", "model.visual.merger")
+    placeholder = "<|image|>"
+    control_tokens = (
+        "image_token_id",
+        "video_token_id",
+        "image_start_token_id",
+        "image_end_token_id",
+        "video_start_token_id",
+        "video_end_token_id",
+    )
+    silent_tokens = ("<|begin_of_box|>", "<|end_of_box|>")
+
+    @property
+    def _frames_per_image(self) -> int:
+        return self.image_processor.temporal_patch_size

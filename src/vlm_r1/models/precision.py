@@ -1,0 +1,132 @@
+"""In which type weights are held, with which kernel attention is computed, and what is held in 4 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from vlm_r1.config.model import ModelSection
+from vlm_r1.errors import ConfigError
+from vlm_r1.models.adapter import Adapter
+
+_FLASH = "flash_attention_2"
+
+
+class Device(NamedTuple):
+    """What counts of the device that trains: its kind, e.g. "cuda", and what it can do."""
+
+    kind: str
+    bfloat16: bool
+    flash_attention: bool
+
+
+CPU = Device("cpu", bfloat16=False, flash_attention=False)
+"""Any CPU: bfloat16 works there, and is slower than float32 on most."""
+
+
+def look_at(device: torch.device) -> Device:
+    """What a device can do; flash-attn is not imported to find out."""
+    if device.type != "cuda":
+        return CPU._replace(kind=device.type)
+    return Device("cuda", torch.cuda.is_bf16_supported(including_emulation=False), is_flash_attn_2_available())
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a model is loaded.
+
+    Attributes:
+        dtype: of the weights; None: as they are stored.
+        attention: `attn_implementation` of transformers, a name or names by sub-config; None: its own choice.
+        why: of the two, for people, e.g. ("auto: they train", "auto: on cpu").
+    """
+
+    dtype: torch.dtype | None
+    attention: str | dict[str, str] | None
+    why: tuple[str, str]
+
+    def describe(self, model: PreTrainedModel) -> str:
+        """A line that says what came of it in the loaded model, and why."""
+        dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        seeing = getattr(model.config, "vision_config", model.config)
+        why_dtype, why_attention = self.why
+        return (
+            f"weights in {str(dtype).removeprefix('torch.')} ({why_dtype}), "
+            f"attention {seeing._attn_implementation} ({why_attention})"
+        )
+
+
+def choose_precision(
+    section: ModelSection, adapter: Adapter, device: Device = CPU, autocast: bool = False
+) -> Precision:
+    """What `dtype` and `attn_implementation` mean on a device.
+
+    Weights that train are float32: a step of 1e-6 is lost in bfloat16, whose numbers near 0.02 are 1e-4 apart. Under
+    LoRA nothing trains in them. flash-attn is for the vision tower alone, whose many short windows it computes at once;
+    the language model has an attention of its own (layout packed), or masks that flash-attn does not know.
+
+    Args:
+        autocast: whether passes compute in bfloat16 whatever the weights (`training.mixed_precision`).
+    """
+    dtype, why_dtype = _dtype(section, device)
+    attention, why_attention = _attention(section, adapter, device, autocast or dtype is torch.bfloat16)
+    return Precision(dtype, attention, (why_dtype, why_attention))
+
+
+def _dtype(section: ModelSection, device: Device) -> tuple[torch.dtype | None, str]:
+    if section.dtype == "checkpoint":
+        return None, "as model.dtype says"
+    if section.dtype != "auto":
+        return getattr(torch, section.dtype), "as model.dtype says"
+    if section.lora is not None and device.bfloat16:
+        return torch.bfloat16, "auto: only adapters train, in float32"
+    return torch.float32, f"auto: on {device.kind}" if section.lora is not None else "auto: they train"
+
+
+def _attention(
+    section: ModelSection, adapter: Adapter, device: Device, bfloat16: bool
+) -> tuple[str | dict[str, str] | None, str]:
+    if section.attn_implementation != "auto":
+        return section.attn_implementation, "as model.attn_implementation says"
+    if device.kind != "cuda":
+        return None, f"auto: on {device.kind}"
+    if not device.flash_attention:
+        return None, "auto: flash-attn is not installed"
+    if not bfloat16:
+        return None, "auto: flash-attn cannot compute in float32"
+    if adapter.doubt or not hasattr(adapter.config, "vision_config"):
+        return None, "auto: not known to suit this model type"
+    return {"vision_config": _FLASH}, "auto"
+
+
+def loading_options(section: ModelSection, adapter: Adapter, precision: Precision) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that follow from it.
+
+    QLoRA (arXiv 2305.14314): NF4 with nested scales, for the linear layers of the language model. Vision modules and
+    output head stay whole: they are small, and the worst to round.
+
+    Raises:
+        ConfigError: 4 bits without bitsandbytes.
+    """
+    options: dict[str, Any] = {
+        "dtype": precision.dtype or "auto",  # in transformers' sense: as stored
+        "attn_implementation": precision.attention,
+    }
+    if section.load_in_4bit:
+        if find_spec("bitsandbytes") is None:
+            raise ConfigError("model.load_in_4bit: bitsandbytes is not installed: pip install 'vlm-r1[qlora]'")
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=precision.dtype or torch.bfloat16,
+            llm_int8_skip_modules=[*adapter.vision_modules, "lm_head"],
+        )
+    return options

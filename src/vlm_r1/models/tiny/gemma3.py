@@ -1,0 +1,82 @@
+"""Gemma 3 in small: images of 56 pixels and 4 tokens, windows of 32 tokens in all layers but the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+
+# The part of Gemma 3's own template that concerns user and assistant turns with images.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] | replace('assistant', 'model') }}\n"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<start_of_image>"
+    "{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+VOCABULARY = Vocabulary(
+    special_tokens=(
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
+    ),
+    named_tokens={
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    },
+    chat_template=CHAT_TEMPLATE,
+    stop_tokens=("<eos>", "<end_of_turn>"),
+    pad_token="<pad>",
+    bos_token="<bos>",
+)
+
+
+def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
+    token = tokenizer.convert_tokens_to_ids
+    patch_size = size.patch_size or 14
+    layers = size.num_hidden_layers
+    return {
+        "text_config": {
+            **text_sizes(tokenizer, size),
+            "bos_token_id": tokenizer.bos_token_id,
+            "head_dim": size.head_dim,
+            "query_pre_attn_scalar": size.head_dim,
+            "sliding_window": 32,
+            "layer_types": ["sliding_attention"] * (layers - 1) + ["full_attention"],
+        },
+        "vision_config": {
+            "hidden_size": size.vision_hidden_size,
+            "intermediate_size": size.vision_hidden_size * 2,
+            "num_hidden_layers": size.vision_depth,
+            "num_attention_heads": 4,
+            "image_size": patch_size * 4,
+            "patch_size": patch_size,
+            "vision_use_head": False,
+        },
+        "mm_tokens_per_image": 4,
+        "image_token_index": token("<image_soft_token>"),
+        "boi_token_index": token("<start_of_image>"),
+        "eoi_token_index": token("<end_of_image>"),
+        "initializer_range": size.initializer_range,
+    }
+
+
+def _image_processor(size: TinySize) -> dict[str, Any]:
+    edge = (size.patch_size or 14) * 4
+    return {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": edge, "width": edge}}
+
+
+def _draw_projection(model: Any) -> None:
+    """A fresh Gemma 3 projects every image to zeros, and would not see it."""
+    model.model.multi_modal_projector.mm_input_projection_weight.data.normal_(std=0.2)
+
+
+GEMMA3 = TinyFamily(VOCABULARY, _config, _image_processor, _draw_projection)

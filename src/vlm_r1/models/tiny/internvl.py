@@ -1,0 +1,77 @@
+"""InternVL in small: tiles of 56 pixels and 4 tokens, at most 4 of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+
+# The part of InternVL3's own template that concerns system, user and assistant turns with images.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+VOCABULARY = Vocabulary(
+    special_tokens=(
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<img>",
+        "</img>",
+        "<IMG_CONTEXT>",
+        "<ref>",
+        "</ref>",
+        "<box>",
+        "</box>",
+        "<video>",
+    ),
+    named_tokens={
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
+    chat_template=CHAT_TEMPLATE,
+    stop_tokens=("<|im_end|>", "<|endoftext|>"),
+    pad_token="<|endoftext|>",
+    tokenizer_class="Qwen2Tokenizer",
+)
+
+
+def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
+    patch_size = size.patch_size or 14
+    return {
+        "text_config": {"model_type": "qwen2", **text_sizes(tokenizer, size)},
+        "vision_config": {
+            "hidden_size": size.vision_hidden_size,
+            "intermediate_size": size.vision_hidden_size * 2,
+            "num_hidden_layers": size.vision_depth,
+            "num_attention_heads": 4,
+            "image_size": [patch_size * 4] * 2,
+            "patch_size": [patch_size] * 2,
+            "initializer_range": size.initializer_range,
+        },
+        "image_token_id": tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        "image_seq_length": 4,
+        "downsample_ratio": 0.5,
+        "tie_word_embeddings": True,
+    }
+
+
+def _image_processor(size: TinySize) -> dict[str, Any]:
+    edge = (size.patch_size or 14) * 4
+    return {
+        "image_processor_type": "GotOcr2ImageProcessor",
+        "size": {"height": edge, "width": edge},
+        "crop_to_patches": False,  # as in the published checkpoints; the combined processor overrules it
+        "min_patches": 1,
+        "max_patches": 4,
+    }
+
+
+INTERNVL = TinyFamily(VOCABULARY, _config, _image_processor)

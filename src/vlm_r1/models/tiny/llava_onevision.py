@@ -1,0 +1,68 @@
+"""LLaVA-OneVision in small: views of 56 pixels and 16 tokens, canvases of up to 4 tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+
+# The part of LLaVA-OneVision's own template that concerns turns with images: these come first.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }} "
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}<image>{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\\n' + part['text'] }}{% endfor %}"
+    "{% endif %}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+VOCABULARY = Vocabulary(
+    special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
+    named_tokens={"image_token": "<image>", "video_token": "<video>"},
+    chat_template=CHAT_TEMPLATE,
+    stop_tokens=("<|im_end|>",),
+    pad_token="<|endoftext|>",
+    tokenizer_class="Qwen2Tokenizer",
+)
+
+
+def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
+    token = tokenizer.convert_tokens_to_ids
+    patch_size = size.patch_size or 14
+    return {
+        "text_config": {"model_type": "qwen2", **text_sizes(tokenizer, size)},
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": size.vision_hidden_size,
+            "intermediate_size": size.vision_hidden_size * 2,
+            "num_hidden_layers": size.vision_depth,
+            "num_attention_heads": 4,
+            "image_size": patch_size * 4,
+            "patch_size": patch_size,
+            "vision_use_head": False,
+        },
+        "image_token_index": token("<image>"),
+        "video_token_index": token("<video>"),
+        "image_grid_pinpoints": _canvases(size),
+        "vision_aspect_ratio": "anyres_max_3",
+        "tie_word_embeddings": True,
+    }
+
+
+def _image_processor(size: TinySize) -> dict[str, Any]:
+    edge = (size.patch_size or 14) * 4
+    return {
+        "image_processor_type": "LlavaOnevisionImageProcessor",
+        "size": {"height": edge, "width": edge},
+        "image_grid_pinpoints": _canvases(size),
+    }
+
+
+def _canvases(size: TinySize) -> list[list[int]]:
+    """[height, width] of each, as the family's settings have it."""
+    edge = (size.patch_size or 14) * 4
+    shapes = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1)]
+    return [[rows * edge, columns * edge] for rows, columns in shapes]
+
+
+LLAVA_ONEVISION = TinyFamily(VOCABULARY, _config, _image_processor)

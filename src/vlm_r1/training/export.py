@@ -1,0 +1,196 @@
+"""A run's model as an ordinary Hugging Face folder that plain transformers loads, compared with the run's own first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from vlm_r1.config import Config, load_config
+from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.models import Adapter, load_adapter, load_model
+from vlm_r1.policy.logprobs import TokenLogProbs
+from vlm_r1.policy.rows import as_forward_takes
+from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, checkpoint_step, commit_folder, latest_checkpoint
+from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.training.model_card import model_card
+from vlm_r1.training.trust import difference, explained_by_rounding
+from vlm_r1.types import EncodedPrompt, Prompt
+
+
+class Source(NamedTuple):
+    """Weights of a run: their folder, their step, and the evaluation that belongs to them, e.g. "after"."""
+
+    folder: Path
+    step: int
+    moment: str
+
+
+def find_source(path: Path, step: int | None = None) -> Source:
+    """The final model of a run, or else its newest checkpoint; or the checkpoint of a step.
+
+    Raises:
+        CheckpointError: there is no run, or nothing of that step.
+    """
+    run = RunFolder(path)
+    if not (path / "config.yaml").exists():
+        raise CheckpointError(f"{path}: holds no run: there is no config.yaml. Wanted the output_dir of a run")
+    last = load_config(path / "config.yaml").training.max_steps
+    if step is None and run.model.exists():
+        return Source(run.model, last, "after")
+    folder = latest_checkpoint(run.checkpoints) if step is None else checkpoint_path(run.checkpoints, step)
+    if folder is None or not folder.exists():
+        there = ", ".join(str(checkpoint_step(found)) for found in sorted(run.checkpoints.glob("step-*")))
+        missing = "neither a model nor a checkpoint yet" if step is None else f"no checkpoint of step {step}"
+        raise CheckpointError(f"{path}: there is {missing}; checkpoints of steps: {there or 'none'}")
+    found = checkpoint_step(folder)
+    return Source(folder, found, "after" if found == last else f"step-{found:06d}")
+
+
+def export_run(
+    path: Path,
+    target: Path,
+    *,
+    step: int | None = None,
+    adapter_only: bool = False,
+    dtype: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Write a run's model with processor, generation config and model card to a new folder.
+
+    LoRA adapters are merged in float32. The folder is written beside its place, loaded with plain transformers and
+    compared with the run's own model on a prompt with a picture; it gets its name only if they agree.
+
+    Args:
+        path: the run folder.
+        target: the new folder; it may exist if it is empty.
+        step: of the checkpoint to take; default: the final model, or of an unfinished run the newest checkpoint.
+        adapter_only: write the LoRA adapter instead of a model.
+        dtype: type to write the weights in, e.g. "bfloat16"; default: that of the run's weights, float32 for LoRA.
+        say: is told what is done.
+
+    Raises:
+        ConfigError: an option without effect, or a target that is in use.
+        CheckpointError: there is no such run or checkpoint, or the target cannot be written.
+        ModelError: the base model cannot be loaded, or what was written is not the run's model.
+    """
+    source, config = find_source(path, step), load_config(path / "config.yaml")
+    _check_options(path, target, config, adapter_only, dtype)
+    say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
+    own = config.model
+    adapter = load_adapter(source.folder, own.min_pixels, own.max_pixels, own.adapter, own.box_format)
+    written = begin_folder(target)
+    try:
+        if adapter_only:
+            found = _write_adapter(config, source, adapter, written)
+        else:
+            found = _write_model(config, source, adapter, written, dtype)
+        say(found)
+        card = model_card(RunFolder(path), config, adapter, source.step, source.moment, found, adapter_only)
+        (written / "README.md").write_text(card, encoding="utf-8")
+        commit_folder(written, target)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+
+
+def _check_options(path: Path, target: Path, config: Config, adapter_only: bool, dtype: str | None) -> None:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"--to {target}: is there already, and not an empty folder; choose another")
+    if adapter_only and config.model.lora is None:
+        raise ConfigError(f"{path}: trained all weights, so there is no adapter: leave --adapter-only out")
+    if adapter_only and dtype is not None:
+        raise ConfigError("--dtype has no effect with --adapter-only: an adapter stays in the type it was trained in")
+
+
+def _write_adapter(config: Config, source: Source, adapter: Adapter, written: Path) -> str:
+    encoded, model = _encode(adapter), _load(config, source.folder, adapter)
+    model.save_pretrained(written)
+    expected_L, tokens_L = _logprobs(model, adapter, encoded).max(-1)
+    reloaded_LV = _logprobs(_load(config, written, adapter), adapter, encoded)
+    return _compare(expected_L, reloaded_LV.gather(1, tokens_L[:, None])[:, 0], model.dtype)
+
+
+def _write_model(config: Config, source: Source, adapter: Adapter, written: Path, dtype: str | None) -> str:
+    """Only one model is in memory at a time."""
+    encoded, model = _encode(adapter), _load(config, source.folder, adapter)
+    computed = model.dtype
+    stored = computed if dtype is None else getattr(torch, dtype)
+    expected_L, tokens_L = _logprobs(model, adapter, encoded).max(-1)
+    if config.model.lora is not None:
+        model = model.merge_and_unload()
+    model.to(stored).save_pretrained(written)
+    adapter.save(written)
+    del model
+    plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed).eval()
+    plain_LV = _logprobs(plain, adapter, encoded)
+    found = _compare(expected_L, plain_LV.gather(1, tokens_L[:, None])[:, 0], stored)
+    own = config.model
+    again = _encode(load_adapter(written, adapter=own.adapter, box_format=own.box_format))
+    if again.ids_L != encoded.ids_L or any(not torch.equal(again.vision[k], encoded.vision[k]) for k in encoded.vision):
+        raise ModelError(
+            "the tokenizer and image processor that were written encode a prompt with a picture otherwise than the "
+            "run's; please report this"
+        )
+    return found
+
+
+def _load(config: Config, folder: Path, adapter: Adapter) -> Any:
+    """The run's model as it answers: LoRA in float32 on its base in full precision, other weights as they are."""
+    exact = "float64" if config.model.dtype == "float64" else "float32"
+    section = config.model.model_copy(
+        update={
+            "dtype": exact if config.model.lora is not None else "checkpoint",
+            "attn_implementation": "auto",
+            "gradient_checkpointing": False,
+            "load_in_4bit": False,
+            "lora": None,  # no new one: the folder holds it
+        }
+    )
+    return load_model(section, adapter, folder).eval()
+
+
+def _encode(adapter: Adapter) -> EncodedPrompt:
+    """A question about a picture of coloured gradients."""
+    grey = Image.linear_gradient("L").resize((336, 252))
+    picture = Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_TOP_BOTTOM), grey.rotate(180)))
+    return adapter.encode(Prompt("<image>What is in the upper left corner of the picture?", ("picture",)), [picture])
+
+
+@torch.no_grad()
+def _logprobs(model: Any, adapter: Adapter, prompt: EncodedPrompt) -> torch.Tensor:
+    """Of all tokens at each place of the prompt, (L, V), by the model's own forward."""
+    ids_1L = torch.tensor([prompt.ids_L])
+    (positions_AL,) = adapter.positions(model, [prompt])
+    vision = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in prompt.vision.items()}
+    output = adapter.unwrap(model)(
+        input_ids=ids_1L,
+        attention_mask=torch.ones_like(ids_1L),
+        position_ids=as_forward_takes(positions_AL[:, None]),
+        use_cache=False,
+        **vision,
+        **adapter.token_types(ids_1L),
+    )
+    return output.logits[0].float().log_softmax(-1)
+
+
+def _compare(expected_L: torch.Tensor, found_L: torch.Tensor, dtype: torch.dtype) -> str:
+    """Log-probabilities of the tokens that the run's model finds likeliest at each place of the prompt.
+
+    Args:
+        dtype: that weights are written in, which says what rounding explains (`MEAN_TOLERANCE`).
+    """
+    expected_1L = expected_L[None]
+    differs = difference(TokenLogProbs(expected_1L, expected_1L, torch.ones_like(expected_1L).bool()), found_L[None])
+    if not explained_by_rounding(differs, dtype):
+        raise ModelError(
+            f"what was written is not the run's model: loaded again, its log-probabilities differ by {differs}. "
+            "Nothing was exported. An adapter on an output head that is tied to the embeddings cannot be merged: use "
+            "--adapter-only"
+        )
+    name = str(dtype).removeprefix("torch.")
+    return f"weights in {name}; loaded again, log-probabilities on a prompt with a picture differ by {differs}"
