@@ -221,6 +221,27 @@ def test_adapters_do_not_go_on_adapters(load: Load, adapter, tmp_path) -> None:
 # Mixtures of experts --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.endswith("_moe")])
+@pytest.mark.parametrize("freeze", [None, []], ids=["language", "everywhere"])
+def test_a_mixture_gets_adapters_on_what_is_no_expert(family: str, freeze, family_checkpoint, family_adapter) -> None:
+    """As planned, whatever peft makes of the names."""
+    adapter, path = family_adapter(family), str(family_checkpoint(family))
+    section = ModelSection(path=path, lora=LoraSection(r=2), freeze=freeze)
+    model = load_model(section, adapter)
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
+    targets = lora_targets(load_model(ModelSection(path=path), adapter), section, adapter)
+    assert adapted == {f"base_model.model.{name}" for name in targets}
+    assert not any("expert" in name or ".mlp." in name for name in adapted if part_of(name, adapter) == "language")
+
+
+@pytest.mark.filterwarnings("ignore:.*_pattern keys did not match:RuntimeWarning")
+def test_layers_that_peft_takes_for_experts(family_checkpoint, family_adapter) -> None:
+    lora = LoraSection(r=2, lora_dropout=0, target_modules=["gate_proj", "up_proj", "down_proj"])
+    section = ModelSection(path=str(family_checkpoint("glm4v_moe")), lora=lora)
+    with pytest.raises(ConfigError, match=r"peft takes .*mlp\.gate_proj for layers of the experts"):
+        load_model(section, family_adapter("glm4v_moe"))
+
+
 def test_experts_are_adapted_only_if_they_are_named(family_checkpoint, family_adapter) -> None:
     adapter, path = family_adapter("qwen3_vl_moe"), str(family_checkpoint("qwen3_vl_moe"))
     base = load_model(ModelSection(path=path), adapter)

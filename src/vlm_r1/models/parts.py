@@ -37,6 +37,10 @@ INITIAL_WEIGHTS = (True, "gaussian", "orthogonal")
 """Of `init_lora_weights`, those under which a new adapter changes nothing: the reference is the model without it."""
 
 
+_OF_EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj")
+"""Layers that peft takes in some mixtures of experts for those of transformers 4, and adapts all experts instead."""
+
+
 def is_within(name: str, parts: tuple[str, ...]) -> bool:
     """Whether a dotted name is one of these modules or parameters, or inside one.
 
@@ -79,8 +83,9 @@ def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
 def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[str]:
     """Full names of the linear layers to adapt, all in parts that are not frozen.
 
-    They are those that `target_modules` names, or else all but the output head. Experts of a mixture and their routers
-    are no linear layers in transformers 5: left out, unless `lora.peft.target_parameters` names them.
+    They are those that `target_modules` names, or else all but the output head, and in a mixture of experts all but the
+    feed-forward layers. (Experts and routers are no linear layers in transformers 5; `lora.peft.target_parameters` can
+    name them.)
 
     Raises:
         ConfigError: a name of `target_modules` fits no layer.
@@ -89,8 +94,9 @@ def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[st
     names = [name for name in linear if part_of(name, adapter) not in section.frozen]
     wanted = section.lora.target_modules if section.lora is not None else None
     if wanted is None:
-        head = model.get_output_embeddings()
-        return [name for name in names if linear[name] is not head]
+        head, mixture = model.get_output_embeddings(), any(".experts." in name for name, _ in model.named_parameters())
+        left_out = [name for name in names if mixture and (_last(name) in _OF_EXPERTS or "shared_expert" in name)]
+        return [name for name in names if linear[name] is not head and name not in left_out]
     for end in wanted:
         if not any(_ends_in(name, end) for name in names):
             where = {part_of(name, adapter) for name in linear if _ends_in(name, end)}
@@ -143,9 +149,17 @@ def add_lora(model: Any, section: LoraSection, targets: list[str]) -> Any:
 
     _check_names(model, section)
     try:
-        return get_peft_model(model, lora_config(section, targets))
+        wrapped = get_peft_model(model, lora_config(section, targets))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"model.lora: peft cannot: {error}") from error
+    modules = dict(wrapped.get_base_model().named_modules())
+    mistaken = [name for name in targets if _last(name) in _OF_EXPERTS and type(modules.get(name)) is nn.Linear]
+    if mistaken and "exclude_modules" not in section.peft:
+        raise ConfigError(
+            f"model.lora.target_modules: peft takes {mistaken[0]} for layers of the experts. Leave "
+            f"{', '.join(_OF_EXPERTS)} out; model.lora.peft.target_parameters can name the parameters of experts"
+        )
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,10 @@ def _ends_in(name: str, end: str) -> bool:
     return name == end or name.endswith(f".{end}")
 
 
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
 def _like(end: str, names: list[str]) -> str:
-    last = {name.rpartition(".")[2] for name in names} - {""}
+    last = {_last(name) for name in names} - {""}
     return f"{suggestion(end, last)}Known: {', '.join(sorted(last))}"
