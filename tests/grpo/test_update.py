@@ -37,7 +37,7 @@ def learner(recipe, adapter):
 
     def make(**options: Any) -> Learner:
         config = load_config(recipe(**{"model.dtype": "float64", **options}))
-        fresh = Learner(config, adapter, None, temperature=1.0, always_images=True)
+        fresh = Learner(config, adapter, None, temperature=1.0)
         fresh.begin_step()
         return fresh
 

@@ -245,7 +245,7 @@ def test_a_grpo_step_changes_what_should_train(frozen: bool, recipe, checkpoint)
     overrides = {"model.path": str(checkpoint("llava_next")), "model.freeze_vision_modules": frozen}
     config = load_config(recipe(**overrides, **{"training.weight_decay": 0.0, "model.box_format": "norm_1"}))
     adapter = load_adapter(config.model.path, box_format=BoxFormat.NORM_1)
-    learner = Learner(config, adapter, None, temperature=1.0, always_images=True)
+    learner = Learner(config, adapter, None, temperature=1.0)
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     learner.begin_step()
     prompt = encode(adapter, "<image>it", [picture_of(84, 56)])

@@ -280,7 +280,7 @@ UNREACHED = {f"model.vision_tower.post_layernorm.{name}" for name in ("weight", 
 def test_a_grpo_step_changes_what_should_train(frozen: bool, family: str, recipe, family_checkpoint, models) -> None:
     overrides = {"model.path": str(family_checkpoint(family)), "model.freeze_vision_modules": frozen}
     config = load_config(recipe(**overrides, **{"training.weight_decay": 0.0}))
-    learner = Learner(config, load_adapter(config.model.path), None, temperature=1.0, always_images=True)
+    learner = Learner(config, load_adapter(config.model.path), None, temperature=1.0)
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     learner.begin_step()
     group = judged(learner.adapter, models(family).prompts["several"])

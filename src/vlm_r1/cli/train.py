@@ -36,7 +36,7 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
 
     config = load_config(args.recipe, args.overrides)
     if args.dry_run:
-        from vlm_r1.cli.plan import print_plan
+        from vlm_r1.cli.dry_run import print_plan
 
         print_plan(config, stage)
         return 0

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.data.records import RecordFile, Selection
+from vlm_r1.data.records import CHECKED_LINES, RecordFile, Selection
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
@@ -39,6 +39,11 @@ class Sources(Sequence[Record]):
         index = range(len(self))[index]
         part = int(np.searchsorted(self._ends_S, index, side="right")) - 1
         return self.parts[part][index - int(self._ends_S[part])]
+
+
+def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Record]:
+    """All records, or of more than `most` at most so many, evenly spaced."""
+    return records[:: max(1, -(-len(records) // most))]
 
 
 def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:

@@ -27,7 +27,7 @@ def collect_groups(
     signals: dict[tuple[int, int, int], bool] = {}  # of all processes
     ended = ended_comparisons()
     for drawn in range(config.grpo.dynamic_sampling_rounds):
-        with learner.accelerator.autocast():
+        with learner.autocast_for_sampling():
             groups = sample_groups(
                 run.next_records(),
                 run.examiner,

@@ -2,7 +2,7 @@
 
 Every loss is a sum over what is given, divided by a `normalizer` that counts the whole batch of all micro-batches and
 processes. Parts add up to the loss of the whole: how a batch is cut changes neither the loss nor the gradient.
-(DistributedDataParallel averages gradients over processes: multiply by their number before `backward`.)
+(A wrapper that averages gradients over processes wants it multiplied by their number before `backward`.)
 """
 
 from __future__ import annotations

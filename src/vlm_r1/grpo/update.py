@@ -99,8 +99,8 @@ def update_policy(
             for part in parts:
                 part.ref_logprobs_NT = reference.logprobs_NT(part.batch)
     for _ in range(config.grpo.num_iterations):
-        for index, part in enumerate(parts):
-            with phases("policy"), learner.synchronizing(last=index == len(parts) - 1):
+        for part in parts:
+            with phases("policy"):
                 _add(sums, _backward(part, learner, normalizer))
         with phases("optimizer"):
             norms.append(learner.update())
@@ -115,8 +115,8 @@ def _teaches(group: Group, config: Config) -> bool:
 def _stand_in(groups: Sequence[Group], teaching: Sequence[Group], spare: Group) -> list[Group]:
     """One completion that goes through the policy with weight 0 where those that teach are not enough, or nothing.
 
-    All processes must exchange gradients, and the optimizer must see a gradient, be it zero, of all that would have
-    been computed: with images, the vision part too. Else its momentum would stand still.
+    The optimizer must see a gradient, be it zero, of all that would have been computed: with images, the vision part
+    too. Else its momentum would stand still.
     """
     candidates = groups or [spare]
     with_images = [group for group in candidates if group.encoded.frames]

@@ -64,17 +64,20 @@ class Examiner:
         """Decode the images of records that are about to be encoded, in the background."""
         self._images.start(path for record in records if _key(record) not in self._cache for path in record.images)
 
+    def prompt_length(self, record: Record) -> int:
+        """Tokens of the record's prompt, from its text and the sizes of its images, without decoding them."""
+        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
+        return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
+
     def check_length(self, record: Record) -> None:
-        """Compute the length of the record's prompt from its text and the sizes of its images, without decoding them.
+        """Compute the length of the record's prompt.
 
         Raises:
             DataError: it has more than `max_prompt_length` tokens; image tokens are never cut.
         """
         if self.max_prompt_length is None:
             return
-        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
-        length = self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
-        if length > self.max_prompt_length:
+        if (length := self.prompt_length(record)) > self.max_prompt_length:
             raise DataError(
                 f"{record.source}: record {record.id}: the prompt has {length} tokens, more than max_prompt_length "
                 f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"

@@ -58,11 +58,10 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
     tokens: int = sum(learner.gather([own_tokens]))
     parts = learner.micro_batches(batch)
     loss_sum = entropy_sum = 0.0
-    for index, part in enumerate(parts):
-        with learner.synchronizing(last=index == len(parts) - 1):
-            scored = learner.policy(part.batch)
-            loss = -scored.logprobs_NT.sum()
-            learner.backward(loss / tokens)
+    for part in parts:
+        scored = learner.policy(part.batch)
+        loss = -scored.logprobs_NT.sum()
+        learner.backward(loss / tokens)
         loss_sum += float(loss.detach())
         entropy_sum += float(scored.entropies_NT.sum())
     norm = learner.update()

@@ -75,7 +75,7 @@ def _answer_in_parallel(
     """Each process answers every world-size-th record; the groups come back in the order of the records."""
     config, rank, world = learner.config, learner.accelerator.process_index, learner.accelerator.num_processes
     own = records[rank::world]
-    with display.bar(label, len(own)) as advance, learner.accelerator.autocast():
+    with display.bar(label, len(own)) as advance, learner.autocast_for_sampling():
         groups = answer_records(
             own,
             examiner,

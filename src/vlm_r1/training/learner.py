@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
+from accelerate.utils import AutocastKwargs, DistributedType, gather_object
 
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
@@ -24,7 +24,7 @@ from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_ba
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
-from vlm_r1.training.optimizer import make_optimizers, make_schedulers
+from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.types import EncodedPrompt
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
@@ -43,12 +43,10 @@ class Learner:
         skipped_in_a_row: steps that were left out because their gradient was not finite.
     """
 
-    def __init__(
-        self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float, always_images: bool
-    ):
+    def __init__(self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float):
         self.config = config
         self.adapter = adapter
-        self.accelerator = make_accelerator(config, find_unused_parameters=not always_images or bool(adapter.doubt))
+        self.accelerator = make_accelerator(config)
         seed_step(config.seed, 0, 0)
         self.precision = choose_precision(
             config.model, adapter, look_at(self.accelerator.device), config.training.mixed_precision == "bf16"
@@ -64,10 +62,10 @@ class Learner:
         policy = Policy(model, adapter, temperature, self.layout)
         optimizers = make_optimizers(model, config.training, adapter)
         schedulers = make_schedulers(optimizers, config.training)
-        prepared = self.accelerator.prepare(policy, *optimizers, *schedulers)
-        self.policy = prepared[0]
-        self.optimizers = prepared[1 : 1 + len(optimizers)]
-        self.schedulers = prepared[1 + len(optimizers) :]
+        # evaluation_mode: without DistributedDataParallel, which would hold all gradients twice (`sum_gradients`)
+        self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
+        self.optimizers = [self.accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
+        self.schedulers = [self.accelerator.prepare_scheduler(scheduler) for scheduler in schedulers]
         self.step = 0
         self.skipped_in_a_row = 0
 
@@ -96,8 +94,6 @@ class Learner:
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's share of the global loss.
 
-        DistributedDataParallel averages over processes, so the share is multiplied by their number.
-
         Raises:
             ModelError: nothing that trains took part, because the language model is frozen and there is no image.
         """
@@ -106,17 +102,18 @@ class Learner:
                 "these prompts have no image, and only the vision part trains, so they teach nothing: leave such "
                 "records out, or take language out of model.freeze"
             )
-        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.accelerator.backward(loss)
 
-    def synchronizing(self, last: bool) -> AbstractContextManager[None]:
-        """Context of a micro-batch's forward and backward: no exchange of gradients before the last."""
-        return nullcontext() if last else self.accelerator.no_sync(self.policy)
+    def autocast_for_sampling(self) -> AbstractContextManager[None]:
+        """The recipe's precision, with weights rounded once for all tokens; a training pass rounds them as it goes."""
+        return self.accelerator.autocast(AutocastKwargs(cache_enabled=True))
 
     def update(self) -> float:
-        """Clip and apply the gradient; returns its norm before clipping.
+        """Add up the gradients of all processes, clip and apply the sum; returns its norm before clipping.
 
         If it is not finite the update is left out, and after `max_skipped_steps` such steps in a row the run stops.
         """
+        sum_gradients(self.policy.parameters())
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
         finite = bool(np.isfinite(norm))
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -140,7 +137,7 @@ class Learner:
     @property
     def learning_rate(self) -> float:
         """The next update's, of the language model if that trains."""
-        return self.schedulers[0].get_last_lr()[0]
+        return float(self.schedulers[0].get_last_lr()[0])
 
     def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any]) -> None:
         """Write a Hugging Face folder with `state/` beside, at once and for good; keep the newest few.
@@ -192,8 +189,11 @@ class Learner:
         self.adapter.save(folder)
 
 
-def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerator:
-    """Accelerate with the recipe's precision and trackers; weights are left out of its state: they have a folder."""
+def make_accelerator(config: Config) -> Accelerator:
+    """Accelerate with the recipe's precision and trackers; weights are left out of its state: they have a folder.
+
+    Autocast does not keep the weights that it rounds: all of them would be there beside a pass's activations.
+    """
     for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
@@ -201,14 +201,12 @@ def make_accelerator(config: Config, find_unused_parameters: bool) -> Accelerato
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters, gradient_as_bucket_view=True)
-        ],
+        kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
     )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
             f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
-            "with transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU (DDP)"
+            "with transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU"
         )
     accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
     accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())

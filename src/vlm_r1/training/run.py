@@ -10,9 +10,8 @@ from typing import Any
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
-from vlm_r1.data.records import CHECKED_LINES
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, load_sources
+from vlm_r1.data.sources import Sources, evenly, load_sources
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import load_adapter
 from vlm_r1.policy.encoding import Examiner
@@ -114,8 +113,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     examiner = load_examiner(config, [records, *held_out.values()])
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.parts, config.seed, config.data.shuffle, weights or None)
-    always_images = len(_sample(records)) == len(records) and all(record.images for record in records)
-    learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature, always_images=always_images)
+    learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
         stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
@@ -147,7 +145,7 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
     records = load_sources(config.data.train)
     held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
-    everything = [record for part in (records, *held_out.values()) for record in _sample(part)]
+    everything = [record for part in (records, *held_out.values()) for record in evenly(part)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))
     return records, held_out
@@ -174,14 +172,8 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         config.data.max_prompt_length,
         config.data.dataloader_num_workers,
     )
-    _check_each([record for records in sets for record in _sample(records)], examiner.check_length)
+    _check_each([record for records in sets for record in evenly(records)], examiner.check_length)
     return examiner
-
-
-def _sample(records: Sequence[Record]) -> Sequence[Record]:
-    """All records, or of more than `CHECKED_LINES` so many, evenly spaced."""
-    stride = -(-len(records) // CHECKED_LINES)
-    return records[:: max(stride, 1)]
 
 
 def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:

@@ -41,7 +41,7 @@ def check_sampled(groups: Sequence[Group], learner: Learner, sampler: Sampler, p
     completions = [rollout.completion for rollout in group.rollouts]
     uncut = replace(params, top_p=1.0, top_k=0, min_p=0.0)
     if uncut != params and not _placeholders(completions, learner):
-        with learner.accelerator.autocast():
+        with learner.autocast_for_sampling():
             (completions,) = sampler.sample([group.encoded], [[0, 1]], uncut)
     batch = CompletionBatch([group.encoded], [[completion.ids_T for completion in completions]])
     return _check(batch, learner, group.record.source, completions)

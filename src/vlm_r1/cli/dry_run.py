@@ -12,6 +12,7 @@ from rich.panel import Panel
 
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
+from vlm_r1.data.sources import evenly
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.encoding import Examiner
@@ -40,7 +41,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
-    sample = _evenly(records, _ENCODED_RECORDS)
+    sample = evenly(records, _ENCODED_RECORDS)
     encoded = [examiner.encode(record) for record in sample]
     console = Console()
     console.print(_first_prompt(sample[0], encoded[0], examiner))
@@ -50,7 +51,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         console.print(start_table(sizes, config))
     for line in _plan(config, stage, len(records), encoded, examiner):
         console.print(line, highlight=False)
-    for line in _images(_evenly(records, _MEASURED_RECORDS), examiner):
+    for line in _images(evenly(records, _MEASURED_RECORDS), examiner):
         console.print(line, highlight=False)
     for name, part in held_out.items():
         console.print(f"held out     {name}: {len(part)} records, greedy, before and after", highlight=False)
@@ -111,11 +112,6 @@ def _images(records: Sequence[Record], examiner: Examiner) -> list[str]:
         f"{examiner.adapter.image_tokens(width, height):,} tokens"
         for name, (width, height) in chosen.items()
     ]
-
-
-def _evenly(records: Sequence[Record], most: int) -> Sequence[Record]:
-    """All records, or of more than `most` at most so many, evenly spaced."""
-    return records[:: max(1, -(-len(records) // most))]
 
 
 def _short(ids: tuple[int, ...]) -> str:
