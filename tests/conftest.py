@@ -15,12 +15,12 @@ import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-import testing_families
+from testing_families import BOX_FORMATS, write_family
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.data.synthetic import write_rec_dataset
 from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.models.tiny import TinySize, write_tiny, write_tiny_qwen2_5_vl
+from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.types import EncodedPrompt, Prompt
 
 torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def family_checkpoint(tmp_path_factory: pytest.TempPathFactory):
 
     def make(family: str) -> Path:
         if not (folder / family).exists():
-            write_tiny(family, folder / family, CORPUS, seed=1, size=testing_families.SIZE)
+            write_family(family, folder / family, CORPUS)
         return folder / family
 
     return make
@@ -73,7 +73,7 @@ def family_checkpoint(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def family_adapter(family_checkpoint):
     """`family_adapter("qwen3_vl")`: the adapter of that tiny checkpoint, loaded once."""
-    return cache(lambda family: load_adapter(family_checkpoint(family)))
+    return cache(lambda family: load_adapter(family_checkpoint(family), box_format=BOX_FORMATS.get(family)))
 
 
 @pytest.fixture

@@ -6,18 +6,25 @@ conftest.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.tiny import TINY, TinySize
-from vlm_r1.types import EncodedPrompt, Prompt
+from vlm_r1.models.tiny import TINY, TinyFamily, TinySize, Vocabulary, write_tiny
+from vlm_r1.models.tiny.common import text_sizes, write_checkpoint
+from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 
 FAMILIES = tuple(sorted(TINY))
 """Every family with a tiny checkpoint: `@pytest.mark.parametrize("family", FAMILIES)`."""
+
+GENERIC = ("llava", "llava_next")
+"""Model types without an adapter of their own, which the generic one suits."""
 
 SIZE = TinySize(num_key_value_heads=2, initializer_range=0.1)
 """Fewer key than query heads, as in the real models; weights large enough for lively logits."""
@@ -30,6 +37,16 @@ def picture_of(width: int, height: int, seed: int = 0) -> Image.Image:
     """A noise image."""
     noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
     return Image.fromarray(noise.to(torch.uint8).numpy())
+
+
+def random_sizes(least: int, count: int) -> list[tuple[int, int]]:
+    """Log-uniform sides from `least` to 600 px; the first few of many are the same."""
+    draws = random.Random(0)
+
+    def side() -> int:
+        return int(least * (600 / least) ** draws.random())
+
+    return [(side(), side()) for _ in range(count)]
 
 
 def encode(adapter: Adapter, text: str, images: Sequence[Image.Image]) -> EncodedPrompt:
@@ -59,3 +76,99 @@ def stock_arguments(adapter: Adapter, prompt: EncodedPrompt, completion: Sequenc
     if "image_grid_thw" in prompt.vision:
         arguments["mm_token_type_ids"] = (ids_1L == adapter.placeholder_id).int()
     return arguments | adapter.token_types(ids_1L)
+
+
+# Model types without an adapter ---------------------------------------------------------------------------------------
+
+
+VOCABULARY = Vocabulary(
+    special_tokens=("<pad>", "</s>", "<s>", "<image>"),
+    named_tokens={"image_token": "<image>"},
+    chat_template="{% for message in messages %}USER: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %} ASSISTANT:"
+    "{% endfor %}",
+    stop_tokens=("</s>",),
+    pad_token="<pad>",
+    bos_token="<s>",
+)
+CANVASES = [[56, 112], [112, 56], [112, 112]]
+VISION = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 56,
+    "patch_size": 14,
+}
+SQUARE = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+OF_CLIP = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+
+
+class Outsider(NamedTuple):
+    """A model type in small: parts of its config, preprocessor_config.json and processor_config.json."""
+
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+    config: Mapping[str, Any]
+    image_processor: Mapping[str, Any]
+    processor: Mapping[str, Any]
+
+
+OUTSIDERS = {
+    "llava": Outsider(
+        {"model_type": "llama"},
+        {"model_type": "clip_vision_model", "projection_dim": 64},
+        {},
+        {"image_processor_type": "CLIPImageProcessor", **SQUARE},
+        {"processor_class": "LlavaProcessor", **OF_CLIP},
+    ),
+    "llava_next": Outsider(
+        {"model_type": "llama"},
+        {"model_type": "clip_vision_model", "projection_dim": 64},
+        {"image_grid_pinpoints": CANVASES},
+        {"image_processor_type": "LlavaNextImageProcessor", "image_grid_pinpoints": CANVASES, **SQUARE},
+        {"processor_class": "LlavaNextProcessor", **OF_CLIP},
+    ),
+    "paligemma": Outsider(
+        {"model_type": "gemma", "head_dim": 16},
+        {"model_type": "siglip_vision_model", "vision_use_head": False},
+        {"projection_dim": 64},
+        {
+            "image_processor_type": "SiglipImageProcessor",
+            "size": {"height": 56, "width": 56},
+            "image_seq_length": 16,
+        },
+        {"processor_class": "PaliGemmaProcessor"},
+    ),
+    "aya_vision": Outsider(
+        {"model_type": "cohere2"},
+        {"model_type": "siglip_vision_model"},
+        {},
+        {"image_processor_type": "GotOcr2ImageProcessor", "size": {"height": 56, "width": 56}},
+        {"processor_class": "AyaVisionProcessor", "patch_size": 28, "img_size": 56},
+    ),
+}
+
+
+BOX_FORMATS = dict.fromkeys(OUTSIDERS, BoxFormat.NORM_1)
+"""What has to be said, because no adapter says it."""
+
+
+def write_family(model_type: str, folder: Path, corpus: Iterable[str]) -> None:
+    """A tiny random checkpoint of any model type that tests know."""
+    if model_type in TINY:
+        write_tiny(model_type, folder, corpus, seed=1, size=SIZE)
+        return
+    outsider = OUTSIDERS[model_type]
+
+    def config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
+        return {
+            "text_config": {**text_sizes(tokenizer, size), **outsider.text},
+            "vision_config": {**VISION, **outsider.vision},
+            "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+            **outsider.config,
+        }
+
+    family = TinyFamily(VOCABULARY, config, lambda size: dict(outsider.image_processor))
+    write_checkpoint(model_type, family, folder, corpus, seed=1, size=SIZE)
+    (folder / "processor_config.json").write_text(json.dumps(outsider.processor), encoding="utf-8")

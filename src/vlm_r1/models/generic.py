@@ -180,7 +180,15 @@ class Generic(Adapter):
         bos = self.tokenizer.bos_token
         adds = not (bos and text.startswith(bos))  # as the processor's own apply_chat_template
         nested = [list(images)] if images else None
-        return dict(self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds))
+        try:
+            return dict(self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds))
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            if images:
+                raise
+            raise ModelError(
+                f'the processor of model type "{self.config.model_type}" wants an image in every prompt ({error}): '
+                f"leave records without images out, or give them one. {_REMEDY}"
+            ) from error
 
     def _seen(self, model: PreTrainedModel, prompt: EncodedPrompt) -> Any:
         """What the stock model makes of a prompt's images."""
