@@ -14,6 +14,7 @@ from vlm_r1.errors import ConfigError, VlmR1Error
 
 COMMANDS = {
     "demo": "train a tiny vision-language model with GRPO on this machine, in minutes",
+    "plan": "say whether a recipe fits on a GPU, and what to change if it does not",
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -134,6 +135,14 @@ class Adapter(ABC):
             tuple(islice(fresh, len(prompt.frames))) if prompt.features is None else prompt.features
             for prompt in prompts
         ]
+
+    @torch.no_grad()
+    def with_features(self, model: Any, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+        """The prompts with the features of their images, for sampling and all passes, if the vision part is frozen."""
+        if not self.sees_with_frozen_parts(model):
+            return list(prompts)
+        features_P = self.image_features(model, prompts)
+        return [replace(prompt, features=own) for prompt, own in zip(prompts, features_P, strict=True)]
 
     def sees_with_frozen_parts(self, model: Any) -> bool:
         """Whether no parameter of the vision modules trains, so that an image's features never change."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Learner:
         sizes: how many parameters each part has, and how many of them train.
         layout, layout_reason: how it computes a group, and why.
         precision, precision_reason: in which type and with which attention, and why.
-        frozen_vision: the vision part does not train, so that an image's features can be kept.
         step: finished steps.
         skipped_in_a_row: steps that were left out because their gradient was not finite.
     """
@@ -58,7 +56,6 @@ class Learner:
         text_config = adapter.unwrap(model).config.get_text_config()
         self.layout: Layout
         self.layout, self.layout_reason = choose_layout(config.training.layout, text_config, adapter.doubt)
-        self.frozen_vision = adapter.sees_with_frozen_parts(model)
         policy = Policy(model, adapter, temperature, self.layout)
         optimizers = make_optimizers(model, config.training, adapter)
         schedulers = make_schedulers(optimizers, config.training)
@@ -78,13 +75,9 @@ class Learner:
         """Cut this process's batch by `max_tokens_per_micro_batch`."""
         return micro_batches(batch, self.config.training.max_tokens_per_micro_batch, self.layout)
 
-    @torch.no_grad()
     def with_features(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
-        """The prompts with the features of their images, for sampling and all passes, if the vision part is frozen."""
-        if not self.frozen_vision:
-            return list(prompts)
-        features_P = self.adapter.image_features(self.model, prompts)
-        return [replace(prompt, features=own) for prompt, own in zip(prompts, features_P, strict=True)]
+        """See `Adapter.with_features`."""
+        return self.adapter.with_features(self.model, prompts)
 
     def begin_step(self) -> None:
         """Seed dropout of this step, so that nothing random has to be remembered."""

@@ -1,0 +1,98 @@
+"""The largest micro-batch that a recipe allows: as full as it can be, of as many images as it can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlm_r1.config import Config
+from vlm_r1.errors import ConfigError
+from vlm_r1.policy.packed import Layout
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of one process's share of a step.
+
+    Attributes:
+        prompts: P, on this process.
+        prompt: L, tokens of a prompt.
+        generations: G, completions of a prompt.
+        completion: T, tokens of the longest completion.
+    """
+
+    prompts: int
+    prompt: int
+    generations: int
+    completion: int
+
+    def positions(self, layout: Layout) -> int:
+        """That the language model computes for all of it, if all completions are as long as they may be."""
+        L, G, T = self.prompt, self.generations, self.completion
+        return self.prompts * (L + G * T if layout == "packed" else G * (L + T))
+
+    @property
+    def least(self) -> int:
+        """Positions of one completion with its prompt, which are never cut: a smaller micro-batch there cannot be."""
+        return self.prompt + self.completion
+
+
+def lengths_of(config: Config, gpus: int, prompt: int) -> Lengths:
+    """Of one of `gpus` processes.
+
+    Raises:
+        ConfigError: prompts_per_step cannot be shared out evenly, as the trainer wants it.
+    """
+    prompts = config.training.prompts_per_step
+    if prompts % gpus:
+        raise ConfigError(
+            f"training.prompts_per_step {prompts} cannot be shared by {gpus} processes: wanted a multiple of {gpus}"
+        )
+    return Lengths(prompts // gpus, prompt, config.grpo.num_generations, config.sampling.max_completion_length)
+
+
+def fullest(lengths: Lengths, budget: int, layout: Layout, many_images: bool) -> list[list[int]]:
+    """Lengths of the completions of each prompt in a micro-batch of `budget` positions, or as near as it can be.
+
+    A packed group has as few completions as make up its tokens, but two: only their tokens count.
+
+    Args:
+        many_images: choose short completions, so that there are as many prompts as possible: the vision tower needs
+            most. Else few long ones.
+
+    >>> fullest(Lengths(prompts=16, prompt=600, generations=8, completion=2048), 16384, "packed", many_images=False)
+    [[1973, 1973, 1973, 1973, 1973, 1973, 1973, 1973]]
+    >>> fullest(Lengths(prompts=2, prompt=600, generations=8, completion=2048), 16384, "packed", many_images=True)
+    [[1898, 1898, 1898, 1898], [1898, 1898, 1898, 1898]]
+    >>> fullest(Lengths(prompts=2, prompt=600, generations=8, completion=2048), 8192, "rows", many_images=False)
+    [[2048, 2048, 2048]]
+    """
+    return (_packed if layout == "packed" else _rows)(lengths, budget, many_images)
+
+
+def _packed(lengths: Lengths, budget: int, many_images: bool) -> list[list[int]]:
+    P, L, G, T = lengths.prompts, lengths.prompt, lengths.generations, lengths.completion
+    prompts = _most_groups(budget, L + 1, L + G) if many_images else -(-budget // (L + G * T))
+    prompts = min(P, max(1, prompts))
+    tokens = min(G * T, max(budget // prompts - L, T if prompts == 1 else 1))
+    completions = min(max(2, -(-tokens // T)), tokens)
+    return [_shares(tokens, completions)] * prompts
+
+
+def _rows(lengths: Lengths, budget: int, many_images: bool) -> list[list[int]]:
+    P, L, G, T = lengths.prompts, lengths.prompt, lengths.generations, lengths.completion
+    shortest = 1 if many_images else T
+    rows = min(P * G, max(1, budget // (L + shortest)))
+    prompts = min(P, _most_groups(rows, 1, G)) if many_images else -(-rows // G)
+    tokens = min(T, max(shortest, budget // rows - L)) if prompts > 1 else T
+    rows = min(rows, max(1, budget // (L + tokens)))
+    return [[tokens] * share for share in _shares(rows, prompts)]
+
+
+def _most_groups(room: int, end: int, whole: int) -> int:
+    """How many groups a micro-batch can hold, if the first and the last need only be there in part."""
+    return 2 + (room - 2 * end) // whole if room >= 2 * end else 1
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """As equal as can be."""
+    return [total // parts + (part < total % parts) for part in range(parts)]

@@ -1,0 +1,197 @@
+"""What the phases of a step need: the trainer's own code runs on tensors without data, and bytes are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlm_r1.config.schema import TrainingSection
+from vlm_r1.planning.meter import Meter
+from vlm_r1.planning.shapes import Shapes
+from vlm_r1.planning.thin import watch
+from vlm_r1.policy.head import tempered_logits
+from vlm_r1.policy.logprobs import CompletionBatch, Policy
+from vlm_r1.policy.packed import Layout
+from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling.decoding import choose_decoding, shared
+from vlm_r1.sampling.filters import draw, filter_logprobs
+from vlm_r1.training.optimizer import make_optimizers
+from vlm_r1.types import EncodedPrompt
+
+_ROOM = 32
+"""Tokens that `PrefixCache` has room for at first; it doubles when it is full."""
+
+
+class Peak(NamedTuple):
+    """Bytes at the peak of a phase besides weights, gradients and optimizer state.
+
+    `copies`: of weights, in the type that autocast computes in. `cache`: keys and values. `working`: all the rest.
+    """
+
+    working: int = 0
+    copies: int = 0
+    cache: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.working + self.copies + self.cache
+
+
+class OptimizerNeeds(NamedTuple):
+    """Bytes of an optimizer's state, and of what it makes besides while it steps."""
+
+    state: int
+    working: int
+
+
+def policy_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout, *, autocast: bool) -> Peak:
+    """Forward and backward of the log-probabilities of a micro-batch; gradients of earlier ones exist already."""
+    _make_gradients(shapes)
+    return _score(shapes, batch, layout, autocast, backward=True)
+
+
+def scoring_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout, *, autocast: bool) -> Peak:
+    """Log-probabilities without gradient, as the trust checks compute them of a whole group."""
+    with torch.no_grad():
+        return _score(shapes, batch, layout, autocast, backward=False)
+
+
+def _score(shapes: Shapes, batch: CompletionBatch, layout: Layout, autocast: bool, backward: bool) -> Peak:
+    policy = Policy(shapes.model, shapes.adapter, layout=layout).train(backward)
+    with _metered(shapes) as meter:
+        start = meter.live
+        with _autocast(autocast, keeping=False):
+            batch = batch._replace(prompts=shapes.adapter.with_features(shapes.model, batch.prompts))
+        meter.restart()
+        with _autocast(autocast, keeping=False):
+            scored = policy(batch)
+        if backward:
+            scored.logprobs_NT.sum().backward()
+    return Peak(meter.peak - start - meter.copies_at_peak, meter.copies_at_peak)
+
+
+def sampling_pass(
+    shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams, *, autocast: bool
+) -> Peak:
+    """Prefill of the prompts, then G completions of each, all as long as they may be.
+
+    Two tokens are decoded behind the prompts, which tells what one adds to the cache; and two behind a text as long as
+    prompt and completion, which tells what decoding makes besides when the cache is full.
+    """
+    lengths_P, N, T = [len(prompt.ids_L) for prompt in prompts], len(prompts) * G, params.max_completion_length
+    text = EncodedPrompt((0,) * (max(lengths_P) + T), {}, (), "")
+    prefill, first, second = _decode(shapes, prompts, G, params, autocast)
+    _, before, last = _decode(shapes, [text], N, params, autocast)
+    if choose_decoding(shapes.model, shapes.adapter) is shared:
+        token = (first.live - prefill.live) // _ROOM  # keys and values of one token of each completion
+        room = _room(T)
+        growth = token * room // 2 // max(_text_layers(shapes), 1)  # of one layer, the old beside the new
+        held = first.live - token * _ROOM
+    else:
+        token, room, growth = second.live - first.live, T, 0
+        held = first.live - token
+    cache_of_prompts = token * max(lengths_P) * len(prompts) // N
+    decoding = held + token * room + growth + last.peak - before.live
+    if prefill.peak >= decoding:
+        return Peak(prefill.peak - prefill.copies - cache_of_prompts, prefill.copies, cache_of_prompts)
+    cache = cache_of_prompts + token * room
+    return Peak(decoding - first.copies - cache, first.copies, cache)
+
+
+class _Moment(NamedTuple):
+    """Bytes above the start: that exist, the most there were since the moment before, and those of copies."""
+
+    live: int
+    peak: int
+    copies: int
+
+
+def _decode(
+    shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams, autocast: bool
+) -> list[_Moment]:
+    """As `HFSampler`: after the first token, and after each of two more."""
+    moments = []
+    shapes.model.eval()
+    with _metered(shapes) as meter, torch.no_grad(), _autocast(autocast, keeping=True):
+        start = meter.live
+        decoding = choose_decoding(shapes.model, shapes.adapter)
+        logits_NV, next_logits = decoding(
+            shapes.model, shapes.adapter, shapes.adapter.with_features(shapes.model, prompts), G
+        )
+        for step in range(3):
+            token_N = _choose(logits_NV, params)
+            moments.append(_Moment(meter.live - start, meter.peak - start, meter.copies))
+            meter.restart()
+            if step < 2:
+                logits_NV = next_logits(token_N, step)
+    shapes.model.train()
+    return moments
+
+
+def _choose(logits_NV: Tensor, params: SamplingParams) -> Tensor:
+    logprobs_NV = tempered_logits(logits_NV, params.temperature or 1.0, ()).log_softmax(-1)
+    return draw(filter_logprobs(logprobs_NV, params), torch.zeros(len(logprobs_NV)))
+
+
+def _room(tokens: int) -> int:
+    """For how many tokens there is room once so many were appended."""
+    room = _ROOM
+    while room < tokens:
+        room *= 2
+    return room
+
+
+def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
+    """State of the recipe's optimizers, and the most that one of their steps makes besides."""
+    _make_gradients(shapes)
+    optimizers = make_optimizers(shapes.model, section, shapes.adapter)
+    with _metered(shapes) as meter:
+        for optimizer in optimizers:
+            optimizer.step()
+        working = meter.peak - meter.live
+    times = {id(parameter): times for _, parameter, times in shapes.parameters()}
+    state = sum(
+        times[id(parameter)] * value.nbytes
+        for optimizer in optimizers
+        for parameter, own in optimizer.state.items()
+        for value in own.values()
+        if isinstance(value, Tensor)
+    )
+    return OptimizerNeeds(state, working)
+
+
+def _make_gradients(shapes: Shapes) -> None:
+    with shapes.fake:
+        for _, parameter, _ in shapes.parameters(trainable=True):
+            parameter.grad = torch.empty(parameter.shape, dtype=parameter.dtype)
+
+
+def _text_layers(shapes: Shapes) -> int:
+    return sum(layer.times for layer in shapes.layers if any(hasattr(m, "layer_idx") for m in layer.module.modules()))
+
+
+def _autocast(enabled: bool, keeping: bool) -> torch.autocast:
+    """As the learner's: only sampling keeps the weights that it rounds."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled, cache_enabled=keeping)
+
+
+@contextmanager
+def _metered(shapes: Shapes) -> Iterator[Meter]:
+    """A meter that knows the model and looks where it should; the model's gradients are gone afterwards."""
+    meter = Meter(shapes.fake)
+    for tensor in (*shapes.model.parameters(), *shapes.model.buffers()):
+        meter.hold(tensor)
+        if tensor.grad is not None:
+            meter.hold(tensor.grad)
+    stop = watch(shapes.layers, meter)
+    try:
+        with meter:
+            yield meter
+    finally:
+        stop()
+        shapes.model.zero_grad()

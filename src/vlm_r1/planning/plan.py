@@ -1,0 +1,226 @@
+"""What a recipe needs on each GPU, phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from vlm_r1.config import Config
+from vlm_r1.models import Adapter
+from vlm_r1.models.parts import PARTS, PartSize, is_within, part_of
+from vlm_r1.planning.batches import Lengths, fullest, lengths_of
+from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass, scoring_pass
+from vlm_r1.planning.prompts import Asked
+from vlm_r1.planning.shapes import Shapes, load_shapes
+from vlm_r1.policy.logprobs import CompletionBatch, count_positions
+from vlm_r1.policy.packed import choose_layout
+from vlm_r1.sampling import SamplingParams, greedy
+from vlm_r1.types import EncodedPrompt
+
+GB = 10**9
+
+CONTEXT = GB
+"""Taken for CUDA itself and its libraries' workspaces; as much again for NCCL's buffers if there are several GPUs."""
+
+FRAGMENTATION = 0.1
+"""Taken for gaps between tensors, as a share of what is made and freed all the time."""
+
+_NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight in 4 bits, with a scale in 8 bits for 64 of them and one in 32 for 256 of these (QLoRA, arXiv
+2305.14314, section 3)."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Bytes that are not made anew in each pass, on each GPU.
+
+    Attributes:
+        sizes: parameters by part.
+        gradients: from a step's first micro-batch to the optimizer's step.
+        optimizer: its state.
+        stepping: what a step of the optimizer makes besides.
+        gathered: what fully sharded training holds whole at a time: all but the layers, and two of these; with their
+            gradients, in the type that computes.
+    """
+
+    sizes: list[PartSize]
+    weights: int
+    gradients: int
+    optimizer: int
+    stepping: int
+    reference: int
+    gathered: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe needs.
+
+    Attributes:
+        policy, sampling, checks: what their passes make.
+        asked: the prompt that all are like.
+        budget: the recipe's max_tokens_per_micro_batch.
+        positions, images: of the fullest micro-batch.
+        whole_step: positions of a step, if all completions are as long as they may be.
+    """
+
+    standing: Standing
+    policy: Peak
+    sampling: Peak
+    checks: Peak
+    asked: Asked
+    lengths: Lengths
+    budget: int
+    positions: int
+    images: int
+    whole_step: int
+    gpus: int
+
+    @property
+    def phases(self) -> Mapping[str, int]:
+        """Bytes at the peak of each phase, without the margin."""
+        own = self.standing
+        always = own.weights + own.optimizer + own.reference
+        return {
+            "trust checks": always + self.checks.total,
+            "policy pass": always + own.gradients + self.policy.total,
+            "sampling": always + self.sampling.total,
+            "optimizer step": always + own.gradients + own.stepping,
+        }
+
+    @property
+    def margin(self) -> int:
+        """For CUDA and fragmentation."""
+        moving = max(peak.working + peak.cache for peak in (self.policy, self.sampling, self.checks))
+        return CONTEXT * (1 if self.gpus == 1 else 2) + int(FRAGMENTATION * moving)
+
+    @property
+    def total(self) -> int:
+        """Bytes that a GPU must have."""
+        return max(self.phases.values()) + self.margin
+
+    def sharded(self, gpus: int) -> Mapping[str, int]:
+        """Bytes on each of so many GPUs if the standing parts were sharded, the margin included: an estimate.
+
+        ZeRO-2 shards gradients and optimizer, ZeRO-3 and FSDP all but what they gather at a time, which also serves for
+        autocast's copies.
+        """
+        own, passing = self.standing, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
+        updated = (own.gradients + own.optimizer) // gpus
+        whole = own.weights + own.reference
+        return {
+            "ZeRO-2": whole + updated + passing.total + self.margin,
+            "ZeRO-3, FSDP": whole // gpus + updated + own.gathered + passing.total - passing.copies + self.margin,
+        }
+
+
+def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
+    """Compute what a recipe of `vlm-r1 train` needs on each of some GPUs, without loading weights.
+
+    Args:
+        asked: the prompt that all are like.
+
+    Raises:
+        ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
+        ModelError: a family without an adapter; see `load_shapes`.
+    """
+    autocast = config.training.mixed_precision == "bf16"
+    adapter, encoded = asked.adapter, asked.prompt
+    shapes = load_shapes(config.model, adapter, autocast)
+    lengths = lengths_of(config, gpus, len(encoded.ids_L))
+    layout, _ = choose_layout(config.training.layout, adapter.config.get_text_config(), adapter.doubt)
+    budget = config.training.max_tokens_per_micro_batch
+    many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
+    completions = fullest(lengths, budget, layout, many_images)
+    batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
+    group = CompletionBatch([encoded], [[[0] * lengths.completion] * lengths.generations])
+    members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
+    return Plan(
+        standing=what_stands(config, shapes),
+        policy=policy_pass(shapes, batch, layout, autocast=autocast),
+        sampling=_sampling(config, shapes, lengths, encoded),
+        checks=scoring_pass(shapes, group, layout, autocast=autocast) if config.training.trust_checks else Peak(),
+        asked=asked,
+        lengths=lengths,
+        budget=budget,
+        positions=count_positions(batch, members, layout),
+        images=len(completions) * len(encoded.frames),
+        whole_step=lengths.positions(layout),
+        gpus=gpus,
+    )
+
+
+def least_total(config: Config, adapter: Adapter) -> int:
+    """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
+    shapes = load_shapes(config.model, adapter, config.training.mixed_precision == "bf16")
+    own = what_stands(config, shapes)
+    return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
+
+
+def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
+    """In training, or in evaluation if that needs more."""
+    autocast = config.training.mixed_precision == "bf16"
+    params = SamplingParams(**config.sampling.model_dump())
+    peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params, autocast=autocast)
+    if not config.data.eval:
+        return peak
+    answered = [prompt] * config.training.eval_batch_size
+    evaluation = sampling_pass(shapes, answered, 1, greedy(lengths.completion), autocast=autocast)
+    return max(peak, evaluation, key=lambda one: one.total)
+
+
+def what_stands(config: Config, shapes: Shapes) -> Standing:
+    """The bytes that need no pass."""
+    state, stepping = optimizer_step(shapes, config.training)
+    return Standing(
+        sizes=_sizes(shapes),
+        weights=_weights(shapes, config.model.load_in_4bit),
+        gradients=sum(p.nbytes * times for _, p, times in shapes.parameters(trainable=True)),
+        optimizer=state,
+        stepping=stepping,
+        reference=_reference(config, shapes),
+        gathered=_gathered(config, shapes),
+    )
+
+
+def _sizes(shapes: Shapes) -> list[PartSize]:
+    """As `models.parts.size_by_part` of the whole model."""
+    sizes = []
+    for part in PARTS:
+        own = [(p, times) for name, p, times in shapes.parameters() if part_of(name, shapes.adapter) == part]
+        trainable = sum(p.numel() * times for p, times in own if p.requires_grad)
+        sizes.append(PartSize(part, sum(p.numel() * times for p, times in own), trainable))
+    return [size for size in sizes if size.parameters]
+
+
+def _weights(shapes: Shapes, in_4bit: bool) -> int:
+    """In 4 bits are the frozen linear layers of the language model, but for the head (`precision.loading_options`)."""
+    head = shapes.adapter.unwrap(shapes.model).get_output_embeddings()
+    linear = {id(m.weight) for m in shapes.model.modules() if isinstance(m, nn.Linear) and m is not head}
+    total = 0.0
+    for name, p, times in shapes.parameters():
+        small = in_4bit and id(p) in linear and not p.requires_grad
+        small = small and not is_within(name.removeprefix("base_model.model."), shapes.adapter.vision_modules)
+        total += times * (p.numel() * _NF4 if small else p.nbytes)
+    return int(total)
+
+
+def _reference(config: Config, shapes: Shapes) -> int:
+    """As `grpo.update.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
+    if not config.grpo.beta or config.model.lora is not None:
+        return 0
+    autocast = config.training.mixed_precision == "bf16"
+    return sum(p.numel() * times * (2 if autocast else p.element_size()) for _, p, times in shapes.parameters())
+
+
+def _gathered(config: Config, shapes: Shapes) -> int:
+    def computing(p: nn.Parameter) -> int:
+        size = 2 if config.training.mixed_precision == "bf16" else p.element_size()
+        return p.numel() * size * (2 if p.requires_grad else 1)
+
+    layers = [sum(computing(p) for p in layer.module.parameters()) for layer in shapes.layers]
+    in_layers = {id(p) for layer in shapes.layers for p in layer.module.parameters()}
+    rest = sum(computing(p) for p in shapes.model.parameters() if id(p) not in in_layers)
+    return rest + 2 * max(layers, default=0)

@@ -1,0 +1,57 @@
+"""What to plan for: the longest prompt of a recipe's data, or one made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from vlm_r1.config import Config
+from vlm_r1.data.sources import evenly, load_sources
+from vlm_r1.models import Adapter, load_adapter
+from vlm_r1.training.run import load_examiner
+from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
+
+_MEASURED_RECORDS = 1000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, encoded by the adapter of the recipe's model."""
+
+    adapter: Adapter
+    prompt: EncodedPrompt
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that stand for images."""
+        return self.prompt.ids_L.count(self.adapter.placeholder_id)
+
+
+def longest_prompt(config: Config) -> Asked:
+    """The longest of at most 1,000 prompts of the training data, evenly drawn.
+
+    Lengths come from the texts and the headers of the images.
+
+    Raises:
+        DataError, ConfigError, ModelError: what training would raise of data, template and checkpoint.
+    """
+    records = evenly(load_sources(config.data.train), _MEASURED_RECORDS)
+    examiner = load_examiner(config, ())
+    return Asked(examiner.adapter, examiner.encode(max(records, key=examiner.prompt_length)))
+
+
+def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> Asked:
+    """A prompt of some images of one size, and as many short words as there are tokens of text.
+
+    Args:
+        config: of it, the model.
+        image_wh: (width, height) in pixels.
+
+    Raises:
+        DataError, ModelError: no such image can be encoded; no checkpoint there.
+    """
+    section = config.model
+    adapter = load_adapter(section.path, section.min_pixels, section.max_pixels, section.adapter, section.box_format)
+    prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images)
+    return Asked(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))

@@ -1,0 +1,138 @@
+"""What to change in a recipe that does not fit: tried in a fixed order, from what costs least to what changes most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vlm_r1.config import Config
+from vlm_r1.planning.plan import Plan, least_total, make_plan
+from vlm_r1.planning.prompts import Asked
+
+_MICRO_BATCH = "--training.max_tokens_per_micro_batch"
+
+LARGEST = 65536
+"""Positions beyond which a larger micro-batch is not looked for: a GPU is busy long before."""
+
+_STEP = 256
+"""Micro-batches are proposed in multiples of it."""
+
+_LOOKS = 3
+"""Plans that the search for a micro-batch may take after the first two."""
+
+Load = Callable[[Sequence[str]], Config]
+"""Overrides, e.g. ["--grpo.beta=0"], to the recipe with them."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A recipe's variants, the prompt that all are like, how many GPUs, and bytes of each."""
+
+    load: Load
+    asked: Asked
+    gpus: int
+    limit: int
+    _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
+
+    def plan(self, overrides: Sequence[str]) -> Plan:
+        """What the recipe needs with these overrides."""
+        key = tuple(overrides)
+        if key not in self._plans:
+            self._plans[key] = make_plan(self.load(key), self.asked, self.gpus)
+        return self._plans[key]
+
+    def fits(self, plan: Plan) -> bool:
+        """Whether a GPU has as much."""
+        return plan.total <= self.limit
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Overrides with which a recipe fits, e.g. ("--model.gradient_checkpointing=true",), and what it needs then."""
+
+    overrides: tuple[str, ...]
+    plan: Plan
+
+
+def propose(search: Search) -> Proposal | None:
+    """The first change in the order of `changes` that makes a recipe fit; None if nothing does.
+
+    Each is tried alone, then with all before it; each time with the recipe's micro-batches, then with smaller ones.
+    """
+    tried = []
+    for change in changes(search.load(())):
+        tried += change
+        for overrides in dict.fromkeys((tuple(change), tuple(tried))):
+            if found := _fitting(search, overrides):
+                return found
+    return None
+
+
+def changes(config: Config) -> Iterator[list[str]]:
+    """What may be changed in a recipe, as overrides, from what only costs time to what changes what is learnt.
+
+    A smaller micro-batch belongs to each of them. Not among them: weights in bfloat16 that train, in which a step of
+    1e-6 is lost.
+    """
+    model = config.model
+    yield [] if model.gradient_checkpointing else ["--model.gradient_checkpointing=true"]
+    if config.training.mixed_precision == "no":
+        yield ["--training.mixed_precision=bf16"]
+    if model.freeze is None and not model.frozen:
+        yield ["--model.freeze_vision_modules=true"]
+    if config.grpo.beta and model.lora is None:
+        yield ["--grpo.beta=0"]
+    if model.lora is None:
+        yield ["--model.lora={}"]
+    if not model.load_in_4bit:
+        yield ["--model.load_in_4bit=true"] if model.lora else ["--model.lora={}", "--model.load_in_4bit=true"]
+
+
+def largest_micro_batch(search: Search, overrides: Sequence[str], plan: Plan) -> int | None:
+    """The largest `max_tokens_per_micro_batch` with which a recipe fits, up to `LARGEST`; None if it never does.
+
+    From one completion with its prompt, since it is never cut, to a whole step. Between the two memory grows nearly in
+    proportion, so a line through two points tells where to look next.
+
+    Args:
+        plan: of the recipe with these overrides.
+    """
+
+    def total(positions: int) -> int:
+        return search.plan([*overrides, f"{_MICRO_BATCH}={positions}"]).total
+
+    least, most = plan.lengths.least, max(plan.lengths.least, min(plan.whole_step, LARGEST))
+    known = {min(max(plan.budget, least), most): plan.total}
+    known |= {} if least in known else {least: total(least)}
+    if known[least] > search.limit:
+        return None
+    for _ in range(_LOOKS):
+        fitting = max(positions for positions, need in known.items() if need <= search.limit)
+        guess = min(most, _crossing(known, fitting, search.limit) // _STEP * _STEP)
+        if guess <= fitting:
+            return fitting
+        known[guess] = total(guess)
+    return max(positions for positions, need in known.items() if need <= search.limit)
+
+
+def _crossing(known: dict[int, int], fitting: int, limit: int) -> int:
+    """Where the line through the largest point that fits and the next (or else the one before) reaches the limit."""
+    others = sorted(known, key=lambda positions: (positions <= fitting, abs(positions - fitting)))
+    other = next((positions for positions in others if positions != fitting), None)
+    if other is None or known[other] == known[fitting]:
+        return LARGEST
+    rate = (known[other] - known[fitting]) / (other - fitting)
+    return fitting + int((limit - known[fitting]) / rate)
+
+
+def _fitting(search: Search, overrides: Sequence[str]) -> Proposal | None:
+    if least_total(search.load(overrides), search.asked.adapter) > search.limit:
+        return None
+    plan = search.plan(overrides)
+    if search.fits(plan):
+        return Proposal(tuple(overrides), plan)
+    positions = largest_micro_batch(search, overrides, plan)
+    if positions is None:
+        return None
+    overrides = (*overrides, f"{_MICRO_BATCH}={positions}")
+    return Proposal(overrides, search.plan(overrides))

@@ -1,0 +1,90 @@
+"""A recipe's model in its real shapes, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModelForImageTextToText
+
+from vlm_r1.config.model import ModelSection
+from vlm_r1.errors import ModelError
+from vlm_r1.models import Adapter
+from vlm_r1.models.parts import set_trainable
+from vlm_r1.models.precision import Device, choose_precision
+from vlm_r1.planning.thin import Layer, thin
+
+GPU = Device("cuda", bfloat16=True, flash_attention=False)
+"""What is planned for; with flash-attn the vision tower needs as much."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """A model without data, as the trainer would have loaded it; a few of its layers stand for all (`thin.py`)."""
+
+    adapter: Adapter
+    model: Any
+    layers: list[Layer]
+    fake: FakeTensorMode
+
+    def parameters(self, trainable: bool = False) -> Iterator[tuple[str, nn.Parameter, int]]:
+        """(name, parameter, for how many it stands) of all, or of those that train; tied ones once."""
+        times = {id(p): layer.times for layer in self.layers for p in layer.module.parameters()}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad or not trainable:
+                yield name, parameter, times.get(id(parameter), 1)
+
+
+def load_shapes(section: ModelSection, adapter: Adapter, autocast: bool) -> Shapes:
+    """Make the model that a checkpoint's config describes, of tensors without data.
+
+    Args:
+        section: of the recipe; its `path` needs to hold no weights.
+        adapter: loaded from there.
+        autocast: see `choose_precision`.
+
+    Raises:
+        ConfigError: the section asks for what this model does not have.
+        ModelError: a family without an adapter of its own, whose parts are known with its weights alone.
+    """
+    if not adapter.vision_modules:
+        raise ModelError(
+            f'{section.path}: model type "{adapter.config.model_type}" has no adapter of its own, and without one it '
+            "cannot be planned for: try a step with a small training.max_tokens_per_micro_batch instead, or write an "
+            "adapter (docs/add_a_model.md)"
+        )
+    precision = choose_precision(section, adapter, GPU, autocast)
+    stored: torch.dtype = getattr(adapter.config, "dtype", None) or torch.float32
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            deepcopy(adapter.config), dtype=precision.dtype or stored, attn_implementation=precision.attention
+        )
+        adapter.prepare(model)
+        layers = thin(model)
+        model = set_trainable(model, section, adapter)
+    fake = FakeTensorMode()
+    _take_from_meta(model, fake)
+    if section.gradient_checkpointing:
+        adapter.unwrap(model).activation_checkpointing_enable()
+    return Shapes(adapter, model, layers, fake)
+
+
+def _take_from_meta(model: nn.Module, fake: FakeTensorMode) -> None:
+    """Put tensors that claim to be on a CPU in the places of those on "meta", where autocast and attention differ."""
+    twins: dict[int, Any] = {}
+
+    def twin(tensor: Tensor) -> Tensor:
+        with fake:
+            empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+        return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name in [name for name, tensor in tensors.items() if tensor is not None]:
+                tensor: Any = tensors[name]
+                tensors[name] = twins.setdefault(id(tensor), twin(tensor))  # tied ones stay tied

@@ -1,0 +1,124 @@
+"""A few layers that stand for all: what a model of fifty layers needs is computed on three of them.
+
+Memory has its peak in the first or the last layer of a pass: towards them what is kept for the backward pass grows, or
+gradients do. So these stay; of the layers between, one of each kind counts as often as there are; and one more follows,
+so that what a layer hands to the next is gone, unless it is kept, when memory is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from vlm_r1.planning.meter import Meter
+
+
+class Layer(NamedTuple):
+    """A layer that is left in a model, for how many it stands, and whether it is an end: where peaks are looked for."""
+
+    module: nn.Module
+    times: int
+    end: bool
+
+
+def thin(model: Any) -> list[Layer]:
+    """Drop, in place, all layers of the model but those that stand for the others; returns these.
+
+    Layers are of one kind if their class and the shapes of their parameters are, and their attention.
+    """
+    left = []
+    levels = len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", ()))
+    for parent, name, layers in list(_lists_of_layers(model)):
+        config = getattr(parent, "config", None)
+        types = getattr(config, "layer_types", None)
+        chosen = choose([_kind(layer, types and types[n]) for n, layer in enumerate(layers)], first=max(1, levels))
+        setattr(parent, name, nn.ModuleList(layers[n] for n in chosen))
+        left += [Layer(layers[n], *counts) for n, counts in chosen.items()]
+        for place, n in enumerate(chosen):
+            _renumber(layers[n], place)
+        if hasattr(
+            parent, "deepstack_visual_indexes"
+        ):  # Qwen3-VL: they hand on features that the first text layers add
+            parent.deepstack_visual_indexes = list(range(levels))  # type: ignore[assignment]
+        if getattr(config, "num_hidden_layers", None) == len(layers):
+            config.num_hidden_layers = len(chosen)  # type: ignore[union-attr]
+        if types:
+            config.layer_types = [types[n] for n in chosen]  # type: ignore[union-attr]
+    return left
+
+
+def choose(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
+    """Numbers of the layers that stay, in order; for how many each stands, and whether it is an end.
+
+    The ends are the `first` layers and the last of each kind. Of those between, the first of each kind stands for all
+    of it, but for the very last.
+
+    >>> choose(["a"] * 36)
+    {0: (1, True), 1: (33, False), 34: (1, False), 35: (1, True)}
+    >>> choose(["a", "b", "b", "b"])
+    {0: (1, True), 1: (1, False), 2: (1, False), 3: (1, True)}
+    """
+    ends = {*range(min(first, len(kinds))), *(len(kinds) - 1 - kinds[::-1].index(kind) for kind in set(kinds))}
+    between = [n for n in range(len(kinds)) if n not in ends]
+    chosen: dict[int, tuple[int, bool]] = dict.fromkeys(ends, (1, True))
+    chosen |= dict.fromkeys(between[-1:], (1, False))
+    for kind in set(kinds):
+        if same := [n for n in between[:-1] if kinds[n] == kind]:
+            chosen[same[0]] = (len(same), False)
+    return dict(sorted(chosen.items()))
+
+
+def watch(layers: list[Layer], meter: Meter) -> Callable[[], None]:
+    """Tell the meter, until the returned function is called, which layer runs, forward or backward."""
+    handles = []
+    for layer in layers:
+        handles.append(layer.module.register_forward_pre_hook(_begin(layer, meter)))
+        handles.append(layer.module.register_forward_hook(_finish(layer, meter)))
+
+    def stop() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return stop
+
+
+def _begin(layer: Layer, meter: Meter) -> Callable[..., None]:
+    return lambda *_: meter.stand_for(layer.times, looking=layer.end)
+
+
+def _finish(layer: Layer, meter: Meter) -> Callable[..., None]:
+    """After the forward; the backward begins when the gradient of the output is there, which no other layer needs."""
+
+    def begin_backward(gradient: Tensor) -> None:
+        meter.count_once(gradient)
+        meter.stand_for(layer.times, looking=layer.end)
+
+    def finish(module: nn.Module, args: Any, output: Any) -> None:
+        meter.stand_for(1, looking=layer.end)
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.requires_grad:
+            hidden.register_hook(begin_backward)
+
+    return finish
+
+
+def _lists_of_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, list[nn.Module]]]:
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ModuleList) and all(isinstance(one, GradientCheckpointingLayer) for one in child):
+                yield parent, name, list(child)
+
+
+def _kind(layer: nn.Module, attention: str | None) -> Any:
+    shapes: list[tuple[str, torch.Size]] = [(name, p.shape) for name, p in layer.named_parameters()]
+    return type(layer), attention, tuple(shapes)
+
+
+def _renumber(layer: nn.Module, place: int) -> None:
+    for part in layer.modules():
+        if hasattr(part, "layer_idx"):
+            part.layer_idx = place  # type: ignore[assignment]
