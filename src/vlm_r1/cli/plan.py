@@ -110,9 +110,9 @@ def _asked(args: argparse.Namespace, config: Config) -> Asked:
 
 
 def _prompts(plan: Plan) -> str:
-    images, tokens = len(plan.asked.prompt.frames), plan.lengths.prompt
+    images, tokens = _images(len(plan.asked.prompt.frames)), plan.lengths.prompt
     return (
-        f"prompts of {images} image{'s' * (images != 1)}, {tokens:,} tokens, {plan.asked.image_tokens:,} of them image "
+        f"prompts of {images}, {tokens:,} tokens, {plan.asked.image_tokens:,} of them image "
         f"tokens; answers of {plan.lengths.completion:,} tokens"
     )
 
@@ -129,9 +129,9 @@ def _table(plan: Plan, config: Config) -> Table:
         ("gradients", own.gradients, f"of the {trainable:,} that train"),
         ("optimizer", own.optimizer, f"state of {config.training.optim}"),
         ("reference", own.reference, "a second copy, for grpo.beta"),
-        ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {plan.images} images in a micro-batch"),
+        ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {_images(plan.images)} in a micro-batch"),
         ("", plan.policy.copies, "copies of weights in bfloat16, which autocast makes"),
-        ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, prompts once"),
+        ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, and their prompts"),
         ("", plan.sampling.working, "logits, activations of the prompts"),
         ("", plan.sampling.copies, "copies of weights in bfloat16, which autocast makes"),
         ("optimizer step", own.stepping, "what it makes besides its state"),
@@ -148,6 +148,10 @@ def _table(plan: Plan, config: Config) -> Table:
     for phase, needed in plan.phases.items():
         table.add_row(phase, f"{(needed + plan.margin) / _GB:.2f}", "at its peak, with all that stands beside it")
     return table
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
 
 
 def _completions(plan: Plan) -> str:

@@ -87,7 +87,8 @@ def sampling_pass(
     text = EncodedPrompt((0,) * (max(lengths_P) + T), {}, (), "")
     prefill, first, second = _decode(shapes, prompts, G, params, autocast)
     _, before, last = _decode(shapes, [text], N, params, autocast)
-    if choose_decoding(shapes.model, shapes.adapter) is shared:
+    once = choose_decoding(shapes.model, shapes.adapter) is shared
+    if once:
         token = (first.live - prefill.live) // _ROOM  # keys and values of one token of each completion
         room = _room(T)
         growth = token * room // 2 // max(_text_layers(shapes), 1)  # of one layer, the old beside the new
@@ -95,11 +96,12 @@ def sampling_pass(
     else:
         token, room, growth = second.live - first.live, T, 0
         held = first.live - token
-    cache_of_prompts = token * max(lengths_P) * len(prompts) // N
     decoding = held + token * room + growth + last.peak - before.live
+    of_each_prompt = token * max(lengths_P) // N
     if prefill.peak >= decoding:
-        return Peak(prefill.peak - prefill.copies - cache_of_prompts, prefill.copies, cache_of_prompts)
-    cache = cache_of_prompts + token * room
+        cache = of_each_prompt * len(prompts)
+        return Peak(prefill.peak - prefill.copies - cache, prefill.copies, cache)
+    cache = token * room + of_each_prompt * (len(prompts) if once else N)
     return Peak(decoding - first.copies - cache, first.copies, cache)
 
 

@@ -40,9 +40,8 @@ def thin(model: Any) -> list[Layer]:
         left += [Layer(layers[n], *counts) for n, counts in chosen.items()]
         for place, n in enumerate(chosen):
             _renumber(layers[n], place)
-        if hasattr(
-            parent, "deepstack_visual_indexes"
-        ):  # Qwen3-VL: they hand on features that the first text layers add
+        # Qwen3-VL: inner vision layers hand on features, which the first text layers add
+        if hasattr(parent, "deepstack_visual_indexes"):
             parent.deepstack_visual_indexes = list(range(levels))  # type: ignore[assignment]
         if getattr(config, "num_hidden_layers", None) == len(layers):
             config.num_hidden_layers = len(chosen)  # type: ignore[union-attr]

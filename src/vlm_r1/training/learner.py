@@ -106,7 +106,7 @@ class Learner:
 
         If it is not finite the update is left out, and after `max_skipped_steps` such steps in a row the run stops.
         """
-        sum_gradients(self.policy.parameters())
+        sum_gradients(self.policy.parameters(), self.accelerator)
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
         finite = bool(np.isfinite(norm))
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1

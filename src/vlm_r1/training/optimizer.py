@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from accelerate import Accelerator
+from torch import nn
 from transformers import get_scheduler
 
 from vlm_r1.config.schema import TrainingSection
@@ -39,26 +40,22 @@ def make_optimizers(
     return optimizers
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up the gradients of all processes, in place; nothing to do for one process.
+def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
+    """Add up the gradients of all processes; nothing to do for one process.
 
     A parameter that has a gradient on some processes gets it on all; one that has none anywhere keeps none, and the
     optimizer passes it over. (DistributedDataParallel would hold each gradient a second time, in its buckets, wherever
     a step takes several micro-batches.)
     """
-    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+    if accelerator.num_processes == 1:
         return
     trainable = [p for p in parameters if p.requires_grad]
-    exists = torch.tensor([p.grad is not None for p in trainable], dtype=torch.int32, device=trainable[0].device)
-    distributed.all_reduce(exists, distributed.ReduceOp.MAX)
-    running = []
-    for parameter, somewhere in zip(trainable, exists.tolist(), strict=True):
-        if somewhere:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            running.append(distributed.all_reduce(parameter.grad, async_op=True))
-    for work in running:
-        work.wait()
+    exists = torch.tensor([p.grad is not None for p in trainable], dtype=torch.int32, device=accelerator.device)
+    holders: Any = accelerator.reduce(exists, "sum")
+    for parameter, count in zip(trainable, holders.tolist(), strict=True):
+        if count:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(own, "sum")  # type: ignore[assignment]
 
 
 def _by_rate(
