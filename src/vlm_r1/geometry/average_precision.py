@@ -5,9 +5,8 @@ in the list: COCO sorts stably. Matching is COCO's: in order, each prediction ta
 it overlaps most, if the IoU reaches the threshold. Empty sets, which COCO leaves undefined, follow one rule everywhere
 here: nothing predicted where nothing is is right, 1; exactly one side empty is wrong, 0.
 
-Plain Python, because one image has a handful of boxes: a few calls of numpy cost more than all pairs of a label. Few
-pairs reach the least threshold, and only these are kept. Thresholds with no IoU of such a pair between them have the
-same matching, and beyond the greatest IoU nothing matches.
+Few pairs reach the least threshold, and only these are kept. Thresholds with no IoU of such a pair between them have
+the same matching, and beyond the greatest IoU nothing matches.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from vlm_r1.geometry.boxes import iou
+from vlm_r1.geometry.candidates import Candidates, candidates_by_label
 from vlm_r1.types import Box
-
-Candidates = list[tuple[float, int]]  # of one prediction, see `_candidates`
 
 COCO_IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """0.50, 0.55, …, 0.95, to the last bit as in COCO: an IoU of exactly 0.8 stands on the same side."""
@@ -91,13 +88,13 @@ def _average_precisions(
     if not gold_labels:
         return (float(not pred_labels),) * len(thresholds_T)
     totals_T = [0.0] * len(thresholds_T)
-    for candidates_N, n_gold in _candidates_by_label(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds_T[0]):
-        seen_N = candidates_N[:_MAX_DETECTIONS]
+    for own in candidates_by_label(pred_boxes, pred_labels, gold_boxes, gold_labels, thresholds_T[0]):
+        seen_N = own.candidates_N[:_MAX_DETECTIONS]
         done = 0
         for overlap in sorted([overlap for candidates in seen_N for overlap, _ in candidates]):
             reached = bisect_right(thresholds_T, overlap)
             if reached > done:  # these thresholds lie between this IoU and the one before
-                precision = _average_precision(_hits(seen_N, thresholds_T[done]), n_gold)
+                precision = _average_precision(_hits(seen_N, thresholds_T[done]), own.n_gold)
                 totals_T[done:reached] = [total + precision for total in totals_T[done:reached]]
                 done = reached
     n_labels = len(set(gold_labels))
@@ -123,37 +120,8 @@ def precision_recall(
     if not pred_labels or not gold_labels:
         return (1.0, 1.0) if not pred_labels and not gold_labels else (0.0, 0.0)
     sides = (tuple(pred_boxes), tuple(pred_labels), tuple(gold_boxes), tuple(gold_labels))
-    hits = [_hits(candidates_N, iou_threshold) for candidates_N, _ in _candidates_by_label(*sides, iou_threshold)]
+    hits = [_hits(own.candidates_N, iou_threshold) for own in candidates_by_label(*sides, iou_threshold)]
     return sum(map(len, hits)) / len(pred_labels), sum(map(len, hits)) / len(gold_labels)
-
-
-@lru_cache(maxsize=4)  # the reward and the metrics of one completion ask about the same boxes
-def _candidates_by_label(
-    pred_boxes: tuple[Box, ...],
-    pred_labels: tuple[str, ...],
-    gold_boxes: tuple[Box, ...],
-    gold_labels: tuple[str, ...],
-    least_iou: float,
-) -> list[tuple[list[Candidates], int]]:
-    """For each label of the gold boxes: the candidates of each of its predictions, and the number of its gold boxes."""
-    pred_by_label: dict[str, list[Box]] = {label: [] for label in gold_labels}
-    gold_by_label: dict[str, list[Box]] = {label: [] for label in gold_labels}
-    for box, label in zip(gold_boxes, gold_labels, strict=True):
-        gold_by_label[label].append(box)
-    for box, label in zip(pred_boxes, pred_labels, strict=True):
-        if label in pred_by_label:
-            pred_by_label[label].append(box)
-    return [
-        ([_candidates(box, gold, least_iou) for box in pred_by_label[label]], len(gold))
-        for label, gold in gold_by_label.items()
-    ]
-
-
-def _candidates(box: Box, gold: Sequence[Box], least_iou: float) -> Candidates:
-    """(IoU, index) of the gold boxes that a prediction could take, best first, of equally good ones the last."""
-    pairs = [(overlap, m) for m, other in enumerate(gold) if (overlap := iou(box, other)) >= least_iou]
-    pairs.sort(reverse=True)
-    return pairs
 
 
 def _hits(candidates_N: Sequence[Candidates], threshold: float) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from vlm_r1.geometry.boxes import iou
+from vlm_r1.geometry.candidates import candidates_by_label
 from vlm_r1.types import Box
 
 IntArray = npt.NDArray[np.int64]
@@ -66,16 +66,14 @@ def match_boxes(
     >>> match_boxes([(0, 1, 10, 11), (0, 0, 10, 10)], ["cat", "cat"], gold, ["cat", "cat"], 0.3)  # not 0-0 alone
     [(0, 1), (1, 0)]
     """
-    gold_by_label: dict[str, list[int]] = {}
-    for m, label in enumerate(gold_labels):
-        gold_by_label.setdefault(label, []).append(m)
-    close = {
-        (n, m): overlap
-        for n, (box, label) in enumerate(zip(boxes, labels, strict=True))
-        for m in gold_by_label.get(label, ())
-        if (overlap := iou(box, gold_boxes[m])) >= iou_threshold
-    }
-    return _best_pairs(close)
+    sides = (tuple(boxes), tuple(labels), tuple(gold_boxes), tuple(gold_labels))
+    close = [
+        (n, m, overlap)
+        for own in candidates_by_label(*sides, iou_threshold)
+        for n, candidates in zip(own.found_N, own.candidates_N, strict=True)
+        for overlap, m in candidates
+    ]
+    return _best_pairs({(n, m): overlap for n, m, overlap in sorted(close)})
 
 
 def set_f1(
