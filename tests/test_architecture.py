@@ -163,6 +163,13 @@ def check_patches(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{path}:{target.lineno}: {ast.unparse(target)} is patched"
 
 
+def check_patterns(path: str, tree: ast.Module) -> Iterator[str]:
+    """A possessive group in a regular expression matches wrongly before Python 3.11.5 (gh-106052)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\)[*+?]\+", node.value):
+            yield f"{path}:{node.lineno}: possessive group"
+
+
 CHECKS: Mapping[str, Check] = {
     "layers": check_layers,
     "function length": check_function_length,
@@ -170,6 +177,7 @@ CHECKS: Mapping[str, Check] = {
     "prints": check_prints,
     "excepts": check_excepts,
     "patches": check_patches,
+    "patterns": check_patterns,
 }
 
 
@@ -256,6 +264,8 @@ DEEP = "def f():\n  for a in b:\n    if a:\n      with a:\n        {}"
         pytest.param("patches", "import torch.nn as nn\nnn.Linear.forward = f", False, id="a library's method"),
         pytest.param("patches", "from a import B\ndef f():\n  B.x = 1", False, id="an imported class"),
         pytest.param("patches", "import a\nb = a.x\nself.y = b\nconfig.z = 1", True, id="own attributes"),
+        pytest.param("patterns", 'p = re.compile(r"(?:ab?c)*+")', False, id="a possessive group"),
+        pytest.param("patterns", 'p = rf"({x}[0-9]++)+ {y}?"', True, id="a possessive run in a group"),
     ],
 )
 def test_bad_code_is_found(check, source, allowed):

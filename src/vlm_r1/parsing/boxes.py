@@ -23,10 +23,11 @@ from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_COORDINATE
 from vlm_r1.types import Box, Parsed, ParseFailure
 
 # JSON's numbers, plus the words for the values that JSON lacks: those must fail as numbers, not be passed over.
-_NUMBER = r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+|[nN]a[nN]|[iI]nf(?:inity)?+)"
+_NUMBER = r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|[nN]a[nN]|[iI]nf(?:inity)?)"
 
-# Possessive throughout (++, *+, ?+): a match never crosses a second bracket nor looks back, so the scan is linear.
-NUMBERS = rf"\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*+)\s*+"
+# Runs of one kind are possessive (++, *+), and a match never crosses a second bracket: the scan is linear. Groups are
+# not: `(…)*+` is broken before Python 3.11.5 (gh-106052).
+NUMBERS = rf"\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*)\s*+"
 """Numbers between commas, as one group; to be compiled with `re.ASCII`: in Unicode, `\\s` matches separators such as
 \\x1c that `float` refuses."""
 

@@ -19,7 +19,7 @@ _LETTER = re.compile(rf"{_ALONE_BEFORE}(?<![A-Za-z]\.)([A-Za-z]){_ALONE_AFTER}(?
 _GOES_ON_AS_OPTION = re.compile(r"\S|\s*+\Z|[^\S\n]*+\n|\s++(?:and|or|is|was|as|because|since)\b", re.IGNORECASE)
 _NAMED_OPTION = re.compile(r"(?:option|choice)[\s:]*+\Z", re.IGNORECASE)
 
-_YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?+(yes|no){_ALONE_AFTER}", re.IGNORECASE)
+_YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?(yes|no){_ALONE_AFTER}", re.IGNORECASE)
 
 
 def parse_choice(text: str) -> Parsed[str] | ParseFailure:

@@ -14,7 +14,7 @@ from vlm_r1.types import Parsed, ParseFailure
 
 _NUMBER = re.compile(
     r"(?<![\w.,/])"  # not the tail of a word or of a longer number
-    r"[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})++|[0-9]++)(?:\.[0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
+    r"[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
     r"(?!\w|[.,/][0-9])"  # nor the head of one
 )
 
