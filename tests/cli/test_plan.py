@@ -9,7 +9,12 @@ import pytest
 from vlm_r1.cli.main import main
 from vlm_r1.planning.plan import CONTEXT
 
-QUICK = ("--training.trust_checks=false", "--sampling.max_completion_length=64")
+QUICK = (
+    "--training.trust_checks=false",
+    "--training.prompts_per_step=2",
+    "--grpo.num_generations=2",
+    "--sampling.max_completion_length=64",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,25 +36,35 @@ def plan(recipe, capsys):
 def test_it_fits(plan) -> None:
     status, shown = plan("--gpu", "2GB")
     assert status == 0
+    assert "prompts of 1 image, " in shown, "the longest of the data"
     assert re.search(r"policy pass +1\.\d\d +at its peak", shown)
     assert re.search(r"fits in 2 GB: yes, 1\.\d GB free", shown)
     assert re.search(r"largest training.max_tokens_per_micro_batch that fits: \d+, a whole step", shown)
     assert "sharded" not in shown
 
 
-def test_prompts_are_the_longest_of_the_data_or_made_up(plan) -> None:
-    _, data = plan("--gpu", "2GB")
-    _, wide = plan("--gpu", "2GB", "--image", "560x560", "--images", "2", "--text-tokens", "30")
-    assert "prompts of 1 image" in data
-    match = re.search(r"prompts of 2 images, (\d+) tokens, (\d+) of them image tokens", wide)
+def test_made_up_prompts_on_gpus_that_are_too_small(plan) -> None:
+    made_up = ("--image", "560x560", "--images", "2", "--text-tokens", "30")
+    status, shown = plan("--gpu", "0.5GB", "--gpus", "2", *made_up)
+    assert status == 1
+    match = re.search(r"prompts of 2 images, (\d+) tokens, (\d+) of them image tokens", shown)
     assert match
     assert int(match[2]) == 2 * 64, "the processor's limit of pixels"
     assert 128 + 30 < int(match[1]) < 128 + 100
+    assert re.search(r"fits in 0.5 GB: no, 1\.\d GB over", shown)
+    assert re.search(r"sharded over the 2 GPUs: ZeRO-2 2\.\d GB, ZeRO-3, FSDP 2\.\d GB", shown)
+    assert "nothing that a recipe can change makes it fit" in shown
 
 
+@pytest.mark.slow
 def test_what_is_proposed_fits(plan) -> None:
     """A GPU that has, beside what CUDA takes, half of what the recipe needs."""
-    image = ("--image", "560x560", "--training.max_tokens_per_micro_batch=4096")
+    image = (
+        "--image",
+        "560x560",
+        "--training.max_tokens_per_micro_batch=4096",
+        "--sampling.max_completion_length=1024",
+    )
     _, roomy = plan("--gpu", "2GB", *image)
     need = max(float(found) for found in re.findall(r"([\d.]+) +at its peak", roomy))
     tight = f"{CONTEXT / 1e9 + 0.5 * (need - CONTEXT / 1e9):.4f}GB"
@@ -60,18 +75,6 @@ def test_what_is_proposed_fits(plan) -> None:
     assert match
     status, shown = plan("--gpu", tight, *image, *match[1].split())
     assert status == 0, shown
-
-
-def test_nothing_makes_it_fit(plan) -> None:
-    status, shown = plan("--gpu", "0.5GB")
-    assert status == 1
-    assert "nothing that a recipe can change makes it fit" in shown
-
-
-def test_several_gpus(plan) -> None:
-    status, shown = plan("--gpu", "4GB", "--gpus", "2")
-    assert status == 0
-    assert re.search(r"sharded over the 2 GPUs: ZeRO-2 2\.\d GB, ZeRO-3, FSDP 2\.\d GB", shown)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def planned(recipe):
     """`planned(gpus, **options)`: the plan of the small recipe with these overrides."""
 
     def make(gpus: int = 1, **options: Any) -> Plan:
-        config = load_config(recipe(**options))
+        config = load_config(recipe(**{"grpo.num_generations": 2, "training.prompts_per_step": 2, **options}))
         return make_plan(config, made_up_prompt(config, (84, 56), images=1, text_tokens=20), gpus)
 
     return make
@@ -69,8 +69,8 @@ def test_what_each_setting_changes(recipe, adapter) -> None:
 
 
 def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
-    one, two = (planned(gpus, **{"training.prompts_per_step": 8}) for gpus in (1, 2))
-    assert (one.lengths.prompts, two.lengths.prompts) == (8, 4)
+    one, two = (planned(gpus, **{"training.prompts_per_step": 4}) for gpus in (1, 2))
+    assert (one.lengths.prompts, two.lengths.prompts) == (4, 2)
     assert two.standing == one.standing
     own, passing = two.standing, max(two.policy.total, two.sampling.total, two.checks.total)
     sharded = two.sharded(2)
@@ -80,7 +80,7 @@ def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
 
 
 def test_a_plan_changes_nothing_that_the_next_could_see(recipe) -> None:
-    config = load_config(recipe())
+    config = load_config(recipe(**{"grpo.num_generations": 2, "training.prompts_per_step": 1}))
     asked = made_up_prompt(config, (84, 56), images=1, text_tokens=20)
     layers = asked.adapter.config.get_text_config().num_hidden_layers  # type: ignore[attr-defined]
     first, second = (make_plan(config, asked, 1) for _ in range(2))
@@ -121,8 +121,9 @@ def search(recipe):
 
     def make(limit: int, **options: Any) -> Search:
         training = {"mixed_precision": "bf16", "max_tokens_per_micro_batch": 4096, "trust_checks": False}
-        options |= {f"training.{name}": value for name, value in training.items()}
-        path = recipe(**{"model.gradient_checkpointing": True, "sampling.max_completion_length": 256, **options})
+        options |= {f"training.{name}": value for name, value in (training | {"prompts_per_step": 1}).items()}
+        options |= {"grpo.num_generations": 2, "sampling.max_completion_length": 2048}
+        path = recipe(**{"model.gradient_checkpointing": True, **options})
         asked = made_up_prompt(load_config(path), (168, 168), images=1, text_tokens=20)
         return Search(lambda more: load_config(path, list(more)), asked, gpus=1, limit=CONTEXT + limit)
 
