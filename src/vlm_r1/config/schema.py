@@ -242,6 +242,11 @@ class TrainingSection(Section):
         default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
     )
 
+    @property
+    def autocast(self) -> bool:
+        """Whether passes compute in bfloat16 whatever the type of the weights."""
+        return self.mixed_precision == "bf16"
+
     @model_validator(mode="after")
     def _has_effect(self):
         if self.warmup_steps and self.lr_scheduler_type == "constant":

@@ -225,12 +225,6 @@ class Context:
         return prompt.ids_L.count(self.adapter.placeholder_id)
 
 
-def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
-    """Equal tokens, frames and tensors, to the last bit."""
-    equal = a.vision.keys() == b.vision.keys() and all(torch.equal(a.vision[k], b.vision[k]) for k in a.vision)
-    return equal and a.ids_L == b.ids_L and a.frames == b.frames
-
-
 def weighted_sum(values: Tensor) -> Tensor:
     """A scalar whose gradient is different for each value, so that none cancel (a norm makes plain sums constant)."""
     weights = torch.linspace(-1, 1, values.numel(), device=values.device, dtype=values.dtype)

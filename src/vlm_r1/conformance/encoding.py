@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from vlm_r1.conformance.base import Finding, few
-from vlm_r1.conformance.context import QUESTIONS, Context, same_encoding
+from vlm_r1.conformance.context import QUESTIONS, Context
 from vlm_r1.errors import ModelError
 from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.models import Adapter
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.policy.encoding import Examiner, same_encoding
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.trust import MEAN_TOLERANCE
 from vlm_r1.types import Box, BoxFormat, EncodedPrompt, ImageFrame, Record

@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config.schema import LoraSection, TrainingSection
 from vlm_r1.conformance.base import Finding, few
-from vlm_r1.conformance.context import Context, same_encoding, weighted_sum
+from vlm_r1.conformance.context import Context, weighted_sum
+from vlm_r1.policy.encoding import same_encoding
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.training.optimizer import make_optimizers
 from vlm_r1.training.trust import difference, explained_by_rounding

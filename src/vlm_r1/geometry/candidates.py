@@ -45,9 +45,9 @@ def candidates_by_label(
     """
     found: dict[str, list[int]] = {label: [] for label in gold_labels}
     gold: dict[str, list[int]] = {label: [] for label in gold_labels}
-    for m, label in enumerate(gold_labels):
+    for m, (_, label) in enumerate(zip(gold_boxes, gold_labels, strict=True)):
         gold[label].append(m)
-    for n, label in enumerate(pred_labels):
+    for n, (_, label) in enumerate(zip(pred_boxes, pred_labels, strict=True)):
         if label in found:
             found[label].append(n)
     return [

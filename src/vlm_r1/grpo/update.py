@@ -29,7 +29,7 @@ class Reference:
         self._learner = learner
         self._frozen: Policy | None = None
         if config.model.lora is None:
-            dtype = torch.bfloat16 if config.training.mixed_precision == "bf16" else learner.precision.dtype
+            dtype = torch.bfloat16 if config.training.autocast else learner.precision.dtype
             model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
             frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
             self._frozen = frozen.to(learner.accelerator.device)

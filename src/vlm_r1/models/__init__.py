@@ -1,6 +1,6 @@
 """Model families behind one small adapter; they never mention a task."""
 
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.loading import ADAPTERS, load_adapter, load_model
+from vlm_r1.models.loading import ADAPTERS, adapter_of, load_adapter, load_model
 
-__all__ = ["ADAPTERS", "Adapter", "load_adapter", "load_model"]
+__all__ = ["ADAPTERS", "Adapter", "adapter_of", "load_adapter", "load_model"]

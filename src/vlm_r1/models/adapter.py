@@ -103,13 +103,17 @@ class Adapter(ABC):
     def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
         """Forward arguments for prompts, in order, whose images have these features; some may have none."""
 
-    @abstractmethod
     def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        """The prompt with images of the same size that show nothing, to find out whether the model looks at them."""
+        """The prompt with images of the same size that show nothing, to find out whether the model looks at them.
 
-    @abstractmethod
+        Zeros are the mean colour, after the processor's normalisation.
+        """
+        grey = torch.zeros_like(prompt.vision["pixel_values"])
+        return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
+
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
+        return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
 
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
         """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.

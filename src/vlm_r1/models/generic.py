@@ -137,9 +137,6 @@ class Generic(Adapter):
         grey = {name: torch.full_like(x, 1 / 255) for name, x in prompt.vision.items() if x.is_floating_point()}
         return replace(prompt, vision={**prompt.vision, **grey}, features=None)
 
-    def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
-
     def prepare(self, model: Any) -> None:
         """Find the vision modules, and prove on one image that this adapter suits the model.
 

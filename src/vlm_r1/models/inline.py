@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from PIL.Image import Image
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.errors import ModelError
@@ -93,9 +91,6 @@ class InlineImages(Adapter):
         own = (self.placeholder, self.mark, *self.structure)
         return tuple(sorted({vocabulary[token] for token in own if token in vocabulary}))
 
-    def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
-
     def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
         images = [image for own in features for image in own]
         if not images:
@@ -105,10 +100,6 @@ class InlineImages(Adapter):
     def pooled(self, images: Sequence[torch.Tensor]) -> Any:
         """Features of images as the model's forward takes them: in most families in one piece, (tokens, H)."""
         return torch.cat(list(images))
-
-    def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        grey = torch.zeros_like(prompt.vision["pixel_values"])  # the mean colour, after the processor's normalisation
-        return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
 
     def save(self, folder: str | Path) -> None:
         """Write also what `AutoProcessor` needs to know to build the combined processor."""

@@ -100,6 +100,16 @@ def load_adapter(
     return loaded
 
 
+def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapter:
+    """The adapter that a recipe asks for, of its checkpoint, or of another folder with the same model.
+
+    Raises:
+        ConfigError, ModelError: see `load_adapter`.
+    """
+    path = section.path if folder is None else folder
+    return load_adapter(path, section.min_pixels, section.max_pixels, section.adapter, section.box_format)
+
+
 def load_model(
     section: ModelSection, adapter: Adapter, weights: str | Path | None = None, precision: Precision | None = None
 ) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -171,8 +171,19 @@ class PartSize:
     trainable: int
 
 
-def size_by_part(model: nn.Module, adapter: Adapter) -> list[PartSize]:
+def count_numbers(parameter: nn.Parameter) -> int:
+    """Numbers that a parameter holds; bitsandbytes packs two of 4 bits into a byte."""
+    packed = type(parameter).__name__ == "Params4bit"
+    return parameter.numel() * parameter.element_size() * 2 if packed else parameter.numel()
+
+
+def size_by_part(
+    model: nn.Module, adapter: Adapter, count: Callable[[nn.Parameter], int] = count_numbers
+) -> list[PartSize]:
     """The parts that the model has, in the order of `PARTS`.
+
+    Args:
+        count: how many numbers a parameter stands for.
 
     Raises:
         ModelError: nothing would train.
@@ -180,7 +191,7 @@ def size_by_part(model: nn.Module, adapter: Adapter) -> list[PartSize]:
     parameters: dict[Part, int] = dict.fromkeys(PARTS, 0)
     trainable: dict[Part, int] = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
-        part, size = part_of(name, adapter), _size(parameter)
+        part, size = part_of(name, adapter), count(parameter)
         parameters[part] += size
         trainable[part] += size if parameter.requires_grad else 0
     if not any(trainable.values()):
@@ -216,12 +227,6 @@ def _check_names(model: nn.Module, section: LoraSection) -> None:
                 raise ConfigError(
                     f'model.lora.peft.{option}: nothing in the model ends in "{end}". {_like(end, known)}'
                 )
-
-
-def _size(parameter: nn.Parameter) -> int:
-    """Numbers that a parameter holds; bitsandbytes packs two of 4 bits into a byte."""
-    packed = type(parameter).__name__ == "Params4bit"
-    return parameter.numel() * parameter.element_size() * 2 if packed else parameter.numel()
 
 
 def _ends_in(name: str, end: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -108,10 +107,6 @@ class PatchGrid(Adapter):
     def as_output(self, images: tuple[torch.Tensor, ...]) -> Any:
         """The inverse of `encode_images`: as the stock forward wants the features of some images."""
         return BaseModelOutputWithPooling(pooler_output=images)  # type: ignore[arg-type]
-
-    def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        grey = torch.zeros_like(prompt.vision["pixel_values"])  # the mean colour, after the processor's normalisation
-        return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
 
     def prepare(self, model: Any) -> None:
         embedding = model.model.visual.patch_embed

@@ -9,7 +9,7 @@ from torch import nn
 
 from vlm_r1.config import Config
 from vlm_r1.models import Adapter
-from vlm_r1.models.parts import PARTS, PartSize, is_within, part_of
+from vlm_r1.models.parts import PartSize, is_within, size_by_part
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
 from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass, scoring_pass
 from vlm_r1.planning.prompts import Asked
@@ -126,7 +126,7 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
         ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
         ModelError: a family without an adapter; see `load_shapes`.
     """
-    autocast = config.training.mixed_precision == "bf16"
+    autocast = config.training.autocast
     adapter, encoded = asked.adapter, asked.prompt
     shapes = load_shapes(config.model, adapter, autocast)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
@@ -154,14 +154,14 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
 
 def least_total(config: Config, adapter: Adapter) -> int:
     """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
-    shapes = load_shapes(config.model, adapter, config.training.mixed_precision == "bf16")
+    shapes = load_shapes(config.model, adapter, config.training.autocast)
     own = what_stands(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
 
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
     """In training, or in evaluation if that needs more."""
-    autocast = config.training.mixed_precision == "bf16"
+    autocast = config.training.autocast
     params = SamplingParams(**config.sampling.model_dump())
     peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params, autocast=autocast)
     if not config.data.eval:
@@ -174,8 +174,9 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
 def what_stands(config: Config, shapes: Shapes) -> Standing:
     """The bytes that need no pass."""
     state, stepping = optimizer_step(shapes, config.training)
+    times = {id(p): times for _, p, times in shapes.parameters()}
     return Standing(
-        sizes=_sizes(shapes),
+        sizes=size_by_part(shapes.model, shapes.adapter, lambda p: p.numel() * times[id(p)]),
         weights=_weights(shapes, config.model.load_in_4bit),
         gradients=sum(p.nbytes * times for _, p, times in shapes.parameters(trainable=True)),
         optimizer=state,
@@ -183,16 +184,6 @@ def what_stands(config: Config, shapes: Shapes) -> Standing:
         reference=_reference(config, shapes),
         gathered=_gathered(config, shapes),
     )
-
-
-def _sizes(shapes: Shapes) -> list[PartSize]:
-    """As `models.parts.size_by_part` of the whole model."""
-    sizes = []
-    for part in PARTS:
-        own = [(p, times) for name, p, times in shapes.parameters() if part_of(name, shapes.adapter) == part]
-        trainable = sum(p.numel() * times for p, times in own if p.requires_grad)
-        sizes.append(PartSize(part, sum(p.numel() * times for p, times in own), trainable))
-    return [size for size in sizes if size.parameters]
 
 
 def _weights(shapes: Shapes, in_4bit: bool) -> int:
@@ -211,13 +202,14 @@ def _reference(config: Config, shapes: Shapes) -> int:
     """As `grpo.update.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
-    autocast = config.training.mixed_precision == "bf16"
-    return sum(p.numel() * times * (2 if autocast else p.element_size()) for _, p, times in shapes.parameters())
+    return sum(
+        p.numel() * times * (2 if config.training.autocast else p.element_size()) for _, p, times in shapes.parameters()
+    )
 
 
 def _gathered(config: Config, shapes: Shapes) -> int:
     def computing(p: nn.Parameter) -> int:
-        size = 2 if config.training.mixed_precision == "bf16" else p.element_size()
+        size = 2 if config.training.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)
 
     layers = [sum(computing(p) for p in layer.module.parameters()) for layer in shapes.layers]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vlm_r1.config import Config
 from vlm_r1.data.sources import evenly, load_sources
-from vlm_r1.models import Adapter, load_adapter
+from vlm_r1.models import Adapter, adapter_of
 from vlm_r1.training.run import load_examiner
 from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
 
@@ -51,7 +51,6 @@ def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_
     Raises:
         DataError, ModelError: no such image can be encoded; no checkpoint there.
     """
-    section = config.model
-    adapter = load_adapter(section.path, section.min_pixels, section.max_pixels, section.adapter, section.box_format)
+    adapter = adapter_of(config.model)
     prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images)
     return Asked(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
 from vlm_r1.errors import DataError
@@ -109,6 +111,12 @@ class Examiner:
         self._cached_bytes += _bytes(encoded)
         while self._cached_bytes > CACHE_BYTES:
             self._cached_bytes -= _bytes(self._cache.popitem(last=False)[1])
+
+
+def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
+    """Equal tokens, frames and tensors, to the last bit."""
+    equal = a.vision.keys() == b.vision.keys() and all(torch.equal(a.vision[k], b.vision[k]) for k in a.vision)
+    return equal and a.ids_L == b.ids_L and a.frames == b.frames
 
 
 def _key(record: Record) -> tuple[str, str]:

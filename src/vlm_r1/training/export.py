@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import Config, load_config
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
-from vlm_r1.models import Adapter, load_adapter, load_model
+from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
+from vlm_r1.policy.encoding import same_encoding
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, checkpoint_step, commit_folder, latest_checkpoint
@@ -82,8 +83,7 @@ def export_run(
     source, config = find_source(path, step), load_config(path / "config.yaml")
     _check_options(path, target, config, adapter_only, dtype)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
-    own = config.model
-    adapter = load_adapter(source.folder, own.min_pixels, own.max_pixels, own.adapter, own.box_format)
+    adapter = adapter_of(config.model, source.folder)
     written = begin_folder(target)
     try:
         if adapter_only:
@@ -131,7 +131,7 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     found = _compare(expected_L, plain_LV.gather(1, tokens_L[:, None])[:, 0], stored)
     own = config.model
     again = _encode(load_adapter(written, adapter=own.adapter, box_format=own.box_format))
-    if again.ids_L != encoded.ids_L or any(not torch.equal(again.vision[k], encoded.vision[k]) for k in encoded.vision):
+    if not same_encoding(again, encoded):
         raise ModelError(
             "the tokenizer and image processor that were written encode a prompt with a picture otherwise than the "
             "run's; please report this"

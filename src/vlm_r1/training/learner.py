@@ -47,7 +47,7 @@ class Learner:
         self.accelerator = make_accelerator(config)
         seed_step(config.seed, 0, 0)
         self.precision = choose_precision(
-            config.model, adapter, look_at(self.accelerator.device), config.training.mixed_precision == "bf16"
+            config.model, adapter, look_at(self.accelerator.device), config.training.autocast
         )
         model = load_model(config.model, adapter, checkpoint, self.precision)
         self.precision_reason = self.precision.describe(adapter.unwrap(model))

@@ -13,7 +13,7 @@ from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.models import load_adapter
+from vlm_r1.models import adapter_of
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.metrics_log import append_metrics
@@ -162,10 +162,8 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
     )
-    model = config.model
-    adapter = load_adapter(model.path, model.min_pixels, model.max_pixels, model.adapter, model.box_format)
     examiner = Examiner(
-        adapter,
+        adapter_of(config.model),
         templates,
         config.rewards,
         config.reward_combination,

@@ -149,6 +149,27 @@ def text_sizes(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     }
 
 
+def tile_edge(size: TinySize) -> int:
+    """Side in pixels of the square that the vision part of a family with tiles sees at once: four patches."""
+    return _tile_patch(size) * 4
+
+
+def tile_vision_sizes(size: TinySize) -> dict[str, Any]:
+    """The arguments that the vision parts of families with tiles share."""
+    return {
+        "hidden_size": size.vision_hidden_size,
+        "intermediate_size": size.vision_hidden_size * 2,
+        "num_hidden_layers": size.vision_depth,
+        "num_attention_heads": 4,
+        "image_size": tile_edge(size),
+        "patch_size": _tile_patch(size),
+    }
+
+
+def _tile_patch(size: TinySize) -> int:
+    return size.patch_size or 14
+
+
 def _build(tokenizer_class: str | None, bpe: Tokenizer, options: dict[str, Any]) -> Any:
     if tokenizer_class is None:
         return PreTrainedTokenizerFast(tokenizer_object=bpe, **options)

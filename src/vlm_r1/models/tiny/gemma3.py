@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
 # The part of Gemma 3's own template that concerns user and assistant turns with images.
 CHAT_TEMPLATE = (
@@ -41,7 +41,6 @@ VOCABULARY = Vocabulary(
 
 def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     token = tokenizer.convert_tokens_to_ids
-    patch_size = size.patch_size or 14
     layers = size.num_hidden_layers
     return {
         "text_config": {
@@ -53,12 +52,7 @@ def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
             "layer_types": ["sliding_attention"] * (layers - 1) + ["full_attention"],
         },
         "vision_config": {
-            "hidden_size": size.vision_hidden_size,
-            "intermediate_size": size.vision_hidden_size * 2,
-            "num_hidden_layers": size.vision_depth,
-            "num_attention_heads": 4,
-            "image_size": patch_size * 4,
-            "patch_size": patch_size,
+            **tile_vision_sizes(size),
             "vision_use_head": False,
         },
         "mm_tokens_per_image": 4,
@@ -70,7 +64,7 @@ def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def _image_processor(size: TinySize) -> dict[str, Any]:
-    edge = (size.patch_size or 14) * 4
+    edge = tile_edge(size)
     return {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": edge, "width": edge}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
 # The part of SmolVLM's own template that concerns system, user and assistant turns with images.
 CHAT_TEMPLATE = (
@@ -40,16 +40,10 @@ VOCABULARY = Vocabulary(
 
 
 def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
-    patch_size = size.patch_size or 14
     return {
         "text_config": {"model_type": "llama", **text_sizes(tokenizer, size)},
         "vision_config": {
-            "hidden_size": size.vision_hidden_size,
-            "intermediate_size": size.vision_hidden_size * 2,
-            "num_hidden_layers": size.vision_depth,
-            "num_attention_heads": 4,
-            "image_size": patch_size * 4,
-            "patch_size": patch_size,
+            **tile_vision_sizes(size),
             "initializer_range": size.initializer_range,
         },
         "scale_factor": 2,
@@ -60,7 +54,7 @@ def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def _image_processor(kind: str, size: TinySize) -> dict[str, Any]:
-    tile = (size.patch_size or 14) * 4
+    tile = tile_edge(size)
     return {
         "image_processor_type": f"{kind}ImageProcessor",
         "size": {"longest_edge": tile * 2},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
 # The part of InternVL3's own template that concerns system, user and assistant turns with images.
 CHAT_TEMPLATE = (
@@ -44,16 +44,13 @@ VOCABULARY = Vocabulary(
 
 
 def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
-    patch_size = size.patch_size or 14
+    vision = tile_vision_sizes(size)
     return {
         "text_config": {"model_type": "qwen2", **text_sizes(tokenizer, size)},
         "vision_config": {
-            "hidden_size": size.vision_hidden_size,
-            "intermediate_size": size.vision_hidden_size * 2,
-            "num_hidden_layers": size.vision_depth,
-            "num_attention_heads": 4,
-            "image_size": [patch_size * 4] * 2,
-            "patch_size": [patch_size] * 2,
+            **vision,
+            "image_size": [vision["image_size"]] * 2,
+            "patch_size": [vision["patch_size"]] * 2,
             "initializer_range": size.initializer_range,
         },
         "image_token_id": tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
@@ -64,7 +61,7 @@ def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def _image_processor(size: TinySize) -> dict[str, Any]:
-    edge = (size.patch_size or 14) * 4
+    edge = tile_edge(size)
     return {
         "image_processor_type": "GotOcr2ImageProcessor",
         "size": {"height": edge, "width": edge},

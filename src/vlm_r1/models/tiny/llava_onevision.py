@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
 # The part of LLaVA-OneVision's own template that concerns turns with images: these come first.
 CHAT_TEMPLATE = (
@@ -28,17 +28,11 @@ VOCABULARY = Vocabulary(
 
 def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     token = tokenizer.convert_tokens_to_ids
-    patch_size = size.patch_size or 14
     return {
         "text_config": {"model_type": "qwen2", **text_sizes(tokenizer, size)},
         "vision_config": {
             "model_type": "siglip_vision_model",
-            "hidden_size": size.vision_hidden_size,
-            "intermediate_size": size.vision_hidden_size * 2,
-            "num_hidden_layers": size.vision_depth,
-            "num_attention_heads": 4,
-            "image_size": patch_size * 4,
-            "patch_size": patch_size,
+            **tile_vision_sizes(size),
             "vision_use_head": False,
         },
         "image_token_index": token("<image>"),
@@ -50,7 +44,7 @@ def _config(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def _image_processor(size: TinySize) -> dict[str, Any]:
-    edge = (size.patch_size or 14) * 4
+    edge = tile_edge(size)
     return {
         "image_processor_type": "LlavaOnevisionImageProcessor",
         "size": {"height": edge, "width": edge},
@@ -60,7 +54,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
 
 def _canvases(size: TinySize) -> list[list[int]]:
     """[height, width] of each, as the family's settings have it."""
-    edge = (size.patch_size or 14) * 4
+    edge = tile_edge(size)
     shapes = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1)]
     return [[rows * edge, columns * edge] for rows, columns in shapes]
 
