@@ -13,6 +13,7 @@ from transformers import get_scheduler
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.parts import PARTS, part_of
+from vlm_r1.training.muon import Muon
 
 
 def make_optimizers(
@@ -34,9 +35,7 @@ def make_optimizers(
         optimizers.append(torch.optim.AdamW(groups, betas=betas, weight_decay=section.weight_decay, fused=True))
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
         groups = _by_rate(matrices, section, adapter)
-        optimizers.append(
-            torch.optim.Muon(groups, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
-        )
+        optimizers.append(Muon(groups, weight_decay=section.weight_decay))
     return optimizers
 
 
