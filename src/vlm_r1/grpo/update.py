@@ -212,9 +212,9 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scores = [rollout.score for rollout in rollouts]
     metrics = {"reward": mean_of(score.reward for score in scores)}
-    for part in {name for score in scores for name in score.parts}:
+    for part in dict.fromkeys(name for score in scores for name in score.parts):
         metrics[f"rewards/{part}"] = mean_of(score.parts[part] for score in scores if part in score.parts)
-    for metric in {name for score in scores for name in score.metrics}:
+    for metric in dict.fromkeys(name for score in scores for name in score.metrics):
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))
     lengths = [len(rollout.completion.ids_T) for rollout in rollouts]

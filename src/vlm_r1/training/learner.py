@@ -187,7 +187,8 @@ def make_accelerator(config: Config) -> Accelerator:
 
     Autocast does not keep the weights that it rounds: all of them would be there beside a pass's activations.
     """
-    for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
+    installed = {available.value for available in get_available_trackers()}
+    for tracker in (name for name in config.training.report_to if name not in installed):
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision,

@@ -18,8 +18,8 @@ _LARGEST_BATCH = 1 << 20  # numbers in a batch: more gain no speed, and would ne
 class Muon(torch.optim.Muon):
     """torch.optim.Muon with Nesterov momentum and the rate of `match_rms_adamw`; same options, state and checkpoints.
 
-    M ← μ M + (1 − μ) G;  O = NS(μ M + (1 − μ) G);  W ← (1 − η λ) W − 0.2 η √max(rows, columns) O. Sources: Jordan et al.
-    2024 (kellerjordan.github.io/posts/muon), Liu et al. 2025 (arXiv 2502.16982) for the rate.
+    M ← μ M + (1 − μ) G;  O = NS(μ M + (1 − μ) G);  W ← (1 − η λ) W − 0.2 η √max(rows, columns) O. Sources: Jordan et
+    al. 2024 (kellerjordan.github.io/posts/muon), Liu et al. 2025 (arXiv 2502.16982) for the rate.
 
     Args:
         params: matrices, or groups of them with options of their own.

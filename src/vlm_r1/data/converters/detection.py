@@ -107,7 +107,7 @@ def contents_of(
             not_asked.add(item.label)
         else:
             present.setdefault(item.label, []).append(box)
-    for label in not_asked & set(present):
+    for label in [label for label in present if label in not_asked]:
         tally.drop("box", INCOMPLETE, len(present.pop(label)))
     return Contents(present, frozenset(not_asked))
 
