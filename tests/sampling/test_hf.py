@@ -170,7 +170,7 @@ def test_stop_reasons(model64, adapter, prompts) -> None:
         assert "<|im_end|>" not in completion.text
 
 
-def test_seeds_name_run_step_record_and_completion() -> None:
+def test_seeds_name_run_draw_record_and_completion() -> None:
     a, b = (Record(id, "rec", "", (), None, source="f.jsonl:1") for id in "ab")
     base = completion_seed(1, 2, a, 3)
     others = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -190,12 +191,18 @@ def make_accelerator(config: Config) -> Accelerator:
     for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # unsaid, accelerate joins processes of a launcher on GPUs only
         mixed_precision=config.training.mixed_precision,
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
         kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
     )
+    if accelerator.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
+        raise ConfigError(
+            f"the launcher started {launched} processes, but accelerate joined {accelerator.num_processes}: each would "
+            "train alone, in the same folder. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train RECIPE"
+        )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
             f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
