@@ -60,6 +60,20 @@ def attend_backward(
     return dq, dk, dv
 
 
+def wide_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """scale · q kᵀ in float32 or wider, (…, n, m) of (…, n, d) and (…, m, d), as flash attention has its scores.
+
+    In bfloat16 a score of 100 would be rounded to a multiple of a half.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    if q.dtype == wide:
+        return q * scale @ k.mT
+    if q.device.type == "cuda":
+        return torch.bmm(q.flatten(0, -3), k.flatten(0, -3).mT, out_dtype=wide).unflatten(0, q.shape[:-2]).mul_(scale)
+    with torch.autocast(q.device.type, enabled=False):
+        return q.to(wide) * scale @ k.to(wide).mT
+
+
 def _split(x: Tensor, lengths: Lengths) -> tuple[Tensor, ...]:
     return x.split(list(lengths), 2)
 
