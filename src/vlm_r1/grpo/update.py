@@ -151,6 +151,7 @@ def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, t
         epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
         beta=grpo.beta,
         normalizer=normalizer,
+        use_bias_correction_kl=grpo.use_bias_correction_kl,
     )
     learner.backward(output.loss)
     gaps_NT = (scored.logprobs_NT.detach() - part.sampled_logprobs_NT).abs() * mask_NT
