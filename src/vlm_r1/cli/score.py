@@ -90,7 +90,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         "official": args.official,
     }
     if not args.recipe:
-        return Scoring(**chosen)
+        return Scoring(**chosen, max_steps=_max_steps(args.cases))
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
     return Scoring(
@@ -98,7 +98,20 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         weights=recipe.rewards,
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
+        max_steps=recipe.training.max_steps,
     )
+
+
+def _max_steps(cases: Path) -> int | None:
+    """Of the run folder that the rows lie in, if they do; rewards may ask how far training was."""
+    from vlm_r1.config import load_config
+    from vlm_r1.errors import ConfigError
+
+    folders = [folder for folder in (cases, *cases.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
+    try:
+        return load_config(folders[0] / "config.yaml").training.max_steps if folders else None
+    except ConfigError:  # of another version; only rewards that ask would want it
+        return None
 
 
 def _table(summary: Summary) -> Table:

@@ -95,9 +95,11 @@ class RowReader:
             answer=answer,
             thought=example.thought,
             reward=example.reward or self.source.reward,
+            trusted_reward=example.reward is None,
             source=place,
             template=self.source.template,
             columns=example.columns,
+            row=row,
         )
 
     def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:

@@ -83,7 +83,6 @@ def grpo_loss(
         advantages_N: one for each completion.
         mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
         normalizer: from `loss_normalizer`.
-        use_bias_correction_kl: weight k3 by the ratio, so that its gradient is that of KL(policy ‖ reference).
 
     Raises:
         ValueError: beta without a reference.
