@@ -131,7 +131,8 @@ def _judge_all(
     """The records with the score of their gold answer, and what cannot be used.
 
     Raises:
-        RewardError, ConfigError: not one gold answer could be judged, because its reward fails: not the data is wrong.
+        RewardError: not one gold answer could be judged, because its reward fails: not the data is wrong.
+        ConfigError: a reward takes a column that no line has.
     """
     judged: list[tuple[Record, Score]] = []
     problems: list[Problem] = []
@@ -145,8 +146,8 @@ def _judge_all(
         except (DataError, ConfigError, RewardError) as error:
             problems.append(Problem(found.source, str(error).removeprefix(f"{found.source}: ")))
             failed += [(found, error)] if isinstance(error, RewardError) else []
+    check_rewards({ACCURACY: 1.0}, [record for record, _ in (*judged, *failed)])
     if failed and not judged:
-        check_rewards({ACCURACY: 1.0}, [record for record, _ in failed])
         raise failed[0][1]
     return judged, problems
 
