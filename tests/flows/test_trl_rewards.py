@@ -94,6 +94,37 @@ def test_an_evaluation_is_told_the_step_after_which_it_is_made(recipe, rec_files
         assert {json.loads(line)["parts"]["accuracy"] for line in samples} == {share}
 
 
+@pytest.mark.parametrize(
+    ("model", "share"),
+    [
+        pytest.param("run/model", 1.0, id="the_model_of_a_run"),
+        pytest.param("run/checkpoints/step-000001", 1 / 2, id="a_checkpoint"),
+        pytest.param("elsewhere", 1.0, id="a_folder_of_no_run"),
+    ],
+)
+def test_eval_is_told_how_far_the_model_was_trained(model, share, recipe, rec_files) -> None:
+    path = recipe(**{"training.save_steps": 1, "training.max_steps": 2})
+    train(load_config(path))
+    shutil.copytree(path.parent / "run/model", path.parent / "elsewhere")
+    out = path.parent / "eval"
+    options = ["--limit", "2", "--reward", "testing_rewards:progress", "--template", "bare", "--out", str(out)]
+    options += ["--max-completion-length", "4"]
+    assert main(["eval", str(path.parent / model), str(rec_files["in_domain"]), *options]) == 0
+    samples = (out / "in_domain.samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["parts"]["accuracy"] for line in samples] == [share] * 2
+
+
+def test_score_knows_the_steps_of_the_run_that_its_rollouts_lie_in(recipe) -> None:
+    path = recipe(**{"training.max_steps": 2})
+    train(load_config(path))
+    out = path.parent / "scores.jsonl"
+    assert main(["score", str(path.parent / "run"), "--out", str(out), "--reward", "testing_rewards:progress"]) == 0
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line["score"] for line in lines] == [0.0] * 16 + [1 / 2] * 16
+    alone = shutil.copy(path.parent / "run/rollouts/step-000001.parquet", path.parent.parent / "alone.parquet")
+    assert main(["score", str(alone), "--out", str(out), "--reward", "testing_rewards:progress"]) == 2
+
+
 def test_metrics_of_all_processes_are_averaged_over_their_calls() -> None:
     # one process logs 1 and 2, the other 6 and a name of its own: (1 + 2 + 6) / 3
     def two(own: list) -> list:

@@ -74,6 +74,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.runtime.run_folder import trained_steps
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 
@@ -90,7 +91,8 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         "official": args.official,
     }
     if not args.recipe:
-        return Scoring(**chosen, max_steps=_max_steps(args.cases))
+        steps = trained_steps(args.cases)
+        return Scoring(**chosen, max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
     return Scoring(
@@ -100,18 +102,6 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
         max_steps=recipe.training.max_steps,
     )
-
-
-def _max_steps(cases: Path) -> int | None:
-    """Of the run folder that the rows lie in, if they do; rewards may ask how far training was."""
-    from vlm_r1.config import load_config
-    from vlm_r1.errors import ConfigError
-
-    folders = [folder for folder in (cases, *cases.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
-    try:
-        return load_config(folders[0] / "config.yaml").training.max_steps if folders else None
-    except ConfigError:  # of another version; only rewards that ask would want it
-        return None
 
 
 def _table(summary: Summary) -> Table:

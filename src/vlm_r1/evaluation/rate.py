@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_r1.errors import DataError
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import TRAINED
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.sampling.rollout import sample_groups
@@ -61,7 +62,9 @@ def rate_records(
     """
     for start in range(0, len(records), batch_size):
         batch = list(records[start : start + batch_size])
-        groups = sample_groups(batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
+        groups = sample_groups(
+            batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases(), trainer_state=TRAINED
+        )
         yield [_rating(group) for group in groups]
 
 
