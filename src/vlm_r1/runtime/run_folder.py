@@ -54,10 +54,12 @@ def trained_steps(path: Path) -> tuple[int, int] | None:
     """
     folders = [folder for folder in (path, *path.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
     try:
-        steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else None
+        steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else 0
     except ConfigError:  # of another version
         return None
-    return steps and (checkpoint_step(path) if path.parent.name == "checkpoints" else steps, steps)
+    checkpoint = path.parent.name == "checkpoints" and path.name.startswith("step-")
+    taken = checkpoint_step(path) if checkpoint else steps
+    return (taken, steps) if steps else None
 
 
 def check_run_folder(config: Config, resume: bool) -> Path | None:
