@@ -75,7 +75,7 @@ class Record:
     answer: AnswerValue
     thought: str | None = None
     reward: str | None = None
-    trusted_reward: bool = field(default=False, kw_only=True)
+    trusted_reward: bool = field(default=False, kw_only=True, repr=False, compare=False)
     source: str = ""
     template: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
