@@ -204,8 +204,12 @@ class TrainingSection(Section):
     )
     trust_checks: bool = Field(
         default=True,
-        description="Before the first update: packed equals rows, sampler and policy agree, a blank image makes a "
+        description="Before the first two updates and every trust_check_steps: tokens, log-probabilities and gradients "
+        "equal those of transformers' own processor and model, sampler and policy agree, a blank image makes a "
         "difference, no placeholder was sampled.",
+    )
+    trust_check_steps: NonNegativeInt = Field(
+        default=100, description="Check again every so many steps; 0: at the first two alone."
     )
     optim: Literal["adamw", "muon"] = Field(
         default="adamw",
@@ -252,6 +256,11 @@ class TrainingSection(Section):
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
+        if (
+            not self.trust_checks
+            and self.trust_check_steps != TrainingSection.model_fields["trust_check_steps"].default
+        ):
+            raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
         if not self.save_steps and self.save_total_limit != 2:
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"

@@ -116,6 +116,10 @@ class Adapter(ABC):
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
         return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
 
+    def processor_settings(self) -> Mapping[str, Any]:
+        """What the combined processor has to know besides tokenizer and image processor, e.g. {"image_seq_len": 64}."""
+        return {}
+
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
         """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.
 

@@ -51,7 +51,7 @@ class Examiner:
         Raises:
             DataError: an image cannot be read.
         """
-        key = prompt, template = self._asked(record)
+        key = prompt, template = self.ask(record)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -62,12 +62,12 @@ class Examiner:
 
     def start(self, records: Sequence[Record]) -> None:
         """Decode the images of records that are about to be encoded, in the background."""
-        prompts = [prompt for prompt, template in map(self._asked, records) if (prompt, template) not in self._cache]
+        prompts = [prompt for prompt, template in map(self.ask, records) if (prompt, template) not in self._cache]
         self._images.start(path for prompt in prompts for path in prompt.images)
 
     def prompt_length(self, record: Record) -> int:
         """Tokens of the record's prompt, from its text and the sizes of its images, without decoding them."""
-        prompt, _ = self._asked(record)
+        prompt, _ = self.ask(record)
         return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
 
     def check_length(self, record: Record) -> None:
@@ -108,7 +108,7 @@ class Examiner:
         """Token ids of `gold_text` and a stop token, `Adapter.answer_end`: what SFT learns."""
         return (*self.adapter.tokenize(self.gold_text(record, encoded)), end)
 
-    def _asked(self, record: Record) -> tuple[Prompt, Template]:
+    def ask(self, record: Record) -> tuple[Prompt, Template]:
         """What an encoding depends on, besides the adapter and the files of the images."""
         template = self.templates.of(record)
         return build_prompt(get_task(record.task), record, template), template
