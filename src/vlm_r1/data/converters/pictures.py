@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from vlm_r1.data.converters.base import Job, Tally
 from vlm_r1.data.coordinates import upright_box
-from vlm_r1.data.images import SWAPS_SIDES, image_orientation, image_size
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation, image_size, spellings
 from vlm_r1.data.rows import BOX_TOLERANCE_PX
 from vlm_r1.errors import DataError, brief
 from vlm_r1.geometry.boxes import clip_box
@@ -36,7 +35,7 @@ class Unusable:
     """Why an image or a box cannot be used, e.g. `Unusable("image not found", "coco/1.jpg")`."""
 
     reason: str
-    example: str = field(default="", compare=False)
+    example: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,9 @@ class Images:
 
     def _forms(self, name: str) -> Iterator[str]:
         """How a name may be written on this disk, as it is given first."""
-        yield name
-        posix = name.replace("\\", "/")
-        for path in (posix, posix.removeprefix(self.cut)):
-            yield path
-            if not path.isascii():
-                yield unicodedata.normalize("NFC", path)
-                yield unicodedata.normalize("NFD", path)
+        yield from spellings(name)
+        if self.cut:
+            yield from spellings(name.replace("\\", "/").removeprefix(self.cut))
 
     def _look(self, name: str, annotated_wh: tuple[int, int] | None) -> Picture | Unusable:
         found = self.find(name)
