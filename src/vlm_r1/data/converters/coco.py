@@ -32,7 +32,9 @@ def convert(job: Job, options: CocoOptions) -> Conversion:
     require_images(file, options.unknown_images)
     folder = job.source.parent
     split = job.source.stem.removeprefix("instances_")
-    candidates = [folder / split, folder.parent / split, folder.parent / "images" / split, folder, folder.parent]
+    beside = (folder, folder.parent)
+    candidates = [*(base / split for base in beside), folder.parent / "images" / split]
+    candidates += [*beside, *(base / "images" for base in beside)]
     images = find_images(job, candidates, file.file_names)
     return Conversion("ovd", images.root, _lines(job, options, file, images))
 

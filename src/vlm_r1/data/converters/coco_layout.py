@@ -6,6 +6,7 @@ with care (`ids.py`), one odd row never refuses the file, and what is dropped is
 
 from __future__ import annotations
 
+import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class CocoFile:
         names: category id → name, as people say it, in the order of the file.
         annotation_boxes: annotation id → its object, for references into the file; None: several have that id.
         strays: of the annotations that name no image of the file: how many they are, and the first.
-        used: category ids of the annotations.
+        image_ids, category_ids: all that the annotations name, known or not.
     """
 
     path: Path
@@ -70,7 +71,8 @@ class CocoFile:
     names: Mapping[Id, str]
     annotation_boxes: Mapping[Id, CocoObject | None]
     strays: tuple[int, str]
-    used: frozenset[Id]
+    image_ids: frozenset[Id]
+    category_ids: frozenset[Id]
 
     @property
     def file_names(self) -> Iterator[str]:
@@ -89,6 +91,7 @@ def read_coco(
     tally: Tally,
     say: Callable[[str], str] = clean_text,
     name_of: Callable[[Mapping[str, Any]], str] = file_name,
+    shared_files: bool = False,
 ) -> CocoFile:
     """Read a whole file; polygons are forgotten as they are read.
 
@@ -97,6 +100,7 @@ def read_coco(
         tally: gets what is dropped.
         say: makes a category's name what people say, e.g. "fire_hydrant" → "fire hydrant".
         name_of: the path of an image, out of its row.
+        shared_files: several images may have one file, each asked for names of its own; else their boxes are in doubt.
 
     Raises:
         DataError: unreadable, not in this layout, or ids of images or categories that mean several things: file and
@@ -106,20 +110,20 @@ def read_coco(
     listed = take(root, "images", list, path)
     places = _by_id(listed, "image", path, tally, name_of)
     annotations = _Annotations.read(take(root, "annotations", list, path), places, path, tally)
-    names = _names(take(root, "categories", list, path), annotations.used, path, say, tally)
+    names = _names(take(root, "categories", list, path), annotations.category_ids, path, say, tally)
     check_alike("image", {*places, *annotations.image_ids}, path)
-    check_alike("category", {*names, *annotations.used}, path)
+    check_alike("category", {*names, *annotations.category_ids}, path)
     objects, doubts, boxes = annotations.sorted_out(names, tally)
-    files = Counter(_one_form(name_of(listed[i])) for i in places.values())
+    files = Counter(one_form(name_of(listed[i])) for i in places.values())
     images = []
     for id_, i in places.items():
         name, doubt = name_of(listed[i]), doubts.get(id_)
-        if files[_one_form(name)] > 1:
+        if files[one_form(name)] > 1 and not shared_files:
             doubt = Unusable(FILE_TWICE, name)
         if not name:
             doubt = Unusable(NO_NAME, f"{place(path, 'images', i)}: {shown(listed[i])}")
         images.append(CocoImage(id_, name, _size(listed[i], name, tally), objects.get(id_, []), listed[i], i, doubt))
-    return CocoFile(path, images, names, boxes, annotations.strays, frozenset(annotations.used))
+    return CocoFile(path, images, names, boxes, annotations.strays, annotations.image_ids, annotations.category_ids)
 
 
 def require_images(file: CocoFile, unknown_images: str) -> None:
@@ -130,8 +134,10 @@ def require_images(file: CocoFile, unknown_images: str) -> None:
         unknown_images: "drop": boxes of images that the file does not list are no sign of that.
 
     Raises:
-        DataError: it has such boxes, or all its category ids are one too high or too low.
+        DataError: it has such boxes, or all its ids of images or of categories are one too high or too low.
     """
+    check_shift("image", {image.id for image in file.images}, file.image_ids, file.path)
+    check_shift("category", file.names.keys(), file.category_ids, file.path)
     n, example = file.strays
     if n and unknown_images != "drop":
         example = example.removeprefix(f"{file.path}: ")
@@ -139,7 +145,6 @@ def require_images(file: CocoFile, unknown_images: str) -> None:
             f"{file.path}: {n} box{'es' * (n != 1)} of no image that the file lists, e.g. {example}, so any image may "
             "lack one. Mend the ids, or give --unknown-images drop if it lists a part of its images on purpose"
         )
-    check_shift("category", file.names.keys(), file.used, file.path)
 
 
 def name_key(name: str) -> str:
@@ -151,8 +156,9 @@ def name_key(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
-def _one_form(name: str) -> str:
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+def one_form(name: str) -> str:
+    """A path, the same whether Windows or another system wrote it."""
+    return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 def _by_id(
@@ -200,36 +206,35 @@ class _Annotations:
     Attributes:
         path: the file.
         rows: place, image id, category id and row of each whose image is known, in the order of the file.
-        image_ids, used: all ids of images and of categories that they name.
+        image_ids, category_ids: all that they name.
         strays: see `CocoFile`.
     """
 
     path: Path
     rows: list[tuple[int, Id, Id | None, dict[str, Any]]]
     image_ids: frozenset[Id]
-    used: set[Id]
+    category_ids: frozenset[Id]
     strays: tuple[int, str]
 
     @classmethod
     def read(cls, rows: Sequence[Any], images: Mapping[Id, Any], path: Path, tally: Tally) -> _Annotations:
         """Join them with the images; those of unknown images are counted as dropped."""
-        found, image_ids, used, strays = [], set[Id](), set[Id](), []
+        found, image_ids, category_ids, strays = [], set[Id](), set[Id](), []
         for i, row in enumerate(rows):
             if row is None or row == {}:
                 tally.drop("annotation", "empty", example=place(path, "annotations", i))
                 continue
             row = row if isinstance(row, dict) else {}
             image_id, category_id = read_id(row.get("image_id")), read_id(row.get("category_id"))
-            used |= set() if category_id is None else {category_id}
-            if image_id is not None:
-                image_ids.add(image_id)
+            image_ids |= set() if image_id is None else {image_id}
+            category_ids |= set() if category_id is None else {category_id}
             if image_id is None or image_id not in images:
                 strays.append(i)
             else:
                 found.append((i, image_id, category_id, row))
         example = _stray(rows[strays[0]], path, strays[0]) if strays else ""
         tally.drop("box", UNKNOWN_IMAGE, len(strays), example)
-        return cls(path, found, frozenset(image_ids), used, (len(strays), example))
+        return cls(path, found, frozenset(image_ids), frozenset(category_ids), (len(strays), example))
 
     def sorted_out(
         self, names: Mapping[Id, str], tally: Tally

@@ -60,6 +60,8 @@ def _mark(value: Any) -> bool | None:
     >>> _mark("1"), _mark(1.0), _mark("false"), _mark(None), _mark(2)
     (True, True, False, False, None)
     """
+    if value == 0 or value is None:  # as nearly all are
+        return False
     text = str(value).strip().lower() if isinstance(value, (str, int, float)) else value
     if text in ("1", "1.0", "true"):
         return True

@@ -13,6 +13,7 @@ from vlm_r1.errors import DataError
 
 T = TypeVar("T")
 
+_NUMERIC = frozenset((int, float, str))
 _WANTED = {str: "a text", int: "an integer", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -93,10 +94,10 @@ def numbers_in(value: Any, n: int) -> list[float] | None:
     >>> numbers_in([1, "2.5"], 2), numbers_in([1, None], 2), numbers_in("12", 2)
     ([1.0, 2.5], None, None)
     """
-    if not isinstance(value, list) or len(value) != n or any(type(v) not in (int, float, str) for v in value):
+    if not isinstance(value, list) or len(value) != n or not _NUMERIC.issuperset(map(type, value)):
         return None
     try:
-        numbers = [float(v) for v in value]
+        numbers = list(map(float, value))
     except (ValueError, OverflowError):
         return None
     return numbers if all(map(math.isfinite, numbers)) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
-from vlm_r1.data.converters.coco_layout import CocoImage, name_key, read_coco, require_images
+from vlm_r1.data.converters.coco_layout import CocoImage, name_key, one_form, read_coco, require_images
 from vlm_r1.data.converters.detection import CompleteOptions, asked, contents_of, look_at
 from vlm_r1.data.converters.files import place, shown, take
 from vlm_r1.data.converters.pictures import Images, find_images
@@ -45,11 +46,14 @@ def convert(job: Job, options: OvdevalOptions) -> Conversion:
 
 def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Images) -> Iterator[Line]:
     for path in job.track(paths):
-        file = read_coco(path, job.tally)
+        file = read_coco(path, job.tally, shared_files=True)
         require_images(file, options.unknown_images)
+        labels: dict[str, Counter[str]] = {}  # of each file: how many of the images that share it have the label
+        for image in file.images:
+            labels.setdefault(one_form(image.name), Counter()).update({item.label for item in image.objects})
         for image in file.images:
             try:
-                made = _line(job, options, image, images, path)
+                made = _line(job, options, image, images, path, labels[one_form(image.name)])
             except DataError as error:  # of one image: its lists of names
                 job.tally.drop("image", "its lists of names cannot be read", example=str(error))
                 continue
@@ -57,17 +61,21 @@ def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Ima
                 yield made
 
 
-def _line(job: Job, options: OvdevalOptions, image: CocoImage, images: Images, path: Path) -> Line | None:
+def _line(
+    job: Job, options: OvdevalOptions, image: CocoImage, images: Images, path: Path, labels: Counter[str]
+) -> Line | None:
+    """The record of one image; what other images of the same file show is no negative, nor asked where both have it."""
     picture = look_at(image, images, job.tally)
     if picture is None:
         return None
     where = (path, "images", image.place)
     positive, negative = (_texts(image.row, key, where) for key in ("text", "neg_text"))
-    contents = contents_of(image.objects, picture, job.tally)
+    shared = [label for label, n in labels.items() if n > 1]
+    contents = contents_of(image.objects, picture, job.tally, incomplete=shared)
     boxed = {name_key(name) for name in (*contents.present, *contents.incomplete)}
     unboxed = [name for name in positive if name_key(name) not in boxed]
     job.tally.drop("name", UNBOXED, len(unboxed), ", ".join(unboxed[:1]))
-    there = boxed | {name_key(name) for name in unboxed}
+    there = boxed | {name_key(name) for name in (*unboxed, *labels)}
     hard = [name for name in negative if name_key(name) not in there] if options.mode == "all" else []
     extra = {"size": list(picture.wh), "subset": path.stem}
     line = Line(f"{path.stem}-{image.id}", picture.name, "", None, extra)
