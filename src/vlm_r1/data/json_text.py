@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from vlm_r1.data.formats import recognise_row
-from vlm_r1.errors import DataError, brief
+from vlm_r1.errors import DataError
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -52,12 +52,13 @@ def rows_of_object(text: str) -> list[Span]:
         return [_whole(text)]
     if found:
         return found
-    keys = ", ".join(list(values)[:_SHOWN_KEYS]) + ", …" * (len(values) > _SHOWN_KEYS)
-    advice = f"lists of objects stand under {' and '.join(lists)}: keep one of them" if lists else "none is there"
+    keys = ", ".join(f"{key:.40}" for key in list(values)[:_SHOWN_KEYS]) + ", …" * (len(values) > _SHOWN_KEYS)
+    advice = f", and here are several: {', '.join(f'{key:.40}' for key in lists)}" if lists else ""
     if {"images", "annotations"} <= values.keys():
-        advice = "annotation files are read by vlm-r1 data convert"
+        advice = ". Annotation files are read by vlm-r1 data convert"
     raise DataError(
-        brief(f"this is one JSON object with the keys {keys}; wanted rows, in one list under a key; {advice}")
+        f"this is one JSON object with the keys {keys}; wanted a list of rows, alone or as the one list of objects "
+        f"under a key{advice}"
     )
 
 

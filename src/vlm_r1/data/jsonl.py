@@ -152,7 +152,7 @@ def _places_in_json(path: str) -> Places:
         spans = iter_items(text) if opening == b"[" else rows_of_object(text)
         return _places_of_spans(path, text, spans, skipped)
     except DataError:
-        if opening == b"{" and any(map(_is_object, first_lines)):  # lines, of which the first is broken
+        if opening == b"{" and len(first_lines) > 1 and any(map(_is_object, first_lines)):  # lines, the first is broken
             return _places_of_lines(path)
         raise
 
