@@ -309,3 +309,8 @@ def test_references(convert, tmp_path, picture_file, json_file, name, refs, anno
     done = convert("refcoco", folder)
     assert done.answers() == {f"refcoco-unc-{i}": answer for i, answer in kept.items()}
     assert done.dropped == dropped
+
+
+def test_digits_as_names(convert, coco):
+    value = {**GOOD, "categories": [{"id": 3, "name": 0}, {"id": 7, "name": 1}]}
+    assert convert("coco", coco(value)).questions() == {"ann-1": "0", "ann-2": "0, 1", "ann-3": "1"}

@@ -276,11 +276,12 @@ def _names(
     """
     used = set(used)
     parents = {row["supercategory"] for row in rows if isinstance(row, dict) and _is_text(row.get("supercategory"))}
-    found = _by_id(rows, "category", path, tally, lambda row: row["name"] if _is_text(row.get("name")) else "")
+    found = _by_id(rows, "category", path, tally, lambda row: str(row.get("name")))
     names: dict[Id, str] = {}
     spelling: dict[str, str] = {}
     for id_, i in found.items():
-        written = take(rows[i], "name", str, path, "categories", i)
+        number = rows[i].get("name")
+        written = str(number) if type(number) is int else take(rows[i], "name", str, path, "categories", i)
         name = say(written)
         if not name:
             raise DataError(f"{place(path, 'categories', i, 'name')}: got {shown(written)}, wanted a name")
