@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,14 +267,13 @@ def _stray(row: Any, path: Path, i: int) -> str:
 
 
 def _names(
-    rows: Sequence[Any], used: Iterable[Id], path: Path, say: Callable[[str], str], tally: Tally
+    rows: Sequence[Any], used: frozenset[Id], path: Path, say: Callable[[str], str], tally: Tally
 ) -> dict[Id, str]:
     """Category id → name; names that differ in case and spaces only are written as the first of them.
 
     Roboflow puts a root above the real categories, which has no boxes: {"id": 0, "name": "fish",
     "supercategory": "none"} above {"id": 1, "name": "shark", "supercategory": "fish"}. It is left out.
     """
-    used = set(used)
     parents = {row["supercategory"] for row in rows if isinstance(row, dict) and _is_text(row.get("supercategory"))}
     found = _by_id(rows, "category", path, tally, lambda row: str(row.get("name")))
     names: dict[Id, str] = {}
