@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,19 @@ def image_hash(image: Path | Image.Image) -> str:
     digest = hashlib.blake2b(struct.pack(">II", *picture.size), digest_size=16)
     digest.update(picture.tobytes())
     return digest.hexdigest()
+
+
+def spellings(name: str) -> Iterator[str]:
+    """How a path of another system may be written on this one: as it is, / for \\, accents composed or not.
+
+    >>> list(spellings("a\\\\b.jpg")), list(spellings("a/b.jpg"))
+    (['a\\\\b.jpg', 'a/b.jpg'], ['a/b.jpg'])
+    """
+    for path in dict.fromkeys((name, name.replace("\\", "/"))):
+        yield path
+        if not path.isascii():
+            yield unicodedata.normalize("NFC", path)
+            yield unicodedata.normalize("NFD", path)
 
 
 def is_remote(path: Path) -> bool:

@@ -13,8 +13,8 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.data.coordinates import to_pixels
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
-from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote
-from vlm_r1.errors import DataError
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote, spellings
+from vlm_r1.errors import DataError, brief
 from vlm_r1.types import AnswerValue, Record
 
 MAX_LISTED = 20
@@ -34,10 +34,16 @@ Measure = Callable[[str], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl"."""
+    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl".
+
+    The message is one short line (`brief`), whatever stands in the file.
+    """
 
     source: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", brief(self.message))
 
     def __str__(self) -> str:
         return f"{self.source}: {self.message}"
@@ -117,7 +123,7 @@ class RowReader:
 
 
 def image_path(source: DataSource, name: str) -> str:
-    """Absolute path or URL of an image that a file names.
+    """Absolute path or URL of an image that a file names, also where another system wrote the name (`spellings`).
 
     >>> image_path(DataSource(path="x.jsonl", image_root="/coco"), "1.jpg")
     '/coco/1.jpg'
@@ -130,6 +136,8 @@ def image_path(source: DataSource, name: str) -> str:
     if is_remote(source.image_root) and not os.path.isabs(name):
         return f"{source.image_root.rstrip('/')}/{name}"
     root = source.image_root or os.path.dirname(os.path.abspath(source.path))
+    if "\\" in name or not name.isascii():
+        name = next((form for form in spellings(name) if os.path.isfile(os.path.join(root, form))), name)
     return os.path.abspath(os.path.join(root, name))
 
 
