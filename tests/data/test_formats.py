@@ -111,8 +111,8 @@ GOOD = [
     pytest.param(
         "conversational",
         {"prompt": [SYSTEM, user("who?")], "solution": "<think>m</think><answer>I</answer>", "image": "a.png"},
-        example("<image>who?", "I", thought="m", columns={"system": "Be brief."}),
-        id="TRL GRPO: prompt and solution; the system message is a column",
+        example("<image>who?", "I", thought="m", system="Be brief.", columns={"system": "Be brief."}),
+        id="TRL GRPO: prompt and solution; the system message is asked, and a column",
     ),
     pytest.param(
         "conversational",
@@ -169,8 +169,106 @@ GOOD = [
     pytest.param(
         "ms_swift",
         {"messages": [SYSTEM, user("1 + 1?")], "objects": None, "solution": "2"},
-        example("1 + 1?", "2", (), columns={"system": "Be brief."}),
+        example("1 + 1?", "2", (), system="Be brief.", columns={"system": "Be brief."}),
         id="ms-swift: GRPO, no objects in this row",
+    ),
+    pytest.param(
+        "question_answer",
+        {"question": "How many?", "image_path": "a.png", "ground_truth": "3", "hint": "x"},
+        example("<image>How many?", "3", columns={"hint": "x"}),
+        id="R1-V's evaluation files",
+    ),
+    pytest.param(
+        "question_answer",
+        {"query": "<image>How many?", "images": ["a.png"], "response": "3"},
+        example("<image>How many?", "3"),
+        id="query and response",
+    ),
+    pytest.param(
+        "question_answer",
+        {"instruction": "Count.", "input": "<image>The cats.", "output": "3", "images": ["a.png"]},
+        example("Count.\n<image>The cats.", "3"),
+        id="Alpaca: instruction, input, output",
+    ),
+    pytest.param(
+        "question_answer",
+        {"question": "Who?", "image_1": "a.png", "image_2": "b.png", "image_3": None, "answer": "I", "img_type": "x"},
+        example("<image><image>Who?", "I", ("a.png", "b.png"), columns={"image_3": None, "img_type": "x"}),
+        id="MMMU: one key for each image",
+    ),
+    pytest.param(
+        "conversational",
+        {
+            "data_source": "my/geometry",
+            "prompt": [user("<image>How many?")],
+            "images": [{"image": "a.png"}],
+            "reward_model": {"style": "rule", "ground_truth": "1"},
+        },
+        example(
+            "<image>How many?",
+            "1",
+            columns={"data_source": "my/geometry", "reward_model": {"style": "rule", "ground_truth": "1"}},
+        ),
+        id="verl",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "user", "value": "<image>cat"},
+                {"from": "assistant", "value": "yes"},
+            ],
+            "image": "a.png",
+        },
+        example("<image>cat", "yes", system="Be brief.", columns={"system": "Be brief."}),
+        id="ShareGPT with a turn of the system",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {
+            "conversations": [{"from": "human", "value": "<image>cat"}, {"from": "gpt", "value": BOX}],
+            "system": "Be brief.",
+            "images": ["a.png"],
+        },
+        example("<image>cat", BOX, system="Be brief.", columns={"system": "Be brief."}),
+        id="ShareGPT as LLaMA-Factory writes it",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {"conversations": [user("<image>cat"), assistant("yes")], "image": "a.png"},
+        example("<image>cat", "yes"),
+        id="conversations in OpenAI's words",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "What is in <image 2> but not in <image_1>?", "answer": "a cat", "images": ["a.png", "b.png"]},
+        example("What is in <image> but not in <image>?", "a cat", ("b.png", "a.png")),
+        id="numbered marks: the pictures in the order of the marks",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Compare [image 2] and [image 1].", "answer": "a cat", "images": ["a.png", "b.png"]},
+        example("Compare <image> and <image>.", "a cat", ("b.png", "a.png")),
+        id="numbered words in brackets are marks where there are no others",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "<image><image>Compare [image 2] and [image 1].", "answer": "yes", "images": ["a.png", "b.png"]},
+        example("<image><image>Compare [image 2] and [image 1].", "yes", ("a.png", "b.png")),
+        id="numbered words in brackets are text where there are marks",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Who?", "answer": "I", "image": "x/a.png", "image_path": "y/a.png", "videos": [], "audio": None},
+        example("<image>Who?", "I", ("x/a.png",), columns={"image_path": "y/a.png", "videos": [], "audio": None}),
+        id="two names of one picture; nothing under videos and audio",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Who?", "answer": "I", "image": "a.png", "mask": "a_mask.png", "image_id": 3, "video_id": "x7"},
+        example("<image>Who?", "I", columns={"mask": "a_mask.png", "image_id": 3, "video_id": "x7"}),
+        id="remarks beside a picture",
     ),
 ]
 
@@ -215,11 +313,85 @@ BAD = [
     pytest.param(swift("x", "<image><bbox>", ref=[], bbox=[BOX]), "the question holds <bbox>", id="box in question"),
     pytest.param(swift("x", ref=["a"], bbox=[], bbox_type="norm1000"), '"objects" is {"ref": ["a"]', id="unknown unit"),
     pytest.param({**swift("x"), "objects": "[]"}, '"objects" is "[]"; wanted', id="objects a text"),
-    pytest.param(
-        {"question": "?", "label": 1}, "the keys question, label fit no format. Known: vlm_r1 (conv", id="none"
-    ),
+    pytest.param({"q": "?", "label": 1}, "the keys q, label fit no format. Known: vlm_r1 (conv", id="none"),
     pytest.param({}, "the keys (none) fit no format", id="no keys"),
+    pytest.param(
+        {"question": "?", "query": "!", "answer": 1}, '"question" and "query" all look like the question', id="two"
+    ),
+    pytest.param(
+        {"question": "?", "response": "1", "label": "2"},
+        '"response" and "label" both look like the answer; rename the right one to "answer"',
+        id="two answers",
+    ),
+    pytest.param(
+        {"conversations": [{"from": "system", "value": "a"}, *swift("x")["messages"]], "system": "b"},
+        'a turn of the system and the key "system" differ',
+        id="two systems",
+    ),
+    pytest.param(
+        swift("<bbox>", ref=[], bbox=[BOX, OTHER]), '2 boxes in "objects" for 1 <bbox>; wanted one', id="box left"
+    ),
+    pytest.param(
+        swift("cat", ref=[], bbox=[BOX]), '1 box in "objects" for 0 <bbox>; wanted one', id="box without a place"
+    ),
+    pytest.param(
+        swift("<bbox>", ref=["cat"], bbox=[BOX]), '1 ref in "objects" for 0 <ref-object>; wanted one', id="ref left"
+    ),
 ]
+
+PNG = "data:image/png;base64," + "iVBORw0KGgo" * 400_000
+VIDEO = "videos and sound are not read"
+ASKED = {"problem": "<image>?", "answer": 1, "images": ["a.png"]}
+PLAIN = {"problem": "?", "answer": 1}
+MEDIA = [  # what stands for a picture, sound or video and is not read; the message, which stays short
+    pytest.param({**PLAIN, "videos": ["clip.mp4"]}, f'"videos" is ["clip.mp4"]: {VIDEO}', id="videos"),
+    pytest.param({**ASKED, "video": "clip"}, f'"video" is "clip": {VIDEO}', id="video beside an image"),
+    pytest.param({**ASKED, "audio_path": "a.wav"}, f'"audio_path" is "a.wav": {VIDEO}', id="audio"),
+    pytest.param({**ASKED, "video_url": {"url": "x"}}, '"video_url" is {"url": "x"}', id="video_url"),
+    pytest.param({**PLAIN, "clip": "a.mp4"}, f'"clip" is "a.mp4": {VIDEO}', id="a video by its name"),
+    pytest.param({**ASKED, "problem": "<image><video>?"}, f"the question holds <video>; {VIDEO}", id="<video>"),
+    pytest.param({**PLAIN, "problem": "<audio>?"}, "the question holds <audio>", id="<audio>"),
+    pytest.param({**ASKED, "image_1": "b.png"}, 'both "images" and "image_1" are there', id="images and image_1"),
+    pytest.param({**ASKED, "img": "b.png"}, 'both "images" and "img" are there', id="images and img"),
+    pytest.param({**PLAIN, "image_1": "a.png", "image_3": "c.png"}, "picture 2 is not", id="image_2 is missing"),
+    pytest.param({**PLAIN, "screenshot": "a.png"}, '"screenshot" is "a.png": a picture under an', id="unknown key"),
+    pytest.param({**PLAIN, "media": [{"file": "a.png"}]}, '"media" is', id="unknown key, nested"),
+    pytest.param({**ASKED, "crop": PNG}, '"crop" is "data:image/png…', id="data URI under another key"),
+    pytest.param({**PLAIN, "problem": f"![]({PNG})"}, "the question holds data:image/png;", id="data URI in the text"),
+    pytest.param({**PLAIN, "problem": '<img src="a.png">?'}, 'holds <img src="a.png">; wanted <image>', id="<img src>"),
+    pytest.param({**ASKED, "problem": "<img>?"}, "the question holds <img>; wanted <image>", id="<img>"),
+    pytest.param({**ASKED, "problem": "![x](a.png)?"}, "the question holds ![x](a.png)", id="markdown"),
+    pytest.param({**ASKED, "problem": "[IMG] who?"}, "the question holds [IMG]; wanted <image>", id="[IMG]"),
+    pytest.param({**ASKED, "problem": "{image} who?"}, "the question holds {image}", id="{image}"),
+    pytest.param({**ASKED, "problem": "<IMAGE> who?"}, "the question holds <IMAGE>", id="<IMAGE>"),
+    pytest.param({**ASKED, "problem": "<image 2>?"}, "<image 2> in the question for 1 image; wanted", id="no image 2"),
+    pytest.param({**PLAIN, "problem": "<image 1>?"}, "<image 1> in the question for 0 images; wanted", id="no image"),
+    pytest.param({**ASKED, "problem": "<image 1>, <image 1>?"}, "<image 1>, <image 1> in the", id="one image twice"),
+    pytest.param({**ASKED, "problem": "<image><image 1>?"}, "wanted <image 1> once, and no other", id="both marks"),
+    pytest.param(
+        {"messages": [user([text("?"), {"type": "video_url", "video_url": {"url": PNG}}]), assistant("I")]},
+        'a part of the content is {"type": "video_url", "video_url": {"url": "data:image/png…',
+        id="a part of the content is a video",
+    ),
+    pytest.param(
+        {"messages": [SYSTEM | {"content": "Look: <video>"}, user("?"), assistant("I")]},
+        "the system's message holds <video>",
+        id="video for the system",
+    ),
+    pytest.param(
+        {"messages": [user([{"type": "image", "image": "a.png"}]), assistant("I")], "images": ["b.png"]},
+        'pictures stand in the message and under "images"',
+        id="pictures in two places",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), MEDIA)
+def test_what_stands_for_a_picture_is_never_passed_over(row, message):
+    with pytest.raises(DataError) as raised:
+        read_row(row, AUTO)
+    assert message in str(raised.value)
+    assert len(str(raised.value)) < 250
 
 
 @pytest.mark.parametrize(("row", "message"), BAD)
@@ -233,7 +405,11 @@ def test_bad_row(row, message):
     ("row", "advice"),
     [
         pytest.param({"problem": "?", "solution": 1}, "They fit r1_v", id="another fits"),
-        pytest.param({"q": "?"}, "Known: vlm_r1, vlm_r1_eval, easy_r1, r1_v, ms_swift, conversational", id="none fits"),
+        pytest.param(
+            {"q": "?"},
+            "Known: vlm_r1, vlm_r1_eval, easy_r1, r1_v, ms_swift, conversational, question_answer",
+            id="none",
+        ),
     ],
 )
 def test_named_format_that_does_not_fit(row, advice):

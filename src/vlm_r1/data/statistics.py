@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, Record
@@ -72,30 +72,6 @@ def kind_of(value: AnswerValue) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 40 else f"{line[:39]}…"
-
-
-def boxes_in(answer: AnswerValue) -> Iterator[Box]:
-    """All lists of four finite numbers in an answer as it stands in a file, JSON in texts too.
-
-    >>> list(boxes_in([{"bbox_2d": [1, 2, 3, 4], "label": "cat"}])), list(boxes_in("[5, 6, 7, 8]"))
-    ([(1.0, 2.0, 3.0, 4.0)], [(5.0, 6.0, 7.0, 8.0)])
-    """
-    if isinstance(answer, str) and answer.lstrip()[:1] in ("[", "{"):
-        try:
-            answer = json.loads(answer)
-        except (ValueError, RecursionError):
-            return
-    if isinstance(answer, dict):
-        answer = list(answer.values())
-    if not isinstance(answer, list):
-        return
-    numbers = [float(value) for value in answer if type(value) in (int, float)]  # type: ignore[arg-type]
-    if len(numbers) == len(answer) == 4 and all(map(math.isfinite, numbers)):
-        yield (numbers[0], numbers[1], numbers[2], numbers[3])
-        return
-    for item in answer:
-        if isinstance(item, list | dict):
-            yield from boxes_in(item)
 
 
 def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | None:

@@ -10,8 +10,9 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.data.images import image_hash, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
-from vlm_r1.data.statistics import boxes_in, find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.data.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, check_gold, judge

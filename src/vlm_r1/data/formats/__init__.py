@@ -8,7 +8,7 @@ from __future__ import annotations
 from vlm_r1.data.formats.base import Example, Format, Row
 from vlm_r1.data.formats.conversational import CONVERSATIONAL
 from vlm_r1.data.formats.ms_swift import MS_SWIFT
-from vlm_r1.data.formats.problem_answer import EASY_R1, R1_V
+from vlm_r1.data.formats.problem_answer import EASY_R1, QUESTION_ANSWER, R1_V
 from vlm_r1.data.formats.vlm_r1 import VLM_R1, VLM_R1_EVAL
 from vlm_r1.errors import DataError
 from vlm_r1.registry import resolve
@@ -25,6 +25,7 @@ FORMATS = {  # the first that recognises a row reads it
     "r1_v": R1_V,
     "ms_swift": MS_SWIFT,
     "conversational": CONVERSATIONAL,
+    "question_answer": QUESTION_ANSWER,
 }
 
 
