@@ -35,24 +35,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
     }
     train(load_config(recipe(**options, output_dir=str(tmp_path / "one"))))
     path = recipe(**options, output_dir=str(tmp_path / "two"))
-    launcher = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launcher += [
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        str(20_000 + os.getpid() % 20_000),
-    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
         [*launcher, "-m", "vlm_r1.cli.main", "train", str(path)],
@@ -63,6 +46,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "layout packed" in done.stdout
+    states = sorted(path.name for path in (tmp_path / "two/checkpoints/step-000002/state").glob("random_states_*"))
+    assert states == ["random_states_0.pkl", "random_states_1.pkl"], "two processes did run"
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for key in a.keys() - {"stage"}:

@@ -45,7 +45,7 @@ def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> No
     phases = Phases()
     params = SamplingParams(max_completion_length=64)
     sampler = ScriptedSampler([texts], adapter)
-    (group,) = sample_groups([record], examiner, sampler, params, n=4, run_seed=0, step=1, phases=phases)
+    (group,) = sample_groups([record], examiner, sampler, params, n=4, run_seed=0, phases=phases)
     scores = [rollout.score for rollout in group.rollouts]
     assert scores[0].parts["accuracy"] > 0.8  # rounded to whole pixels of the smaller image
     assert scores[0].answer == pytest.approx(record.answer, abs=0.6)
@@ -60,7 +60,7 @@ def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> No
 def test_a_text_over_the_cap_is_cut_and_says_so(records, examiner, adapter) -> None:
     sampler = ScriptedSampler([["<think>a long thought", "x"]], adapter)
     params = SamplingParams(max_completion_length=3)
-    (group,) = sample_groups(records[:1], examiner, sampler, params, n=2, run_seed=0, step=1, phases=Phases())
+    (group,) = sample_groups(records[:1], examiner, sampler, params, n=2, run_seed=0, phases=Phases())
     assert [r.completion.stop_reason for r in group.rollouts] == [StopReason.LENGTH, StopReason.STOP]
     assert [len(r.completion.ids_T) for r in group.rollouts] == [3, 2]
 

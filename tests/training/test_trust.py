@@ -39,15 +39,16 @@ def opened(recipe) -> Callable[..., TrainingRun]:
 
 
 def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
+    draws, records = run.next_records()
     with run.learner.accelerator.autocast():
         return sample_groups(
-            run.next_records(),
+            records,
             run.examiner,
             run.sampler,
             params,
             n=4,
             run_seed=0,
-            step=1,
+            draws=draws,
             phases=Phases(),
             see=run.learner.with_features,
         )
@@ -86,7 +87,7 @@ def test_a_good_run_passes(options: dict, opened) -> None:
 
 def test_the_same_for_gold_answers(opened) -> None:
     run = opened()
-    record = run.next_records()[0]
+    _, (record, *_) = run.next_records()
     encoded = run.examiner.encode(record)
     found = check_gold(CompletionBatch([encoded], [[run.examiner.gold_ids(record, encoded)]]), run.learner, "x")
     assert "packed = rows" in found

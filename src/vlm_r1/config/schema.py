@@ -233,7 +233,11 @@ class TrainingSection(Section):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
-    mixed_precision: Literal["no", "bf16"] = Field(default="no", description="Autocast of accelerate.")
+    mixed_precision: Literal["auto", "no", "bf16"] = Field(
+        default="auto",
+        description="bf16: passes compute in bfloat16 (autocast), whatever the type of the weights; auto: bf16 where "
+        "the device computes in it, as GPUs since 2020 do, else no.",
+    )
     max_skipped_steps: PositiveInt = Field(
         default=5, description="Stop after this many steps in a row whose gradient is not finite."
     )
@@ -248,11 +252,6 @@ class TrainingSection(Section):
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
     )
-
-    @property
-    def autocast(self) -> bool:
-        """Whether passes compute in bfloat16 whatever the type of the weights."""
-        return self.mixed_precision == "bf16"
 
     @model_validator(mode="after")
     def _has_effect(self):

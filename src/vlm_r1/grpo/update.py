@@ -22,14 +22,14 @@ from vlm_r1.types import Group, StopReason
 class Reference:
     """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
 
-    With mixed_precision bf16 the copy is held in bfloat16, the type in which it computes.
+    Where passes compute in bfloat16 the copy is held in that type.
     """
 
     def __init__(self, config: Config, adapter: Adapter, learner: Learner):
         self._learner = learner
         self._frozen: Policy | None = None
         if config.model.lora is None:
-            dtype = torch.bfloat16 if config.training.autocast else learner.precision.dtype
+            dtype = torch.bfloat16 if learner.precision.autocast else learner.precision.dtype
             model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
             frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
             self._frozen = frozen.to(learner.accelerator.device)

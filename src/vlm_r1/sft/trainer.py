@@ -34,7 +34,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
             start, phases = time.perf_counter(), Phases()
             learner.begin_step()
             with phases("encode"):
-                records = run.next_records()
+                _, records = run.next_records()
                 encoded = [run.examiner.encode(record) for record in records]
                 gold = [[run.examiner.gold_ids(r, e)] for r, e in zip(records, encoded, strict=True)]
             batch = CompletionBatch(encoded, gold)

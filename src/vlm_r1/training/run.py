@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
@@ -29,6 +29,8 @@ from vlm_r1.training.learner import Learner
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.types import Record
 
+T = TypeVar("T")
+
 
 @dataclass
 class TrainingRun:
@@ -44,20 +46,23 @@ class TrainingRun:
     display: Display
     evaluation_s: float = field(default=0.0)
 
-    def next_records(self) -> list[Record]:
+    def next_records(self) -> tuple[list[int], list[Record]]:
         """This process's share of the next `prompts_per_step` records; the images of those after are begun.
+
+        Returns:
+            How many records the run drew before each of them, over all processes, and the records.
 
         Raises:
             DataError: one of the records of this or of the next step is bad.
         """
-        n = self.config.training.prompts_per_step
-        own = self._share(self.stream.take(n))
+        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
+        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
         self.examiner.start(self._share(self.stream.peek(n)))
-        return own
+        return draws, records
 
-    def _share(self, records: Sequence[Record]) -> list[Record]:
+    def _share(self, items: Sequence[T]) -> list[T]:
         accelerator = self.learner.accelerator
-        return list(shard(records, accelerator.process_index, accelerator.num_processes))
+        return list(shard(items, accelerator.process_index, accelerator.num_processes))
 
     def evaluate(self, moment: str) -> dict[str, float]:
         """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
