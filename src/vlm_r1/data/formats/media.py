@@ -33,12 +33,16 @@ KEPT_FILE = re.compile(r"(?:.*/)?([0-9a-f]{32}(?:\.\w+)?)")
 _N = r"[ _-]?(\d{1,3})"
 _ANGLED = re.compile(rf"<\|?(?:image|img){_N}\|?>", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[(?:image|img|picture){_N}\]", re.IGNORECASE)
-_ALWAYS_FOREIGN = (
-    r"<(?:video|audio)\b[^<>]{0,200}>|<\|(?:video|audio)(?:_\d{1,3})?\|>|<img\b[^<>]{0,500}>|!\[[^\]\n]{0,200}\]\([^)\n]{1,2000}\)"
-    r"|<(?:picture|photo|image_?here|image_?placeholder|image)\s?/?>|data:(?:image|video|audio)/[\w.+-]+[;,]"
+_FOREIGN = re.compile(
+    r"<(?:video|audio)\b[^<>]{0,200}>|<\|(?:video|audio)(?:_\d{1,3})?\|>|!\[[^\]\n]{0,200}\]\([^)\n]{1,2000}\)"
+    r"|<image\s?/?>|data:(?:image|video|audio)/[\w.+-]+[;,]",
+    re.IGNORECASE,
 )
-_FOREIGN = re.compile(_ALWAYS_FOREIGN, re.IGNORECASE)
-_LOOSE = re.compile(r"[\[{]{1,2}(?:image|img|picture|video|audio)(?:[ _-]?\d{1,3})?[\]}]{1,2}", re.IGNORECASE)
+_LOOSE = re.compile(
+    r"<img\b[^<>]{0,500}>|<(?:picture|photo|image_?here|image_?placeholder)\s?/?>"
+    r"|[\[{]{1,2}(?:image|img|picture|video|audio)(?:[ _-]?\d{1,3})?[\]}]{1,2}",
+    re.IGNORECASE,
+)
 _EXACT = re.compile(re.escape(IMAGE_TOKEN))
 
 
@@ -126,7 +130,7 @@ def place_images(question: str, names: tuple[str, ...]) -> tuple[str, tuple[str,
 def check_marks(text: str, where: str) -> None:
     """Refuse marks that stand for a picture, video or sound and are not read.
 
-    Words in brackets, "[image]", are text where the pictures have their `<image>`.
+    HTML and words in brackets, "[image]", are text where the pictures have their `<image>` (see `marks_as_text`).
 
     Raises:
         DataError: names the mark.
@@ -137,6 +141,15 @@ def check_marks(text: str, where: str) -> None:
         mark = found[0] if len(found[0]) <= 40 else f"{found[0][:40]}…"
         kind = "videos and sound are not read: drop the record" if re.search("video|audio", mark, re.I) else ""
         raise DataError(f"{where} holds {mark}; {kind or f'wanted {IMAGE_TOKEN} in the place of each picture'}")
+
+
+def marks_as_text(question: str) -> list[str]:
+    """What could stand for a picture in a question whose pictures have their `<image>`, and is asked as text.
+
+    >>> marks_as_text("<image>Which tag is <img> here, as in [image 1]?")
+    ['<img>', '[image 1]']
+    """
+    return [found[0] for found in _LOOSE.finditer(question)]
 
 
 def _in_order_of_marks(question: str, names: tuple[str, ...], pattern: re.Pattern[str]) -> tuple[str, tuple[str, ...]]:
