@@ -12,7 +12,6 @@ from vlm_r1.errors import DataError
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
 _BARE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")  # PNG, JPEG, GIF, WebP
-_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/jpg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 _LONGEST_PATH = 4096
 
 
@@ -43,6 +42,6 @@ def keep_embedded(name: str, folder: Path) -> str | None:
     if not content:
         raise DataError(f"the image is {what} that holds nothing; write it anew")
     try:
-        return str(keep_image(content, _SUFFIXES.get(kind.lower(), ""), folder))
+        return str(keep_image(content, "", folder))
     except OSError as error:
         raise DataError(f"the embedded image cannot be kept in {folder}: {error.strerror}") from error
