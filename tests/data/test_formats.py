@@ -180,6 +180,21 @@ GOOD = [
     ),
     pytest.param(
         "question_answer",
+        {"question": "Who?", "answers": ["I", "me"], "image": "a.png"},
+        example("<image>Who?", ["I", "me"]),
+        id="several accepted answers",
+    ),
+    pytest.param(
+        "conversational",
+        {
+            "messages": [{"role": "developer", "content": "Be brief."}, user([{"image": "a.png"}, {"text": "?"}])],
+            "answer": 1,
+        },
+        example("<image>?", 1, system="Be brief.", columns={"system": "Be brief."}),
+        id="Qwen's parts without types; OpenAI's developer",
+    ),
+    pytest.param(
+        "question_answer",
         {"query": "<image>How many?", "images": ["a.png"], "response": "3"},
         example("<image>How many?", "3"),
         id="query and response",

@@ -83,11 +83,11 @@ def load_image(path: Path) -> Image.Image:
     with _opened(path, _fetch(path) if is_remote(path) else None) as image:
         orientation = _orientation(image)
         try:
-            deep = any(";16" in str(tile[3]) for tile in image.tile) and image.mode == "RGB"
+            deep = image.mode == "RGB" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             image.load()
             rgb = _to_rgb(image)
             if deep:  # Pillow keeps the upper bytes
-                rgb.info[GREATEST_GREY] = 256 * max(high for _, high in rgb.getextrema()) + 255
+                rgb.info[GREATEST_GREY] = 256 * int(np.asarray(rgb).max()) + 255
         except _BROKEN as error:
             raise DataError(
                 f"{path}: image cannot be decoded: {error}. Replace the file, or drop its records"

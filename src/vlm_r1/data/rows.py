@@ -118,8 +118,9 @@ class RowReader:
         except (ValueError, RecursionError):
             raise DataError("not valid JSON") from None
         found = (row.get("image") or row.get("images")) if isinstance(row, dict) else None
-        names = found if isinstance(found, list) else [found]
-        if not all(isinstance(name, str) for name in names):
+        items = found if isinstance(found, list) else [found]
+        names = [name for name in items if isinstance(name, str)]
+        if len(names) < len(items):
             names = read_row(parse_row(line), self.format).images
         return tuple(self._image(name) for name in names)
 

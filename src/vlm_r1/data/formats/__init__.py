@@ -50,8 +50,9 @@ def recognise_row(row: Row) -> str:
     for name, fmt in FORMATS.items():
         if fmt.recognises(row):
             return name
-    known = "; ".join(f"{name} ({fmt.wants})" for name, fmt in FORMATS.items())
-    raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys, or convert the file")
+    others = ("vlm_r1", "ms_swift", "conversational", "question_answer")  # the rest are special cases of the last
+    known = "; ".join(f"{name} ({FORMATS[name].wants})" for name in others)
+    raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys")
 
 
 def read_row(row: Row, name: str) -> Example:
@@ -71,4 +72,5 @@ def read_row(row: Row, name: str) -> Example:
 
 
 def _keys(row: Row) -> str:
-    return f"the keys {', '.join(row) or '(none)'}"
+    names = ", ".join(row) or "(none)"
+    return f"the keys {names if len(names) <= 100 else f'{names[:100]}…'}"

@@ -24,7 +24,7 @@ _EVERYWHERE = ("id", "accu_reward_method")
 ANSWER_KEYS = ("completion", "solution", "answer", "ground_truth")
 """Where the answer stands if no message gives it; the first that is there."""
 
-_MORE_ANSWER_KEYS = ("response", "label", "output", "target", "gt", "gold", "gt_answer", "gold_answer")
+_MORE_ANSWER_KEYS = ("response", "label", "output", "target", "gt", "gold", "gt_answer", "gold_answer", "answers")
 """The same under other names, of which a row has one."""
 
 

@@ -21,7 +21,7 @@ _OWN = ("image", "images")
 _WHAT = r"_?(?:path|file|url|uri|name|file_?name|list|base64|b64)s?"
 _IMAGE_KEY = re.compile(rf"(?:image|img)s?(?:{_WHAT})?", re.IGNORECASE)
 _NUMBERED_KEY = re.compile(rf"(?:image|img|picture)(?:{_WHAT})?_?(\d{{1,3}})", re.IGNORECASE)
-_FOREIGN_KEY = re.compile(rf"(?:video|audio)s?(?:{_WHAT})?(?:_?\d{{1,3}})?", re.IGNORECASE)
+_FOREIGN_KEY = re.compile(rf"(?:input_?)?(?:video|audio)s?(?:{_WHAT})?(?:_?\d{{1,3}})?", re.IGNORECASE)
 
 _PICTURE_FILE = re.compile(r"[^\n]{1,255}\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 _FOREIGN_FILE = re.compile(r"[^\n]{1,255}\.(?:mp4|avi|mov|mkv|webm|m4v|wav|mp3|flac|ogg|m4a)", re.IGNORECASE)
@@ -58,7 +58,7 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     own = [key for key in _OWN if row.get(key) not in (None, [])]
     if len(own) > 1:
         raise DataError('both "image" and "images" are there; wanted one of them')
-    found = {(key,): _names(key, row[key]) for key in own}
+    found: dict[tuple[str, ...], tuple[str, ...]] = {(key,): _names(key, row[key]) for key in own}
     numbered = {int(n[1]): key for key in row if (n := _NUMBERED_KEY.fullmatch(key)) and _is_media(row[key])}
     if numbered:
         found[tuple(numbered[n] for n in sorted(numbered))] = _numbered(row, numbered)

@@ -50,7 +50,7 @@ def _read_question_answer(row: Row) -> Example:
 EASY_R1 = Format("problem, answer", _is_easy_r1, _read_easy_r1)
 R1_V = Format("problem, solution", _is_r1_v, _read_r1_v)
 QUESTION_ANSWER = Format(
-    "problem, question, query or instruction, and answer, ground_truth, solution, response or label",
+    "problem or question, and answer or solution, or their synonyms",
     _is_question_answer,
     _read_question_answer,
 )

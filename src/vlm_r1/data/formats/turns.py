@@ -11,7 +11,7 @@ from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.types import IMAGE_TOKEN
 
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
+_ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """Other names of the roles system, user and assistant."""
 
 _IMAGE_PARTS = ("image", "image_url", "input_image")
@@ -108,7 +108,7 @@ def _content(message: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
     texts: list[str] = []
     names: list[str] = []
     for part in content:
-        kind = part.get("type")
+        kind = part.get("type") or next((kind for kind in ("text", "image") if kind in part), None)
         if kind in _IMAGE_PARTS:
             texts.append(IMAGE_TOKEN)
             path = path_in(part)
