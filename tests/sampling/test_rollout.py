@@ -90,9 +90,9 @@ def test_evaluation_counts_what_it_should(records, examiner, adapter) -> None:
     assert summary["parse_failures"] == {"wrong_arity": 1, "no_answer_tag": 3}
 
 
-def test_encoding_is_remembered_and_gold_ids_end_with_the_stop_token(records, examiner, adapter) -> None:
+def test_encoding_is_remembered_and_a_gold_answer_earns_full_marks(records, examiner, adapter) -> None:
     assert examiner.encode(records[0]) is examiner.encode(records[0])
-    ids = examiner.gold_ids(records[0], examiner.encode(records[0]))
+    ids = examiner.gold_ids(records[0], examiner.encode(records[0]), adapter.tokenizer.eos_token_id)
     assert ids[-1] == adapter.tokenizer.eos_token_id
     completion = Completion(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
     (score,) = examiner.judge([(records[0], examiner.encode(records[0]), completion)])

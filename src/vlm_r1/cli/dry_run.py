@@ -59,7 +59,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
 
 
 def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) -> Panel:
-    gold = examiner.adapter.decode(examiner.gold_ids(record, encoded))
+    gold = examiner.gold_text(record, encoded)
     frames = ", ".join(
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )

@@ -61,7 +61,7 @@ def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},
         frames=encoded.frames,
         box_format=examiner.adapter.box_format.value,
-        gold_completion=examiner.adapter.decode(examiner.gold_ids(record, encoded)),
+        gold_completion=examiner.gold_text(record, encoded),
     )
 
 

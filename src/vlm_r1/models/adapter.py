@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jinja2 import TemplateError
 from PIL.Image import Image
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -177,6 +178,26 @@ class Adapter(ABC):
         stop = model.generation_config.eos_token_id if model.generation_config is not None else None
         stop = self.tokenizer.eos_token_id if stop is None else stop
         return tuple(stop) if isinstance(stop, list | tuple) else (int(stop),)
+
+    def answer_end(self, model: PreTrainedModel) -> int:
+        """The stop token that a gold answer ends with: the one that the chat template writes behind what was said.
+
+        Where that is no stop token, the tokenizer's end-of-sequence token, or else the first stop token.
+        """
+        stop_ids = self.stop_ids(model)
+        wanted = (self.tokenizer.convert_tokens_to_ids(self.turn_end), self.tokenizer.eos_token_id)
+        return next((token for token in wanted if token in stop_ids), stop_ids[0])
+
+    @cached_property
+    def turn_end(self) -> str:
+        """The token that the chat template writes behind what an assistant said, before a user asks again, or ""."""
+        said = [("user", "Is it red?"), ("assistant", "ruby"), ("user", "Is it blue?")]
+        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
+        try:
+            after = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition("ruby")[2]
+        except TemplateError:  # a template for one question alone
+            return ""
+        return (self.tokenizer.tokenize(after.lstrip()) or [""])[0]
 
     def decode(self, ids_T: Sequence[int]) -> str:
         """Text of a completion, special and silent tokens left out; the tags of thought and answer always stay."""

@@ -99,11 +99,14 @@ class Examiner:
         ]
         return judge(attempts, self.adapter.box_format, self.rewards, self.combination)
 
-    def gold_ids(self, record: Record, encoded: EncodedPrompt) -> tuple[int, ...]:
-        """Token ids of the completion that a perfect model writes, the stop token included: what SFT learns."""
+    def gold_text(self, record: Record, encoded: EncodedPrompt) -> str:
+        """The completion that a perfect model writes."""
         task = get_task(record.task)
-        text = gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
-        return (*self.adapter.tokenize(text), self.adapter.tokenizer.eos_token_id)
+        return gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
+
+    def gold_ids(self, record: Record, encoded: EncodedPrompt, end: int) -> tuple[int, ...]:
+        """Token ids of `gold_text` and a stop token, `Adapter.answer_end`: what SFT learns."""
+        return (*self.adapter.tokenize(self.gold_text(record, encoded)), end)
 
     def _asked(self, record: Record) -> tuple[Prompt, Template]:
         """What an encoding depends on, besides the adapter and the files of the images."""

@@ -28,7 +28,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     learner, training = run.learner, config.training
     if learner.step == 0:
         run.evaluate("before")
-    unchecked = training.trust_checks
+    unchecked, end = training.trust_checks, run.examiner.adapter.answer_end(learner.model)
     with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
@@ -36,7 +36,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
             with phases("encode"):
                 _, records = run.next_records()
                 encoded = [run.examiner.encode(record) for record in records]
-                gold = [[run.examiner.gold_ids(r, e)] for r, e in zip(records, encoded, strict=True)]
+                gold = [[run.examiner.gold_ids(r, e, end)] for r, e in zip(records, encoded, strict=True)]
             batch = CompletionBatch(encoded, gold)
             if unchecked:
                 run.display.say(check_gold(batch, learner, records[0].source))
