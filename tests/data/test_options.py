@@ -59,7 +59,15 @@ def test_no_options_is_an_error(columns, message):
 
 
 @pytest.mark.parametrize(
-    "problem", ["Which?\nA. cat\nB. dog", "Which? (a) cat (b) dog", "Which? A: cat, B: dog", "Choose A, B or C."]
+    "problem",
+    [
+        "Which?\nA. cat\nB. dog",
+        "Which? (a) cat (b) dog",
+        "Which? A: cat, B: dog",
+        "Choose A, B or C.",
+        "哪个？A.猫B.狗",
+        "Which? (1) cat (2) dog",
+    ],
 )
 def test_a_problem_that_names_its_options_needs_no_column(problem):
     assert with_options({"level": 1}, problem, "choice") == {"level": 1}

@@ -10,7 +10,18 @@ from vlm_r1.data.tokens import KNOWN_TOKENS, find_own_tokens, own_tokens_in
 from vlm_r1.models.loading import ADAPTERS
 from vlm_r1.types import IMAGE_TOKEN, Record
 
-OWN = {"<|im_end|>", "<|image_pad|>", "</s>", "<｜end▁of▁turn｜>", "<image>"}
+OWN = {
+    "<ref>",
+    "</ref>",
+    "<box>",
+    "</box>",
+    "<|object_ref_start|>",
+    "<|im_end|>",
+    "<|image_pad|>",
+    "</s>",
+    "<｜end▁of▁turn｜>",
+    "<image>",
+}
 
 
 def found(tmp_path, *lines, tokens=OWN):
@@ -64,6 +75,10 @@ def test_a_token_is_found_with_its_line(tmp_path, columns, says):
         pytest.param(row("<image>who?", images=["a.png"]), id="marks of pictures"),
         pytest.param(row(note="<|im_end|>"), id="a column that nobody reads"),
         pytest.param(row("<|im_end|"), id="half a token"),
+        pytest.param(
+            row("Where is <ref>the cat</ref>?", "<box>[[1, 2, 3, 4]]</box>"), id="objects as InternVL has them"
+        ),
+        pytest.param(row("Where is <|object_ref_start|>the cat?"), id="objects as Qwen-VL has them"),
         pytest.param(row("is < smaller than </ s>?"), id="other angles"),
     ],
 )

@@ -7,24 +7,28 @@ import binascii
 import re
 from pathlib import Path
 
-from vlm_r1.data.hub import keep_image
+from vlm_r1.data.hub import cache_folder, keep_image
 from vlm_r1.errors import DataError
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
 _BARE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")  # PNG, JPEG, GIF, WebP
 _LONGEST_PATH = 4096
+_SHORTEST = 50
+"""Characters of base64 that a picture has at least."""
 
 
-def keep_embedded(name: str, folder: Path) -> str | None:
+def keep_embedded(name: str, cache: Path | None) -> str | None:
     """Path of the file that holds an embedded picture, written if it is not there; None if `name` is no such text.
 
     Args:
         name: a path, a URL, a data URI (`data:image/png;base64,…`), or base64 that begins as a picture's does.
-        folder: where pictures are kept, by the hash of their content.
+        cache: folder under which pictures are kept, by the hash of their content; None: `hub.cache_folder()`.
 
     Raises:
         DataError: not valid base64, a data URI of something else, or far too long for a path; never holds the text.
     """
+    if len(name) < _SHORTEST and name[:5].lower() != "data:":
+        return None
     uri = _DATA_URI.match(name)
     if uri is None and not _BARE.fullmatch(name):
         if len(name) > _LONGEST_PATH:
@@ -41,6 +45,7 @@ def keep_embedded(name: str, folder: Path) -> str | None:
         raise DataError(f"the image is {what} that is not valid base64; write it anew") from None
     if not content:
         raise DataError(f"the image is {what} that holds nothing; write it anew")
+    folder = (cache or cache_folder()) / "images"
     try:
         return str(keep_image(content, "", folder))
     except OSError as error:

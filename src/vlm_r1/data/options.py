@@ -22,7 +22,8 @@ _ONE_EACH = re.compile(r"(?:(?:option|choice)[_ ]?)?([A-Z])|(?:option|choice)[_ 
 _TEXT_KEYS = ("text", "value", "content", "option")
 _LETTER_KEYS = ("label", "letter", "key", "id")
 _LONGEST = 20_000
-_MENTIONS = re.compile(r"(?<![A-Za-z0-9])(?:\(([A-Za-z])\)|([A-Z])(?!['\w])|([a-z])[.):])")
+_MENTIONS = re.compile(r"(?<![A-Za-z0-9])(?:\(([A-Za-z])\)|([A-Z])(?!['A-Za-z0-9_])|([a-z])[.):])")
+_NUMBERS = re.compile(r"(?:^|[\s(（])([12])[.):、）]\s*\S")
 
 Options = list[AnswerValue] | dict[str, AnswerValue]
 
@@ -116,9 +117,11 @@ def _numbered(options: Mapping[Any, Any]) -> dict[str, AnswerValue] | None:
 
 
 def _speaks_of_letters(problem: str) -> bool:
-    """Whether a problem names at least two options by their letters, A and B among them.
+    """Whether a problem names at least two options by their letters, A and B among them, or numbers its options.
 
-    >>> _speaks_of_letters("(A) cat (B) dog"), _speaks_of_letters("A or B?"), _speaks_of_letters("Is it a cat?")
-    (True, True, False)
+    >>> [_speaks_of_letters(text) for text in ("(A) cat (B) dog", "A or B?", "1. cat 2. dog", "Is it a cat?")]
+    [True, True, True, False]
     """
+    if {"1", "2"} <= {found[1] for found in _NUMBERS.finditer(problem)}:
+        return True
     return {"A", "B"} <= {next(filter(None, found.groups())).upper() for found in _MENTIONS.finditer(problem)}

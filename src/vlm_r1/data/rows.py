@@ -15,7 +15,6 @@ from vlm_r1.data.coordinates import to_pixels
 from vlm_r1.data.embedded import keep_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
-from vlm_r1.data.hub import cache_folder
 from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote
 from vlm_r1.data.options import with_options
 from vlm_r1.errors import DataError
@@ -125,7 +124,7 @@ class RowReader:
         return tuple(self._image(name) for name in names)
 
     def _image(self, name: str) -> str:
-        kept = keep_embedded(name, (self.cache or cache_folder()) / "images")
+        kept = keep_embedded(name, self.cache)
         return image_path(self.source, name) if kept is None else kept
 
     def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:

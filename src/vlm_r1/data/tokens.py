@@ -19,10 +19,9 @@ from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
 _BY_FAMILY = {
     "Qwen-VL, MiMo-VL": """
         <|im_start|> <|im_end|> <|endoftext|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|>
-        <|video_pad|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> <|quad_start|>
-        <|quad_end|>""",
+        <|video_pad|>""",
     "InternVL": """
-        <IMG_CONTEXT> <img> </img> <quad> </quad> <ref> </ref> <box> </box>""",
+        <IMG_CONTEXT> <img> </img>""",
     "GLM-V": """
         <|begin_of_image|> <|end_of_image|> <|image|> <|begin_of_video|> <|end_of_video|> <|video|>
         <|begin_of_box|> <|end_of_box|> <|user|> <|assistant|> <|system|> <|observation|> [gMASK] <sop> <eop>""",
@@ -38,6 +37,11 @@ _BY_FAMILY = {
 
 KNOWN_TOKENS = frozenset(token for tokens in _BY_FAMILY.values() for token in tokens.split())
 """Control tokens of known families, as text."""
+
+GROUNDING_TOKENS = frozenset(f"<{slash}{name}>" for name in ("ref", "box", "quad") for slash in ("", "/")) | frozenset(
+    f"<|{name}_{end}|>" for name in ("object_ref", "box", "quad") for end in ("start", "end")
+)
+"""Tokens round the names and boxes of objects: words that people write to a model in its own way, and no control."""
 
 
 def own_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -65,9 +69,9 @@ def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
 
     Args:
         file: however long.
-        tokens: the control tokens of a tokenizer, as text.
+        tokens: the special tokens of a tokenizer, as text; `GROUNDING_TOKENS` are passed over.
     """
-    tokens = sorted(token for token in tokens if token)
+    tokens = sorted({*tokens} - GROUNDING_TOKENS - {""})
     if not tokens:
         return []
     pattern = re.compile(_any_of(sorted({form for token in tokens for form in _written(token)})))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from vlm_r1.data.formats.shown import shown
@@ -18,6 +19,7 @@ PATH_KEYS = ("path", "url", "image", "image_url", "bytes")
 """Keys of an object under which a path, a URL or a data URI stands."""
 
 _OWN = ("image", "images")
+_IMAGE, _FOREIGN_KIND = "image", "foreign"
 _WHAT = r"_?(?:path|file|url|uri|name|file_?name|list|base64|b64)s?"
 _IMAGE_KEY = re.compile(rf"(?:image|img)s?(?:{_WHAT})?", re.IGNORECASE)
 _NUMBERED_KEY = re.compile(rf"(?:image|img|picture)(?:{_WHAT})?_?(\d{{1,3}})", re.IGNORECASE)
@@ -43,7 +45,8 @@ _LOOSE = re.compile(
     r"|[\[{]{1,2}(?:image|img|picture|video|audio)(?:[ _-]?\d{1,3})?[\]}]{1,2}",
     re.IGNORECASE,
 )
-_EXACT = re.compile(re.escape(IMAGE_TOKEN))
+_SIGNS = ("<", "[", "{", "data:", "DATA:")
+"""What every mark holds."""
 
 
 def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -59,11 +62,11 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     if len(own) > 1:
         raise DataError('both "image" and "images" are there; wanted one of them')
     found: dict[tuple[str, ...], tuple[str, ...]] = {(key,): _names(key, row[key]) for key in own}
-    numbered = {int(n[1]): key for key in row if (n := _NUMBERED_KEY.fullmatch(key)) and _is_media(row[key])}
+    others = {key: _kind_of(key) for key in row if key not in _OWN and _is_shown(key) and _is_media(row[key])}
+    numbered = {number: key for key, number in others.items() if isinstance(number, int)}
     if numbered:
         found[tuple(numbered[n] for n in sorted(numbered))] = _numbered(row, numbered)
-    others = [key for key in row if _IMAGE_KEY.fullmatch(key) and key not in _OWN and _is_media(row[key])]
-    found |= {(key,): _names(key, row[key]) for key in others}
+    found |= {(key,): _names(key, row[key]) for key, kind in others.items() if kind == _IMAGE}
     if not found:
         return (), ()
     (keys, names), *rest = found.items()
@@ -84,7 +87,7 @@ def check_unread(columns: Mapping[str, Any], n_images: int) -> None:
         DataError: names the key.
     """
     for key, value in columns.items():
-        if _FOREIGN_KEY.fullmatch(key) and _is_media(value):
+        if _kind_of(key) == _FOREIGN_KIND and _is_media(value):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
         if _holds(value, _DATA_URI.match):
             raise DataError(f'"{key}" is {shown(value)}: a picture under an unknown key; wanted it under "image"')
@@ -112,8 +115,8 @@ def place_images(question: str, names: tuple[str, ...]) -> tuple[str, tuple[str,
         DataError: marks and pictures do not match, or a mark stands for something that is not read.
     """
     n_images, marks = len(names), question.count(IMAGE_TOKEN)
-    numbered = _ANGLED if _ANGLED.search(question) else _BRACKETED
-    if numbered.search(question) and not (numbered is _BRACKETED and marks):
+    numbered = _ANGLED if marks < question.count("<") and _ANGLED.search(question) else _BRACKETED
+    if (numbered is _ANGLED or not marks) and numbered.search(question):
         question, names = _in_order_of_marks(question, names, numbered)
         marks = n_images
     check_marks(question, "the question")
@@ -135,7 +138,9 @@ def check_marks(text: str, where: str) -> None:
     Raises:
         DataError: names the mark.
     """
-    bare = _EXACT.sub("", text)
+    bare = text.replace(IMAGE_TOKEN, "")
+    if not any(sign in bare for sign in _SIGNS):
+        return
     found = _FOREIGN.search(bare) or (_LOOSE.search(bare) if bare == text else None)
     if found:
         mark = found[0] if len(found[0]) <= 40 else f"{found[0][:40]}…"
@@ -150,6 +155,18 @@ def marks_as_text(question: str) -> list[str]:
     ['<img>', '[image 1]']
     """
     return [found[0] for found in _LOOSE.finditer(question)]
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(key: str) -> str | int | None:
+    """What a key stands for by its name: `_IMAGE`, the number of an image, `_FOREIGN_KIND`, or nothing of these."""
+    if numbered := _NUMBERED_KEY.fullmatch(key):
+        return int(numbered[1])
+    return _IMAGE if _IMAGE_KEY.fullmatch(key) else _FOREIGN_KIND if _FOREIGN_KEY.fullmatch(key) else None
+
+
+def _is_shown(key: str) -> bool:
+    return _kind_of(key) not in (None, _FOREIGN_KIND)
 
 
 def _in_order_of_marks(question: str, names: tuple[str, ...], pattern: re.Pattern[str]) -> tuple[str, tuple[str, ...]]:
@@ -212,6 +229,6 @@ def _is_media(value: Any) -> bool:
 
 def _holds(value: Any, test: Any) -> bool:
     if isinstance(value, str):
-        return test(value) is not None
+        return ("." in value or ":" in value) and test(value) is not None
     items = value[:8] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
     return any(_holds(item, test) for item in items)

@@ -35,6 +35,7 @@ class Turns:
     system: str | None
 
 
+_ORDERS = tuple((*system, "user", *assistant) for system in ((), ("system",)) for assistant in ((), ("assistant",)))
 _FILLED = {"content", "from"}
 _WANTED = (
     "; wanted one of the user, a system message before it or none, and one of the assistant after it or none, each "
@@ -56,10 +57,8 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
     if isinstance(messages, str):
         return Turns(messages, (), None, None)
     whole = isinstance(messages, list) and all(isinstance(m, dict) and _FILLED & m.keys() for m in messages)
-    roles = [_role(message) for message in messages] if whole else []
-    order = [role for role in roles if role not in ("system", "assistant")]
-    expected = ["system"] * ("system" in roles) + ["user"] + ["assistant"] * ("assistant" in roles)
-    if order != ["user"] or roles != expected:
+    roles = tuple(map(_role, messages)) if whole else ()
+    if roles not in _ORDERS:
         raise DataError(f"{name} {shown(messages)}{wanted}")
     contents = dict(zip(roles, map(_content, messages), strict=True))
     for role in ("system", "assistant"):
