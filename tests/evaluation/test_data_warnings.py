@@ -47,6 +47,7 @@ def boxes(*labels, box=(10, 20, 50, 60)):
         pytest.param("dog, ceramic, bowl, ceramic", "bowl, ceramic", [COMMAS], id="a name with a comma"),
         pytest.param("dog; bowl, ceramic", "bowl, ceramic", [], id="a name with a comma between semicolons"),
         pytest.param("bowl, ceramic", "bowl, ceramic", [], id="the one name"),
+        pytest.param('dog, ceramic, "bowl, ceramic"', "bowl, ceramic", [], id="a name with a comma in quotes"),
         pytest.param("Find all animals; give bbox and label", "cat", [], id="a whole question"),
     ],
 )

@@ -52,7 +52,7 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     for label in dict.fromkeys(filter(None, labels)):
         if not _asks_for(asked, label):
             yield LABELS, f'the gold label "{label:.60}" is not among the names asked for: {asked:.80}'
-        elif "," in label and ";" not in asked and normalize_text(asked) != normalize_text(label):
+        elif "," in label and not _stands_apart(asked, label):
             yield COMMAS, f'"{label:.60}" holds a comma, in a list of names between commas: {asked:.80}'
 
 
@@ -138,6 +138,11 @@ def _asks_for(asked: str, label: str) -> bool:
     """Whether the label, in any case, stands in the list as a name or as words of one."""
     found = re.search(rf"(?<!\w){re.escape(_normal(label))}(?!\w)", _normal(asked))
     return bool(found) or (not label.isascii() and _normal(label) in _normal(asked))
+
+
+def _stands_apart(asked: str, label: str) -> bool:
+    """Whether a name with a comma can be told from others: in quotes, between semicolons, or alone."""
+    return ";" in asked or f'"{label}"' in asked or _normal(asked) == _normal(label)
 
 
 def _normal(text: str) -> str:
