@@ -103,6 +103,7 @@ def make_example(
     problem, images = place_images(problem, names or found)
     check_marks(system or "", "the system's message")
     thought, answer = split_gold(gold)
+    check_unread({"answer": answer}, n_images=1)
     ignored = {*used, *_EVERYWHERE, *image_keys, "image", "images"}
     columns = {key: value for key, value in row.items() if key not in ignored}
     check_unread(columns, len(images))

@@ -90,11 +90,11 @@ def check_unread(columns: Mapping[str, Any], n_images: int) -> None:
         if _kind_of(key) == _FOREIGN_KIND and _is_media(value):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
         if _holds(value, _DATA_URI.match):
-            raise DataError(f'"{key}" is {shown(value)}: a picture under an unknown key; wanted it under "image"')
+            raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
         if not n_images and _holds(value, _FOREIGN_FILE.fullmatch):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
         if not n_images and _holds(value, _PICTURE_FILE.fullmatch):
-            raise DataError(f'"{key}" is {shown(value)}: a picture under an unknown key; wanted it under "image"')
+            raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
 
 
 def names_pictures(value: Any) -> bool:
