@@ -35,7 +35,9 @@ class Turns:
     system: str | None
 
 
-_ORDERS = tuple((*system, "user", *assistant) for system in ((), ("system",)) for assistant in ((), ("assistant",)))
+_ORDERS: tuple[tuple[str, ...], ...] = tuple(
+    (*system, "user", *assistant) for system in ((), ("system",)) for assistant in ((), ("assistant",))
+)
 _FILLED = {"content", "from"}
 _WANTED = (
     "; wanted one of the user, a system message before it or none, and one of the assistant after it or none, each "
@@ -57,7 +59,7 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
     if isinstance(messages, str):
         return Turns(messages, (), None, None)
     whole = isinstance(messages, list) and all(isinstance(m, dict) and _FILLED & m.keys() for m in messages)
-    roles = tuple(map(_role, messages)) if whole else ()
+    roles: tuple[Any, ...] = tuple(map(_role, messages)) if whole else ()
     if roles not in _ORDERS:
         raise DataError(f"{name} {shown(messages)}{wanted}")
     contents = dict(zip(roles, map(_content, messages), strict=True))
