@@ -56,6 +56,11 @@ class DataSource(Section):
         description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same part "
         "on every machine, e.g. [0, 0.9] to train and [0.9, 1] to hold out.",
     )
+    split_by: Literal["id", "image"] = Field(
+        default="id",
+        description="What split_range hashes: the id, or the image, by its path as written; then all records of a "
+        "picture fall on the same side.",
+    )
     weight: PositiveFloat | None = Field(
         default=None,
         description="Share of the prompts drawn from this file, relative to the other weights; all files or none have "
@@ -67,6 +72,8 @@ class DataSource(Section):
         first, last = self.split_range
         if not 0 <= first < last <= 1:
             raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
+        if self.split_by != "id" and (first, last) == (0, 1):
+            raise ValueError("split_by has no effect without split_range: set split_range, or remove it")
         return self
 
 

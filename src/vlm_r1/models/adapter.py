@@ -221,6 +221,12 @@ class Adapter(ABC):
         """Token ids of plain text, nothing added (used for gold completions)."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def own_tokens(self) -> frozenset[str]:
+        """Texts that the tokenizer turns into control tokens, which no data may hold; the tags of answers are none."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special}
+        return frozenset({*special, *self.silent_tokens, self.placeholder, self.mark} - {"", *TAGS})
+
     def save(self, folder: str | Path) -> None:
         """Write tokenizer, chat template and image processor, as their own classes do."""
         self.tokenizer.save_pretrained(folder)

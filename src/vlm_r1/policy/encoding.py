@@ -10,7 +10,7 @@ import torch
 
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
@@ -50,12 +50,17 @@ class Examiner:
 
         Raises:
             DataError: an image cannot be read.
+            ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
         key = prompt, template = self.ask(record)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
+        images = [self._images.load(path) for path in prompt.images]
+        try:
+            encoded = self.adapter.encode(prompt, images)
+        except ModelError as error:
+            raise ModelError(f"{record.source}: {error}") from error
         encoded = replace(encoded, template=template.name, box_format=self.adapter.box_format)
         self._remember(key, encoded)
         return encoded
