@@ -207,14 +207,14 @@ def _check(
         if exactly:
             _compare(drawn, witness, report)
             if seeds and not report.problems:
-                _compare_sampler(drawn, witness, report)
+                _compare_sampler(drawn, witness, report, "drawn anew")
             if seeds and isinstance(sampler, HFSampler):
                 _draw_again(drawn, seeds, witness, report)
         with learner.accelerator.autocast():
             if autocast or not exactly:
                 _compare(asked, witness, report)
             if params is not None and _uncut(params) == params:
-                _compare_sampler(asked, witness, report)
+                _compare_sampler(asked, witness, report, "sampler")
             _look_without_images(asked, policy, report)
 
 
@@ -299,12 +299,12 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 
 
 @torch.no_grad()
-def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
+def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, label: str) -> None:
     batch = _batch(asked)
     scored = Policy.forward(witness.policy, batch)
     completions = [completion for one in asked for completion in one.completions]
     differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
-    report.found.append(f"sampler = policy to {differs.largest:.1g}")
+    report.found.append(f"{label} = policy to {differs.largest:.1g}")
     if bool(scored.logprobs_NT.isfinite().all()) and too_far(
         differs, computing_dtype(witness.policy), lambda: _noise(batch, witness, scored)
     ):
