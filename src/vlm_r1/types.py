@@ -64,6 +64,7 @@ class Record:
         trusted_reward: whether a recipe or a command named `reward`. What a line names may be called, never made.
         source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
+        system: a message of the system that its line holds; asked in front of the question.
         columns: the other keys of its line, as they stand there, e.g. {"difficulty": 0.4}; for people's own rewards.
         row: its whole line, as it stands in the file; for rewards of TRL's signature.
     """
@@ -78,6 +79,7 @@ class Record:
     trusted_reward: bool = field(default=False, kw_only=True, repr=False, compare=False)
     source: str = ""
     template: str | None = None
+    system: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
     row: Mapping[str, AnswerValue] = field(
         default_factory=dict[str, AnswerValue], kw_only=True, repr=False, compare=False

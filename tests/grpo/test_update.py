@@ -192,9 +192,9 @@ def test_the_difference_from_the_sampler_is_logged(learner, groups) -> None:
     told = [sampled(group, off) for group, off in zip(groups, [(0.1, -0.3), (9, 9), (0, 0), (9, 9)], strict=True)]
     metrics = update_policy(told, told[0], own, None, Phases())
     mean, most = (metrics[f"sampling/sampling_logp_difference/{name}"] for name in ("mean", "max"))
-    assert mean.total == pytest.approx(3 * 0.1 + 7 * 0.3, abs=1e-6)
+    assert mean.total == pytest.approx(3 * 0.1 + 7 * 0.3, abs=1e-4)  # what is sampled is told in float32
     assert mean.count == 3 + 7 + 9 + 2
-    assert most.total == pytest.approx(0.3, abs=1e-6)
+    assert most.total == pytest.approx(0.3, abs=1e-4)
 
 
 def test_a_stop_token_left_out_of_the_loss_is_noticed(learner, groups) -> None:

@@ -26,7 +26,6 @@ from testing_families import (
     stock_arguments,
 )
 from testing_policy import TOLERANCE, completions, largest_difference, score
-from testing_processors import stock_processor
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ModelError
@@ -34,6 +33,7 @@ from vlm_r1.grpo.update import update_policy
 from vlm_r1.models import ADAPTERS, load_adapter, load_model
 from vlm_r1.models.inline import InlineImages
 from vlm_r1.models.patch_grid import PatchGrid
+from vlm_r1.models.stock import stock_processor
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.phases import Phases
@@ -394,23 +394,3 @@ def test_a_saved_model_is_the_same_in_plain_transformers(family: str, made, fami
     image_processor = AutoImageProcessor.from_pretrained(tmp_path)
     pixels = image_processor(images=[picture], return_tensors="pt", **TOLD.get(family, {}))["pixel_values"]
     assert torch.equal(pixels, prompt.vision["pixel_values"])
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_gold_answers_end_as_the_template_ends_them_and_as_sampling_stops(
-    family: str, family_adapter, family_model64
-) -> None:
-    adapter, model = family_adapter(family), family_model64(family)
-    end = adapter.answer_end(model)
-    assert end in adapter.stop_ids(model)
-    assert adapter.tokenizer.convert_ids_to_tokens(end) == adapter.turn_end
-
-
-def test_gemma_ends_a_turn_not_the_text(family_adapter, family_model64) -> None:
-    adapter, model = family_adapter("gemma3"), family_model64("gemma3")
-    assert adapter.tokenizer.eos_token == "<eos>"
-    assert adapter.tokenizer.convert_ids_to_tokens(adapter.answer_end(model)) == "<end_of_turn>"
-    model.generation_config.eos_token_id = adapter.tokenizer.eos_token_id  # a checkpoint that names only this one
-    assert adapter.answer_end(model) == adapter.tokenizer.eos_token_id
-    model.generation_config.eos_token_id = [7, 8]
-    assert adapter.answer_end(model) == 7

@@ -12,6 +12,7 @@ import pytest
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
+from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.runner import answer_records
 from vlm_r1.grpo.trainer import train
 from vlm_r1.policy.encoding import Examiner, same_encoding
@@ -90,3 +91,11 @@ def test_held_out_sets_of_one_file_answer_their_own_prompts(recipe, rec_files, a
         records, examiner, ScriptedSampler(texts, adapter), max_completion_length=64, batch_size=4
     )
     assert {group.encoded.template for group in replayed} == {"bare"}
+
+
+def test_a_prompt_that_cannot_be_encoded_is_named_with_its_line(line: Path, adapter) -> None:
+    row = {"problem": "<image>What is <|image_pad|>?", "answer": "3", "image": "a.png"}
+    line.write_text(json.dumps(row), encoding="utf-8")
+    records = load_sources([DataSource(path=str(line), task="vqa")])
+    with pytest.raises(ModelError, match=r"rows\.jsonl:1: the prompt's text contains the model's own placeholder"):
+        examiner_of(records, adapter).encode(records[0])

@@ -4,6 +4,8 @@ once.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from vlm_r1.sampling import SamplingParams, completion_seed, greedy
 from vlm_r1.sampling.decoding import choose_decoding, expanded, shared
 from vlm_r1.sampling.filters import filter_logprobs
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.training.trust import difference, sampled_logprobs
+from vlm_r1.training.differences import difference, sampled_logprobs
 from vlm_r1.types import Record, StopReason
 
 G, T = 3, 12
@@ -218,4 +220,4 @@ def test_seeds_name_run_draw_record_and_completion() -> None:
         completion_seed(1, 2, a, 4),
     ]
     assert len({base, *others}) == 5
-    assert base == completion_seed(1, 2, a, 3)
+    assert base == completion_seed(1, 2, replace(a, source="elsewhere/f.jsonl:1"), 3)

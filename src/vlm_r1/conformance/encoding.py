@@ -14,7 +14,7 @@ from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.models import Adapter
 from vlm_r1.policy.encoding import Examiner, same_encoding
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.trust import MEAN_TOLERANCE
+from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.types import Box, BoxFormat, EncodedPrompt, ImageFrame, Record
 
 GOLD: Box = (10.0, 12.0, 40.0, 36.0)

@@ -6,7 +6,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import torch
 
 from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
@@ -18,8 +21,9 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
+from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.training.run import TrainingRun, open_training
-from vlm_r1.training.trust import check_sampled
+from vlm_r1.training.trust import check_sampled, check_when_due
 from vlm_r1.types import Group
 
 
@@ -41,7 +45,10 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     params = SamplingParams(**config.sampling.model_dump())
     if learner.step == 0:
         run.evaluate("before")
-    unchecked, unwarned = training.trust_checks, True
+    first, told = True, (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
+    judged = True  # whether all completions had a reward so far
+    if told:
+        run.display.say(_CUT)
     with run.display.steps("GRPO", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases, logged = time.perf_counter(), Phases(), Logged()
@@ -51,20 +58,38 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             learning_rate = learner.learning_rate
             with phases("log"):
                 _log_rollouts(run, groups)
-            if unchecked:
-                run.display.say(check_sampled(groups or [spare], learner, run.sampler, params))
-                unchecked = False
+            check = partial(check_sampled, groups or [spare], learner, run.examiner, run.sampler, params)
+            check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
+            first = False
             metrics |= update_policy(groups, spare, learner, reference, phases)
             metrics |= rollout_metrics(groups)
             metrics |= time_metrics(phases, time.perf_counter() - start, metrics)
             numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
-            if unwarned and "reward/left_out" in numbers:
-                run.display.say(_unjudged(learner.step + 1, numbers))
-                unwarned = False
+            judged = judged and not _tell_of_the_unjudged(numbers, run)
             run.finish_step(numbers, stage="grpo")
+            told = told or _tell_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish({})
+
+
+_CUT = (
+    "[yellow]top_p, top_k or min_p cuts what is sampled, but the policy that trains is the uncut one: "
+    "sampling/sampling_logp_difference in metrics.jsonl is how far they are apart[/yellow]"
+)
+
+
+def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Say once if tokens were sampled with other log-probabilities than the policy's; returns whether it was said."""
+    gap = numbers.get("sampling/sampling_logp_difference/mean", 0.0)
+    dtype = torch.bfloat16 if run.learner.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
+    if gap <= MEAN_TOLERANCE[dtype]:
+        return False
+    run.display.say(
+        f"[yellow]step {run.learner.step}: the sampler's log-probabilities differ from the policy's by {gap:.2g} a "
+        "token: is it dropout, or a sampler that is not the policy?[/yellow]"
+    )
+    return True
 
 
 def time_metrics(phases: Phases, step_s: float, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -91,12 +116,15 @@ def _logged_by_rewards(logged: Logged, numbers: Mapping[str, float], gather: Cal
     return means
 
 
-def _unjudged(step: int, numbers: Mapping[str, float]) -> str:
-    return (
-        f"step {step}: {numbers['reward/left_out']:.0f} completions have no reward, because every part left them out "
-        "(None): they teach nothing. metrics.jsonl counts them as reward/left_out, and in the rollouts their reward is "
-        "null"
+def _tell_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Say if completions of the step have no reward; returns whether it was said."""
+    if "reward/left_out" not in numbers:
+        return False
+    run.display.say(
+        f"[yellow]step {run.learner.step + 1}: {numbers['reward/left_out']:.0f} completions have no reward, because "
+        "every part left them out (None): they teach nothing. metrics.jsonl counts them as reward/left_out[/yellow]"
     )
+    return True
 
 
 def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:

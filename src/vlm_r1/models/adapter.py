@@ -116,6 +116,10 @@ class Adapter(ABC):
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
         return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
 
+    def processor_settings(self) -> Mapping[str, Any]:
+        """What the combined processor has to know besides tokenizer and image processor, e.g. {"image_seq_len": 64}."""
+        return {}
+
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
         """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.
 
@@ -216,6 +220,12 @@ class Adapter(ABC):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, nothing added (used for gold completions)."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def own_tokens(self) -> frozenset[str]:
+        """Texts that the tokenizer turns into control tokens, which no data may hold; the tags of answers are none."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special}
+        return frozenset({*special, *self.silent_tokens, self.placeholder, self.mark} - {"", *TAGS})
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer, chat template and image processor, as their own classes do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -16,8 +16,9 @@ from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_p
 from vlm_r1.planning.prompts import Asked
 from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
-from vlm_r1.policy.packed import choose_layout
+from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.sampling import SamplingParams, greedy
+from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
 from vlm_r1.types import EncodedPrompt
 
 GB = 10**9
@@ -135,13 +136,12 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
     many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
     completions = fullest(lengths, budget, layout, many_images)
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
-    group = CompletionBatch([encoded], [[[0] * lengths.completion] * lengths.generations])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
         standing=what_stands(config, shapes),
         policy=policy_pass(shapes, batch, layout),
         sampling=_sampling(config, shapes, lengths, encoded),
-        checks=policy_pass(shapes, group, layout) if config.training.trust_checks else Peak(),
+        checks=_checks(shapes, encoded, lengths.completion, layout) if config.training.trust_checks else Peak(),
         asked=asked,
         lengths=lengths,
         budget=budget,
@@ -173,6 +173,14 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
     answered = [prompt] * config.training.eval_batch_size
     evaluation = sampling_pass(shapes, answered, 1, greedy(lengths.completion))
     return max(peak, evaluation, key=lambda one: one.total)
+
+
+def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int, layout: Layout) -> Peak:
+    """The largest pass of the trust checks: in float32, where the weights are."""
+    short = [[0] * min(completion, CHECKED_TOKENS)]
+    batch = CompletionBatch([prompt] * len(CHECKED_COMPLETIONS), [short * n for n in CHECKED_COMPLETIONS])
+    wide = all(p.dtype.itemsize >= 4 for _, p, _ in shapes.parameters())
+    return policy_pass(replace(shapes, autocast=shapes.autocast and not wide), batch, layout)
 
 
 def what_stands(config: Config, shapes: Shapes) -> Standing:

@@ -10,7 +10,7 @@ import torch
 
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import Logged
@@ -52,24 +52,29 @@ class Examiner:
 
         Raises:
             DataError: an image cannot be read.
+            ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
-        key = prompt, template = self._asked(record)
+        key = prompt, template = self.ask(record)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
+        images = [self._images.load(path) for path in prompt.images]
+        try:
+            encoded = self.adapter.encode(prompt, images)
+        except ModelError as error:
+            raise ModelError(f"{record.source}: {error}") from error
         encoded = replace(encoded, template=template.name, box_format=self.adapter.box_format)
         self._remember(key, encoded)
         return encoded
 
     def start(self, records: Sequence[Record]) -> None:
         """Decode the images of records that are about to be encoded, in the background."""
-        prompts = [prompt for prompt, template in map(self._asked, records) if (prompt, template) not in self._cache]
+        prompts = [prompt for prompt, template in map(self.ask, records) if (prompt, template) not in self._cache]
         self._images.start(path for prompt in prompts for path in prompt.images)
 
     def prompt_length(self, record: Record) -> int:
         """Tokens of the record's prompt, from its text and the sizes of its images, without decoding them."""
-        prompt, _ = self._asked(record)
+        prompt, _ = self.ask(record)
         return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
 
     def check_length(self, record: Record) -> None:
@@ -117,7 +122,7 @@ class Examiner:
         """Token ids of `gold_text` and a stop token, `Adapter.answer_end`: what SFT learns."""
         return (*self.adapter.tokenize(self.gold_text(record, encoded)), end)
 
-    def _asked(self, record: Record) -> tuple[Prompt, Template]:
+    def ask(self, record: Record) -> tuple[Prompt, Template]:
         """What an encoding depends on, besides the adapter and the files of the images."""
         template = self.templates.of(record)
         return build_prompt(get_task(record.task), record, template), template

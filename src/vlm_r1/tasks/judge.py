@@ -50,6 +50,11 @@ class Attempt:
     trainer_state: TrainerState = UNTRAINED
 
 
+def byte_ids(text: str) -> tuple[int, ...]:
+    """Stand-ins for token ids where no tokenizer is loaded: the bytes of the text."""
+    return tuple(text.encode("utf-8", "replace"))
+
+
 def judge(
     attempts: Sequence[Attempt],
     box_format: BoxFormat,

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, evenly, load_sources
+from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
+from vlm_r1.data.tokens import find_own_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models import adapter_of
@@ -133,12 +134,27 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     shown.say(f"{len(records):,} records")
+    if shown.enabled:
+        for line in held_out_lines(records, held_out):
+            shown.say(line)
     for sentence in called:
         shown.say(sentence)
     shown.say(start_table(learner.sizes, config))
     shown.say(learner.precision_reason)
     shown.say(learner.layout_reason)
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+
+
+def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
+    """A line for each held-out set, with the number of its records whose pictures are trained on."""
+    lines = []
+    for name, n_shared in shared_pictures(records, held_out).items():
+        advice = " (split_by: image keeps them apart)" if n_shared else ""
+        lines.append(
+            f"held out     {name}: {len(held_out[name]):,} records, of which {n_shared:,} show pictures that are "
+            f"trained on{advice}"
+        )
+    return lines
 
 
 def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
@@ -161,12 +177,14 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
 
 
 def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
-    """Load tokenizer and image processor, and check that no prompt of the sets is longer than `max_prompt_length`.
+    """Load tokenizer and image processor, and check the sets with them.
+
+    No row may hold text that is the model's own token, and no prompt be longer than `max_prompt_length`.
 
     Raises:
         ConfigError: unknown template.
         ModelError: no usable checkpoint.
-        DataError: names the records with too long prompts, the first 20 in full and the rest counted.
+        DataError: names the records with such text or with too long prompts, the first 20 in full, the rest counted.
     """
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
@@ -179,6 +197,9 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         config.data.max_prompt_length,
         config.data.dataloader_num_workers,
     )
+    files = [part for records in sets if isinstance(records, Sources) for part in records.parts]
+    if problems := [problem for file in files for problem in find_own_tokens(file, examiner.adapter.own_tokens())]:
+        raise DataError(summarise(problems))
     _check_each([record for records in sets for record in evenly(records)], examiner.check_length)
     return examiner
 
