@@ -32,6 +32,7 @@ def letters_of_even(completions, id, completion_ids, trainer_state, log_metric, 
     log_extra("n_ids", [len(ids) for ids in completion_ids])
     texts = [completion[0]["content"] for completion in completions]
     shares = [sum(map(str.isalpha, text)) / max(len(text), 1) for text in texts]
+    log_metric("seen/share", sum(shares) / len(shares))
     return [None if int(own) % 2 else share for own, share in zip(id, shares, strict=True)]
 
 

@@ -67,6 +67,7 @@ def test_completions_that_no_part_judges_have_no_reward_and_teach_nothing(recipe
     assert told.count("completions have no reward, because every part left them out") == 1  # once a run
     page = build_report(path.parent / "run").read_text(encoding="utf-8")
     assert ">nan<" not in page.lower()
+    assert "Left out by rewards" in page
     assert main(["score", str(path.parent / "run"), "--out", str(path.parent / "again.jsonl"), "--reward", "iou"]) == 0
     lines = [json.loads(line) for line in (path.parent / "again.jsonl").read_text().splitlines()]
     assert sum(line["reward"] is None for line in lines) == sum(row["reward/left_out"] for row in metrics)

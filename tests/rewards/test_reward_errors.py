@@ -51,6 +51,10 @@ async def later(given):
 class Made:
     def __init__(self, size):
         self.size = size / 0
+
+
+def tuple_of_two(given):
+    return 1.0, True
 """
 
 
@@ -88,6 +92,12 @@ def broken(tmp_path, monkeypatch):
             "f.jsonl:1: reward \"broken_rewards:takes_a_list\" raised TypeError: 'RewardInput' object is not iterable "
             "(broken_rewards.py:19). Was it written for another framework? See docs/reward_adapters.md",
             id="of_another_framework",
+        ),
+        pytest.param(
+            "tuple_of_two",
+            'f.jsonl:1: reward "broken_rewards:tuple_of_two" returned (1.0, True); wanted a finite number. Was it '
+            "written for another framework? See docs/reward_adapters.md (broken_rewards.py:35)",
+            id="a_tuple_as_nemo_rl_returns_it",
         ),
         pytest.param(
             "later",

@@ -28,8 +28,6 @@ Logged = dict[str, list[float]]
 COLUMNS = ("id", "problem", "solution", "images", "image_path", "image_size", "model_input_size")
 """What a function of TRL's signature gets of each record, where its line has no key of that name."""
 
-_MEND = "mend the function"
-
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -115,8 +113,12 @@ def _checked(name: str, reward: Any, given: RewardInput[Any]) -> float:
     number = as_number(reward)
     if number is not None and math.isfinite(number):
         return number
-    mend = "if it makes the reward, name it with its options, e.g. get_it(size=3)" if callable(reward) else _MEND
-    raise ValueError(f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number: {mend}')
+    mend = ": mend the function"
+    if callable(reward):
+        mend = ": if it makes the reward, name it with its options, e.g. get_it(size=3)"
+    elif isinstance(reward, Mapping | tuple | list):
+        mend = f". Was it written for another framework? See {ADAPTERS_PAGE}"
+    raise ValueError(f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number{mend}')
 
 
 def _left_out(value: Any) -> bool:
