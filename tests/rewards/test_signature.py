@@ -139,5 +139,12 @@ def test_what_can_never_be_called_is_refused(spec, message):
 def test_only_who_is_trusted_has_a_function_called_to_make_one(spec):
     with pytest.raises(ConfigError, match="a line of data may not have called"):
         resolve_reward(spec, TABLE, trusted=False)
-    for name in ("ours", "trl", "OfTrl(args=1)"):
+    for name in ("ours", "trl", "wrapped", "OfTrl(args=1)"):
         resolve_reward(name, TABLE, trusted=False)
+
+
+@pytest.mark.parametrize("spec", ["only_columns", "wrapper"])
+def test_columns_of_a_line_are_not_handed_to_any_function_that_the_line_names(spec):
+    """Whatever takes all keywords would get keywords of a stranger's choice."""
+    with pytest.raises(ConfigError, match="would be handed the columns of the line that names it"):
+        resolve_reward(spec, TABLE, trusted=False)

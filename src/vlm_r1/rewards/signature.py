@@ -60,7 +60,8 @@ def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool
     """The reward that a name with options means.
 
     Args:
-        trusted: whether a recipe or a command names it. What a data line names may not be a function that makes one.
+        trusted: whether a recipe or a command names it. What a data line names may not be a function that makes one,
+            nor one that takes anything at all.
 
     Raises:
         ConfigError: unknown name, unknown option, options that are no Python literals, or a signature that can never be
@@ -80,6 +81,11 @@ def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool
                 "recipe (reward of the data source), or with --reward"
             )
         found, options = _make(spec, found, options), {}
+    elif not trusted and _hides_what_it_takes(spec, found):
+        raise ConfigError(
+            f'reward "{spec}" takes whatever it is handed, and would be handed the columns of the line that names it: '
+            "name it in the recipe (reward of the data source), or with --reward"
+        )
     return _reward(spec, found, options, outside=name not in table)
 
 
@@ -117,13 +123,20 @@ def _kind(spec: str, found: AnyFunction, options: Mapping[str, Any]) -> _Kind:
     if any(p.name in PROTOCOL for p in parameters):
         return "trl"
     required = [p for p in parameters if p.default is p.empty and p.kind in _POSITIONAL]
-    stars = {p.kind for p in parameters if p.kind in _STARS}
-    if not required and stars and len(stars) == len(parameters):  # (**columns), or a wrapper's (*args, **kwargs)
-        return "trl" if inspect.Parameter.VAR_KEYWORD in stars else "ours"
+    if _hides_what_it_takes(spec, found):
+        return "trl"
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(parameters) == 1:
+        return "ours"
     unfilled = [p for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY and p.name not in options]
     if len(required) == 1 and required[0].name not in options and not unfilled:
         return "ours"
     return "neither" if unfilled or any(p.name not in options for p in required) else "maker"
+
+
+def _hides_what_it_takes(spec: str, found: AnyFunction) -> bool:
+    """Whether its signature is (**columns), or (*args, **kwargs) as a decorator leaves it: TRL calls it by keywords."""
+    kinds = {p.kind for p in _parameters(spec, found)}
+    return inspect.Parameter.VAR_KEYWORD in kinds and kinds <= set(_STARS)
 
 
 def _parameters(spec: str, found: AnyFunction) -> Sequence[inspect.Parameter]:
