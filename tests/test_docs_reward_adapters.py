@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.rows import RowReader
 from vlm_r1.parsing.tags import split_tags
-from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.base import RewardInput, TrainerState
 from vlm_r1.rewards.call import call_reward, resolve_reward
 from vlm_r1.types import ImageFrame, Record, Thinking
 
@@ -70,8 +71,14 @@ def visual_rft_iou(completions, solution, **kwargs):
     return rewards
 
 
+def reward_of_the_step(completions, solution, step, **kwargs):
+    """Half of the truth counts from the start, all of it from step 8 on."""
+    full = [inside(completion[0]["content"]) == gold for completion, gold in zip(completions, solution, strict=True)]
+    return [right * (1.0 if step >= 8 else 0.5) for right in full]
+
+
 PEERS = {f.__name__: f for f in (verl_geo3k_score, verl_score, easyr1_batch_score, easyr1_single_score, SwiftOrm)}
-PEERS |= {f.__name__: f for f in (nemo_rl_score, visual_rft_iou)}
+PEERS |= {f.__name__: f for f in (nemo_rl_score, visual_rft_iou, reward_of_the_step)}
 ADAPTERS = ["verl_geo3k", "verl_custom", "easyr1_batch", "easyr1_single", "swift_orm", "nemo_rl", "visual_rft"]
 
 LINE = {"problem": "How many?", "answer": "3", "data_source": "hiyouga/geometry3k", "extra_info": {"index": 7}}
@@ -106,13 +113,20 @@ def rewards(name: str, line: dict = LINE) -> list[float | None]:
 
 def test_the_page_has_these_adapters():
     assert re.findall(r"^def (\w+)", "\n".join(SNIPPETS), flags=re.MULTILINE) == [
-        *("verl_geo3k", "verl_custom", "easyr1_batch", "easyr1_single", "swift_orm", "nemo_rl", "visual_rft")
+        *("verl_geo3k", "verl_custom", "easyr1_batch", "easyr1_single", "swift_orm", "nemo_rl", "visual_rft"),
+        "of_the_step",
     ]
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_tells_right_from_wrong(name):
     assert rewards(f"adapters_of_the_page:{name}") == [1.0, 0.0]
+
+
+def test_a_reward_of_the_step_is_told_the_step():
+    reward = resolve_reward("adapters_of_the_page:of_the_step", {})
+    late = replace(given("<answer>3</answer>", LINE), trainer_state=TrainerState(8, 10))
+    assert call_reward("of_the_step", reward, [late, given("<answer>3</answer>", LINE)]) == [1.0, 0.5]
 
 
 def test_visual_rft_works_by_its_name_on_its_own_lines():

@@ -75,7 +75,7 @@ def evaluate(
     if reward.is_async:
         returned = _noted(name, givens, lambda: _wait([reward.function(given) for given in givens]))
     else:
-        returned = [_noted(name, [given], lambda given=given: reward.function(given)) for given in givens]
+        returned = _each(name, reward.function, givens)
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
@@ -97,6 +97,17 @@ def _many(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged:
     return [None if _left_out(v) else _checked(name, v, given) for v, given in zip(values, givens, strict=True)]
 
 
+def _each(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
+    returned: list[Any] = []
+    try:
+        for given in givens:
+            returned.append(function(given))
+    except Exception as error:
+        error.add_note(f'{givens[len(returned)].record.source}: raised by reward "{name}"')
+        raise
+    return returned
+
+
 def _noted(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any]) -> Any:
     try:
         return call()
@@ -110,7 +121,7 @@ def _noted(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any
 
 
 def _checked(name: str, reward: Any, given: RewardInput[Any]) -> float:
-    number = as_number(reward)
+    number = reward if type(reward) is float else as_number(reward)
     if number is not None and math.isfinite(number):
         return number
     mend = ": mend the function"
