@@ -13,12 +13,13 @@ from rich.panel import Panel
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
+from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.packed import choose_layout
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.training.run import load_checked_records, load_examiner
+from vlm_r1.training.run import held_out_lines, load_checked_records, load_examiner
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
@@ -41,6 +42,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
+    called = call_rewards([records, *held_out.values()], examiner, config.training.max_steps)
     sample = evenly(records, _ENCODED_RECORDS)
     encoded = [examiner.encode(record) for record in sample]
     console = Console()
@@ -49,17 +51,19 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         sizes = size_by_part(empty_model(config.model, examiner.adapter), examiner.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
+    for sentence in called:
+        console.print(sentence, highlight=False, markup=False)
     for line in _plan(config, stage, len(records), encoded, examiner):
         console.print(line, highlight=False)
     for line in _images(evenly(records, _MEASURED_RECORDS), examiner):
         console.print(line, highlight=False)
-    for name, part in held_out.items():
-        console.print(f"held out     {name}: {len(part)} records, greedy, before and after", highlight=False)
+    for line in held_out_lines(records, held_out):
+        console.print(line, highlight=False)
     console.print("[green]dry run: all checks passed, nothing was written[/green]")
 
 
 def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) -> Panel:
-    gold = examiner.adapter.decode(examiner.gold_ids(record, encoded))
+    gold = examiner.gold_text(record, encoded)
     frames = ", ".join(
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )

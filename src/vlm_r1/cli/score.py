@@ -74,6 +74,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.runtime.run_folder import trained_steps
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 
@@ -90,7 +91,8 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         "official": args.official,
     }
     if not args.recipe:
-        return Scoring(**chosen)
+        steps = trained_steps(args.cases)
+        return Scoring(**chosen, max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
     return Scoring(
@@ -98,6 +100,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         weights=recipe.rewards,
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
+        max_steps=recipe.training.max_steps,
     )
 
 

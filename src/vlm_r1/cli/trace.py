@@ -8,6 +8,7 @@ Nothing is written and no weight changes.
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},
         frames=encoded.frames,
         box_format=examiner.adapter.box_format.value,
-        gold_completion=examiner.adapter.decode(examiner.gold_ids(record, encoded)),
+        gold_completion=examiner.gold_text(record, encoded),
     )
 
 
@@ -80,7 +81,7 @@ def _show_group(console: Console, record: Record, examiner: Examiner, config: Co
     model = load_model(config.model, examiner.adapter)
     sampler, params = HFSampler(model, examiner.adapter), SamplingParams(**config.sampling.model_dump())
     n, seed = config.grpo.num_generations, config.seed
-    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, step=1, phases=Phases())
+    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
     with torch.no_grad():
         policy = Policy(model, examiner.adapter, params.temperature).eval()
         scored = policy(CompletionBatch([group.encoded], [[r.completion.ids_T for r in group.rollouts]]))
@@ -101,8 +102,9 @@ def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group,
     from vlm_r1.grpo.advantage import group_advantages
     from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
 
-    rewards_1G = torch.tensor([[rollout.score.reward for rollout in group.rollouts]], dtype=torch.float64)
-    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards)[0]
+    rewards = [math.nan if r.score.reward is None else r.score.reward for r in group.rollouts]
+    rewards_1G = torch.tensor([rewards], dtype=torch.float64)
+    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards, judged_PG=~rewards_1G.isnan())[0]
     grpo = config.grpo
     tokens = int(scored.mask_NT.sum())
     output = grpo_loss(
@@ -153,8 +155,7 @@ def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
             f"{sum(completion.logprobs_T):.4f}",
             f"{float(logprobs_NT[index].sum()):.4f}",
             str(answer),
-            *(f"{score.parts[name]:.3f}" for name in parts),
-            f"{score.reward:.3f}",
+            *("–" if value is None else f"{value:.3f}" for value in (*score.parts.values(), score.reward)),
             f"{rollout.advantage:+.3f}",
             score.reason or "",
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import UNTRAINED, TrainerState
+from vlm_r1.rewards.call import Logged
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed
 from vlm_r1.types import EncodedPrompt, Group, Record, Rollout
@@ -18,21 +20,26 @@ def sample_groups(
     *,
     n: int,
     run_seed: int,
-    step: int,
+    draws: Sequence[int] | None = None,
     phases: Phases,
     see: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
+    trainer_state: TrainerState = UNTRAINED,
+    logged: Logged | None = None,
 ) -> list[Group]:
     """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
 
     Args:
-        run_seed, step: with the record and the completion's number, they seed each completion.
+        run_seed, draws: with the record and the completion's number, they seed each completion. A draw is the number
+            of records that the run drew before; None: 0 for all, where each record is asked once.
         phases: is told the seconds of "encode", "sample" and "score".
+        trainer_state, logged: how far training is, and what is told the metrics that rewards log.
         see: adds the features of images, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
         encoded = see([examiner.encode(record) for record in records])
     with phases("sample"):
-        seeds = [[completion_seed(run_seed, step, record, g) for g in range(n)] for record in records]
+        numbered = zip(draws or [0] * len(records), records, strict=True)
+        seeds = [[completion_seed(run_seed, draw, record, g) for g in range(n)] for draw, record in numbered]
         completions_P_G = sampler.sample(encoded, seeds, params)
     with phases("score"):
         answered = [
@@ -40,7 +47,7 @@ def sample_groups(
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
             for completion in completions_G
         ]
-        scores = iter(examiner.judge(answered))
+        scores = iter(examiner.judge(answered, trainer_state, logged))
         return [
             Group(record, prompt, tuple(Rollout(completion, next(scores)) for completion in completions_G))
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
