@@ -20,7 +20,7 @@ from vlm_r1.official import OFFICIAL, official_score
 from vlm_r1.registry import suggestion
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
-from vlm_r1.tasks.templates import Templates, make_templates
+from vlm_r1.tasks.templates import Template, Templates, make_templates
 from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
 
 Row = dict[str, Any]
@@ -89,6 +89,7 @@ class Scoring:
         weights: the parts of the score and their weights, as in a recipe.
         combination: a name of COMBINATIONS.
         templates: None, or a recipe's.
+        own_templates: those of the run that was logged, which rows name.
     """
 
     reward: str | None = None
@@ -99,6 +100,7 @@ class Scoring:
     weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
     combination: str = "sum"
     templates: Templates | None = None
+    own_templates: Mapping[str, Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
         _check_official(source, reward_name(row, scoring))
         return
     meaning = _meaning(source, row, scoring)
-    _check_names(meaning.task, meaning.reward, meaning.template, scoring.templates is None)
+    looked_up = scoring.templates is None and meaning.template not in scoring.own_templates
+    _check_names(meaning.task, meaning.reward, meaning.template, looked_up)
 
 
 def reward_name(row: Row, scoring: Scoring) -> str | None:
@@ -266,7 +269,8 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         columns=row,
     )
     task.gold(record)
-    template = (scoring.templates or _templates(meaning.template)).of(record)
+    own = scoring.own_templates.get(meaning.template)
+    template = (scoring.templates or (Templates(own) if own else _templates(meaning.template))).of(record)
     return Attempt(text, record, frames, task, template, tokens if isinstance(tokens, int) else None), box_format
 
 
