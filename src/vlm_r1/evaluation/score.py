@@ -21,7 +21,7 @@ from vlm_r1.registry import suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
-from vlm_r1.tasks.templates import Templates, make_templates
+from vlm_r1.tasks.templates import Template, Templates, make_templates
 from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
 
 Row = dict[str, Any]
@@ -93,6 +93,7 @@ class Scoring:
         combination: a name of COMBINATIONS.
         templates: None, or a recipe's.
         max_steps: of the run that the rows come from, or the recipe's; None: not known.
+        own_templates: those of the run that was logged, which rows name.
     """
 
     reward: str | None = None
@@ -104,6 +105,7 @@ class Scoring:
     combination: str = "sum"
     templates: Templates | None = None
     max_steps: int | None = None
+    own_templates: Mapping[str, Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
         _check_official(source, reward_name(row, scoring))
         return
     meaning = _meaning(source, row, scoring)
+    looked_up = scoring.templates is None and meaning.template not in scoring.own_templates
     trusted = meaning.reward == scoring.reward
-    _check_names(meaning.task, meaning.reward, meaning.template, scoring.templates is None, trusted)
+    _check_names(meaning.task, meaning.reward, meaning.template, looked_up, trusted)
 
 
 def reward_name(row: Row, scoring: Scoring) -> str | None:
@@ -280,7 +283,8 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         columns=row,
     )
     task.gold(record)
-    template = (scoring.templates or _templates(meaning.template)).of(record)
+    own = scoring.own_templates.get(meaning.template)
+    template = (scoring.templates or (Templates(own) if own else _templates(meaning.template))).of(record)
     return Attempt(
         text,
         record,
