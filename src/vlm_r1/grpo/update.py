@@ -262,7 +262,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
     metrics = _with_left_out("reward", [score.reward for score in scores])
     for part in dict.fromkeys(name for score in scores for name in score.parts):
         metrics |= _with_left_out(f"rewards/{part}", [score.parts[part] for score in scores if part in score.parts])
-    for metric in {name for score in scores for name in score.metrics}:
+    for metric in dict.fromkeys(name for score in scores for name in score.metrics):
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))
     lengths = [len(rollout.completion.ids_T) for rollout in rollouts]

@@ -105,7 +105,7 @@ def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str,
             save_config(config, temporary)
         write_json(run.path / "environment.json", {**environment(), **(facts or {})})
     truncate_after(run.metrics, resume_step or 0)
-    for file in run.path.glob("rollouts/step-*.parquet"):
+    for file in sorted(run.path.glob("rollouts/step-*.parquet")):
         if int(file.stem.removeprefix("step-")) > (resume_step or 0):
             file.unlink()
     return run
