@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Indel, Levenshtein
 
-from vlm_r1.parsing.choices import normalize_text, parse_choice
+from vlm_r1.parsing.choices import parse_choice
+from vlm_r1.parsing.normal_form import lower, normalize_text
 from vlm_r1.parsing.numbers import parse_number
 from vlm_r1.rewards.base import RewardInput, unsuitable
 from vlm_r1.rewards.math import same_mathematics
@@ -23,7 +24,7 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def exact_match(given: RewardInput[Text]) -> float:
-    """1 if the answer and a gold answer are the same text up to case, white space and final full stops, else 0.
+    """1 if answer and a gold answer are the same text, in normal form, up to case and final full stops, else 0.
 
     Source: `all_match` of the original VLM-R1, which however tells "No  Defect" from "No Defect".
 
@@ -51,9 +52,10 @@ def edit_ratio(given: RewardInput[Text]) -> float:
 def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
     """Normalised Levenshtein similarity: near misses of reading count, other answers do not.
 
-    r = max over golds of 1 − d if d < threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
-    of the longer text, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648, eq. 1 (ANLS is its
-    mean over questions).
+    r = max over golds of 1 − d if d ≤ threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
+    of the longer text in their normal form, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648,
+    eq. 1 (ANLS is its mean over questions), which has d < threshold. The official scripts, by which results are
+    reported, keep a similarity of exactly one half, and so does this.
 
     Args:
         threshold: share of the characters that may be wrong.
@@ -95,9 +97,9 @@ def levenshtein_similarity(value: str, golds: Sequence[str], threshold: float = 
     >>> levenshtein_similarity("Coca  Cola", ["coca-cola", "Pepsi"]), levenshtein_similarity("Fanta", ["Pepsi"])
     (0.8888888888888888, 0.0)
     """
-    value = " ".join(value.lower().split())
-    distance = min(Levenshtein.normalized_distance(value, " ".join(gold.lower().split())) for gold in golds)
-    return 1.0 - distance if distance < threshold else 0.0
+    value = " ".join(lower(value).split())
+    distance = min(Levenshtein.normalized_distance(value, " ".join(lower(gold).split())) for gold in golds)
+    return 1.0 - distance if distance <= threshold else 0.0
 
 
 def text_similarity(a: str, b: str) -> float:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import operator
 
-from vlm_r1.parsing.choices import normalize_text, parse_text
+from vlm_r1.parsing.choices import parse_text
 from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
+from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.parsing.numbers import parse_integer
 from vlm_r1.rewards.math import same_mathematics
 from vlm_r1.rewards.text import levenshtein_similarity, same_text
