@@ -3,8 +3,8 @@
 import pytest
 
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.options import options_of
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.choices import options_of
 from vlm_r1.types import Record
 
 LINES = "<image>Which animal?\nA. cat\nB) red dog\n(C) C3PO"

@@ -7,6 +7,9 @@ A letter or word counts only if it stands by itself: not inside a word ("know"),
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.parsing.normal_form import fold
@@ -32,6 +35,9 @@ _PRONOUN = re.compile(
     re.IGNORECASE,
 )
 _REACH = 24  # how far before a letter its name may begin
+
+_LETTERED_LINE = re.compile(r"^[ \t]*+\(?([A-Z])[.:)、][ \t]*+(\S.*)$", re.MULTILINE)
+_LETTERED = re.compile(r"(?<![\w.])\(?([A-Z])[.:)、](?!\w\.)[ \t]*+(?=\S)")
 
 _YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?(yes|no){_ALONE_AFTER}", re.IGNORECASE)
 
@@ -78,6 +84,51 @@ def _is_option(text: str, letter: re.Match[str]) -> bool:
     return (
         letter[1].isupper() and bool(_ANSWERS.search(before)) and not (letter[1] == "I" and _PRONOUN.match(text, end))
     )
+
+
+@lru_cache(maxsize=64)  # the completions of a group share their problem
+def options_in_problem(problem: str) -> Mapping[str, str]:
+    """The texts of the options that a problem lists itself, by letter, in normal form; empty if it lists none.
+
+    They stand in lines that begin with their letter, "A. cat", "A) cat", "A: cat", "A、cat" or "(A) cat", in order from
+    A on; or, where there are no such lines, one after another in a line: "(A) cat (B) dog". At least two of them.
+
+    >>> options_in_problem("Which?\\nA. cat\\nB. dog"), options_in_problem("Which? (A) cat (B) dog")
+    ({'A': 'cat', 'B': 'dog'}, {'A': 'cat', 'B': 'dog'})
+    """
+    folded = fold(problem)
+    lines = _in_order((match[1], match[2].strip()) for match in _LETTERED_LINE.finditer(folded))
+    return lines or max((_options_in_line(line) for line in folded.splitlines()), key=len, default={})
+
+
+def _options_in_line(line: str) -> dict[str, str]:
+    starts: list[re.Match[str]] = []
+    for match in _LETTERED.finditer(line):
+        if match[1] == string.ascii_uppercase[len(starts) :][:1]:
+            starts.append(match)
+    ends = [*[match.start() for match in starts[1:]], len(line)][: len(starts)]
+    return _in_order(
+        (match[1], line[match.end() : end].strip(" \t,;")) for match, end in zip(starts, ends, strict=True)
+    )
+
+
+def _in_order(lettered: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The texts whose letters go on from A; none if there are not at least two."""
+    options: dict[str, str] = {}
+    for letter, text in lettered:
+        if text and letter == string.ascii_uppercase[len(options) :][:1]:
+            options[letter] = text
+    return options if len(options) > 1 else {}
+
+
+def without_letter(text: str, letter: str) -> str:
+    """An option's text without the letter that it begins with, if it is its own.
+
+    >>> without_letter("(B) dog", "B"), without_letter("B. Anthony", "A")
+    ('dog', 'B. Anthony')
+    """
+    match = _LETTERED_LINE.fullmatch(fold(text).strip())
+    return match[2] if match and match[1] == letter else text
 
 
 def parse_yes_no(text: str) -> Parsed[bool] | ParseFailure:

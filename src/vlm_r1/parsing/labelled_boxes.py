@@ -2,9 +2,10 @@
 
 The answer is JSON, `[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]`, or the word None for nothing found. What
 stands before the first bracket and after the last is not looked at, so ```json fences and a sentence may stand around
-it; exactly one fenced block is the answer. In a text without JSON, objects in Qwen2-VL's form are read, each label
-before its boxes: `cat(x1, y1), (x2, y2)`. All or nothing: one broken item makes the answer unreadable. Were it dropped, a model could write broken boxes for
-free; and where an answer was cut off, what is left of it is another answer than the model meant.
+it; exactly one fenced block with brackets in it is the answer. In a text without JSON, objects in Qwen2-VL's form are
+read, each label before its boxes: `cat(x1, y1), (x2, y2)`. All or nothing: one broken item makes the answer unreadable.
+Were it dropped, a model could write broken boxes for free; and where an answer was cut off, what is left of it is
+another answer than the model meant.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Ovd:
         items = [{"bbox_2d": format_coordinates(box, box_format), "label": label} for label, box in written]
         return f"```json\n{json.dumps(items, ensure_ascii=False)}\n```"
 
-    def parse(self, answer_text: str) -> Parsed[Objects] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[Objects] | ParseFailure:
         """See `parse_labelled_boxes`."""
         return parse_labelled_boxes(answer_text)
 
