@@ -22,7 +22,8 @@ _WORDS = """
     pc pcs piece pieces item items unit units person persons people percent pct times
     мм см дм м км м² г кг л мл с сек мин ч шт руб
 """
-_UNITS = frozenset(_WORDS.split())
+UNIT_NAMES = frozenset(_WORDS.split())
+"""As they are written, e.g. "cm", "kWh", "hours"."""
 
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, ideographs, Hangul: written on to a number
 _NOT_A_UNIT = r"万萬亿億兆千百十番目第号號만억천번"  # they multiply the number, or make an ordinal of it
@@ -32,8 +33,8 @@ UNSPACED_UNIT = rf"(?![{_NOT_A_UNIT}])[{_UNSPACED}]"
 
 _POWER = r"(?:\^?\{?[23]\}?|[²³])?"
 ATTACHED_UNIT = re.compile(
-    rf"(?:{'|'.join(sorted(map(re.escape, _UNITS), key=len, reverse=True))}){_POWER}"
-    rf"(?:[/·](?:{'|'.join(sorted(map(re.escape, _UNITS), key=len, reverse=True))}){_POWER})?(?!\w)"
+    rf"(?:{'|'.join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))}){_POWER}"
+    rf"(?:[/·](?:{'|'.join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))}){_POWER})?(?!\w)"
     rf"|{UNSPACED_UNIT}"
 )
 """A unit right behind a number: "cm" of "12cm", "km/h" of "60km/h", "m²"; or a character such as 个."""
@@ -45,4 +46,4 @@ def is_unit(word: str) -> bool:
     >>> is_unit("cm"), is_unit("个"), is_unit("year"), is_unit("rd"), is_unit("万")
     (True, True, True, False, False)
     """
-    return word in _UNITS or word.lower() in _UNITS or bool(re.match(UNSPACED_UNIT, word))
+    return word in UNIT_NAMES or word.lower() in UNIT_NAMES or bool(re.match(UNSPACED_UNIT, word))
