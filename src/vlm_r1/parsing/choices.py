@@ -19,8 +19,8 @@ from vlm_r1.types import Parsed, ParseFailure
 IN_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
 """A character that a word of letters goes on with: letters, digits and _, without kana and ideographs."""
 
-_ALONE_BEFORE = rf"(?<!{IN_WORD})(?<!{IN_WORD}['\-])"
-_ALONE_AFTER = rf"(?!{IN_WORD})(?!['\-]{IN_WORD})"
+_ALONE_BEFORE = rf"(?<!{IN_WORD})(?<!{IN_WORD}['’\-])"
+_ALONE_AFTER = rf"(?!{IN_WORD})(?!['’\-]{IN_WORD})"
 
 _LETTER = re.compile(rf"{_ALONE_BEFORE}(?<![A-Za-z]\.)([A-Za-z]){_ALONE_AFTER}(?!\.[A-Za-z](?![A-Za-z]))")
 _GOES_ON_AS_OPTION = re.compile(
@@ -59,15 +59,15 @@ def parse_choice(text: str) -> Parsed[str] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    letters = letters_in(fold(text))
+    letters = letters_in(text)
     if not letters:
         return ParseFailure("no_choice")
     return Parsed(letters.pop()) if len(letters) == 1 else ParseFailure("several_choices")
 
 
-def letters_in(folded: str) -> set[str]:
-    """The option letters of a text in normal form, as capitals, by the rule of `parse_choice`."""
-    return {match[1].upper() for match in _LETTER.finditer(folded) if _is_option(folded, match)}
+def letters_in(text: str) -> set[str]:
+    """The option letters of a text, as capitals, by the rule of `parse_choice`."""
+    return {match[1].upper() for match in _LETTER.finditer(text) if _is_option(text, match)}
 
 
 def _is_option(text: str, letter: re.Match[str]) -> bool:
@@ -142,7 +142,7 @@ def parse_yes_no(text: str) -> Parsed[bool] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    words = [(match[1] is not None, match[2].lower()) for match in _YES_OR_NO.finditer(fold(text))]
+    words = [(match[1] is not None, match[2].lower()) for match in _YES_OR_NO.finditer(text)]
     verdicts = {word for _, word in words}
     if len(verdicts) > 1:
         return ParseFailure("yes_and_no")

@@ -34,7 +34,7 @@ def same_mathematics(gold: str, answer: str) -> bool:
     compared one by one. Not equal, too, if either is longer than `MAX_EXPRESSION_CHARS`, or if comparing them takes
     more processor time or memory than `math_worker.py` allows.
 
-    >>> same_mathematics("\\frac{1}{2}", "0.5"), same_mathematics("42", "$41$"), same_mathematics("1", "9^{9^{9^9}}")
+    >>> same_mathematics("\\\\frac{1}{2}", "0.5"), same_mathematics("42", "$41$"), same_mathematics("1", "9^{9^{9^9}}")
     (True, False, False)
     """
     if gold.strip() == answer.strip():
@@ -50,8 +50,8 @@ def same_mathematics(gold: str, answer: str) -> bool:
 def what_is_read(gold: str) -> tuple[str, ...] | None:
     """The values that answers are compared with, in LaTeX; None where only the same text is equal.
 
-    >>> what_is_read("4πcm"), what_is_read("3 \\foo 4"), what_is_read("No solution")
-    (('4\\pi',), None, None)
+    >>> what_is_read("4πcm"), what_is_read("3 \\\\foo 4"), what_is_read("No solution")
+    (('4\\\\pi',), None, None)
     """
     reading = _read(gold) if len(gold) <= MAX_EXPRESSION_CHARS else None
     if reading is None or not all(_PROCESS.ask(formula, formula) == b"1" for formula in reading.formulas):

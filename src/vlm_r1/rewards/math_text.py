@@ -62,13 +62,13 @@ _BOXED = re.compile(r"\\f?boxe?d?\s*+\{")
 _TEXT = re.compile(
     r"\\(?:text|mathrm|textrm|textbf|mathbf|textit|mathit|mbox|textnormal)\s*+\{([^{}]*)\}|\{\\rm\s*+([^{}]*)\}"
 )
-_SPACE = re.compile(r"\\[,;:! ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|left|right|[bB]ig)(?![A-Za-z])")
+_SPACE = re.compile(r"(?<!\\)\\[,;:! ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|left|right|[bB]ig)(?![A-Za-z])")
 
 # ---- values beside one another
-_SEPARATOR = re.compile(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|[或和与及、,;\n]|\\text\s*+\{\s*+(?:or|and)\s*+\}")
+_SEPARATOR = re.compile(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|[或和与及且、,;\n]|\\text\s*+\{\s*+(?:or|and)\s*+\}")
 _BRACKET_OR_SEPARATOR = re.compile(rf"([()\[\]{{}}])|{_SEPARATOR.pattern}")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}| |\\,|\\ |~|\u00a0|\u2009|\u202f)\d{3})+(?![\d,])")
-_UNREADABLE = re.compile(r"\d\s++\d|\.\d*\.|…|\\[lc]?dots|['\"]")
+_UNREADABLE = re.compile(r"\d\s++\d|\d\s*+_|\.\d*\.|…|\\[lc]?dots|['\"]")  # or read by math-verify as what it is not
 
 # ---- words and units
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -79,20 +79,19 @@ _TRAILING_UNIT = re.compile(
     rf"(?:(?<=[\d\s}})!])(?:{_NAMES}){_POWER}(?:\s*+(?:/|per\b)\s*+{_ONE_UNIT})?|[{_CJK}]++{_POWER}"
     rf"|(?<=\^\{{\\circ\}})\s*+[CF]|[€£¥₹])\s*+\Z"
 )
-_LETTER_UNIT = re.compile(
-    rf"([-+]?\d[\d.]*|[-+]?\\frac\{{\d+\}}\{{\d+\}})\s*+[{_LETTER_UNITS}]{_POWER}(?:\s*+/\s*+{_ONE_UNIT})?"
-)
+_LETTER_UNIT = re.compile(rf"(.*[\d)}}])(?:[mghLs]|\s++[{_LETTER_UNITS}]){_POWER}(?:\s*+/\s*+{_ONE_UNIT})?", re.DOTALL)
+_COMMAND = re.compile(r"\\[A-Za-z]++")
 _CURRENCY = re.compile(r"^(?:US|C|A)?[€£¥₹]\s*+(?=[\d.])")
 _FUNCTION = re.compile(
     r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|beta|infty|"
     r"max|min|gcd|lcm|det)(?![A-Za-z])"
 )
-_RUN = re.compile(rf"{_TEXT.pattern}|\\[A-Za-z]++|[A-Za-z]{{2,}}")
+_RUN = re.compile(rf"{_TEXT.pattern}|\\(?:begin|end)\{{\w+\*?\}}|\\[A-Za-z]++|[A-Za-z]{{2,}}")
 _FACTORS = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Z]{2,4}|[a-z]{2,3})(?=\s*+[=+\-*/^<>)])|"
     r"(?:(?<=[=+\-*/^<>(])\s*+|(?<=[\d)}]))(?:[A-Z]{2,4}|[a-z]{2,3})(?![A-Za-z(])"
 )
-_WORD = re.compile(rf"(?<![\\A-Za-z])[A-Za-z]{{2,}}|[{_CJK}]+")
+_WORD = re.compile(rf"(?<![\\A-Za-z])(?<!begin\{{)(?<!end\{{)[A-Za-z]{{2,}}|[{_CJK}]+")
 _PREDICATE = re.compile(r"\b(?:is|are|was|equals|equal\s++to|becomes)\b|等于|[是为]", re.IGNORECASE)
 _CHANGES = re.compile(
     r"\b(?:not|no|never|none|n?either|nor|times|plus|minus|over|squared|cubed|divided|multiplied|half|third|quarter|"
@@ -107,18 +106,19 @@ _ROOT = re.compile(r"([√∛∜])\s*+(?:\(([^()√]*)\)|(\d+(?:\.\d+)?|[A-Za-z]
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![\w.])")
 _MIXED = re.compile(r"(?<![\d./])(\d+)\s++(\d+)/(\d+)(?![\d./])")
-_EDGES = " \t\r\n.:!?。"
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]")  # not guessed at, as in numbers
+_EDGES = " \t\r\n:?。"
 
 
 def read(text: str) -> Reading | None:
     """The values of a text; None if it does not consist of formulas, or not as a whole.
 
     >>> read("**2√3** cm"), read("The answer is $x = 5$.")
-    (Reading(formulas=('2\\sqrt{3}',), ordered=False), Reading(formulas=('x = 5',), ordered=False))
-    >>> read("6 or 2").formulas, read("No solution"), read("$\\frac{1}{2")
+    (Reading(formulas=('2\\\\sqrt{3}',), ordered=False), Reading(formulas=('x = 5',), ordered=False))
+    >>> read("6 or 2").formulas, read("No solution"), read("$\\\\frac{1}{2")
     (('6', '2'), None, None)
     """
-    content = _content(_typed(text))
+    content = None if _WIDE.search(text) else _content(_typed(text))
     split = None if content is None else _split(content)
     if split is None or not 0 < len(split[0]) <= MAX_PARTS:
         return None
@@ -130,11 +130,13 @@ def read(text: str) -> Reading | None:
 def plain(text: str) -> str:
     """A text as it is compared with others: in normal form without case, `$`, `\\text{…}` and bold type.
 
-    >>> plain(" **$2x$**. "), plain("\\text{No solution}")
+    >>> plain(" **$2x$**. "), plain("\\\\text{No solution}")
     ('2x', 'no solution')
     """
-    bare = _DELIMITER.sub("", _BOLD.sub(r"\2", _TEXT.sub(r"\1", fold(text)))).replace("$", "")
-    return normalize_text(bare)
+    text = "\n".join(dict.fromkeys(_boxes(text) or [])) or text
+    if _WIDE.search(text):
+        return text.strip()
+    return normalize_text(_DELIMITER.sub("", _BOLD.sub(r"\2", _TEXT.sub(r"\1", fold(text)))).replace("$", ""))
 
 
 def _typed(text: str) -> str:
@@ -158,11 +160,11 @@ def _content(text: str) -> str | None:
     """
     if _BOXED.search(text):
         boxes = _boxes(text)
-        return None if boxes is None else _content("\n".join(dict.fromkeys(boxes)))
-    starts = [match.end() for match in _ANCHOR.finditer(text) if text[match.end() :].strip(_EDGES + "$")]
+        return None if boxes is None else "\n".join(_in_formula(box) for box in dict.fromkeys(boxes))
+    starts = [match.end() for match in _ANCHOR.finditer(text) if text[match.end() :].strip(_EDGES + ".$")]
     text = _DELIMITER.sub("$", text[starts[-1] if starts else 0 :]).strip(" \n*").replace("\\$", "")
     pieces = _LEAD_IN.sub("", text).split("$")
-    if len(pieces) == 2 and re.match(r"\d", pieces[1]):
+    if len(pieces) == 2 and (re.match(r"\.?\d", pieces[1]) or not pieces[1].strip(_EDGES + ".")):
         return "".join(pieces)  # a price: $12
     if len(pieces) % 2 == 0:
         return None
@@ -187,7 +189,7 @@ def _boxes(text: str) -> list[str] | None:
 
 def _in_formula(formula: str) -> str:
     """A formula on one line, where letters side by side are factors and no word; but for a unit at its end."""
-    formula = formula.replace("\n", " ")
+    formula = formula.replace("\n", " ").replace("$", "")
     unit = _TRAILING_UNIT.search(formula)
     end = unit.start() if unit else len(formula)
     return _RUN.sub(_spread, formula[:end]) + formula[end:]
@@ -211,25 +213,33 @@ def _split(content: str) -> tuple[list[str], bool] | None:
         elif not depth:
             parts.append(content[start : match.start()])
             start, ordered = match.end(), ordered or match[0] in ";\n"
-    parts = [part for part in (*parts, content[start:]) if part.strip(_EDGES)]
+    parts = [part for part in (*parts, content[start:]) if part.strip(_EDGES + ".")]
     return None if depth else (parts, ordered and len(parts) > 1)
 
 
 def _formula(part: str) -> str | None:
     """One value in LaTeX; None if that is not all that the part says."""
-    formula = _CURRENCY.sub("", _SPACE.sub(" ", _TEXT.sub(_as_words, part)).strip(_EDGES))
-    for _ in range(2):
-        formula = _TRAILING_UNIT.sub(_drop_unit, formula).strip(_EDGES)
-    letter_unit = _LETTER_UNIT.fullmatch(formula)
-    formula = letter_unit[1] if letter_unit else formula
-    formula = _FACTORS.sub(_as_factors, formula)
-    formula = _FUNCTION.sub(r"\\\1 ", formula)
+    formula = _CURRENCY.sub("", _trim(_SPACE.sub(" ", _TEXT.sub(_as_words, part))))
+    formula = _FUNCTION.sub(r"\\\1 ", _FACTORS.sub(_as_factors, _without_unit(formula)))
     if _WORD.search(formula):
-        formula = _of_sentence(formula)
-    formula = re.sub(r"^(?:=|\\approx)\s*+", "", formula.strip(_EDGES))
+        formula = _without_unit(_of_sentence(formula))
+    formula = re.sub(r"^(?:=|\\approx)\s*+", "", _trim(formula))
     formula = _MIXED.sub(r"\1\\frac{\2}{\3}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", formula))
-    formula = re.sub(r"\^\s*+(-?\d{2,}|-\w)", r"^{\1}", formula).strip()
+    formula = re.sub(r"([\^_])\s*+(-?\d+|-\w)", r"\1{\2}", formula).strip()
     return None if not formula or _UNREADABLE.search(formula) else formula
+
+
+def _trim(text: str) -> str:
+    """Without full stops and colons around it, but for the point of ".5"."""
+    return re.sub(r"\A\.(?!\d)|\.+\Z", "", text.strip(_EDGES)).strip(_EDGES)
+
+
+def _without_unit(formula: str) -> str:
+    """A formula without the unit behind it: a name of one, or a letter where no other letter stands."""
+    for _ in range(2):
+        formula = _trim(_TRAILING_UNIT.sub(_drop_unit, formula))
+    letter = _LETTER_UNIT.fullmatch(formula)
+    return letter[1] if letter and not re.search("[A-Za-z]", _COMMAND.sub("", letter[1])) else formula
 
 
 def _drop_unit(unit: re.Match[str]) -> str:

@@ -49,9 +49,9 @@ def read(formula: str) -> Any:
 def same_value(gold: str, answer: str) -> bool:
     """Whether two formulas mean the same value, by math-verify; unbounded in time.
 
-    >>> same_value("\\frac{1}{2}", "0.5"), same_value("x^2+1", "1+x^2"), same_value("2", "x + 2")
+    >>> same_value("\\\\frac{1}{2}", "0.5"), same_value("x^2+1", "1+x^2"), same_value("2", "x + 2")
     (True, True, False)
-    >>> same_value("10^{-20}", "6.63 \\cdot 10^{-34}"), same_value("\\frac{1}{3}", "0.333333")
+    >>> same_value("10^{-20}", "6.63 \\\\cdot 10^{-34}"), same_value("\\\\frac{1}{3}", "0.333333")
     (False, True)
     """
     left, right = read(gold), read(answer)
@@ -66,7 +66,7 @@ def same_value(gold: str, answer: str) -> bool:
 def sizes(value: Any) -> list[float]:
     """How large the numbers are that a value consists of, without zero: one for a number, several for a set.
 
-    >>> [round(size, 2) for size in sizes(read("x = \\frac{1}{4}"))], sizes(read("0"))
+    >>> [round(size, 2) for size in sizes(read("x = \\\\frac{1}{4}"))], sizes(read("0"))
     ([0.25], [])
     """
     if getattr(value, "is_number", False):
