@@ -154,8 +154,8 @@ def planned(case: Case, folder: str) -> int:
     shapes, prompt = load_shapes(case.section(folder), adapter, case.autocast), make_prompt(adapter)
     if case.samples:
         params = SamplingParams(case.completion)
-        return sampling_pass(shapes, [prompt] * case.prompts, case.generations, params, autocast=case.autocast).total
-    return policy_pass(shapes, case.batch(prompt), "packed", autocast=case.autocast).total
+        return sampling_pass(shapes, [prompt] * case.prompts, case.generations, params).total
+    return policy_pass(shapes, case.batch(prompt), "packed").total
 
 
 def measured(case: Case, folder: str, device: str, measure: str) -> float:

@@ -81,7 +81,8 @@ def test_the_page_is_followed(inside, monkeypatch, capsys):
     assert run(check, monkeypatch) == 0, capsys.readouterr().out
     printed = capsys.readouterr().out
     assert "all well" in printed
-    assert "not applicable" not in printed
+    idle = [line.split()[0] for line in printed.splitlines() if "not applicable" in line]
+    assert idle in ([], ["processor"]), "the family's own processor needs torchvision"
     assert run(synth, monkeypatch) == 0
     assert run(train, monkeypatch) == 0
     (row,) = [json.loads(line) for line in (inside / "first/metrics.jsonl").read_text().splitlines()]

@@ -24,3 +24,23 @@ class ModelError(VlmR1Error):
 
 class CheckpointError(VlmR1Error):
     """A run folder or a training checkpoint cannot be written, resumed or trusted."""
+
+
+_LONGEST_WORD = 400
+_LONGEST = 1000
+
+
+def brief(message: str) -> str:
+    """A message on one short line: white space as single spaces, long words and a long rest cut and their size told.
+
+    For messages that repeat what stands in somebody's file: a picture as a data URI is one word of megabytes.
+
+    >>> brief("a.jsonl:3:\\n image not found: " + "A" * 5000)
+    'a.jsonl:3: image not found: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA… (5,000 characters)'
+    """
+    text = " ".join(_brief_word(word) for word in message.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+
+
+def _brief_word(word: str) -> str:
+    return word if len(word) <= _LONGEST_WORD else f"{word[:40]}… ({len(word):,} characters)"

@@ -63,6 +63,7 @@ class Record:
         reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
         source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
+        system: a message of the system that its line holds; asked in front of the question.
         columns: the other keys of its line, as they stand there, e.g. {"difficulty": 0.4}; for people's own rewards.
     """
 
@@ -75,6 +76,7 @@ class Record:
     reward: str | None = None
     source: str = ""
     template: str | None = None
+    system: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
 

@@ -47,8 +47,8 @@ def test_what_a_user_sees(coco, tmp_path, capsys):
     assert [" ".join(line.split()) for line in printed.splitlines()] == [
         "kept 1 box",
         "kept 1 record",
-        "dropped 1 box: crowd region",
-        "dropped 1 image: image not found",
+        "dropped 1 box: crowd region, e.g. dog in 1.jpg",
+        f"dropped 1 image: image not found, e.g. {root}/2.jpg",
         "",
         f"{out} is for task ovd",
         f"check it vlm-r1 data check {out} --task ovd --image-root {root}",

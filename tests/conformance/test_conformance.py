@@ -18,18 +18,18 @@ CORPUS = ["where is the small red circle? at [12, 34, 56, 78], not there"] * 4
 FAULTS = {
     "SwapsSides": ["frames"],
     "LosesAToken": [
-        *("encode", "banned", "positions", "prefix", "sampler", "generate", "images"),
+        *("encode", "banned", "positions", "processor", "prefix", "sampler", "generate", "images"),
         *("freeze", "step", "lora", "save"),
     ],
     "CountsPatches": ["encode"],
-    "SmallestImageRules": ["encode", "neighbours"],
-    "ShufflesImages": ["neighbours", "positions", "prefix", "generate"],
-    "SeesThroughNoise": ["neighbours", "positions", "prefix", "sampler", "generate"],
-    "FlatPositions": ["positions", "generate"],
-    "DropsFeatures": ["positions", "generate", "images", "step"],
+    "SmallestImageRules": ["encode", "neighbours", "processor"],
+    "ShufflesImages": ["neighbours", "positions", "processor", "prefix", "generate"],
+    "SeesThroughNoise": ["neighbours", "positions", "processor", "prefix", "sampler", "generate"],
+    "FlatPositions": ["positions", "processor", "generate"],
+    "DropsFeatures": ["positions", "processor", "generate", "images", "step"],
     "BlanksNothing": ["images"],
     "BansNothing": ["banned"],
-    "BansTheStop": ["stop", "positions", "prefix", "images", "save"],  # their completions end with it
+    "BansTheStop": ["stop", "positions", "processor", "prefix", "images", "save"],  # their completions end with it
     "DetachesFeatures": ["freeze", "step", "lora"],
     "FreezesTooLittle": ["freeze", "step", "lora"],
     "FreezesTooMuch": ["freeze", "step"],

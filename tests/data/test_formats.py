@@ -111,8 +111,8 @@ GOOD = [
     pytest.param(
         "conversational",
         {"prompt": [SYSTEM, user("who?")], "solution": "<think>m</think><answer>I</answer>", "image": "a.png"},
-        example("<image>who?", "I", thought="m", columns={"system": "Be brief."}),
-        id="TRL GRPO: prompt and solution; the system message is a column",
+        example("<image>who?", "I", thought="m", system="Be brief.", columns={"system": "Be brief."}),
+        id="TRL GRPO: prompt and solution; the system message is asked, and a column",
     ),
     pytest.param(
         "conversational",
@@ -169,8 +169,121 @@ GOOD = [
     pytest.param(
         "ms_swift",
         {"messages": [SYSTEM, user("1 + 1?")], "objects": None, "solution": "2"},
-        example("1 + 1?", "2", (), columns={"system": "Be brief."}),
+        example("1 + 1?", "2", (), system="Be brief.", columns={"system": "Be brief."}),
         id="ms-swift: GRPO, no objects in this row",
+    ),
+    pytest.param(
+        "question_answer",
+        {"question": "How many?", "image_path": "a.png", "ground_truth": "3", "hint": "x"},
+        example("<image>How many?", "3", columns={"hint": "x"}),
+        id="R1-V's evaluation files",
+    ),
+    pytest.param(
+        "question_answer",
+        {"question": "Who?", "answers": ["I", "me"], "image": "a.png"},
+        example("<image>Who?", ["I", "me"]),
+        id="several accepted answers",
+    ),
+    pytest.param(
+        "conversational",
+        {
+            "messages": [{"role": "developer", "content": "Be brief."}, user([{"image": "a.png"}, {"text": "?"}])],
+            "answer": 1,
+        },
+        example("<image>?", 1, system="Be brief.", columns={"system": "Be brief."}),
+        id="Qwen's parts without types; OpenAI's developer",
+    ),
+    pytest.param(
+        "question_answer",
+        {"query": "<image>How many?", "images": ["a.png"], "response": "3"},
+        example("<image>How many?", "3"),
+        id="query and response",
+    ),
+    pytest.param(
+        "question_answer",
+        {"instruction": "Count.", "input": "<image>The cats.", "output": "3", "images": ["a.png"]},
+        example("Count.\n<image>The cats.", "3"),
+        id="Alpaca: instruction, input, output",
+    ),
+    pytest.param(
+        "question_answer",
+        {"question": "Who?", "image_1": "a.png", "image_2": "b.png", "image_3": None, "answer": "I", "img_type": "x"},
+        example("<image><image>Who?", "I", ("a.png", "b.png"), columns={"image_3": None, "img_type": "x"}),
+        id="MMMU: one key for each image",
+    ),
+    pytest.param(
+        "conversational",
+        {
+            "data_source": "my/geometry",
+            "prompt": [user("<image>How many?")],
+            "images": [{"image": "a.png"}],
+            "reward_model": {"style": "rule", "ground_truth": "1"},
+        },
+        example(
+            "<image>How many?",
+            "1",
+            columns={"data_source": "my/geometry", "reward_model": {"style": "rule", "ground_truth": "1"}},
+        ),
+        id="verl",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "user", "value": "<image>cat"},
+                {"from": "assistant", "value": "yes"},
+            ],
+            "image": "a.png",
+        },
+        example("<image>cat", "yes", system="Be brief.", columns={"system": "Be brief."}),
+        id="ShareGPT with a turn of the system",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {
+            "conversations": [{"from": "human", "value": "<image>cat"}, {"from": "gpt", "value": BOX}],
+            "system": "Be brief.",
+            "images": ["a.png"],
+        },
+        example("<image>cat", BOX, system="Be brief.", columns={"system": "Be brief."}),
+        id="ShareGPT as LLaMA-Factory writes it",
+    ),
+    pytest.param(
+        "vlm_r1",
+        {"conversations": [user("<image>cat"), assistant("yes")], "image": "a.png"},
+        example("<image>cat", "yes"),
+        id="conversations in OpenAI's words",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "What is in <image 2> but not in <image_1>?", "answer": "a cat", "images": ["a.png", "b.png"]},
+        example("What is in <image> but not in <image>?", "a cat", ("b.png", "a.png")),
+        id="numbered marks: the pictures in the order of the marks",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Compare [image 2] and [image 1].", "answer": "a cat", "images": ["a.png", "b.png"]},
+        example("Compare <image> and <image>.", "a cat", ("b.png", "a.png")),
+        id="numbered words in brackets are marks where there are no others",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "<image><image>Compare [image 2] and [image 1].", "answer": "yes", "images": ["a.png", "b.png"]},
+        example("<image><image>Compare [image 2] and [image 1].", "yes", ("a.png", "b.png")),
+        id="numbered words in brackets are text where there are marks",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Who?", "answer": "I", "image": "x/a.png", "image_path": "y/a.png", "videos": [], "audio": None},
+        example("<image>Who?", "I", ("x/a.png",), columns={"image_path": "y/a.png", "videos": [], "audio": None}),
+        id="two names of one picture; nothing under videos and audio",
+    ),
+    pytest.param(
+        "easy_r1",
+        {"problem": "Who?", "answer": "I", "image": "a.png", "mask": "a_mask.png", "image_id": 3, "video_id": "x7"},
+        example("<image>Who?", "I", columns={"mask": "a_mask.png", "image_id": 3, "video_id": "x7"}),
+        id="remarks beside a picture",
     ),
 ]
 
@@ -215,10 +328,30 @@ BAD = [
     pytest.param(swift("x", "<image><bbox>", ref=[], bbox=[BOX]), "the question holds <bbox>", id="box in question"),
     pytest.param(swift("x", ref=["a"], bbox=[], bbox_type="norm1000"), '"objects" is {"ref": ["a"]', id="unknown unit"),
     pytest.param({**swift("x"), "objects": "[]"}, '"objects" is "[]"; wanted', id="objects a text"),
-    pytest.param(
-        {"question": "?", "label": 1}, "the keys question, label fit no format. Known: vlm_r1 (conv", id="none"
-    ),
+    pytest.param({"q": "?", "label": 1}, "the keys q, label fit no format. Known: vlm_r1 (conv", id="none"),
     pytest.param({}, "the keys (none) fit no format", id="no keys"),
+    pytest.param(
+        {"question": "?", "query": "!", "answer": 1}, '"question" and "query" all look like the question', id="two"
+    ),
+    pytest.param(
+        {"question": "?", "response": "1", "label": "2"},
+        '"response" and "label" both look like the answer; rename the right one to "answer"',
+        id="two answers",
+    ),
+    pytest.param(
+        {"conversations": [{"from": "system", "value": "a"}, *swift("x")["messages"]], "system": "b"},
+        'a turn of the system and the key "system" differ',
+        id="two systems",
+    ),
+    pytest.param(
+        swift("<bbox>", ref=[], bbox=[BOX, OTHER]), '2 boxes in "objects" for 1 <bbox>; wanted one', id="box left"
+    ),
+    pytest.param(
+        swift("cat", ref=[], bbox=[BOX]), '1 box in "objects" for 0 <bbox>; wanted one', id="box without a place"
+    ),
+    pytest.param(
+        swift("<bbox>", ref=["cat"], bbox=[BOX]), '1 ref in "objects" for 0 <ref-object>; wanted one', id="ref left"
+    ),
 ]
 
 
@@ -233,7 +366,11 @@ def test_bad_row(row, message):
     ("row", "advice"),
     [
         pytest.param({"problem": "?", "solution": 1}, "They fit r1_v", id="another fits"),
-        pytest.param({"q": "?"}, "Known: vlm_r1, vlm_r1_eval, easy_r1, r1_v, ms_swift, conversational", id="none fits"),
+        pytest.param(
+            {"q": "?"},
+            "Known: vlm_r1, vlm_r1_eval, easy_r1, r1_v, ms_swift, conversational, question_answer",
+            id="none",
+        ),
     ],
 )
 def test_named_format_that_does_not_fit(row, advice):

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from vlm_r1.data.images import MAX_ASPECT_RATIO, MAX_IMAGE_PIXELS, image_hash, image_orientation, image_size, load_image
+from vlm_r1.data.images import (
+    GREATEST_GREY,
+    MAX_ASPECT_RATIO,
+    MAX_IMAGE_PIXELS,
+    image_hash,
+    image_orientation,
+    image_size,
+    load_image,
+)
 from vlm_r1.errors import DataError
 from vlm_r1.types import Prompt
 
@@ -256,3 +264,27 @@ def test_protocol_whose_package_is_missing():
         pytest.skip("s3fs is installed")
     with pytest.raises(DataError, match=r"s3://bucket/a\.png: cannot be fetched: .*s3fs.*Install that package"):
         image_size("s3://bucket/a.png")
+
+
+@pytest.mark.parametrize("greatest", [1023, 4095, 65535])
+def test_how_much_of_its_range_a_16_bit_grey_uses_is_said(tmp_path, greatest):
+    values = np.linspace(0, greatest, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png")
+    assert image.info[GREATEST_GREY] == greatest
+    assert image.getextrema()[0] == (0, greatest // 256)
+
+
+def test_how_much_of_its_range_a_16_bit_colour_picture_uses_is_said(tmp_path):
+    """Pillow writes none: rows of 2 x 1 pixels, each after a filter byte; of the values the upper byte is known."""
+    pixels = b"\0" + struct.pack(">6H", 0, 4095, 100, 7, 300, 2000)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert load_image(tmp_path / "a.png").info[GREATEST_GREY] == 15 * 256 + 255 == 4095
+
+
+def test_pictures_of_8_bits_say_nothing(tmp_path):
+    Image.new("L", (4, 2), 9).save(tmp_path / "a.png")
+    assert GREATEST_GREY not in load_image(tmp_path / "a.png").info

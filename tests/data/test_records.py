@@ -12,8 +12,9 @@ from PIL import Image
 
 from vlm_r1.config import DataSource
 from vlm_r1.data.jsonl import read_jsonl
-from vlm_r1.data.records import RecordFile, iter_records, recognise, split_position
+from vlm_r1.data.records import RecordFile, iter_records, recognise
 from vlm_r1.data.rows import Problem
+from vlm_r1.data.split import split_position
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from vlm_r1.config import DataSource
 from vlm_r1.data.formats import AUTO
 from vlm_r1.data.images import image_size
+from vlm_r1.data.lines import vlm_r1_line
 from vlm_r1.data.rows import Problem, RowReader, find_format, image_path
 from vlm_r1.errors import ConfigError
 from vlm_r1.types import Record
@@ -105,6 +106,53 @@ def test_boxes_that_cannot_be_converted(folder, answer, source, message):
     assert found.source == f"{folder}/x.jsonl:7"
 
 
+LABELLED = {"label": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "message"),
+    [
+        pytest.param("rec", [50, 20, 10, 40], "box (50, 20, 10, 40) has no area: its corners are out", id="rec"),
+        pytest.param("rec", {"bbox_2d": [50, 20, 10, 40]}, "corners are out of order", id="rec, an object"),
+        pytest.param("rec", "<box>[[50, 20, 10, 40]]</box>", "corners are out of order", id="rec, a text"),
+        pytest.param("multi_rec", [[1, 2, 3, 4], [1, 9, 3, 4]], "box (1, 9, 3, 4) has no area: its", id="multi_rec"),
+        pytest.param(
+            "multi_rec", [[5, 2, 3, 4], [1, 9, 3, 4]], "boxes (5, 2, 3, 4), (1, 9, 3, 4) have no area", id="two of them"
+        ),
+        pytest.param("ovd", [{"bbox_2d": [9, 2, 3, 4], **LABELLED}], "corners are out of order", id="ovd"),
+        pytest.param("ovd", '[{"bbox": [9, 2, 3, 4], "label": "cat"}]', "corners are out of order", id="ovd, a text"),
+        pytest.param("gui_click", [9, 2, 3, 4], "corners are out of order", id="gui_click"),
+        pytest.param("ovd", [{"bbox_2d": [1, 2, 900, 4], **LABELLED}], "outside its image 640x480", id="ovd, outside"),
+        pytest.param("multi_rec", [[1, 2, 3, 4], [1, 2, 3, 900]], "outside its image 640x480", id="multi_rec, outside"),
+        pytest.param("gui_click", [1, 2, 900, 4], "outside its image 640x480", id="gui_click, outside"),
+        pytest.param("ovd", [{"bbox_2d": [1, 2, 1, 4], **LABELLED}], "box (1, 2, 1, 4) has no area", id="ovd, a line"),
+    ],
+)
+def test_gold_boxes_are_looked_at_in_every_task(folder, task, answer, message):
+    found = read(folder, row(answer), task=task)
+    assert isinstance(found, Problem)
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        pytest.param("ovd", [{"bbox_2d": [1, 2, 3, 4], "label": "cat", "colour": [9, 8, 7, 6]}], id="other numbers"),
+        pytest.param("ovd", "None", id="none"),
+        pytest.param("gui_click", [[9, 2], [3, 4], [5, 60]], id="a polygon"),
+        pytest.param("vqa", "[9, 2, 3, 4]", id="no boxes in this task"),
+    ],
+)
+def test_what_are_no_boxes_is_not_looked_at(folder, task, answer):
+    assert isinstance(read(folder, row(answer), task=task), Record)
+
+
+@pytest.mark.parametrize("source", [{"coordinates": "norm_1000"}, {"orientation": "stored"}])
+def test_boxes_are_not_turned_round_by_conversion(folder, source):
+    found = read(folder, row([{"bbox_2d": [500, 200, 100, 400], **LABELLED}]), task="ovd", **source)
+    assert "box (500, 200, 100, 400) has no area: its corners are out of order" in str(found)
+
+
 def test_boxes_on_one_of_several_images_cannot_be_converted(folder):
     found = read(folder, row([0, 0, 1, 1], ["a.png", "a.png"]), coordinates="norm_1")
     assert "need to lie on 1 image, got 2" in str(found)
@@ -134,6 +182,20 @@ def test_remote_images_are_measured_too(folder):
     assert found.images == ("memory://rows/a.png",)
     beyond = read(folder, row([1, 2, 3, 900]), image_root="memory://rows")
     assert "outside its image 640x480" in str(beyond)
+
+
+def test_options_and_the_message_of_the_system_reach_the_record(folder):
+    asked = {"question": "Which?", "choices": "['cat', 'dog']", "answer": "B", "image": "a.png"}
+    found = read(folder, asked, task="choice")
+    assert isinstance(found, Record)
+    assert found.columns == {"choices": "['cat', 'dog']", "options": ["cat", "dog"]}
+    turns = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "?"}, {"from": "gpt", "value": "no"}]
+    found = read(folder, {"conversations": turns}, task="vqa")
+    assert isinstance(found, Record)
+    assert found.system == "Be brief."
+    again = read(folder, vlm_r1_line(found), task="vqa")
+    assert isinstance(again, Record)
+    assert (again.system, again.problem, again.answer) == ("Be brief.", "?", "no")
 
 
 def test_the_first_rows_that_are_known_decide_the_format():

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from vlm_r1.data.statistics import boxes_in, describe_fields, find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.data.statistics import describe_fields, find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.types import Record
 
 
@@ -60,6 +61,21 @@ def test_few_boxes_say_nothing():
     assert guess_coordinates(_written(_boxes((640, 480), n=19), _norm(1000))) is None
 
 
+@pytest.mark.parametrize("n", [1, 3, 19])
+def test_few_boxes_out_of_order_say_that_they_are_widths_and_heights(n):
+    boxes = [((400, 300, 120, 90 + i), (640, 480)) for i in range(n)]  # 400 > 120, and 400 + 120 <= 640
+    advice = "the boxes look like x, y, width, height (100% have x1 >= x2 or y1 >= y2, and 100% fit"
+    assert (guess_coordinates(boxes) or "").startswith(advice)
+    too_wide = [*boxes, ((600, 300, 120, 90), (640, 480))]  # 600 + 120 > 640
+    assert guess_coordinates(too_wide) is None
+
+
+def test_few_boxes_of_fractions_say_that_they_are_normalised():
+    assert "set coordinates: norm_1" in (guess_coordinates([((0.1, 0.2, 0.5, 0.6), (640, 480))]) or "")
+    assert guess_coordinates([((0, 0, 1, 1), (2, 2))]) is None  # a pixel
+    assert guess_coordinates([]) is None
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -71,6 +87,9 @@ def test_few_boxes_say_nothing():
         pytest.param([True, 2, 3, 4], [], id="a boolean is no number"),
         pytest.param("[" * 100_000, [], id="nested text"),
         pytest.param("None", [], id="none"),
+        pytest.param("It is at [1, 2, 3, 4.5].", [(1, 2, 3, 4.5)], id="in a sentence"),
+        pytest.param({"bbox_2d": [1, 2, 3, 4], "colour": [9, 9, 9, 9]}, [(1, 2, 3, 4)], id="its own key alone"),
+        pytest.param([[[1, 2, 3, 4]]], [(1, 2, 3, 4)], id="nested"),
     ],
 )
 def test_boxes_in(answer, expected):

@@ -1,11 +1,16 @@
-"""Two processes are one: same samples, same metrics, same weights, and nobody hangs."""
+"""Two processes are one: same samples, same metrics, same weights, and nobody hangs.
+
+This file is the test and, run as a program by torchrun, each of two processes, one of which has a bug.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +18,13 @@ import torch
 from safetensors.torch import load_file
 
 from vlm_r1.config import load_config
+from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
+from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
+from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.types import StopReason
 
 TESTS = Path(__file__).parents[1]
 
@@ -35,24 +44,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
     }
     train(load_config(recipe(**options, output_dir=str(tmp_path / "one"))))
     path = recipe(**options, output_dir=str(tmp_path / "two"))
-    launcher = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launcher += [
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        str(20_000 + os.getpid() % 20_000),
-    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
         [*launcher, "-m", "vlm_r1.cli.main", "train", str(path)],
@@ -63,6 +55,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "layout packed" in done.stdout
+    states = sorted(path.name for path in (tmp_path / "two/checkpoints/step-000002/state").glob("random_states_*"))
+    assert states == ["random_states_0.pkl", "random_states_1.pkl"], "two processes did run"
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
         for key in a.keys() - {"stage"}:
@@ -75,6 +69,44 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         torch.testing.assert_close(a[name], b[name], atol=1e-6, rtol=0, msg=name)
 
 
+def test_a_failed_check_names_the_record_of_the_process_that_failed(recipe) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [*launcher, __file__, str(recipe())]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    own: dict[str, set[str]] = {"0": set(), "1": set()}
+    for line in done.stdout.splitlines():
+        if line.startswith("process "):
+            _, rank, source = line.split(" ", 2)
+            own[rank].add(source)
+    assert len(own["0"]) == len(own["1"]) == 2
+    failed = re.findall(r"failed: trust check failed on (.*?:\d+): a completion of", done.stdout)
+    assert len(failed) == 2, done.stdout + done.stderr
+    assert set(failed) <= own["1"]
+
+
+def main(path: str) -> None:
+    """Train in one process of two; the second one's sampler cuts the stop token off."""
+    rank = int(os.environ["RANK"])
+    complete, encode = HFSampler._completion, Examiner.encode
+
+    def cut(self, ids, logprobs, stop_ids):
+        whole = complete(self, ids, logprobs, stop_ids)
+        return replace(whole, stop_reason=StopReason.STOP, ids_T=(7,), logprobs_T=(-1.0,))
+
+    def told(self, record):
+        sys.stdout.write(f"process {rank} {record.source}\n")
+        return encode(self, record)
+
+    if rank == 1:
+        HFSampler._completion = cut  # type: ignore[method-assign]
+    Examiner.encode = told  # type: ignore[method-assign]
+    try:
+        train(load_config(path))
+    except ModelError as error:
+        sys.stdout.write(f"failed: {error}\n")
+
+
 def _text_only(folder: Path) -> Path:
     """Records without images, so that a process may have nothing to do for the vision tower."""
     turns = [[{"from": "human", "value": f"what is {n}"}, {"from": "gpt", "value": str(n)}] for n in range(24)]
@@ -82,3 +114,7 @@ def _text_only(folder: Path) -> Path:
     path = folder / "text.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -72,6 +72,34 @@ def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, s
         assert metrics["groups/drawn"].total == drawn
 
 
+@pytest.mark.parametrize("rounds", [1, 3], ids=["in one step", "drawn again by dynamic sampling"])
+def test_a_record_that_comes_twice_is_answered_anew(rounds: int, recipe, rec_files, tmp_path) -> None:
+    """Three records, eight prompts: each record comes at least twice, and no two completions are the same draw."""
+    first = rec_files["train"].read_text(encoding="utf-8").splitlines()[:3]
+    (tmp_path / "three.jsonl").write_text("\n".join(first), encoding="utf-8")
+    source = {"path": str(tmp_path / "three.jsonl"), "image_root": str(rec_files["train"].parent)}
+    options = {
+        "data.train": [source],
+        "training.prompts_per_step": 8,
+        "grpo.dynamic_sampling_rounds": rounds,
+        "rewards": {"format": 1.0},  # a random model never earns it: no group has signal, all rounds are drawn
+    }
+    run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+    seen: list[tuple[str, tuple[int, ...]]] = []
+    sample = run.sampler.sample
+
+    def spy(prompts, seeds_P_G, params):
+        completions_P_G = sample(prompts, seeds_P_G, params)
+        seen.extend((p.text, c.ids_T) for p, own in zip(prompts, completions_P_G, strict=True) for c in own)
+        return completions_P_G
+
+    run.sampler.sample = spy  # type: ignore[method-assign]
+    collect_groups(run, PARAMS, Phases())
+    assert len(seen) == 8 * 4 * rounds
+    assert len({text for text, _ in seen}) == 3
+    assert len(set(seen)) == len(seen)
+
+
 def test_the_records_are_those_of_the_stream_in_its_order(scripted) -> None:
     run = scripted("0110" + "1011", 3)
     expected = run.stream.take(8)

@@ -13,6 +13,7 @@ from testing_policy import completions
 from vlm_r1.config import load_config
 from vlm_r1.grpo.update import Reference, update_policy
 from vlm_r1.models import Adapter
+from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
@@ -166,3 +167,60 @@ def test_a_process_without_groups_adds_nothing(beta: float, learner, groups, ada
     assert metrics["grad_norm"].total == 0
     assert "kl" not in metrics, "no token counts"
     assert all(torch.equal(old, weights(empty)[name]) for name, old in before.items())
+
+
+# what a step says of itself
+
+
+def test_the_difference_from_the_sampler_is_logged(learner, groups) -> None:
+    """The first iteration's, before the update; a second iteration and groups without signal do not count."""
+    own = learner(**{"grpo.num_iterations": 2, "training.learning_rate": 1e-2})
+    batch = CompletionBatch([g.encoded for g in groups], [[r.completion.ids_T for r in g.rollouts] for g in groups])
+    with torch.no_grad():
+        scored = own.policy(batch)
+    rows = iter(scored.logprobs_NT.tolist())
+
+    def sampled(group: Group, off: Sequence[float]) -> Group:
+        """Rollouts whose sampler was off by these, at every token."""
+        told = []
+        for rollout, by in zip(group.rollouts, off, strict=True):
+            ids = rollout.completion.ids_T
+            logprobs = tuple(value + by for value in next(rows)[: len(ids)])
+            told.append(replace(rollout, completion=replace(rollout.completion, logprobs_T=logprobs)))
+        return replace(group, rollouts=tuple(told))
+
+    told = [sampled(group, off) for group, off in zip(groups, [(0.1, -0.3), (9, 9), (0, 0), (9, 9)], strict=True)]
+    metrics = update_policy(told, told[0], own, None, Phases())
+    mean, most = (metrics[f"sampling/sampling_logp_difference/{name}"] for name in ("mean", "max"))
+    assert mean.total == pytest.approx(3 * 0.1 + 7 * 0.3, abs=1e-4)  # what is sampled is told in float32
+    assert mean.count == 3 + 7 + 9 + 2
+    assert most.total == pytest.approx(0.3, abs=1e-4)
+
+
+def test_a_stop_token_left_out_of_the_loss_is_noticed(learner, groups) -> None:
+    own = learner()
+
+    def shorten(module: Any, args: Any, scored: TokenLogProbs) -> TokenLogProbs:
+        lengths_N1 = scored.mask_NT.sum(1, keepdim=True)
+        last_NT = torch.arange(scored.mask_NT.shape[1]) == lengths_N1 - 1
+        return scored._replace(mask_NT=scored.mask_NT & ~last_NT)
+
+    update(own, groups)
+    own.policy.register_forward_hook(shorten)
+    with pytest.raises(RuntimeError, match="the loss counted 17 tokens of 21"):
+        update(own, groups)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same dropout in each iteration", "control: another"])
+def test_dropout_does_not_clip(same: bool, learner, groups, monkeypatch) -> None:
+    """Two iterations without an update between are one policy, so no ratio leaves even GSPO's narrow clip."""
+    options = {"grpo.loss_type": "gspo", "grpo.num_iterations": 2, "grpo.epsilon": 3e-4, "training.learning_rate": 0.0}
+    own = learner(**options, **{"model.lora": {"r": 4, "lora_dropout": 0.3}})
+    with torch.no_grad():
+        for name, parameter in own.model.named_parameters():
+            if "lora_B" in name:  # new ones are 0, and dropout would not show
+                parameter.normal_(std=0.05)
+    if not same:
+        monkeypatch.setattr(Learner, "seed_passes", lambda self: None)
+    metrics = update(own, groups)
+    assert (metrics["clip_ratio/low"] + metrics["clip_ratio/high"] == 0) is same

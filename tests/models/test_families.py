@@ -26,7 +26,6 @@ from testing_families import (
     stock_arguments,
 )
 from testing_policy import TOLERANCE, completions, largest_difference, score
-from testing_processors import stock_processor
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ModelError
@@ -34,6 +33,7 @@ from vlm_r1.grpo.update import update_policy
 from vlm_r1.models import ADAPTERS, load_adapter, load_model
 from vlm_r1.models.inline import InlineImages
 from vlm_r1.models.patch_grid import PatchGrid
+from vlm_r1.models.stock import stock_processor
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.phases import Phases

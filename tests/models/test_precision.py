@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from testing_families import family_prompts
 from vlm_r1.config.schema import LoraSection, ModelSection
 from vlm_r1.models import load_adapter, load_model
-from vlm_r1.models.precision import CPU, Device, Precision, choose_precision, look_at
+from vlm_r1.models.precision import CPU, Device, Precision, autocasts, choose_precision, frozen_matrices, look_at
+from vlm_r1.policy.logprobs import CompletionBatch, Policy
 
 H100 = Device("cuda", bfloat16=True, flash_attention=True)
 H100_WITHOUT_FLASH = H100._replace(flash_attention=False)
@@ -41,6 +47,80 @@ LORA = LoraSection(r=2)
 def test_choice(device: Device, options: dict[str, Any], autocast: bool, dtype, attention, adapter) -> None:
     chosen = choose_precision(ModelSection(path="x", **options), adapter, device, autocast)
     assert (chosen.dtype, chosen.attention) == (dtype, attention)
+
+
+@pytest.mark.parametrize(
+    ("mixed_precision", "device", "dtype", "bfloat16"),
+    [
+        pytest.param("auto", H100, "auto", True, id="auto, GPU with bfloat16"),
+        pytest.param("auto", T4, "auto", False, id="auto, GPU without"),
+        pytest.param("auto", CPU, "auto", False, id="auto, CPU"),
+        pytest.param("auto", H100, "float64", False, id="auto, exactness wanted"),
+        pytest.param("no", H100, "auto", False, id="no"),
+        pytest.param("bf16", CPU, "auto", True, id="said"),
+    ],
+)
+def test_autocast_by_device(mixed_precision: str, device: Device, dtype: Any, bfloat16: bool) -> None:
+    assert autocasts(mixed_precision, ModelSection(path="x", dtype=dtype), device) is bfloat16
+
+
+def round_to_bfloat16(folder: Path) -> None:
+    """As published checkpoints are, but stored in float32."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: x.bfloat16().float() for name, x in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+
+
+class Casts(TorchDispatchMode):
+    """Counts numbers of parameters that are copied into another type."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.storages = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.numbers = 0
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and args[0].untyped_storage().data_ptr() in self.storages:
+            self.numbers += args[0].numel()
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl", "gemma3", "idefics3", "llava_onevision"])
+@pytest.mark.parametrize("freeze", [["language"], ["vision", "projector"]], ids=["language", "vision"])
+def test_frozen_matrices_are_held_as_they_are_computed_with(
+    family: str, freeze: Any, family_checkpoint, tmp_path
+) -> None:
+    """The same numbers to the last bit, saved weights too; what autocast would round at each pass is none of them."""
+    shutil.copytree(family_checkpoint(family), tmp_path / "model")
+    round_to_bfloat16(tmp_path / "model")
+    adapter = load_adapter(tmp_path / "model")
+    section = ModelSection(path=str(tmp_path / "model"), freeze=freeze)
+    precision = choose_precision(section, adapter, CPU, autocast=True)
+    held, plain = load_model(section, adapter, precision=precision), load_model(section, adapter)
+    kept = [p.numel() for p in frozen_matrices(held)]
+    assert kept
+    assert {p.dtype for p in frozen_matrices(held)} == {torch.bfloat16}
+    assert f"{sum(kept):,} frozen ones in bfloat16" in precision.describe(held)
+    prompt = family_prompts(adapter)["one"]
+    batch = CompletionBatch([prompt], [[(5, 6, 7), (8, 9)]])
+    counts = []
+    scores = []
+    for model in (held, plain):
+        policy = Policy(model, adapter)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False), Casts(model) as casts:
+            scores.append(policy(batch).logprobs_NT)
+        counts.append(casts.numbers)
+    assert torch.equal(*scores)
+    assert counts[0] <= counts[1] - sum(kept)
+    for (name, a), b in zip(held.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert torch.equal(a.to(b.dtype), b), name
+
+
+def test_weights_that_bfloat16_does_not_hold_stay_as_they_are(tiny_checkpoint, adapter) -> None:
+    section = ModelSection(path=str(tiny_checkpoint), freeze_vision_modules=True)
+    model = load_model(section, adapter, precision=choose_precision(section, adapter, CPU, autocast=True))
+    assert {p.dtype for p in frozen_matrices(model)} == {torch.float32}
 
 
 def test_flash_attention_is_not_tried_on_a_model_that_is_not_known(tiny_checkpoint) -> None:

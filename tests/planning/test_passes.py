@@ -13,9 +13,10 @@ from testing_families import FAMILIES, family_prompts
 from vlm_r1.config.model import LoraSection, ModelSection
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models import Adapter, load_adapter, load_model
+from vlm_r1.models.precision import frozen_matrices
 from vlm_r1.models.tiny import TinySize, write_tiny
 from vlm_r1.planning.meter import Meter
-from vlm_r1.planning.passes import optimizer_step, policy_pass, sampling_pass, scoring_pass
+from vlm_r1.planning.passes import optimizer_step, policy_pass, sampling_pass
 from vlm_r1.planning.shapes import Shapes, load_shapes
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout, choose_layout
@@ -80,21 +81,20 @@ def counted(model: Any, run: Callable[[], object]) -> int:
     return meter.peak - start
 
 
-def real_pass(small: Small, section: ModelSection, autocast: bool, backward: bool = True) -> int:
+def real_pass(small: Small, section: ModelSection, autocast: bool) -> int:
     model = load_model(section, small.adapter)
+    if autocast:  # what tests have is random; published weights are such that this loses nothing
+        for parameter in frozen_matrices(model):
+            parameter.data = parameter.data.bfloat16()
     for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter) if backward and parameter.requires_grad else None
-    policy = Policy(model, small.adapter, layout=small.layout).train(backward)
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    policy = Policy(model, small.adapter, layout=small.layout).train()
 
     def run() -> None:
-        with (
-            torch.set_grad_enabled(backward),
-            torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False),
-        ):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
             seen = small.adapter.with_features(model, small.batch.prompts)
             scored = policy(small.batch._replace(prompts=seen))
-        if backward:
-            scored.logprobs_NT.sum().backward()
+        scored.logprobs_NT.sum().backward()
 
     return counted(model, run)
 
@@ -114,7 +114,7 @@ def real_sampling(small: Small, section: ModelSection, params: SamplingParams) -
 def test_a_pass_of_every_family(family: str, small) -> None:
     one = small(family)
     section = one.section(gradient_checkpointing=True)
-    planned = policy_pass(one.shapes(section, True), one.batch, one.layout, autocast=True).total
+    planned = policy_pass(one.shapes(section, True), one.batch, one.layout).total
     assert planned == pytest.approx(real_pass(one, section, autocast=True), rel=PASS_TOLERANCE)
 
 
@@ -131,16 +131,8 @@ def test_a_pass_of_every_family(family: str, small) -> None:
 def test_a_pass_of_every_kind(options: dict[str, Any], autocast: bool, small) -> None:
     one = small("qwen2_5_vl")
     section = one.section(**options)
-    planned = policy_pass(one.shapes(section, autocast), one.batch, one.layout, autocast=autocast).total
+    planned = policy_pass(one.shapes(section, autocast), one.batch, one.layout).total
     assert planned == pytest.approx(real_pass(one, section, autocast), rel=PASS_TOLERANCE)
-
-
-def test_scoring_without_gradient(small) -> None:
-    one = small("qwen2_5_vl")
-    section = one.section()
-    planned = scoring_pass(one.shapes(section), one.batch, one.layout, autocast=False).total
-    assert planned == pytest.approx(real_pass(one, section, False, backward=False), rel=PASS_TOLERANCE)
-    assert planned < policy_pass(one.shapes(section), one.batch, one.layout, autocast=False).total / 3
 
 
 def test_layers_that_stand_for_others_are_needed(small) -> None:
@@ -148,8 +140,10 @@ def test_layers_that_stand_for_others_are_needed(small) -> None:
     one = small("qwen2_5_vl")
     section = one.section()
     shapes = one.shapes(section)
-    once = Shapes(shapes.adapter, shapes.model, [layer._replace(times=1) for layer in shapes.layers], shapes.fake)
-    planned = policy_pass(once, one.batch, one.layout, autocast=False).total
+    once = Shapes(
+        shapes.adapter, shapes.model, [layer._replace(times=1) for layer in shapes.layers], shapes.fake, False
+    )
+    planned = policy_pass(once, one.batch, one.layout).total
     assert planned < 0.8 * real_pass(one, section, autocast=False)
 
 
@@ -169,14 +163,14 @@ SHORT, LONG = SamplingParams(20), SamplingParams(70, top_p=0.9)
 def test_sampling(family: str, params: SamplingParams, small) -> None:
     one = small(family)
     section = one.section()
-    peak = sampling_pass(one.shapes(section), one.batch.prompts, 2, params, autocast=False)
+    peak = sampling_pass(one.shapes(section), one.batch.prompts, 2, params)
     assert peak.total == pytest.approx(real_sampling(one, section, params), rel=SAMPLING_TOLERANCE)
 
 
 def test_keys_and_values_by_hand(small) -> None:
     """Two prompts once, four completions with room for 128 tokens; 6 layers, 2 heads of 16 numbers, float32, twice."""
     one = small("qwen2_5_vl")
-    peak = sampling_pass(one.shapes(one.section()), one.batch.prompts, 2, LONG, autocast=False)
+    peak = sampling_pass(one.shapes(one.section()), one.batch.prompts, 2, LONG)
     token = 2 * 6 * 2 * 16 * 4
     assert peak.cache == token * (2 * len(one.batch.prompts[0].ids_L) + 4 * 128)
 

@@ -25,7 +25,8 @@ def planned(recipe):
     """`planned(gpus, **options)`: the plan of the small recipe with these overrides."""
 
     def make(gpus: int = 1, **options: Any) -> Plan:
-        config = load_config(recipe(**{"grpo.num_generations": 2, "training.prompts_per_step": 2, **options}))
+        own = {"grpo.num_generations": 2, "training.prompts_per_step": 2, "training.mixed_precision": "no"}
+        config = load_config(recipe(**{**own, **options}))
         return make_plan(config, made_up_prompt(config, (84, 56), images=1, text_tokens=20), gpus)
 
     return make

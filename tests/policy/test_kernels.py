@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from vlm_r1.policy.kernels import _plain, _plain_backward, attend, attend_backward
+from vlm_r1.policy.kernels import Gpu, _plain, _plain_backward, attend, attend_backward, flash_obstacle
 
 TOLERANCE = 1e-12
 SCALE = 0.4
@@ -134,6 +134,45 @@ def test_two_sets_of_keys_merge_into_attention_over_both(forward, backward, head
     for mine, wrong, leaf in zip(merged, unmerged, leaves, strict=True):
         close(mine, leaf.grad)
         assert float((wrong - leaf.grad).abs().max()) > 0.1, "each part's own log-sum-exp must not do"
+
+
+A100, T4 = Gpu((8, 0), rocm=False), Gpu((7, 5), rocm=False)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "dims", "because"),
+    [
+        pytest.param(A100, torch.bfloat16, (128, 128), "", id="Ampere"),
+        pytest.param(Gpu((9, 0), False), torch.float16, (256, 256), "", id="Hopper, the largest heads"),
+        pytest.param(A100, torch.float32, (128, 128), "it computes in float32", id="float32"),
+        pytest.param(T4, torch.bfloat16, (128, 128), "capability 7.5, is older than Ampere", id="Turing"),
+        pytest.param(Gpu((9, 4), True), torch.bfloat16, (128, 128), "AMD", id="AMD"),
+        pytest.param(A100, torch.bfloat16, (20, 20), "heads of 20 and 20 numbers", id="odd heads"),
+        pytest.param(A100, torch.bfloat16, (512, 512), "heads of 512", id="large heads"),
+        pytest.param(A100, torch.bfloat16, (192, 128), "heads of 192 and 128", id="values of another size"),
+    ],
+)
+def test_where_the_kernel_of_a_gpu_cannot_serve(gpu: Gpu, dtype, dims: tuple[int, int], because: str) -> None:
+    obstacle = flash_obstacle(gpu, dtype, *dims)
+    assert because in obstacle
+    assert bool(obstacle) == bool(because)
+
+
+def test_the_fallback_rounds_once_in_bfloat16() -> None:
+    """Its products are float32: scores of hundreds keep their digits, and only the results are rounded."""
+    q, k, v = (random(2, 12, 8, seed).bfloat16() * factor for seed, factor in ((0, 20), (1, 20), (2, 1)))
+    grad = random(2, 12, 8, 3).bfloat16()
+    wide = [x.double() for x in (q, k, v)]
+    out, lse = _plain(q, k, v, True, SCALE)
+    expected, expected_lse = _plain(*wide, True, SCALE)
+    assert (out.dtype, lse.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(out.double(), expected, atol=1e-6, rtol=2**-8)
+    torch.testing.assert_close(lse.double(), expected_lse, atol=0, rtol=1e-6)
+    grads = _plain_backward(grad, q, k, v, out, lse, True, SCALE)
+    exact = _plain_backward(grad.double(), *wide, expected, expected_lse, True, SCALE)
+    for mine, right in zip(grads, exact, strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert float((mine.double() - right).norm() / right.norm()) < 0.02
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen flash attention needs a GPU")

@@ -4,14 +4,20 @@ once.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import vlm_r1.sampling.decoding as decoding_module
+from vlm_r1.config.schema import ModelSection
+from vlm_r1.models import load_model
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.sampling import SamplingParams, completion_seed, greedy
 from vlm_r1.sampling.decoding import choose_decoding, expanded, shared
 from vlm_r1.sampling.filters import filter_logprobs
 from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.training.differences import difference, sampled_logprobs
 from vlm_r1.types import Record, StopReason
 
 G, T = 3, 12
@@ -119,6 +125,40 @@ def test_both_decodings_draw_the_same_far_beyond_the_first_room_of_the_cache(mod
         assert a.logprobs_T == pytest.approx(b.logprobs_T, abs=TOLERANCE)
 
 
+def rounded_scores(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+    """The control: scores in bfloat16, as a plain product has them."""
+    return (q * scale @ k.mT).float()
+
+
+@pytest.mark.parametrize(("scores", "right"), [(None, True), (rounded_scores, False)], ids=["wide", "rounded"])
+def test_large_scores_keep_their_digits_in_bfloat16(
+    scores, right: bool, tiny_checkpoint, adapter, prompts, monkeypatch
+) -> None:
+    """Biases of queries and keys make scores of hundreds, as in published Qwen2.5 checkpoints.
+
+    All is relative to the noise of bfloat16 on this machine, which is what the policy differs by from float32.
+    """
+    if scores is not None:
+        monkeypatch.setattr(decoding_module, "wide_scores", scores)
+    model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter).eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+                projection.bias.copy_(16 * torch.randn(projection.bias.shape, generator=generator))
+    prompt = prompts["wide"]
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        (sampled,) = HFSampler(model, adapter, shared).sample([prompt], seeds(1, n=16), SamplingParams(24))
+    policy, batch = Policy(model, adapter), CompletionBatch([prompt], [[c.ids_T for c in sampled]])
+    with torch.no_grad():
+        exact = policy(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = policy(batch)
+    of_sampler = difference(rounded, sampled_logprobs(sampled, rounded.logprobs_NT)).mean
+    noise = difference(rounded, exact.logprobs_NT).mean
+    assert (of_sampler < noise / 4) is right, (of_sampler, noise)
+
+
 def test_windows_take_the_expanded_cache(model64, adapter) -> None:
     model64.config.text_config.layer_types[0] = "sliding_attention"
     assert choose_decoding(model64, adapter) is expanded
@@ -170,7 +210,7 @@ def test_stop_reasons(model64, adapter, prompts) -> None:
         assert "<|im_end|>" not in completion.text
 
 
-def test_seeds_name_run_step_record_and_completion() -> None:
+def test_seeds_name_run_draw_record_and_completion() -> None:
     a, b = (Record(id, "rec", "", (), None, source="f.jsonl:1") for id in "ab")
     base = completion_seed(1, 2, a, 3)
     others = [
@@ -180,4 +220,4 @@ def test_seeds_name_run_step_record_and_completion() -> None:
         completion_seed(1, 2, a, 4),
     ]
     assert len({base, *others}) == 5
-    assert base == completion_seed(1, 2, a, 3)
+    assert base == completion_seed(1, 2, replace(a, source="elsewhere/f.jsonl:1"), 3)

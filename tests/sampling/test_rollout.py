@@ -45,7 +45,7 @@ def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> No
     phases = Phases()
     params = SamplingParams(max_completion_length=64)
     sampler = ScriptedSampler([texts], adapter)
-    (group,) = sample_groups([record], examiner, sampler, params, n=4, run_seed=0, step=1, phases=phases)
+    (group,) = sample_groups([record], examiner, sampler, params, n=4, run_seed=0, phases=phases)
     scores = [rollout.score for rollout in group.rollouts]
     assert scores[0].parts["accuracy"] > 0.8  # rounded to whole pixels of the smaller image
     assert scores[0].answer == pytest.approx(record.answer, abs=0.6)
@@ -60,7 +60,7 @@ def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> No
 def test_a_text_over_the_cap_is_cut_and_says_so(records, examiner, adapter) -> None:
     sampler = ScriptedSampler([["<think>a long thought", "x"]], adapter)
     params = SamplingParams(max_completion_length=3)
-    (group,) = sample_groups(records[:1], examiner, sampler, params, n=2, run_seed=0, step=1, phases=Phases())
+    (group,) = sample_groups(records[:1], examiner, sampler, params, n=2, run_seed=0, phases=Phases())
     assert [r.completion.stop_reason for r in group.rollouts] == [StopReason.LENGTH, StopReason.STOP]
     assert [len(r.completion.ids_T) for r in group.rollouts] == [3, 2]
 
@@ -90,9 +90,9 @@ def test_evaluation_counts_what_it_should(records, examiner, adapter) -> None:
     assert summary["parse_failures"] == {"wrong_arity": 1, "no_answer_tag": 3}
 
 
-def test_encoding_is_remembered_and_gold_ids_end_with_the_stop_token(records, examiner, adapter) -> None:
+def test_encoding_is_remembered_and_a_gold_answer_earns_full_marks(records, examiner, adapter) -> None:
     assert examiner.encode(records[0]) is examiner.encode(records[0])
-    ids = examiner.gold_ids(records[0], examiner.encode(records[0]))
+    ids = examiner.gold_ids(records[0], examiner.encode(records[0]), adapter.tokenizer.eos_token_id)
     assert ids[-1] == adapter.tokenizer.eos_token_id
     completion = Completion(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
     (score,) = examiner.judge([(records[0], examiner.encode(records[0]), completion)])

@@ -44,7 +44,6 @@ def test_question(problem, question):
     ("answer", "region"),
     [
         pytest.param([10, 20, 110, 220], BOX, id="box"),
-        pytest.param([110, 220, 10, 20], BOX, id="box_swapped"),
         pytest.param({"bbox_2d": [10, 20, 110, 220]}, BOX, id="box_object"),
         pytest.param("[10, 20, 110, 220]", BOX, id="box_text"),
         pytest.param([[0, 0], [8, 0], [0, 8]], TRIANGLE, id="polygon"),
@@ -76,6 +75,11 @@ def test_gold(answer, region):
 def test_unusable_gold(answer, reason):
     with pytest.raises(DataError, match=rf"^f\.jsonl:7: the gold answer .* is no region \({reason}\); wanted a box"):
         GuiClick().gold(_record(answer))
+
+
+def test_a_gold_box_is_not_turned_round():
+    with pytest.raises(DataError, match=r"^f\.jsonl:7: the gold box \(110, 220, 10, 20\) has no area: its corners"):
+        GuiClick().gold(_record([110, 220, 10, 20]))
 
 
 @pytest.mark.parametrize(

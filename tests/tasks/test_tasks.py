@@ -95,7 +95,6 @@ def test_labels_follow_the_question(task):
         pytest.param(
             "rec", [{"bbox_2d": [10, 20, 110, 220], "label": "dog"}], (10.0, 20.0, 110.0, 220.0), id="rec_list1"
         ),
-        pytest.param("rec", [110, 220, 10, 20], (10.0, 20.0, 110.0, 220.0), id="rec_swapped"),
         pytest.param("ovd", [{"bbox_2d": [1, 2, 3, 4], "label": "cat"}], (CAT,), id="ovd_list"),
         pytest.param("ovd", {"bbox_2d": [1, 2, 3, 4], "label": "cat"}, (CAT,), id="ovd_object"),
         pytest.param("ovd", '```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]\n```', (CAT,), id="ovd_string"),
@@ -133,6 +132,10 @@ def test_gold(task, answer, gold):
         pytest.param("rec", [float("nan"), 2, 3, 4], r"no box \(number_out_of_range\)", id="rec_nan"),
         pytest.param("rec", None, r"no box \(no_box\)", id="rec_none"),
         pytest.param("rec", [10, 20, 10, 220], "has no area", id="rec_line"),
+        pytest.param("rec", [110, 220, 10, 20], "its corners are out of order", id="rec_swapped"),
+        pytest.param("multi_rec", [[110, 20, 10, 220]], "its corners are out of order", id="multi_rec_swapped"),
+        pytest.param("ovd", [{"bbox_2d": [1, 4, 3, 2], "label": "cat"}], "out of order", id="ovd_swapped"),
+        pytest.param("ovd", '[{"bbox": [1, 4, 3, 2], "label": "cat"}]', "out of order", id="ovd_swapped_text"),
         pytest.param("ovd", "a cat", r"no list of labelled boxes \(no_box\); wanted \"None\", or \[{", id="ovd_text"),
         pytest.param("ovd", [1, 2, 3, 4], r"labelled boxes \(item_without_box\)", id="ovd_bare_box"),
         pytest.param("ovd", None, r"labelled boxes \(no_box\)", id="ovd_null"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from vlm_r1.errors import ConfigError, DataError
@@ -102,3 +104,11 @@ def test_templates_are_found_by_name():
     assert [get_template(name).name for name in TEMPLATES] == list(TEMPLATES)
     with pytest.raises(ConfigError, match=r'^unknown template "dirct"\. Did you mean "direct"'):
         get_template("dirct")
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_the_message_of_the_system_is_asked_first(template):
+    """In front of the whole question, and outside the sentence of the task."""
+    told = replace(REC, system="Be brief.\n")
+    bare = build_prompt(get_task("rec"), REC, get_template(template))
+    assert build_prompt(get_task("rec"), told, get_template(template)).text == f"Be brief.\n{bare.text}"

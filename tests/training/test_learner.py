@@ -16,7 +16,7 @@ from vlm_r1.models import load_adapter
 from vlm_r1.models.parts import PARTS, part_of
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sft.trainer import train_sft
-from vlm_r1.training.learner import seed_step
+from vlm_r1.training.learner import Learner, seed_step
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers
 
 
@@ -115,3 +115,52 @@ def test_seeds_differ_by_run_step_and_process() -> None:
         seed_step(*seed)
         draws.add(float(torch.rand(())))
     assert len(draws) == 4
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_norms_and_biases_do_not_decay(optim: str, model64, adapter) -> None:
+    section = TrainingSection(optim=optim, weight_decay=0.1, learning_rates={"vision": 1e-5})
+    names = {id(p): name for name, p in model64.named_parameters()}
+    decays = {}
+    for optimizer in make_optimizers(model64, section, adapter):
+        for group in optimizer.param_groups:
+            decays |= {names[id(p)]: group["weight_decay"] for p in group["params"]}
+    assert decays.keys() == set(names.values())
+    kept = {name for name, decay in decays.items() if decay == 0}
+    assert kept == {name for name, p in model64.named_parameters() if p.ndim == 1}
+    assert {"model.language_model.norm.weight", "model.language_model.layers.0.self_attn.q_proj.bias"} <= kept
+    assert decays["model.language_model.embed_tokens.weight"] == 0.1
+
+
+def test_a_decayed_step_leaves_norms_where_they_are(model64) -> None:
+    """Without a gradient decay alone moves: a matrix by the factor 1 − 0.5 · 0.1, a norm not at all."""
+    start = {name: p.detach().clone() for name, p in model64.named_parameters()}
+    (adamw,) = make_optimizers(model64, TrainingSection(weight_decay=0.1, learning_rate=0.5))
+    for parameter in model64.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    adamw.step()
+    for name, parameter in model64.named_parameters():
+        torch.testing.assert_close(parameter.detach(), start[name] * (1 if parameter.ndim == 1 else 0.95))
+
+
+@pytest.mark.parametrize("how", ["said", "as stored"])
+@pytest.mark.parametrize("trainer", [train, train_sft])
+def test_weights_that_train_in_16_bits_are_refused(
+    trainer, how: str, recipe, tiny_checkpoint, adapter, tmp_path
+) -> None:
+    options = {"model.dtype": "bfloat16"}
+    if how == "as stored":
+        model = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
+        model.save_pretrained(tmp_path / "half")
+        adapter.save(tmp_path / "half")
+        options = {"model.path": str(tmp_path / "half"), "model.dtype": "checkpoint"}
+    with pytest.raises(ConfigError, match="67 other parameters would train in 16 bits, where a step of 1e-6 is lost"):
+        trainer(load_config(recipe(**options)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_adapters_train_in_float32_on_weights_in_bfloat16(recipe, adapter) -> None:
+    options = {"model.dtype": "bfloat16", "model.lora": {"r": 2}}
+    learner = Learner(load_config(recipe(**options)), adapter, None, temperature=1.0)
+    types = {p.requires_grad: p.dtype for p in learner.model.parameters()}
+    assert types == {True: torch.float32, False: torch.bfloat16}

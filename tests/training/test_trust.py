@@ -39,15 +39,16 @@ def opened(recipe) -> Callable[..., TrainingRun]:
 
 
 def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
+    draws, records = run.next_records()
     with run.learner.accelerator.autocast():
         return sample_groups(
-            run.next_records(),
+            records,
             run.examiner,
             run.sampler,
             params,
             n=4,
             run_seed=0,
-            step=1,
+            draws=draws,
             phases=Phases(),
             see=run.learner.with_features,
         )
@@ -55,7 +56,7 @@ def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
 
 def fails(groups: Sequence[Group], run: TrainingRun, explanation: str, params: SamplingParams = PARAMS) -> None:
     with pytest.raises(ModelError, match=rf"trust check failed on .*train\.jsonl:\d+: .*{explanation}"):
-        check_sampled(groups, run.learner, run.sampler, params)
+        check_sampled(groups, run.learner, run.examiner, run.sampler, params)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def fails(groups: Sequence[Group], run: TrainingRun, explanation: str, params: S
     [
         pytest.param({}, id="float32"),
         pytest.param({"model.dtype": "float64"}, id="float64"),
-        pytest.param({"model.dtype": "bfloat16"}, id="bfloat16"),
+        pytest.param({"model.dtype": "bfloat16", "model.lora": {"r": 4}}, id="bfloat16"),
         pytest.param({"training.mixed_precision": "bf16"}, id="autocast"),
         pytest.param({"model.freeze_vision_modules": True}, id="frozen vision, cached features"),
         pytest.param({"model.lora": {"r": 4, "lora_dropout": 0.5}}, id="LoRA with dropout"),
@@ -77,19 +78,20 @@ def test_a_good_run_passes(options: dict, opened) -> None:
         for name, parameter in run.learner.model.named_parameters():
             if "lora_B" in name:  # new ones are 0, and dropout would not show
                 parameter.normal_(std=0.1)
-    found = check_sampled(sample(run), run.learner, run.sampler, PARAMS)
-    assert ("packed = rows" in found) == (options.get("training.layout") != "rows")
+    found = check_sampled(sample(run), run.learner, run.examiner, run.sampler, PARAMS)
+    assert f"{options.get('training.layout', 'packed')} = transformers in" in found
     assert "sampler = policy" in found
     assert "blank images move log-probabilities" in found
     assert run.learner.policy.training, "the check leaves the policy as it was"
 
 
-def test_the_same_for_gold_answers(opened) -> None:
+def test_the_same_for_gold_answers(opened, adapter) -> None:
     run = opened()
-    record = run.next_records()[0]
+    _, (record, *_) = run.next_records()
     encoded = run.examiner.encode(record)
-    found = check_gold(CompletionBatch([encoded], [[run.examiner.gold_ids(record, encoded)]]), run.learner, "x")
-    assert "packed = rows" in found
+    gold = run.examiner.gold_ids(record, encoded, adapter.tokenizer.eos_token_id)
+    found = check_gold([record], CompletionBatch([encoded], [[gold]]), run.learner, run.examiner)
+    assert "packed = transformers in float32" in found
     assert "sampler" not in found
 
 
@@ -102,7 +104,7 @@ def test_siblings_that_see_each_other(opened) -> None:
 
     def merge(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         layout = kwargs.get("shared_prefix")
-        if layout is not None:
+        if isinstance(layout, PackedLayout):
             merged = tuple(PackedGroup(group.prompt, (sum(group.completions),)) for group in layout.groups)
             kwargs = {**kwargs, "shared_prefix": PackedLayout(merged, layout.served)}
         return args, kwargs
@@ -133,18 +135,18 @@ def test_a_filter_is_no_disagreement(filtered: dict, opened) -> None:
     run = opened()
     params = replace(PARAMS, **filtered)
     groups = sample(run, params)
-    check_sampled(groups, run.learner, run.sampler, params)
+    check_sampled(groups, run.learner, run.examiner, run.sampler, params)
     fails(groups, run, "the sampler's log-probabilities differ", PARAMS)  # the filter did make them likelier
 
 
 def test_a_filter_does_not_hide_other_weights(opened, adapter, tiny_checkpoint: Path) -> None:
     run, params = opened(), replace(PARAMS, top_k=20)
     model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
-    check_sampled(sample(run, params), run.learner, HFSampler(model, adapter), params)
+    check_sampled(sample(run, params), run.learner, run.examiner, HFSampler(model, adapter), params)
     with torch.no_grad():
         model.model.language_model.layers[1].mlp.down_proj.weight.mul_(1.2)
     with pytest.raises(ModelError, match="the sampler's log-probabilities differ"):
-        check_sampled(sample(run, params), run.learner, HFSampler(model, adapter), params)
+        check_sampled(sample(run, params), run.learner, run.examiner, HFSampler(model, adapter), params)
 
 
 # (c) the images are not seen
@@ -201,4 +203,4 @@ def test_every_group_may_be_the_first_with_images(opened, prompts) -> None:
     run = opened()
     groups = sample(run)
     text_only = replace(groups[0], encoded=prompts["none"])
-    assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.sampler, PARAMS)
+    assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.examiner, run.sampler, PARAMS)

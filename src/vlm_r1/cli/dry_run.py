@@ -18,7 +18,7 @@ from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.packed import choose_layout
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.training.run import load_checked_records, load_examiner
+from vlm_r1.training.run import held_out_lines, load_checked_records, load_examiner
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
@@ -53,13 +53,13 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         console.print(line, highlight=False)
     for line in _images(evenly(records, _MEASURED_RECORDS), examiner):
         console.print(line, highlight=False)
-    for name, part in held_out.items():
-        console.print(f"held out     {name}: {len(part)} records, greedy, before and after", highlight=False)
+    for line in held_out_lines(records, held_out):
+        console.print(line, highlight=False)
     console.print("[green]dry run: all checks passed, nothing was written[/green]")
 
 
 def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) -> Panel:
-    gold = examiner.adapter.decode(examiner.gold_ids(record, encoded))
+    gold = examiner.gold_text(record, encoded)
     frames = ", ".join(
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )

@@ -61,7 +61,7 @@ def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},
         frames=encoded.frames,
         box_format=examiner.adapter.box_format.value,
-        gold_completion=examiner.adapter.decode(examiner.gold_ids(record, encoded)),
+        gold_completion=examiner.gold_text(record, encoded),
     )
 
 
@@ -80,7 +80,7 @@ def _show_group(console: Console, record: Record, examiner: Examiner, config: Co
     model = load_model(config.model, examiner.adapter)
     sampler, params = HFSampler(model, examiner.adapter), SamplingParams(**config.sampling.model_dump())
     n, seed = config.grpo.num_generations, config.seed
-    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, step=1, phases=Phases())
+    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
     with torch.no_grad():
         policy = Policy(model, examiner.adapter, params.temperature).eval()
         scored = policy(CompletionBatch([group.encoded], [[r.completion.ids_T for r in group.rollouts]]))

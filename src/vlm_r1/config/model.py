@@ -14,12 +14,16 @@ Part = Literal["vision", "projector", "language"]
 
 
 class LoraSection(Section):
-    """Low-rank adapters (peft). Defaults are the original VLM-R1's REC LoRA script."""
+    """Low-rank adapters (peft). Defaults are the original VLM-R1's REC LoRA script, but for its dropout of 0.05."""
 
     r: PositiveInt = Field(default=64, description="Rank of the adapters.")
     lora_alpha: PositiveFloat = Field(default=128, description="Scale: adapters are multiplied by lora_alpha / r.")
     lora_dropout: float = Field(
-        default=0.05, ge=0, lt=1, description="Dropout on the adapters' input, in training passes."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Dropout on the adapters' input, in training passes. Sampling has none, so with it the policy that "
+        "trains is not quite the one that sampled; all iterations of a step have the same.",
     )
     target_modules: list[str] | None = Field(
         default=None,

@@ -56,6 +56,11 @@ class DataSource(Section):
         description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same part "
         "on every machine, e.g. [0, 0.9] to train and [0.9, 1] to hold out.",
     )
+    split_by: Literal["id", "image"] = Field(
+        default="id",
+        description="What split_range hashes: the id, or the image, by its path as written; then all records of a "
+        "picture fall on the same side.",
+    )
     weight: PositiveFloat | None = Field(
         default=None,
         description="Share of the prompts drawn from this file, relative to the other weights; all files or none have "
@@ -67,6 +72,8 @@ class DataSource(Section):
         first, last = self.split_range
         if not 0 <= first < last <= 1:
             raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
+        if self.split_by != "id" and (first, last) == (0, 1):
+            raise ValueError("split_by has no effect without split_range: set split_range, or remove it")
         return self
 
 
@@ -204,8 +211,12 @@ class TrainingSection(Section):
     )
     trust_checks: bool = Field(
         default=True,
-        description="Before the first update: packed equals rows, sampler and policy agree, a blank image makes a "
+        description="Before the first two updates and every trust_check_steps: tokens, log-probabilities and gradients "
+        "equal those of transformers' own processor and model, sampler and policy agree, a blank image makes a "
         "difference, no placeholder was sampled.",
+    )
+    trust_check_steps: NonNegativeInt = Field(
+        default=100, description="Check again every so many steps; 0: at the first two alone."
     )
     optim: Literal["adamw", "muon"] = Field(
         default="adamw",
@@ -226,7 +237,11 @@ class TrainingSection(Section):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
-    mixed_precision: Literal["no", "bf16"] = Field(default="no", description="Autocast of accelerate.")
+    mixed_precision: Literal["auto", "no", "bf16"] = Field(
+        default="auto",
+        description="bf16: passes compute in bfloat16 (autocast), whatever the type of the weights; auto: bf16 where "
+        "the device computes in it, as GPUs since 2020 do, else no.",
+    )
     max_skipped_steps: PositiveInt = Field(
         default=5, description="Stop after this many steps in a row whose gradient is not finite."
     )
@@ -242,17 +257,17 @@ class TrainingSection(Section):
         default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
     )
 
-    @property
-    def autocast(self) -> bool:
-        """Whether passes compute in bfloat16 whatever the type of the weights."""
-        return self.mixed_precision == "bf16"
-
     @model_validator(mode="after")
     def _has_effect(self):
         if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
+        if (
+            not self.trust_checks
+            and self.trust_check_steps != TrainingSection.model_fields["trust_check_steps"].default
+        ):
+            raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
         if not self.save_steps and self.save_total_limit != 2:
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"

@@ -139,6 +139,10 @@ class Context:
         """A kind of prompt with its pictures, encoded by this adapter, or by the one under test."""
         return (adapter or self.adapter).encode(_prompt(QUESTIONS[kind]), self.images_of(kind))
 
+    def prompt(self, kind: str) -> Prompt:
+        """A kind of prompt, as it is put to the adapter."""
+        return _prompt(QUESTIONS[kind])
+
     def prompt_length(self, kind: str) -> int:
         """What the adapter says about a kind of prompt from the sizes of its images alone."""
         return self.adapter.prompt_length(_prompt(QUESTIONS[kind]), [image.size for image in self.images_of(kind)])

@@ -14,7 +14,7 @@ from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.models import Adapter
 from vlm_r1.policy.encoding import Examiner, same_encoding
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.trust import MEAN_TOLERANCE
+from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.types import Box, BoxFormat, EncodedPrompt, ImageFrame, Record
 
 GOLD: Box = (10.0, 12.0, 40.0, 36.0)
@@ -111,7 +111,7 @@ def stop(context: Context) -> Finding:
     problems = [f"stop token {token}, but there are {rows:,} embeddings" for token in ids if not 0 <= token < rows]
     if both := set(ids) & set(adapter.banned_ids()):
         problems.append(f"stop tokens {sorted(both)} are banned: no completion could end")
-    end = _end_of_answers(adapter)
+    end = adapter.turn_end
     numbers["template ends answers with"] = repr(end)
     token = adapter.tokenizer.added_tokens_decoder.get(adapter.tokenizer.convert_tokens_to_ids(end))
     if token is not None and token.special and end not in adapter.tokenizer.convert_ids_to_tokens(list(ids)):
@@ -121,12 +121,11 @@ def stop(context: Context) -> Finding:
         )
     prompt = context.prompts["one image"]
     record = Record("1", "rec", QUESTIONS["one image"], ("picture 0",), list(GOLD), source="here")
-    gold = Examiner(adapter, make_templates("r1"), {"accuracy": 1.0}).gold_ids(record, prompt)
-    if gold[-1] not in ids:
-        problems.append(
-            f"a gold answer ends with token {gold[-1]}, none of the stop tokens {ids}: name it as eos_token_id in "
-            "generation_config.json"
-        )
+    gold = Examiner(adapter, make_templates("r1"), {"accuracy": 1.0}).gold_ids(
+        record, prompt, adapter.answer_end(model)
+    )
+    if gold[-1] not in ids or any(token in ids for token in gold[:-1]):
+        problems.append(f"a gold answer {gold} has stop tokens, of {ids}, within it or none at its end")
     return Finding(numbers, tuple(problems))
 
 
@@ -153,14 +152,6 @@ def neighbours(context: Context) -> Finding:
         if not float(largest) <= MEAN_TOLERANCE[model.dtype]
     ]
     return Finding(numbers, tuple(problems))
-
-
-def _end_of_answers(adapter: Adapter) -> str:
-    """The token that the chat template writes behind what an assistant said, before a user asks again."""
-    said = [("user", "Is it red?"), ("assistant", "ruby"), ("user", "Is it blue?")]
-    messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
-    after = adapter.tokenizer.apply_chat_template(messages, tokenize=False).rpartition("ruby")[2]
-    return (adapter.tokenizer.tokenize(after.lstrip()) or [""])[0]
 
 
 def _processed_sizes(adapter: Adapter, prompt: EncodedPrompt) -> Sequence[tuple[int, int] | None]:

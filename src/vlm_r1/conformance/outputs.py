@@ -11,11 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlm_r1.conformance.base import Finding
 from vlm_r1.conformance.context import QUESTIONS, Context, weighted_sum
+from vlm_r1.errors import ModelError
+from vlm_r1.models.stock import stock_inputs, stock_processor
 from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.sampling import SamplingParams, greedy
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.training.trust import (
+from vlm_r1.training.differences import (
     BLANK_TOLERANCE,
     MEAN_TOLERANCE,
     difference,
@@ -23,6 +25,7 @@ from vlm_r1.training.trust import (
     image_effect,
     sampled_logprobs,
 )
+from vlm_r1.training.witness import Witness
 
 GRADIENT_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 """Largest relative difference of a gradient that rounding explains, by the type of the weights."""
@@ -64,6 +67,33 @@ def positions(context: Context) -> Finding:
     problem = (
         f"log-probabilities differ from transformers' own by {differs}: positions(), encode_images() or "
         "vision_arguments() do not say what the model's forward makes of the same prompt"
+    )
+    agrees = explained_by_rounding(differs, policy.model.dtype)
+    return Finding({"largest difference": differs.largest}, () if agrees else (problem,))
+
+
+@torch.no_grad()
+def processor(context: Context) -> Finding:
+    """Prompts as the checkpoint's own processor makes them of the same chat and pictures, through the stock model."""
+    try:
+        own = stock_processor(context.adapter)
+    except ModelError as error:
+        return Finding(not_applicable=str(error))
+    problems, rows = [], []
+    for kind, prompt in context.prompts.items():
+        inputs = stock_inputs(own, context.prompt(kind), context.images_of(kind))
+        if (due := tuple(inputs["input_ids"][0].tolist())) != prompt.ids_L:
+            problems.append(f"{kind}: encode made {len(prompt.ids_L)} tokens, the processor {len(due)} others")
+        rows += [inputs]
+    if problems:
+        return Finding(problems=tuple(problems))
+    policy = context.policy(context.layout[0])
+    scored = policy(context.batch)
+    stock = Witness(policy, rows, 1.0).side(context.batch, [])
+    differs = difference(scored, stock.logprobs_NT)
+    problem = (
+        f"log-probabilities differ by {differs} from those of the stock model on its own processor's inputs: pixels, "
+        "positions or types of tokens are not the same"
     )
     agrees = explained_by_rounding(differs, policy.model.dtype)
     return Finding({"largest difference": differs.largest}, () if agrees else (problem,))

@@ -23,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     Check("stop", "gold answers end with a stop token of the generation config", encoding.stop),
     Check("banned", "tokens that stand for images cannot be sampled", outputs.banned),
     Check("positions", "log-probabilities equal those of transformers' own forward", outputs.positions),
+    Check("processor", "tokens and log-probabilities equal those of the checkpoint's own processor", outputs.processor),
     Check("prefix", "a prompt computed once for all its completions equals plain rows", outputs.prefix),
     Check("sampler", "tokens are drawn with the log-probabilities that are trained", outputs.sampler),
     Check("generate", "greedy completions equal those of transformers' generate", outputs.generate),

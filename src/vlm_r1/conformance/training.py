@@ -16,8 +16,8 @@ from vlm_r1.conformance.base import Finding, few
 from vlm_r1.conformance.context import Context, weighted_sum
 from vlm_r1.policy.encoding import same_encoding
 from vlm_r1.policy.logprobs import TokenLogProbs
+from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.training.optimizer import make_optimizers
-from vlm_r1.training.trust import difference, explained_by_rounding
 
 STEP = TrainingSection(learning_rate=0.05, weight_decay=0.0)
 """A step so large that it shows in every type, and moves nothing that has no gradient."""

@@ -129,9 +129,9 @@ def _plain(value: Any, images: Path) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case bytes():
-            return _keep(value, "", images)
+            return keep_image(value, "", images)
         case {"bytes": bytes() as content, "path": path}:
-            return _keep(content, os.path.splitext(path or "")[1], images)
+            return keep_image(content, os.path.splitext(path or "")[1], images)
         case {"bytes": None, "path": path}:
             return path
         case dict():
@@ -141,8 +141,8 @@ def _plain(value: Any, images: Path) -> Any:
     return str(value)
 
 
-def _keep(content: bytes, suffix: str, images: Path) -> str:
-    """Path of the file with this content, written if it is not there whole."""
+def keep_image(content: bytes, suffix: str, images: Path) -> str:
+    """Path of the file with this content in a folder of pictures, written if it is not there whole."""
     name = hashlib.blake2b(content, digest_size=16).hexdigest() + suffix
     path = images / name[:2] / name  # folders of a million files are slow
     if not path.exists() or path.stat().st_size != len(content):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ SWAPS_SIDES = (5, 6, 7, 8)
 
 _HEADER_BYTES = 1 << 16
 """How much of a remote image is fetched for its size; the whole of it where this does not hold the header."""
+
+GREATEST_GREY = "greatest_grey"
+"""Key in the `info` of an image that `load_image` returned: greatest value of a 16-bit file, of 65,535."""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -80,8 +84,11 @@ def load_image(path: Path) -> Image.Image:
     with _opened(path, _fetch(path) if is_remote(path) else None) as image:
         orientation = _orientation(image)
         try:
+            deep = image.mode == "RGB" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             image.load()
             rgb = _to_rgb(image)
+            if deep:  # Pillow keeps the upper bytes
+                rgb.info[GREATEST_GREY] = 256 * int(np.asarray(rgb).max()) + 255
         except _BROKEN as error:
             raise DataError(
                 f"{path}: image cannot be decoded: {error}. Replace the file, or drop its records"
@@ -105,6 +112,19 @@ def image_hash(image: Path | Image.Image) -> str:
     digest = hashlib.blake2b(struct.pack(">II", *picture.size), digest_size=16)
     digest.update(picture.tobytes())
     return digest.hexdigest()
+
+
+def spellings(name: str) -> Iterator[str]:
+    """How a path of another system may be written on this one: as it is, / for \\, accents composed or not.
+
+    >>> list(spellings("a\\\\b.jpg")), list(spellings("a/b.jpg"))
+    (['a\\\\b.jpg', 'a/b.jpg'], ['a/b.jpg'])
+    """
+    for path in dict.fromkeys((name, name.replace("\\", "/"))):
+        yield path
+        if not path.isascii():
+            yield unicodedata.normalize("NFC", path)
+            yield unicodedata.normalize("NFD", path)
 
 
 def is_remote(path: Path) -> bool:
@@ -189,7 +209,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip at 255
-        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image)
+        rgb = Image.fromarray((values // 256).astype(np.uint8)).convert("RGB")
+        rgb.info[GREATEST_GREY] = int(values.max())
+        return rgb
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no defined brightness range, wanted 8- or 16-bit values")
     if image.has_transparency_data:

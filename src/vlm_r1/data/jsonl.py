@@ -5,21 +5,20 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.images import image_size
+from vlm_r1.data.json_text import iter_items, rows_of_object
 from vlm_r1.data.rows import Measure, Problem, RowReader, decoded, find_format, remember, summarise
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
-
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_jsonl(
@@ -80,7 +79,7 @@ class Places:
     Attributes:
         path: the file.
         starts_N, sizes_N: first byte and number of bytes of each row.
-        numbers_N: number of its line, or of its item in a JSON list, from 1.
+        numbers_N: number of its line, or of its item in a list of a `.json` file, from 1.
     """
 
     path: str
@@ -108,15 +107,13 @@ class Places:
 
 
 def find_places(path: str) -> Places:
-    """Find the rows of a file: lines that are not blank, or the items of a JSON list in a file named `.json`.
+    """Find the rows of a file: lines that are not blank, or what a file named `.json` holds (`_places_in_json`).
 
     Raises:
         DataError: the file cannot be read, or holds no rows; the message does not name it.
     """
     try:
-        with open(path, "rb") as file:
-            is_list = path.endswith(".json") and file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
-        places = _places_in_list(path) if is_list else _places_of_lines(path)
+        places = _places_in_json(path) if path.endswith(".json") else _places_of_lines(path)
     except OSError as error:
         raise DataError(f"cannot read the data file: {error.strerror}") from error
     if not len(places):
@@ -138,39 +135,53 @@ def _places_of_lines(path: str) -> Places:
     return Places(path, *(np.frombuffer(column, dtype=np.int64) for column in (starts, sizes, numbers)))
 
 
-def _places_in_list(path: str) -> Places:
-    """The file is read and parsed as a whole, once; what is kept are the places of its items."""
+def _places_in_json(path: str) -> Places:
+    """The rows of a list, of the one list of rows in an object, an object that is itself a row, or lines all the same.
+
+    A list or an object is read and parsed as a whole, once; what is kept are the places of its rows.
+    """
+    first_lines = _first_lines(path)
+    opening = first_lines[0][:1] if first_lines else b""
+    if opening not in (b"[", b"{") or (opening == b"{" and len(first_lines) > 1 and _is_object(first_lines[0])):
+        return _places_of_lines(path)
     with open(path, "rb") as file:
         content = file.read()
     skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
     text = decoded(content[skipped:])
+    try:
+        spans = iter_items(text) if opening == b"[" else rows_of_object(text)
+        return _places_of_spans(path, text, spans, skipped)
+    except DataError:
+        if opening == b"{" and len(first_lines) > 1 and any(map(_is_object, first_lines)):  # lines, the first is broken
+            return _places_of_lines(path)
+        raise
+
+
+_LOOKED_AT = 20
+"""Lines at the start of a `.json` file that tell whether it is lines or one value."""
+
+
+def _first_lines(path: str) -> list[bytes]:
+    with open(path, "rb") as file:
+        stripped = (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
+        return list(islice(filter(None, stripped), _LOOKED_AT))
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _places_of_spans(path: str, text: str, spans: Iterable[tuple[int, int]], skipped: int) -> Places:
+    """Places of characters → places of bytes."""
     starts, sizes = array("q"), array("q")
     byte, seen = skipped, 0
-    for start, end in _items(text):
+    for start, end in spans:
         byte += len(text[seen:start].encode())
         starts.append(byte)
         sizes.append(len(text[start:end].encode()))
         byte, seen = byte + sizes[-1], end
     numbers_N = np.arange(1, len(starts) + 1, dtype=np.int64)
     return Places(path, np.frombuffer(starts, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64), numbers_N)
-
-
-def _items(text: str) -> Iterator[tuple[int, int]]:
-    """First character, and the one after the last, of each item of a JSON list."""
-    decoder = json.JSONDecoder()
-    at = _after_space(text, text.index("[") + 1)
-    while text[at : at + 1] != "]":
-        try:
-            end = decoder.raw_decode(text, at)[1]
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"not valid JSON: {error}. Wanted a list of objects") from error
-        yield at, end
-        at = _after_space(text, end)
-        if text[at : at + 1] not in (",", "]"):
-            raise DataError(f"not valid JSON: no comma or ] at character {at}. Wanted a list of objects")
-        at = _after_space(text, at + 1) if text[at] == "," else at
-
-
-def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at

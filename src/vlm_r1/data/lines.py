@@ -15,11 +15,12 @@ def vlm_r1_line(record: Record, **columns: AnswerValue) -> dict[str, AnswerValue
         columns: other keys to add, before which the record's own of the same name give way.
     """
     images = list(record.images)
-    turns: list[AnswerValue] = [{"from": "human", "value": record.problem}, {"from": "gpt", "value": _gold(record)}]
+    system: list[AnswerValue] = [{"from": "system", "value": record.system}] if record.system else []
+    asked: list[AnswerValue] = [{"from": "human", "value": record.problem}, {"from": "gpt", "value": _gold(record)}]
     line: dict[str, AnswerValue] = {
         "id": record.id,
         "image": images[0] if len(images) == 1 else [*images],
-        "conversations": turns,
+        "conversations": [*system, *asked],
     }
     if record.reward is not None:
         line["accu_reward_method"] = record.reward

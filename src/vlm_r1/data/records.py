@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import overload
 
@@ -16,8 +14,9 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.data.formats import AUTO, recognise_row
 from vlm_r1.data.hub import local_rows
 from vlm_r1.data.images import image_size, is_remote
-from vlm_r1.data.jsonl import Places, find_places
-from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember, row_id
+from vlm_r1.data.jsonl import find_places
+from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember
+from vlm_r1.data.split import split_places
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 
@@ -49,8 +48,8 @@ class RecordFile(Sequence[Record]):
         places = find_places(local_rows(source.path, cache))
         self.source = source
         self.format = find_format(places.lines(), source.format)
-        self._places = _split(places, source.split_range)
-        self._reader = RowReader(source, self.format, image_size)
+        self._places = split_places(places, source, self.format)
+        self._reader = RowReader(source, self.format, image_size, cache=cache)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -81,6 +80,18 @@ class RecordFile(Sequence[Record]):
         """
         reader = replace(self._reader, measure=remember(measure), checks=True)
         yield from map(reader.read, self._places.lines(), map(int, self._places.numbers_N))
+
+    def rows(self) -> Iterator[tuple[bytes, int]]:
+        """The bytes of all rows, as they stand in the file, with their numbers."""
+        yield from zip(self._places.lines(), map(int, self._places.numbers_N), strict=True)
+
+    def image_paths(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Number and image paths of each row that can be read; neither images nor answers are looked at."""
+        for line, number in self.rows():
+            try:
+                yield number, self._reader.image_paths(line)
+            except DataError:  # is told when the row is checked or drawn
+                continue
 
     def check(self, n_lines: int = CHECKED_LINES) -> list[Problem]:
         """Find bad rows among `n_lines` of the file, evenly spaced, with the headers of their images.
@@ -154,31 +165,3 @@ def recognise(path: str, cache: Path | None = None) -> str:
         return recognise_row(parse_row(places.line(0))) if name == AUTO else name
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def split_position(record_id: str) -> float:
-    """Where a record stands in [0, 1): the first 8 bytes of BLAKE2b of its id, over 2^64. The same on every machine.
-
-    >>> round(split_position("17"), 4)
-    0.1259
-    """
-    return int.from_bytes(blake2b(record_id.encode(), digest_size=8).digest(), "big") / 2**64
-
-
-def _split(places: Places, split_range: tuple[float, float]) -> Places:
-    """The rows whose id lies in the range; a row that cannot be parsed goes by its line number."""
-    first, last = split_range
-    if (first, last) == (0, 1):
-        return places
-    ids = map(_id_of, places.lines(), map(int, places.numbers_N))
-    kept_N = np.fromiter((first <= split_position(own) < last for own in ids), dtype=bool, count=len(places))
-    if not kept_N.any():
-        raise DataError(f"split_range {[first, last]} leaves none of its {len(places)} records; widen it")
-    return places.take(np.flatnonzero(kept_N))
-
-
-def _id_of(line: bytes, number: int) -> str:
-    try:
-        return row_id(json.loads(line), number)
-    except (ValueError, RecursionError):  # is told when the row is read
-        return str(number)

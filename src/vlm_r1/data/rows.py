@@ -7,14 +7,18 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.coordinates import to_pixels
+from vlm_r1.data.embedded import keep_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
-from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote
-from vlm_r1.errors import DataError
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote, spellings
+from vlm_r1.data.options import with_options
+from vlm_r1.errors import DataError, brief
+from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.types import AnswerValue, Record
 
 MAX_LISTED = 20
@@ -26,6 +30,9 @@ BOX_TOLERANCE_PX = 1.0
 _RECOGNISED_ROWS = 100
 """Rows at the start of a file in which a known format is looked for."""
 
+_BOXES_ON = {"rec": 0, "multi_rec": 0, "ovd": 0, "gui_click": -1}
+"""Tasks whose answers are boxes, and on which image of a record these lie."""
+
 _REMEMBERED_SIZES = 1 << 17
 
 Measure = Callable[[str], tuple[int, int]]
@@ -34,10 +41,16 @@ Measure = Callable[[str], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl"."""
+    """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl".
+
+    The message is one short line (`brief`), whatever stands in the file.
+    """
 
     source: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", brief(self.message))
 
     def __str__(self) -> str:
         return f"{self.source}: {self.message}"
@@ -64,12 +77,14 @@ class RowReader:
         format: name of the format of its rows; AUTO: each row is recognised for itself.
         measure: tells the size of an image; None: no image file is looked at, nor boxes compared with them.
         checks: look at all images and boxes; False: only where a box cannot be converted without.
+        cache: folder for embedded pictures; None: `hub.cache_folder()`.
     """
 
     source: DataSource
     format: str
     measure: Measure | None
     checks: bool = True
+    cache: Path | None = None
 
     def read(self, line: bytes, number: int) -> Record | Problem:
         """Read the row that stands on this line (or is this item of a list)."""
@@ -81,12 +96,12 @@ class RowReader:
 
     def _record(self, row: dict[str, Any], number: int, place: str) -> Record:
         example = read_row(row, self.format)
-        images = tuple(image_path(self.source, name) for name in example.images)
+        images = tuple(self._image(name) for name in example.images)
         answer = self._in_pixels(example, images)
         if self.checks and self.measure:
             sizes = [self.measure(path) for path in images]
-            if self.source.task == "rec" and len(sizes) == 1:
-                _check_box(answer, sizes[0])
+            if self.source.task in _BOXES_ON and sizes:
+                _check_boxes(answer, sizes[_BOXES_ON[self.source.task]])
         return Record(
             id=row_id(row, number),
             task=self.source.task,
@@ -97,8 +112,26 @@ class RowReader:
             reward=example.reward or self.source.reward,
             source=place,
             template=self.source.template,
-            columns=example.columns,
+            system=example.system,
+            columns=with_options(example.columns, example.problem, self.source.task),
         )
+
+    def image_paths(self, line: bytes) -> tuple[str, ...]:
+        """Paths of the images of the row on this line, nothing else of it read; DataError where it cannot be."""
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise DataError("not valid JSON") from None
+        found = (row.get("image") or row.get("images")) if isinstance(row, dict) else None
+        items = found if isinstance(found, list) else [found]
+        names = [name for name in items if isinstance(name, str)]
+        if len(names) < len(items):
+            names = read_row(parse_row(line), self.format).images
+        return tuple(self._image(name) for name in names)
+
+    def _image(self, name: str) -> str:
+        kept = keep_embedded(name, self.cache)
+        return image_path(self.source, name) if kept is None else kept
 
     def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:
         """The answer, its boxes in pixels of the upright image."""
@@ -107,6 +140,8 @@ class RowReader:
             raise DataError(f"coordinates is {stated}, but the row itself says {unit}: remove coordinates")
         if (unit, self.source.orientation) == ("pixels", "upright"):
             return example.answer
+        if disorder := misordered_boxes(example.answer):
+            raise DataError(disorder)
         if len(images) != 1:
             raise DataError(f"boxes to be converted need to lie on 1 image, got {len(images)}")
         if self.measure is None:
@@ -117,7 +152,7 @@ class RowReader:
 
 
 def image_path(source: DataSource, name: str) -> str:
-    """Absolute path or URL of an image that a file names.
+    """Absolute path or URL of an image that a file names, also where another system wrote the name (`spellings`).
 
     >>> image_path(DataSource(path="x.jsonl", image_root="/coco"), "1.jpg")
     '/coco/1.jpg'
@@ -130,6 +165,8 @@ def image_path(source: DataSource, name: str) -> str:
     if is_remote(source.image_root) and not os.path.isabs(name):
         return f"{source.image_root.rstrip('/')}/{name}"
     root = source.image_root or os.path.dirname(os.path.abspath(source.path))
+    if "\\" in name or not name.isascii():
+        name = next((form for form in spellings(name) if os.path.isfile(os.path.join(root, form))), name)
     return os.path.abspath(os.path.join(root, name))
 
 
@@ -191,29 +228,20 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number of JSON")
 
 
-def _check_box(answer: AnswerValue, wh: tuple[int, int]) -> None:
-    """Compare a box with its image; an answer in any other form is the task's to understand."""
-    answer = _list_in(answer) if isinstance(answer, str) else answer
-    if not isinstance(answer, list) or len(answer) != 4:
-        return
-    numbers = [v for v in answer if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) < 4:
-        return
-    x1, y1, x2, y2 = box = tuple(numbers)
-    if x1 >= x2 or y1 >= y2:
-        raise DataError(f"box {box} has no area; wanted x1 < x2 and y1 < y2")
+def _check_boxes(answer: AnswerValue, wh: tuple[int, int]) -> None:
+    """Compare boxes with their image; an answer in any other form is the task's to understand."""
     width, height = wh
-    if min(x1, y1) < -BOX_TOLERANCE_PX or x2 - width > BOX_TOLERANCE_PX or y2 - height > BOX_TOLERANCE_PX:
-        raise DataError(
-            f"box {box} outside its image {width}x{height}; wanted x1, y1, x2, y2 in pixels of the upright image"
-        )
-
-
-def _list_in(text: str) -> AnswerValue:
-    try:
-        return json.loads(text, parse_constant=_no_constant) if text.startswith("[") else text
-    except (ValueError, RecursionError):
-        return text
+    if disorder := misordered_boxes(answer):
+        raise DataError(disorder)
+    for box in boxes_in(answer):
+        x1, y1, x2, y2 = box
+        if x1 >= x2 or y1 >= y2:
+            raise DataError(f"box {numbers_of(box)} has no area; wanted x1 < x2 and y1 < y2")
+        if min(x1, y1) < -BOX_TOLERANCE_PX or x2 - width > BOX_TOLERANCE_PX or y2 - height > BOX_TOLERANCE_PX:
+            raise DataError(
+                f"box {numbers_of(box)} outside its image {width}x{height}; wanted x1, y1, x2, y2 in pixels of the "
+                "upright image"
+            )
 
 
 def remember(measure: Measure | None) -> Measure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -44,6 +44,19 @@ class Sources(Sequence[Record]):
 def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Record]:
     """All records, or of more than `most` at most so many, evenly spaced."""
     return records[:: max(1, -(-len(records) // most))]
+
+
+def shared_pictures(train: Sources, held_out: Mapping[str, Sources]) -> dict[str, int]:
+    """How many records of each held-out set show a picture that is trained on, by the path of its file.
+
+    All rows are looked at, however long the files. (Copies under other names: `vlm-r1 data check --against`.)
+    """
+    shown = {name: [paths for part in held.parts for _, paths in part.image_paths()] for name, held in held_out.items()}
+    asked = {path for records in shown.values() for paths in records for path in paths}
+    if not asked:
+        return dict.fromkeys(held_out, 0)
+    shared = {path for part in train.parts for _, paths in part.image_paths() for path in paths if path in asked}
+    return {name: sum(not shared.isdisjoint(paths) for paths in records) for name, records in shown.items()}
 
 
 def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:

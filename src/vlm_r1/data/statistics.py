@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, Record
@@ -74,30 +74,6 @@ def _short(text: str) -> str:
     return line if len(line) <= 40 else f"{line[:39]}…"
 
 
-def boxes_in(answer: AnswerValue) -> Iterator[Box]:
-    """All lists of four finite numbers in an answer as it stands in a file, JSON in texts too.
-
-    >>> list(boxes_in([{"bbox_2d": [1, 2, 3, 4], "label": "cat"}])), list(boxes_in("[5, 6, 7, 8]"))
-    ([(1.0, 2.0, 3.0, 4.0)], [(5.0, 6.0, 7.0, 8.0)])
-    """
-    if isinstance(answer, str) and answer.lstrip()[:1] in ("[", "{"):
-        try:
-            answer = json.loads(answer)
-        except (ValueError, RecursionError):
-            return
-    if isinstance(answer, dict):
-        answer = list(answer.values())
-    if not isinstance(answer, list):
-        return
-    numbers = [float(value) for value in answer if type(value) in (int, float)]  # type: ignore[arg-type]
-    if len(numbers) == len(answer) == 4 and all(map(math.isfinite, numbers)):
-        yield (numbers[0], numbers[1], numbers[2], numbers[3])
-        return
-    for item in answer:
-        if isinstance(item, list | dict):
-            yield from boxes_in(item)
-
-
 def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | None:
     """What boxes that are read as pixels xyxy look like instead, with advice; None if they look as they should.
 
@@ -107,21 +83,19 @@ def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | Non
     >>> guess_coordinates([((0.1, 0.2, 0.5, 0.6), (640, 480))] * 20)
     'the boxes look normalised to 0-1 (the greatest number is 0.6): set coordinates: norm_1'
     """
-    if len(boxes) < _ENOUGH_BOXES:
+    if not boxes:
         return None
     greatest = max(max(box) for box, _ in boxes)
+    fractions = any(0 < edge < 1 for box, _ in boxes for edge in box)
+    if len(boxes) < _ENOUGH_BOXES and not (greatest <= 1 and fractions):
+        return _as_width_and_height(boxes, 0, 1)
     width, height = (max(wh[axis] for _, wh in boxes) for axis in (0, 1))
     if greatest <= 1:
         return f"the boxes look normalised to 0-1 (the greatest number is {greatest:.6g}): set coordinates: norm_1"
     outside = _share(boxes, lambda box, wh: box[2] > wh[0] + 1 or box[3] > wh[1] + 1)
-    disordered = _share(boxes, lambda box, wh: box[0] >= box[2] or box[1] >= box[3])
-    as_wh = _share(boxes, lambda box, wh: box[0] + box[2] <= wh[0] + 1 and box[1] + box[3] <= wh[1] + 1)
     as_yx = _share(boxes, lambda box, wh: box[3] <= wh[0] + 1 and box[2] <= wh[1] + 1)
-    if disordered > 0.05 and as_wh > 0.99:
-        return (
-            f"the boxes look like x, y, width, height ({disordered:.0%} have x1 >= x2 or y1 >= y2, and {as_wh:.0%} fit "
-            "their images that way): write x1, y1, x2, y2"
-        )
+    if advice := _as_width_and_height(boxes, 0.05, 0.99):
+        return advice
     if outside > 0.01 and as_yx > 0.99:
         return f"the boxes look like y1, x1, y2, x2 ({outside:.0%} leave their images as x first): swap the axes"
     of_1000 = "set coordinates: norm_1000"
@@ -136,6 +110,20 @@ def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | Non
             f"{width} x {height} px): {of_1000}"
         )
     return None
+
+
+def _as_width_and_height(
+    boxes: Sequence[tuple[Box, tuple[int, int]]], disordered_over: float, fitting_from: float
+) -> str | None:
+    """Advice if more boxes than a share are out of order, and at least a share fit their images as width and height."""
+    disordered = _share(boxes, lambda box, wh: box[0] >= box[2] or box[1] >= box[3])
+    as_wh = _share(boxes, lambda box, wh: box[0] + box[2] <= wh[0] + 1 and box[1] + box[3] <= wh[1] + 1)
+    if disordered <= disordered_over or as_wh < fitting_from:
+        return None
+    return (
+        f"the boxes look like x, y, width, height ({disordered:.0%} have x1 >= x2 or y1 >= y2, and {as_wh:.0%} fit "
+        "their images that way): write x1, y1, x2, y2"
+    )
 
 
 def _share(boxes: Sequence[tuple[Box, tuple[int, int]]], test: Callable[[Box, tuple[int, int]], bool]) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.data.images import image_hash, load_image
+from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
-from vlm_r1.data.statistics import boxes_in, find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.data.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.evaluation.data_warnings import file_notes, relabelled, row_warnings
+from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, check_gold, judge
@@ -30,15 +32,21 @@ FORMAT = "format"
 
 @dataclass
 class Pictures:
-    """What is known of the images of a file: upright size and hash of the pixels, by path."""
+    """What is known of the images of a file: upright size and hash of the pixels, by path.
+
+    `greys`: greatest value of those of 16 bits.
+    """
 
     sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+    greys: dict[str, int] = field(default_factory=dict)
 
     def measure(self, path: str) -> tuple[int, int]:
         """Decode an image whole, since a header may promise more than the file holds."""
         image = load_image(path)
         self.sizes_wh[path], self.hashes[path] = image.size, image_hash(image)
+        if GREATEST_GREY in image.info:
+            self.greys[path] = image.info[GREATEST_GREY]
         return image.size
 
 
@@ -55,6 +63,9 @@ class DataCheck:
         coordinates: what the boxes look like, if not like pixels.
         duplicates: sentences about records that occur twice.
         leakage: sentences about pictures shared with other files, by their name.
+        warnings: what is doubtful in rows that can be used, by kind.
+        notes: sentences about the file as a whole.
+        first: where the first record stands, and its question as it will be asked; empty if there is none.
     """
 
     format: str
@@ -65,6 +76,9 @@ class DataCheck:
     coordinates: str | None
     duplicates: list[str]
     leakage: dict[str, str]
+    warnings: dict[str, list[Problem]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    first: tuple[str, str] = ("", "")
 
     @property
     def well(self) -> bool:
@@ -119,11 +133,31 @@ def check_data(
         judged=judged,
         pictures=pictures,
         problems=problems,
-        low=[problem for record, score in judged for problem in _disagreement(record, score, task)],
+        low=[
+            problem
+            for record, score in judged
+            for problem in (*_disagreement(record, score, task), *_relabelled(record, pictures, task, template))
+        ],
         coordinates=_guess(source, file, pictures),
         duplicates=find_duplicates(records, pictures.hashes),
         leakage=leakage,
+        warnings=_warnings(records, task, template),
+        notes=file_notes(records, task, template, pictures.greys),
+        first=(records[0].source, build_prompt(task, records[0], template).text) if records else ("", ""),
     )
+
+
+def _warnings(records: Sequence[Record], task: Task[Any, Any], template: Template) -> dict[str, list[Problem]]:
+    found: dict[str, list[Problem]] = {}
+    for record in records:
+        for kind, message in row_warnings(record, task, template):
+            found.setdefault(kind, []).append(Problem(record.source, message))
+    return found
+
+
+def _relabelled(record: Record, pictures: Pictures, task: Task[Any, Any], template: Template) -> list[Problem]:
+    message = relabelled(record, task, template, _frames(record, pictures))
+    return [Problem(record.source, message)] if message else []
 
 
 def judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task[Any, Any], template: Template) -> Score:

@@ -58,7 +58,7 @@ def rate_records(
     """
     for start in range(0, len(records), batch_size):
         batch = list(records[start : start + batch_size])
-        groups = sample_groups(batch, examiner, sampler, params, n=n, run_seed=seed, step=0, phases=Phases())
+        groups = sample_groups(batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
         yield [
             Rating(group.record.source, tuple(rollout.score.parts["accuracy"] for rollout in group.rollouts))
             for group in groups

@@ -38,7 +38,7 @@ def answer_records(
     params = greedy(max_completion_length)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        groups += sample_groups(batch, examiner, sampler, params, n=1, run_seed=0, step=0, phases=Phases())
+        groups += sample_groups(batch, examiner, sampler, params, n=1, run_seed=0, phases=Phases())
         advance(len(batch))
     return groups
 

@@ -26,22 +26,23 @@ def collect_groups(
     own: dict[tuple[int, int, int], Group] = {}  # by (round, process, place), which is the order of the records
     signals: dict[tuple[int, int, int], bool] = {}  # of all processes
     ended = ended_comparisons()
-    for drawn in range(config.grpo.dynamic_sampling_rounds):
+    for round_number in range(config.grpo.dynamic_sampling_rounds):
+        draws, records = run.next_records()
         with learner.autocast_for_sampling():
             groups = sample_groups(
-                run.next_records(),
+                records,
                 run.examiner,
                 run.sampler,
                 params,
                 n=config.grpo.num_generations,
                 run_seed=config.seed,
-                step=learner.step + 1,
+                draws=draws,
                 phases=phases,
                 see=learner.with_features,
             )
-        own |= {(drawn, rank, place): group for place, group in enumerate(groups)}
+        own |= {(round_number, rank, place): group for place, group in enumerate(groups)}
         for process, part in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
-            signals |= {(drawn, process, place): signal for place, signal in enumerate(part)}
+            signals |= {(round_number, process, place): signal for place, signal in enumerate(part)}
         if sum(signals.values()) >= wanted:
             break
     chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])

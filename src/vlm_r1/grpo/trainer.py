@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import torch
 
 from vlm_r1.config import Config
 from vlm_r1.grpo.collect import collect_groups
@@ -15,8 +18,9 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
+from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.training.run import TrainingRun, open_training
-from vlm_r1.training.trust import check_sampled
+from vlm_r1.training.trust import check_sampled, check_when_due
 from vlm_r1.types import Group
 
 
@@ -38,7 +42,9 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     params = SamplingParams(**config.sampling.model_dump())
     if learner.step == 0:
         run.evaluate("before")
-    unchecked = training.trust_checks
+    first, told = True, (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
+    if told:
+        run.display.say(_CUT)
     with run.display.steps("GRPO", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
@@ -48,16 +54,36 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             learning_rate = learner.learning_rate
             with phases("log"):
                 _log_rollouts(run, groups)
-            if unchecked:
-                run.display.say(check_sampled(groups or [spare], learner, run.sampler, params))
-                unchecked = False
+            check = partial(check_sampled, groups or [spare], learner, run.examiner, run.sampler, params)
+            check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
+            first = False
             metrics |= update_policy(groups, spare, learner, reference, phases)
             metrics |= rollout_metrics(groups)
             metrics |= time_metrics(phases, time.perf_counter() - start, metrics)
             numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
             run.finish_step(numbers, stage="grpo")
+            told = told or _tell_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish({})
+
+
+_CUT = (
+    "[yellow]top_p, top_k or min_p cuts what is sampled, but the policy that trains is the uncut one: "
+    "sampling/sampling_logp_difference in metrics.jsonl is how far they are apart[/yellow]"
+)
+
+
+def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Say once if tokens were sampled with other log-probabilities than the policy's; returns whether it was said."""
+    gap = numbers.get("sampling/sampling_logp_difference/mean", 0.0)
+    dtype = torch.bfloat16 if run.learner.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
+    if gap <= MEAN_TOLERANCE[dtype]:
+        return False
+    run.display.say(
+        f"[yellow]step {run.learner.step}: the sampler's log-probabilities differ from the policy's by {gap:.2g} a "
+        "token: is it dropout, or a sampler that is not the policy?[/yellow]"
+    )
+    return True
 
 
 def time_metrics(phases: Phases, step_s: float, metrics: Mapping[str, Metric]) -> dict[str, Metric]:

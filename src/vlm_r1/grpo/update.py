@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
 from vlm_r1.models import Adapter, load_model
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
-from vlm_r1.runtime.metrics import Metric, mean_of, ratio
+from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
@@ -22,14 +24,14 @@ from vlm_r1.types import Group, StopReason
 class Reference:
     """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
 
-    With mixed_precision bf16 the copy is held in bfloat16, the type in which it computes.
+    Where passes compute in bfloat16 the copy is held in that type.
     """
 
     def __init__(self, config: Config, adapter: Adapter, learner: Learner):
         self._learner = learner
         self._frozen: Policy | None = None
         if config.model.lora is None:
-            dtype = torch.bfloat16 if config.training.autocast else learner.precision.dtype
+            dtype = torch.bfloat16 if learner.precision.autocast else learner.precision.dtype
             model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
             frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
             self._frozen = frozen.to(learner.accelerator.device)
@@ -55,6 +57,7 @@ class Part:
     positions: int
     advantages_N: torch.Tensor
     kept_N1: torch.Tensor
+    sampled_logprobs_NT: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
 
@@ -92,19 +95,22 @@ def update_policy(
     teaching = [group for group in groups if _teaches(group, config)]
     parts = [*_parts(teaching, learner), *_parts(_stand_in(groups, teaching, spare), learner, weightless=True)]
     normalizer = _global_normalizer(groups, config, learner)
-    sums: dict[str, float] = {}
     norms: list[float] = []
     if reference is not None:
         with phases("reference"):
             for part in parts:
                 part.ref_logprobs_NT = reference.logprobs_NT(part.batch)
+    found: list[Mapping[str, torch.Tensor]] = []
     for _ in range(config.grpo.num_iterations):
+        learner.seed_passes()  # the same dropout in each, or ratios would differ from 1 by it
         for part in parts:
             with phases("policy"):
-                _add(sums, _backward(part, learner, normalizer))
+                found.append(_backward(part, learner, normalizer))
         with phases("optimizer"):
             norms.append(learner.update())
-    return _metrics(sums, norms, config)
+    sums = _summed(found) | {"positions": sum(part.positions for part in parts) * config.grpo.num_iterations}
+    _check_tokens(sums["tokens"], teaching, config)
+    return _metrics(sums, norms, config) | _sampler_metrics(found[: len(parts)])
 
 
 def _teaches(group: Group, config: Config) -> bool:
@@ -126,18 +132,20 @@ def _stand_in(groups: Sequence[Group], teaching: Sequence[Group], spare: Group) 
     return [replace(chosen, rollouts=chosen.rollouts[:1])]
 
 
-def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, float]:
+def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, torch.Tensor]:
+    """Differentiate a part's share of the loss; what comes back stays on the device until the step is done."""
     grpo = learner.config.grpo
     scored = learner.policy(part.batch)
     old_logprobs_NT = part.old_logprobs_NT
     if old_logprobs_NT is None:
         old_logprobs_NT = part.old_logprobs_NT = scored.logprobs_NT.detach()
+    mask_NT = scored.mask_NT & part.kept_N1
     output = grpo_loss(
         scored.logprobs_NT,
         old_logprobs_NT,
         part.ref_logprobs_NT,
         part.advantages_N.to(scored.logprobs_NT.dtype),
-        scored.mask_NT & part.kept_N1,
+        mask_NT,
         loss_type=grpo.loss_type,
         epsilon=grpo.epsilon,
         epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
@@ -145,18 +153,48 @@ def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, f
         normalizer=normalizer,
     )
     learner.backward(output.loss)
+    gaps_NT = (scored.logprobs_NT.detach() - part.sampled_logprobs_NT).abs() * mask_NT
     return {
-        "loss": float(output.loss.detach()),
-        "entropy_sum": float(scored.entropies_NT.sum()),
-        "sampled_tokens": float(scored.mask_NT.sum()),
-        "positions": float(part.positions),
-        **{name: float(value) for name, value in output.sums.items()},
+        "loss": output.loss.detach(),
+        "entropy_sum": scored.entropies_NT.sum(),
+        "sampled_tokens": scored.mask_NT.sum(),
+        "gap_sum": gaps_NT.sum(),
+        "largest_gap": gaps_NT.max(),
+        **output.sums,
     }
 
 
-def _add(sums: dict[str, float], values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-        sums[name] = sums.get(name, 0.0) + value
+def _summed(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
+    """Sums over parts and iterations, fetched from the device at once for each name."""
+    return {name: math.fsum(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
+
+
+def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Metric]:
+    """How far the policy, before its update, is from the log-probabilities that the tokens were sampled with.
+
+    The names are TRL's. Far is what is not explained by rounding: another model, other weights, another temperature, or
+    a distribution that top-p, top-k or min-p cut.
+    """
+    sums, largest_gap = _summed(first), float(torch.stack([values["largest_gap"] for values in first]).max())
+    metrics = {
+        "sampling/sampling_logp_difference/mean": ratio(sums["gap_sum"], sums["tokens"]),
+        "sampling/sampling_logp_difference/max": largest(largest_gap),
+    }
+    return metrics if sums["tokens"] else {}
+
+
+def _check_tokens(counted: float, teaching: Sequence[Group], config: Config) -> None:
+    """Every token of a completion counts, its stop token too.
+
+    Raises:
+        RuntimeError: the loss left some out, which is a bug.
+    """
+    completions = [rollout.completion for group in teaching for rollout in group.rollouts]
+    sampled = sum(len(c.ids_T) for c in completions if _is_kept(c.stop_reason, config)) * config.grpo.num_iterations
+    if counted != sampled:
+        raise RuntimeError(
+            f"the loss counted {counted:.0f} tokens of {sampled}: some were left out; please report this"
+        )
 
 
 def _parts(groups: Sequence[Group], learner: Learner, weightless: bool = False) -> Iterator[Part]:
@@ -166,11 +204,13 @@ def _parts(groups: Sequence[Group], learner: Learner, weightless: bool = False) 
     device = learner.accelerator.device
     for micro in learner.micro_batches(batch):
         advantages = [rollouts[n].advantage for n in micro.rows_N]
+        sampled = [torch.tensor(rollouts[n].completion.logprobs_T) for n in micro.rows_N]
         yield Part(
             micro.batch,
             micro.positions,
             torch.tensor(advantages, dtype=torch.float64, device=device),
             torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
+            pad_sequence(sampled, batch_first=True).to(device),
         )
 
 

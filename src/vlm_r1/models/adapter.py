@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jinja2 import TemplateError
 from PIL.Image import Image
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -115,6 +116,10 @@ class Adapter(ABC):
         """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
         return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
 
+    def processor_settings(self) -> Mapping[str, Any]:
+        """What the combined processor has to know besides tokenizer and image processor, e.g. {"image_seq_len": 64}."""
+        return {}
+
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
         """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.
 
@@ -178,6 +183,26 @@ class Adapter(ABC):
         stop = self.tokenizer.eos_token_id if stop is None else stop
         return tuple(stop) if isinstance(stop, list | tuple) else (int(stop),)
 
+    def answer_end(self, model: PreTrainedModel) -> int:
+        """The stop token that a gold answer ends with: the one that the chat template writes behind what was said.
+
+        Where that is no stop token, the tokenizer's end-of-sequence token, or else the first stop token.
+        """
+        stop_ids = self.stop_ids(model)
+        wanted = (self.tokenizer.convert_tokens_to_ids(self.turn_end), self.tokenizer.eos_token_id)
+        return next((token for token in wanted if token in stop_ids), stop_ids[0])
+
+    @cached_property
+    def turn_end(self) -> str:
+        """The token that the chat template writes behind what an assistant said, before a user asks again, or ""."""
+        said = [("user", "Is it red?"), ("assistant", "ruby"), ("user", "Is it blue?")]
+        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
+        try:
+            after = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition("ruby")[2]
+        except TemplateError:  # a template for one question alone
+            return ""
+        return (self.tokenizer.tokenize(after.lstrip()) or [""])[0]
+
     def decode(self, ids_T: Sequence[int]) -> str:
         """Text of a completion, special and silent tokens left out; the tags of thought and answer always stay."""
         spoken = [token for token in ids_T if token not in self._unspoken_ids]
@@ -195,6 +220,12 @@ class Adapter(ABC):
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Token ids of plain text, nothing added (used for gold completions)."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def own_tokens(self) -> frozenset[str]:
+        """Texts that the tokenizer turns into control tokens, which no data may hold; the tags of answers are none."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special}
+        return frozenset({*special, *self.silent_tokens, self.placeholder, self.mark} - {"", *TAGS})
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer, chat template and image processor, as their own classes do."""

@@ -27,7 +27,7 @@ from vlm_r1.models.idefics3 import Idefics3, SmolVLM
 from vlm_r1.models.internvl import InternVL
 from vlm_r1.models.llava_onevision import LlavaOnevision
 from vlm_r1.models.parts import set_trainable
-from vlm_r1.models.precision import Precision, choose_precision, loading_options
+from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
@@ -131,6 +131,8 @@ def load_model(
         model = _load_lora(path, section, adapter, precision)
     else:
         model = set_trainable(_pretrained(path, section, adapter, precision), section, adapter)
+    if precision.autocast:
+        hold_frozen(model)
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()
     return model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -44,21 +46,60 @@ class Precision:
         dtype: of the weights; None: as they are stored.
         attention: `attn_implementation` of transformers, a name or names by sub-config; None: its own choice.
         why: of the two, for people, e.g. ("auto: they train", "auto: on cpu").
+        autocast: whether passes compute in bfloat16 whatever the type of the weights.
     """
 
     dtype: torch.dtype | None
     attention: str | dict[str, str] | None
     why: tuple[str, str]
+    autocast: bool = False
 
     def describe(self, model: PreTrainedModel) -> str:
         """A line that says what came of it in the loaded model, and why."""
-        dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        dtype = next(p.dtype for p in model.get_input_embeddings().parameters() if p.is_floating_point())
         seeing = getattr(model.config, "vision_config", model.config)
         why_dtype, why_attention = self.why
+        held = sum(p.numel() for p in frozen_matrices(model) if p.dtype != dtype)
+        frozen = f", {held:,} frozen ones in bfloat16, which loses nothing" if held else ""
         return (
-            f"weights in {str(dtype).removeprefix('torch.')} ({why_dtype}), "
+            f"weights in {str(dtype).removeprefix('torch.')} ({why_dtype}){frozen}, "
+            f"{'passes in bfloat16, ' if self.autocast else ''}"
             f"attention {seeing._attn_implementation} ({why_attention})"
         )
+
+
+def autocasts(mixed_precision: str, section: ModelSection, device: Device) -> bool:
+    """What `training.mixed_precision` means on a device: whether passes compute in bfloat16 whatever the weights.
+
+    auto: where the device computes in bfloat16, as any GPU since 2020 does; not for float64, which is for exactness.
+    """
+    if mixed_precision == "auto":
+        return device.bfloat16 and section.dtype != "float64"
+    return mixed_precision == "bf16"
+
+
+def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The frozen parameters that autocast rounds in each pass: those of linear layers and convolutions.
+
+    Embeddings are not among them, nor an output head that is tied to one: autocast leaves them as they are.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            own = module.parameters(recurse=False)
+            yield from (p for p in own if p.is_floating_point() and not p.requires_grad and id(p) not in tables)
+
+
+def hold_frozen(model: nn.Module) -> None:
+    """Hold frozen matrices in bfloat16, the type in which autocast computes with them, instead of rounding them anew.
+
+    (At each token, when sampling.) Only where bfloat16 holds them all exactly, as those of published checkpoints:
+    nothing that is computed or saved changes.
+    """
+    frozen = list(frozen_matrices(model))
+    if all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in frozen):
+        for parameter in frozen:
+            parameter.data = parameter.data.bfloat16()
 
 
 def choose_precision(
@@ -71,11 +112,11 @@ def choose_precision(
     the language model has an attention of its own (layout packed), or masks that flash-attn does not know.
 
     Args:
-        autocast: whether passes compute in bfloat16 whatever the weights (`training.mixed_precision`).
+        autocast: see `autocasts`.
     """
     dtype, why_dtype = _dtype(section, device)
     attention, why_attention = _attention(section, adapter, device, autocast or dtype is torch.bfloat16)
-    return Precision(dtype, attention, (why_dtype, why_attention))
+    return Precision(dtype, attention, (why_dtype, why_attention), autocast)
 
 
 def _dtype(section: ModelSection, device: Device) -> tuple[torch.dtype | None, str]:

@@ -49,35 +49,26 @@ class OptimizerNeeds(NamedTuple):
     working: int
 
 
-def policy_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout, *, autocast: bool) -> Peak:
+def policy_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout) -> Peak:
     """Forward and backward of the log-probabilities of a micro-batch; gradients of earlier ones exist already."""
     _make_gradients(shapes)
-    return _score(shapes, batch, layout, autocast, backward=True)
+    return _score(shapes, batch, layout)
 
 
-def scoring_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout, *, autocast: bool) -> Peak:
-    """Log-probabilities without gradient, as the trust checks compute them of a whole group."""
-    with torch.no_grad():
-        return _score(shapes, batch, layout, autocast, backward=False)
-
-
-def _score(shapes: Shapes, batch: CompletionBatch, layout: Layout, autocast: bool, backward: bool) -> Peak:
-    policy = Policy(shapes.model, shapes.adapter, layout=layout).train(backward)
+def _score(shapes: Shapes, batch: CompletionBatch, layout: Layout) -> Peak:
+    policy = Policy(shapes.model, shapes.adapter, layout=layout).train()
     with _metered(shapes) as meter:
         start = meter.live
-        with _autocast(autocast, keeping=False):
+        with _autocast(shapes.autocast, keeping=False):
             batch = batch._replace(prompts=shapes.adapter.with_features(shapes.model, batch.prompts))
         meter.restart()
-        with _autocast(autocast, keeping=False):
+        with _autocast(shapes.autocast, keeping=False):
             scored = policy(batch)
-        if backward:
-            scored.logprobs_NT.sum().backward()
+        scored.logprobs_NT.sum().backward()
     return Peak(meter.peak - start - meter.copies_at_peak, meter.copies_at_peak)
 
 
-def sampling_pass(
-    shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams, *, autocast: bool
-) -> Peak:
+def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> Peak:
     """Prefill of the prompts, then G completions of each, all as long as they may be.
 
     Two tokens are decoded behind the prompts, which tells what one adds to the cache; and two behind a text as long as
@@ -85,8 +76,8 @@ def sampling_pass(
     """
     lengths_P, N, T = [len(prompt.ids_L) for prompt in prompts], len(prompts) * G, params.max_completion_length
     text = EncodedPrompt((0,) * (max(lengths_P) + T), {}, (), "")
-    prefill, first, second = _decode(shapes, prompts, G, params, autocast)
-    _, before, last = _decode(shapes, [text], N, params, autocast)
+    prefill, first, second = _decode(shapes, prompts, G, params)
+    _, before, last = _decode(shapes, [text], N, params)
     once = choose_decoding(shapes.model, shapes.adapter) is shared
     if once:
         token = (first.live - prefill.live) // _ROOM  # keys and values of one token of each completion
@@ -113,13 +104,11 @@ class _Moment(NamedTuple):
     copies: int
 
 
-def _decode(
-    shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams, autocast: bool
-) -> list[_Moment]:
+def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> list[_Moment]:
     """As `HFSampler`: after the first token, and after each of two more."""
     moments = []
     shapes.model.eval()
-    with _metered(shapes) as meter, torch.no_grad(), _autocast(autocast, keeping=True):
+    with _metered(shapes) as meter, torch.no_grad(), _autocast(shapes.autocast, keeping=True):
         start = meter.live
         decoding = choose_decoding(shapes.model, shapes.adapter)
         logits_NV, next_logits = decoding(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from vlm_r1.config import Config
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import PartSize, is_within, size_by_part
+from vlm_r1.models.precision import autocasts
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
-from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass, scoring_pass
+from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass
 from vlm_r1.planning.prompts import Asked
-from vlm_r1.planning.shapes import Shapes, load_shapes
+from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
-from vlm_r1.policy.packed import choose_layout
+from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.sampling import SamplingParams, greedy
+from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
 from vlm_r1.types import EncodedPrompt
 
 GB = 10**9
@@ -126,22 +128,20 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
         ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
         ModelError: a family without an adapter; see `load_shapes`.
     """
-    autocast = config.training.autocast
     adapter, encoded = asked.adapter, asked.prompt
-    shapes = load_shapes(config.model, adapter, autocast)
+    shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
     layout, _ = choose_layout(config.training.layout, adapter.config.get_text_config(), adapter.doubt)
     budget = config.training.max_tokens_per_micro_batch
     many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
     completions = fullest(lengths, budget, layout, many_images)
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
-    group = CompletionBatch([encoded], [[[0] * lengths.completion] * lengths.generations])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
         standing=what_stands(config, shapes),
-        policy=policy_pass(shapes, batch, layout, autocast=autocast),
+        policy=policy_pass(shapes, batch, layout),
         sampling=_sampling(config, shapes, lengths, encoded),
-        checks=scoring_pass(shapes, group, layout, autocast=autocast) if config.training.trust_checks else Peak(),
+        checks=_checks(shapes, encoded, lengths.completion, layout) if config.training.trust_checks else Peak(),
         asked=asked,
         lengths=lengths,
         budget=budget,
@@ -152,23 +152,35 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
     )
 
 
+def shapes_of(config: Config, adapter: Adapter) -> Shapes:
+    """The recipe's model on the GPU that is planned for."""
+    return load_shapes(config.model, adapter, autocasts(config.training.mixed_precision, config.model, GPU))
+
+
 def least_total(config: Config, adapter: Adapter) -> int:
     """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
-    shapes = load_shapes(config.model, adapter, config.training.autocast)
+    shapes = shapes_of(config, adapter)
     own = what_stands(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
 
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
     """In training, or in evaluation if that needs more."""
-    autocast = config.training.autocast
     params = SamplingParams(**config.sampling.model_dump())
-    peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params, autocast=autocast)
+    peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params)
     if not config.data.eval:
         return peak
     answered = [prompt] * config.training.eval_batch_size
-    evaluation = sampling_pass(shapes, answered, 1, greedy(lengths.completion), autocast=autocast)
+    evaluation = sampling_pass(shapes, answered, 1, greedy(lengths.completion))
     return max(peak, evaluation, key=lambda one: one.total)
+
+
+def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int, layout: Layout) -> Peak:
+    """The largest pass of the trust checks: in float32, where the weights are."""
+    short = [[0] * min(completion, CHECKED_TOKENS)]
+    batch = CompletionBatch([prompt] * len(CHECKED_COMPLETIONS), [short * n for n in CHECKED_COMPLETIONS])
+    wide = all(p.dtype.itemsize >= 4 for _, p, _ in shapes.parameters())
+    return policy_pass(replace(shapes, autocast=shapes.autocast and not wide), batch, layout)
 
 
 def what_stands(config: Config, shapes: Shapes) -> Standing:
@@ -182,7 +194,7 @@ def what_stands(config: Config, shapes: Shapes) -> Standing:
         optimizer=state,
         stepping=stepping,
         reference=_reference(config, shapes),
-        gathered=_gathered(config, shapes),
+        gathered=_gathered(shapes),
     )
 
 
@@ -202,14 +214,12 @@ def _reference(config: Config, shapes: Shapes) -> int:
     """As `grpo.update.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
-    return sum(
-        p.numel() * times * (2 if config.training.autocast else p.element_size()) for _, p, times in shapes.parameters()
-    )
+    return sum(p.numel() * times * (2 if shapes.autocast else p.element_size()) for _, p, times in shapes.parameters())
 
 
-def _gathered(config: Config, shapes: Shapes) -> int:
+def _gathered(shapes: Shapes) -> int:
     def computing(p: nn.Parameter) -> int:
-        size = 2 if config.training.autocast else p.element_size()
+        size = 2 if shapes.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)
 
     layers = [sum(computing(p) for p in layer.module.parameters()) for layer in shapes.layers]

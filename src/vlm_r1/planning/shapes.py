@@ -16,7 +16,7 @@ from vlm_r1.config.model import ModelSection
 from vlm_r1.errors import ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import set_trainable
-from vlm_r1.models.precision import Device, choose_precision
+from vlm_r1.models.precision import Device, choose_precision, frozen_matrices
 from vlm_r1.planning.thin import Layer, thin
 
 GPU = Device("cuda", bfloat16=True, flash_attention=False)
@@ -31,6 +31,7 @@ class Shapes:
     model: Any
     layers: list[Layer]
     fake: FakeTensorMode
+    autocast: bool
 
     def parameters(self, trainable: bool = False) -> Iterator[tuple[str, nn.Parameter, int]]:
         """(name, parameter, for how many it stands) of all, or of those that train; tied ones once."""
@@ -46,7 +47,7 @@ def load_shapes(section: ModelSection, adapter: Adapter, autocast: bool) -> Shap
     Args:
         section: of the recipe; its `path` needs to hold no weights.
         adapter: loaded from there.
-        autocast: see `choose_precision`.
+        autocast: see `precision.autocasts`.
 
     Raises:
         ConfigError: the section asks for what this model does not have.
@@ -69,9 +70,12 @@ def load_shapes(section: ModelSection, adapter: Adapter, autocast: bool) -> Shap
         model = set_trainable(model, section, adapter)
     fake = FakeTensorMode()
     _take_from_meta(model, fake)
+    if autocast:
+        for parameter in frozen_matrices(model):  # as `hold_frozen` does with those of published checkpoints
+            parameter.data = parameter.data.bfloat16()
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()
-    return Shapes(adapter, model, layers, fake)
+    return Shapes(adapter, model, layers, fake, autocast)
 
 
 def _take_from_meta(model: nn.Module, fake: FakeTensorMode) -> None:

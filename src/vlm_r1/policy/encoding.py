@@ -10,12 +10,12 @@ import torch
 
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
-from vlm_r1.tasks.templates import Templates, build_prompt, gold_completion
-from vlm_r1.types import Completion, EncodedPrompt, Record, Score
+from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_completion
+from vlm_r1.types import Completion, EncodedPrompt, Prompt, Record, Score
 
 CACHE_BYTES = 1 << 30
 """Encoded prompts that are kept for the next epoch or evaluation, in bytes of pixels; small data sets fit whole."""
@@ -24,7 +24,7 @@ CACHE_BYTES = 1 << 30
 class Examiner:
     """Asks and judges in the words of templates for one model family: the two doors between tasks and models.
 
-    Encoding is a pure function of the record, so the most recent results are kept (up to `CACHE_BYTES`).
+    Encoding is a pure function of prompt and images, so the most recent results are kept (up to `CACHE_BYTES`).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Examiner:
         self.combination = combination
         self.max_prompt_length = max_prompt_length
         self._images = ImagesAhead(image_workers)
-        self._cache: OrderedDict[tuple[str, str], EncodedPrompt] = OrderedDict()
+        self._cache: OrderedDict[tuple[Prompt, Template], EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
 
     def encode(self, record: Record) -> EncodedPrompt:
@@ -50,25 +50,29 @@ class Examiner:
 
         Raises:
             DataError: an image cannot be read.
+            ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
-        key = _key(record)
+        key = prompt, template = self.ask(record)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        template = self.templates.of(record)
-        prompt = build_prompt(get_task(record.task), record, template)
-        encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
+        images = [self._images.load(path) for path in prompt.images]
+        try:
+            encoded = self.adapter.encode(prompt, images)
+        except ModelError as error:
+            raise ModelError(f"{record.source}: {error}") from error
         encoded = replace(encoded, template=template.name, box_format=self.adapter.box_format)
         self._remember(key, encoded)
         return encoded
 
     def start(self, records: Sequence[Record]) -> None:
         """Decode the images of records that are about to be encoded, in the background."""
-        self._images.start(path for record in records if _key(record) not in self._cache for path in record.images)
+        prompts = [prompt for prompt, template in map(self.ask, records) if (prompt, template) not in self._cache]
+        self._images.start(path for prompt in prompts for path in prompt.images)
 
     def prompt_length(self, record: Record) -> int:
         """Tokens of the record's prompt, from its text and the sizes of its images, without decoding them."""
-        prompt = build_prompt(get_task(record.task), record, self.templates.of(record))
+        prompt, _ = self.ask(record)
         return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
 
     def check_length(self, record: Record) -> None:
@@ -100,13 +104,21 @@ class Examiner:
         ]
         return judge(attempts, self.adapter.box_format, self.rewards, self.combination)
 
-    def gold_ids(self, record: Record, encoded: EncodedPrompt) -> tuple[int, ...]:
-        """Token ids of the completion that a perfect model writes, the stop token included: what SFT learns."""
+    def gold_text(self, record: Record, encoded: EncodedPrompt) -> str:
+        """The completion that a perfect model writes."""
         task = get_task(record.task)
-        text = gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
-        return (*self.adapter.tokenize(text), self.adapter.tokenizer.eos_token_id)
+        return gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
 
-    def _remember(self, key: tuple[str, str], encoded: EncodedPrompt) -> None:
+    def gold_ids(self, record: Record, encoded: EncodedPrompt, end: int) -> tuple[int, ...]:
+        """Token ids of `gold_text` and a stop token, `Adapter.answer_end`: what SFT learns."""
+        return (*self.adapter.tokenize(self.gold_text(record, encoded)), end)
+
+    def ask(self, record: Record) -> tuple[Prompt, Template]:
+        """What an encoding depends on, besides the adapter and the files of the images."""
+        template = self.templates.of(record)
+        return build_prompt(get_task(record.task), record, template), template
+
+    def _remember(self, key: tuple[Prompt, Template], encoded: EncodedPrompt) -> None:
         self._cache[key] = encoded
         self._cached_bytes += _bytes(encoded)
         while self._cached_bytes > CACHE_BYTES:
@@ -117,10 +129,6 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
     """Equal tokens, frames and tensors, to the last bit."""
     equal = a.vision.keys() == b.vision.keys() and all(torch.equal(a.vision[k], b.vision[k]) for k in a.vision)
     return equal and a.ids_L == b.ids_L and a.frames == b.frames
-
-
-def _key(record: Record) -> tuple[str, str]:
-    return record.source, record.id
 
 
 def _bytes(encoded: EncodedPrompt) -> int:

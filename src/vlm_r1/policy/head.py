@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int
     (When no further filter is set.) Last axis: vocabulary.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    return logits.index_fill_(-1, torch.tensor(banned_ids, dtype=torch.long, device=logits.device), float("-inf"))
+    return logits.index_fill_(-1, _on(tuple(banned_ids), logits.device), float("-inf"))
 
 
 def token_logprobs(
@@ -110,7 +111,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
 def _entropies(logits_KV: Tensor, lse_K: Tensor, banned_ids: tuple[int, ...]) -> Tensor:
     """lse − Σ p z of each row of logits z; twenty times faster on a CPU than torch.special.entr."""
     probabilities_KV = (logits_KV - lse_K[:, None]).exp_()
-    finite_KV = logits_KV.index_fill_(-1, torch.tensor(banned_ids, dtype=torch.long, device=logits_KV.device), 0.0)
+    finite_KV = logits_KV.index_fill_(-1, _on(banned_ids, logits_KV.device), 0.0)
     return lse_K - probabilities_KV.mul_(finite_KV).sum(-1)
 
 
@@ -130,6 +131,11 @@ def _compute_dtype(hidden: Tensor) -> torch.dtype:
 
 def _chunks(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, length, size))
+
+
+@lru_cache(maxsize=8)  # asked for at every token and in every chunk
+def _on(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def _vocabulary(head: nn.Module) -> int:

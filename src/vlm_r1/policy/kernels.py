@@ -8,7 +8,9 @@ operators are called here, and only here; tests/policy/test_kernels.py holds the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +23,39 @@ _cuda_backward = torch.ops.aten._flash_attention_backward.default
 Lengths = Sequence[int]
 
 
+class Gpu(NamedTuple):
+    """What counts of a CUDA device: its compute capability, e.g. (8, 0) for Ampere, and whether it is AMD's."""
+
+    capability: tuple[int, int]
+    rocm: bool
+
+
+def flash_obstacle(gpu: Gpu, dtype: torch.dtype, head_dim: int, value_dim: int) -> str:
+    """Why torch's flash attention of ragged segments cannot serve on a GPU; empty if it can.
+
+    What it wants is from FlashAttention-2 (arXiv 2307.08691) as torch has it; with `attend` the rest goes by matrix
+    products, which are exact and slower.
+    """
+    if dtype not in (torch.bfloat16, torch.float16):
+        return f"it computes in {str(dtype).removeprefix('torch.')}"
+    if gpu.rocm:
+        return "its order of log-sum-exps on AMD's GPUs was not checked"
+    if gpu.capability < (8, 0):
+        return f"this GPU, of compute capability {gpu.capability[0]}.{gpu.capability[1]}, is older than Ampere (8.0)"
+    if head_dim != value_dim or head_dim % 8 or head_dim > 256:
+        return f"heads of {head_dim} and {value_dim} numbers are not of one size, a multiple of 8 up to 256"
+    return ""
+
+
+@lru_cache(maxsize=16)
+def obstacle_on(device: torch.device, dtype: torch.dtype, head_dim: int, value_dim: int) -> str:
+    """`flash_obstacle` of a CUDA device of this machine; of other devices, which have kernels of their own, empty."""
+    if device.type != "cuda":
+        return ""
+    gpu = Gpu(torch.cuda.get_device_capability(device), torch.version.hip is not None)
+    return flash_obstacle(gpu, dtype, head_dim, value_dim)
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, k_lengths: Lengths, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -29,7 +64,7 @@ def attend(
     Args:
         q_lengths, k_lengths: tokens of each segment, in order, none of them 0; equal where `causal`.
     """
-    if q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
+    if _is_for_flash(q, v):
         return _varlen(q, k, v, q_lengths, k_lengths, causal, scale)
     forward = _cpu_forward_once if q.device.type == "cpu" else _plain
     parts: Iterator[Any] = zip(_split(q, q_lengths), _split(k, k_lengths), _split(v, k_lengths), strict=True)
@@ -50,7 +85,7 @@ def attend_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients (dq, dk, dv) of `attend` where its out and lse were merged with those of further keys."""
-    if q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
+    if _is_for_flash(q, v):
         return _varlen_backward(grad, q, k, v, out, lse, q_lengths, k_lengths, causal, scale)
     backward = _cpu_backward_once if q.device.type == "cpu" else _plain_backward
     lengths = (q_lengths, q_lengths, k_lengths, k_lengths, q_lengths, q_lengths)
@@ -58,6 +93,24 @@ def attend_backward(
     grads = [backward(*part, causal, scale) for part in zip(*(_split(*pair) for pair in tensors), strict=True)]  # type: ignore[call-arg]
     dq, dk, dv = (torch.cat(pieces, 2) for pieces in zip(*grads, strict=True))
     return dq, dk, dv
+
+
+def _is_for_flash(q: Tensor, v: Tensor) -> bool:
+    return q.device.type == "cuda" and not obstacle_on(q.device, q.dtype, q.shape[-1], v.shape[-1])
+
+
+def wide_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """scale · q kᵀ in float32 or wider, (…, n, m) of (…, n, d) and (…, m, d), as flash attention has its scores.
+
+    In bfloat16 a score of 100 would be rounded to a multiple of a half.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    if q.dtype == wide:
+        return q * scale @ k.mT
+    if q.device.type == "cuda":
+        return torch.bmm(q.flatten(0, -3), k.flatten(0, -3).mT, out_dtype=wide).unflatten(0, q.shape[:-2]).mul_(scale)
+    with torch.autocast(q.device.type, enabled=False):
+        return q.to(wide) * scale @ k.to(wide).mT
 
 
 def _split(x: Tensor, lengths: Lengths) -> tuple[Tensor, ...]:
@@ -125,29 +178,42 @@ def _varlen_backward(
 
 
 def _tokens_first(x: Tensor) -> Tensor:
-    return x[0].transpose(0, 1).contiguous()
+    """(tokens, heads, head_dim); the kernels take any strides but the last one's."""
+    x = x[0].transpose(0, 1)
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _ends(lengths: Lengths, device: torch.device) -> Tensor:
     """Cumulative lengths from 0, int32, as varlen kernels want them."""
-    return torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
+    return _ends_on(tuple(lengths), device)
+
+
+@lru_cache(maxsize=64)  # all layers of a micro-batch, forward and backward, ask for the same few
+def _ends_on(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    """By matrix products, for what flash attention does not know: other devices, and float32 on a GPU."""
+    """By matrix products in float32 or wider, for what flash attention does not know (`flash_obstacle`)."""
+    dtype, (q, k, v) = q.dtype, _widened(q, k, v)
     scores = _scores(q, k, causal, scale)
     lse = scores.logsumexp(-1)
-    return ((scores - lse[..., None]).exp() @ _repeated(v, q)).to(q.dtype), lse
+    return ((scores - lse[..., None]).exp() @ _repeated(v, q)).to(dtype), lse
 
 
 def _plain_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    dtype, (grad, q, k, v, out) = q.dtype, _widened(grad, q, k, v, out)
     probabilities = (_scores(q, k, causal, scale) - lse[..., None]).exp()
     d_scores = probabilities * (grad @ _repeated(v, q).mT - (grad * out).sum(-1, keepdim=True)) * scale
     dq = d_scores @ _repeated(k, q)
     dk, dv = d_scores.mT @ q, probabilities.mT @ grad
-    return dq, _summed(dk, k), _summed(dv, v)
+    return dq.to(dtype), _summed(dk, k).to(dtype), _summed(dv, v).to(dtype)
+
+
+def _widened(*tensors: Tensor) -> list[Tensor]:
+    return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
 
 
 def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:

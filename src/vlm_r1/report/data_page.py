@@ -40,6 +40,7 @@ def write_data_page(path: Path, source: DataSource, check: DataCheck, n_records:
     page = page_template("data.html.jinja").render(
         name=visible(Path(source.path).name),
         subtitle=f"{len(records):,} good records · task {source.task} · format {check.format}",
+        asked=excerpt(check.first[1], LABEL_LIMIT),
         findings=[visible(text) for text in _findings(check)],
         records=[_show(record, check) for record in records[::stride]],
     )
@@ -48,9 +49,13 @@ def write_data_page(path: Path, source: DataSource, check: DataCheck, n_records:
 
 
 def _findings(check: DataCheck) -> list[str]:
-    counted = {"rows cannot be used": check.problems, "gold answers do not earn full marks": check.low}
+    counted = {
+        "rows cannot be used": check.problems,
+        "gold answers do not earn full marks": check.low,
+        **check.warnings,
+    }
     found = [f"{len(problems)} {what}, e.g. {problems[0]}" for what, problems in counted.items() if problems]
-    return [*found, *filter(None, [check.coordinates]), *check.duplicates, *check.leakage.values()]
+    return [*found, *filter(None, [check.coordinates]), *check.duplicates, *check.leakage.values(), *check.notes]
 
 
 def _show(record: Record, check: DataCheck) -> ShownRecord:

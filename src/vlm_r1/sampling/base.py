@@ -47,7 +47,13 @@ class Sampler(Protocol):
         ...
 
 
-def completion_seed(run_seed: int, step: int, record: Record, completion: int) -> int:
-    """128-bit seed of one completion, so that any number of processes, and a resumed run, sample the same texts."""
-    name = f"{run_seed}/{step}/{record.source}/{record.id}/{completion}"
+def completion_seed(run_seed: int, draw: int, record: Record, completion: int) -> int:
+    """128-bit seed of one completion, so that any number of processes, and a resumed run, sample the same texts.
+
+    It does not depend on where the data lies.
+
+    Args:
+        draw: how many records the run drew before this one, so that a record that comes twice is answered anew.
+    """
+    name = f"{run_seed}/{draw}/{record.id}/{completion}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=16).digest(), "little")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
-from vlm_r1.policy.kernels import attend
+from vlm_r1.policy.kernels import attend, wide_scores
 from vlm_r1.policy.packed import packing_obstacle
 from vlm_r1.policy.rows import as_forward_takes, prompt_rows
 from vlm_r1.types import EncodedPrompt
@@ -135,12 +135,12 @@ class PrefixCache:
         """One softmax over the keys of the prompt and of the completion itself."""
         (prompt_k, prompt_v), (own_k, own_v) = self._prompts[layer], self._append(layer, k, v)
         P, heads, length, _ = prompt_k.shape
-        q_PhGqD = self._by_prompt(q * scale, heads)
-        to_prompt = q_PhGqD.flatten(2, 3) @ prompt_k.mT
+        q_PhGqD = self._by_prompt(q, heads)
+        to_prompt = wide_scores(q_PhGqD.flatten(2, 3), prompt_k, scale)
         if min(self.lengths_P) < length:
             to_prompt = to_prompt.masked_fill_(self._padding_of(prompt_k), float("-inf"))
-        to_own = (q_PhGqD @ own_k.mT).flatten(2, 3)
-        weights = torch.cat([to_prompt, to_own], -1).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32))
+        to_own = wide_scores(q_PhGqD, own_k, scale).flatten(2, 3)
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1)
         of_prompt, of_own = weights.to(v.dtype).split([length, own_k.shape[3]], -1)
         out = of_prompt @ prompt_v + (of_own.unflatten(2, (self._G, -1)) @ own_v).flatten(2, 3)
         return out.unflatten(2, (self._G, -1)).transpose(1, 2).reshape(P * self._G, -1, 1, q.shape[-1])

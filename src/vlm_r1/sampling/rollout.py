@@ -18,21 +18,23 @@ def sample_groups(
     *,
     n: int,
     run_seed: int,
-    step: int,
+    draws: Sequence[int] | None = None,
     phases: Phases,
     see: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
 ) -> list[Group]:
     """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
 
     Args:
-        run_seed, step: with the record and the completion's number, they seed each completion.
+        run_seed, draws: with the record and the completion's number, they seed each completion. A draw is the number
+            of records that the run drew before; None: 0 for all, where each record is asked once.
         phases: is told the seconds of "encode", "sample" and "score".
         see: adds the features of images, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
         encoded = see([examiner.encode(record) for record in records])
     with phases("sample"):
-        seeds = [[completion_seed(run_seed, step, record, g) for g in range(n)] for record in records]
+        numbered = zip(draws or [0] * len(records), records, strict=True)
+        seeds = [[completion_seed(run_seed, draw, record, g) for g in range(n)] for draw, record in numbered]
         completions_P_G = sampler.sample(encoded, seeds, params)
     with phases("score"):
         answered = [

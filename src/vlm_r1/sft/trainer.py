@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from vlm_r1.config import Config
@@ -12,7 +13,7 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.run import open_training
-from vlm_r1.training.trust import check_gold
+from vlm_r1.training.trust import check_gold, check_when_due
 
 
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
@@ -28,19 +29,19 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     learner, training = run.learner, config.training
     if learner.step == 0:
         run.evaluate("before")
-    unchecked = training.trust_checks
+    first, end = True, run.examiner.adapter.answer_end(learner.model)
     with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
             learner.begin_step()
             with phases("encode"):
-                records = run.next_records()
+                _, records = run.next_records()
                 encoded = [run.examiner.encode(record) for record in records]
-                gold = [[run.examiner.gold_ids(r, e)] for r, e in zip(records, encoded, strict=True)]
+                gold = [[run.examiner.gold_ids(r, e, end)] for r, e in zip(records, encoded, strict=True)]
             batch = CompletionBatch(encoded, gold)
-            if unchecked:
-                run.display.say(check_gold(batch, learner, records[0].source))
-                unchecked = False
+            check = partial(check_gold, records, batch, learner, run.examiner)
+            check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
+            first = False
             learning_rate = learner.learning_rate
             with phases("policy"):
                 metrics = _update(batch, learner)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import area
+from vlm_r1.parsing.gold_boxes import misordered_boxes
 from vlm_r1.types import IMAGE_TOKEN, Box, Parsed, ParseFailure, Record
 
 V = TypeVar("V")
@@ -43,7 +44,7 @@ def read_gold(
         what, form: what the answer must be, and how it is written, for the error, e.g. "box" and "[x1, y1, x2, y2]".
 
     Raises:
-        DataError: not exactly one image, unreadable, or a box without area.
+        DataError: not exactly one image, unreadable, a box without area, or one whose corners are out of order.
     """
     if len(record.images) != 1:
         raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(record.images)}")
@@ -54,6 +55,8 @@ def read_gold(
             f"{record.source}: the gold answer {text:.200} is no {what} ({parsed.reason}); wanted {form} in pixels of "
             "the original image"
         )
+    if disorder := misordered_boxes(record.answer):
+        raise DataError(f"{record.source}: the gold {disorder}")
     for box in boxes(parsed.value):
         if area(box) == 0:
             raise DataError(

@@ -11,6 +11,7 @@ from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import in_polygon
 from vlm_r1.geometry.frames import format_coordinates, point_from_original, point_to_original
 from vlm_r1.parsing.boxes import in_range, read_box, read_json
+from vlm_r1.parsing.gold_boxes import misordered_boxes
 from vlm_r1.parsing.points import parse_point
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Point, Record
 
@@ -62,6 +63,8 @@ class GuiClick:
                 f"{record.source}: the gold answer {text:.200} is no region ({region.reason}); wanted a box [x1, y1, "
                 "x2, y2] or a polygon [[x, y], …] of at least 3 corners, in pixels of the original image"
             )
+        if disorder := misordered_boxes(record.answer):
+            raise DataError(f"{record.source}: the gold {disorder}")
         return region
 
     def gold_text(self, gold: Region, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:

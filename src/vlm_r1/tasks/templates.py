@@ -121,7 +121,7 @@ def make_templates(
 
 
 def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Prompt:
-    """Ask a record's question in the words of a template.
+    """Ask a record's question in the words of a template, after its message of the system, if its line holds one.
 
     Raises:
         DataError: the text has not one `<image>` for each image.
@@ -133,6 +133,8 @@ def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Pr
         text = images + _join(template.instruction, question, box_instruction)
     else:
         text = _join(question, template.instruction, box_instruction)
+    if record.system:
+        text = f"{record.system.rstrip()}\n{text}"
     if text.count(IMAGE_TOKEN) != len(record.images):
         raise DataError(
             f"{record.source}: the prompt has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} marks for "

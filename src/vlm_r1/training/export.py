@@ -19,8 +19,8 @@ from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, checkpoint_step, commit_folder, latest_checkpoint
 from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.training.model_card import model_card
-from vlm_r1.training.trust import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
 

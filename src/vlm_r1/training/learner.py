@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,13 +19,17 @@ from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.models import Adapter, load_model
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.models.precision import choose_precision, look_at
+from vlm_r1.models.precision import autocasts, choose_precision, look_at
+from vlm_r1.policy.kernels import obstacle_on
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.types import EncodedPrompt
+
+_NARROW = (torch.bfloat16, torch.float16)
+"""Types whose numbers near 0.02 are 1e-4 or 1e-5 apart."""
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
@@ -44,18 +49,22 @@ class Learner:
     def __init__(self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float):
         self.config = config
         self.adapter = adapter
-        self.accelerator = make_accelerator(config)
+        device = look_at(torch.accelerator.current_accelerator() or torch.device("cpu"))
+        autocast = autocasts(config.training.mixed_precision, config.model, device)
+        self.accelerator = make_accelerator(config, autocast)
         seed_step(config.seed, 0, 0)
-        self.precision = choose_precision(
-            config.model, adapter, look_at(self.accelerator.device), config.training.autocast
-        )
+        self.precision = choose_precision(config.model, adapter, device, autocast)
         model = load_model(config.model, adapter, checkpoint, self.precision)
+        _check_that_updates_count(model)
         self.precision_reason = self.precision.describe(adapter.unwrap(model))
         self.sizes = size_by_part(model, adapter)
         check_rates(config.training.learning_rates, self.sizes)
         text_config = adapter.unwrap(model).config.get_text_config()
         self.layout: Layout
         self.layout, self.layout_reason = choose_layout(config.training.layout, text_config, adapter.doubt)
+        if self.layout == "packed":
+            dtype = torch.bfloat16 if autocast else adapter.unwrap(model).dtype
+            self.layout_reason += _detour(text_config, dtype, self.accelerator.device)
         policy = Policy(model, adapter, temperature, self.layout)
         optimizers = make_optimizers(model, config.training, adapter)
         schedulers = make_schedulers(optimizers, config.training)
@@ -80,9 +89,13 @@ class Learner:
         return self.adapter.with_features(self.model, prompts)
 
     def begin_step(self) -> None:
-        """Seed dropout of this step, so that nothing random has to be remembered."""
-        seed_step(self.config.seed, self.step + 1, self.accelerator.process_index)
+        """Take up training mode."""
+        self.seed_passes()
         self.policy.train()
+
+    def seed_passes(self) -> None:
+        """Seed dropout of this step's passes, so that nothing random has to be remembered."""
+        seed_step(self.config.seed, self.step + 1, self.accelerator.process_index)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's share of the global loss.
@@ -182,20 +195,26 @@ class Learner:
         self.adapter.save(folder)
 
 
-def make_accelerator(config: Config) -> Accelerator:
-    """Accelerate with the recipe's precision and trackers; weights are left out of its state: they have a folder.
+def make_accelerator(config: Config, autocast: bool) -> Accelerator:
+    """Accelerate with this precision and the recipe's trackers; weights are left out of its state: they have a folder.
 
     Autocast does not keep the weights that it rounds: all of them would be there beside a pass's activations.
     """
     for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
-        mixed_precision=config.training.mixed_precision,
+        cpu=not torch.accelerator.is_available(),  # unsaid, accelerate joins processes of a launcher on GPUs only
+        mixed_precision="bf16" if autocast else "no",
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
         kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
     )
+    if accelerator.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
+        raise ConfigError(
+            f"the launcher started {launched} processes, but accelerate joined {accelerator.num_processes}: each would "
+            "train alone, in the same folder. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train RECIPE"
+        )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
             f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
@@ -206,6 +225,28 @@ def make_accelerator(config: Config) -> Accelerator:
     if config.training.report_to:
         accelerator.init_trackers("vlm-r1", config=_flat(as_dict(config)))
     return accelerator
+
+
+def _check_that_updates_count(model: torch.nn.Module) -> None:
+    """Refuse weights that train in 16 bits: of 414,784 in bfloat16, five steps of 1e-6 moved 4,437.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    narrow = [name for name, p in model.named_parameters() if p.requires_grad and p.dtype in _NARROW]
+    if narrow:
+        raise ConfigError(
+            f"model.dtype: {narrow[0]} and {len(narrow) - 1} other parameters would train in 16 bits, where a step of "
+            "1e-6 is lost: use model.dtype=auto or float32. training.mixed_precision=bf16 makes the passes compute in "
+            "bfloat16, and model.lora leaves the weights in it"
+        )
+
+
+def _detour(text_config: Any, dtype: torch.dtype, device: torch.device) -> str:
+    """Why attention does not go through a flash kernel, for the line about the layout."""
+    head_dim = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+    obstacle = obstacle_on(device, dtype, head_dim, head_dim)
+    return f"; attention goes by matrix products, which is slower, because {obstacle}" if obstacle else ""
 
 
 def seed_step(run_seed: int, step: int, rank: int) -> None:

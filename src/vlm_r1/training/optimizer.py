@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,13 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import get_scheduler
 
+from vlm_r1.config.model import Part
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.parts import PARTS, part_of
+
+BUCKET = 1 << 25
+"""Numbers of gradients that are summed over the processes at once: 128 MiB in float32."""
 
 
 def make_optimizers(
@@ -20,7 +24,8 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """One AdamW over all trainable parameters; or Muon for hidden matrices and AdamW for what is left.
 
-    Each has one group for each learning rate, the language model's first.
+    Each has one group for each learning rate, the language model's first. Norms and biases do not decay, as in
+    transformers' Trainer.
 
     Args:
         adapter: says which part a parameter belongs to; wanted with `learning_rates`.
@@ -30,10 +35,10 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if rest := {name: p for name, p in trainable.items() if id(p) not in hidden}:
         betas = (section.adam_beta1, section.adam_beta2)
-        groups = _by_rate(rest, section, adapter)
-        optimizers.append(torch.optim.AdamW(groups, betas=betas, weight_decay=section.weight_decay, fused=True))
+        groups = _by_rate_and_decay(rest, section, adapter)
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, fused=True))
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
-        groups = _by_rate(matrices, section, adapter)
+        groups = _by_rate_and_decay(matrices, section, adapter)
         optimizers.append(
             torch.optim.Muon(groups, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
         )
@@ -50,25 +55,49 @@ def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) 
     if accelerator.num_processes == 1:
         return
     trainable = [p for p in parameters if p.requires_grad]
-    exists = torch.tensor([p.grad is not None for p in trainable], dtype=torch.int32, device=accelerator.device)
-    holders: Any = accelerator.reduce(exists, "sum")
-    for parameter, count in zip(trainable, holders.tolist(), strict=True):
-        if count:
-            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = accelerator.reduce(own, "sum")  # type: ignore[assignment]
+    holders = torch.tensor([p.grad is not None for p in trainable], dtype=torch.int32, device=accelerator.device)
+    torch.distributed.all_reduce(holders)
+    shared = [p for p, count in zip(trainable, holders.tolist(), strict=True) if count]
+    for bucket in buckets(shared):
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        for parameter, gradient, summed in zip(
+            bucket, gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            parameter.grad = gradient.copy_(summed.view_as(gradient))
 
 
-def _by_rate(
+def buckets(parameters: Iterable[nn.Parameter], numbers: int = BUCKET) -> Iterator[list[nn.Parameter]]:
+    """Cut into runs of one type and at most so many numbers, to be sent at once; a larger one is alone.
+
+    >>> [[len(p) for p in own] for own in buckets([nn.Parameter(torch.ones(n)) for n in (2, 3, 9, 1, 1)], numbers=5)]
+    [[2, 3], [9], [1, 1]]
+    """
+    own: list[nn.Parameter] = []
+    for parameter in parameters:
+        size = sum(p.numel() for p in own) + parameter.numel()
+        if own and (own[0].dtype != parameter.dtype or size > numbers):
+            yield own
+            own = []
+        own.append(parameter)
+    if own:
+        yield own
+
+
+def _by_rate_and_decay(
     parameters: Mapping[str, nn.Parameter], section: TrainingSection, adapter: Adapter | None
 ) -> list[dict[str, Any]]:
-    if adapter is None or not section.learning_rates:
-        return [{"params": list(parameters.values()), "lr": section.learning_rate}]
-    groups: dict[float, list[nn.Parameter]] = {}
-    for part in reversed(PARTS):
-        rate = section.learning_rates.get(part, section.learning_rate)
-        if own := [p for name, p in parameters.items() if part_of(name, adapter) == part]:
-            groups.setdefault(rate, []).extend(own)
-    return [{"params": own, "lr": rate} for rate, own in groups.items()]
+    rates = dict.fromkeys(parameters, section.learning_rate)
+    if adapter is not None and section.learning_rates:
+        part_by_name: dict[str, Part] = {name: part_of(name, adapter) for name in parameters}
+        in_order = sorted(part_by_name.items(), key=lambda item: PARTS.index(item[1]), reverse=True)
+        rates = {name: section.learning_rates.get(part, section.learning_rate) for name, part in in_order}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, rate in rates.items():
+        decay = section.weight_decay if parameters[name].ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameters[name])
+    return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
 
 
 def make_schedulers(

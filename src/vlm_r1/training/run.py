@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, evenly, load_sources
+from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
+from vlm_r1.data.tokens import find_own_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import adapter_of
 from vlm_r1.policy.encoding import Examiner
@@ -28,6 +29,8 @@ from vlm_r1.training.learner import Learner
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.types import Record
 
+T = TypeVar("T")
+
 
 @dataclass
 class TrainingRun:
@@ -43,20 +46,23 @@ class TrainingRun:
     display: Display
     evaluation_s: float = field(default=0.0)
 
-    def next_records(self) -> list[Record]:
+    def next_records(self) -> tuple[list[int], list[Record]]:
         """This process's share of the next `prompts_per_step` records; the images of those after are begun.
+
+        Returns:
+            How many records the run drew before each of them, over all processes, and the records.
 
         Raises:
             DataError: one of the records of this or of the next step is bad.
         """
-        n = self.config.training.prompts_per_step
-        own = self._share(self.stream.take(n))
+        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
+        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
         self.examiner.start(self._share(self.stream.peek(n)))
-        return own
+        return draws, records
 
-    def _share(self, records: Sequence[Record]) -> list[Record]:
+    def _share(self, items: Sequence[T]) -> list[T]:
         accelerator = self.learner.accelerator
-        return list(shard(records, accelerator.process_index, accelerator.num_processes))
+        return list(shard(items, accelerator.process_index, accelerator.num_processes))
 
     def evaluate(self, moment: str) -> dict[str, float]:
         """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
@@ -126,10 +132,25 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     shown.say(f"{len(records):,} records")
+    if shown.enabled:
+        for line in held_out_lines(records, held_out):
+            shown.say(line)
     shown.say(start_table(learner.sizes, config))
     shown.say(learner.precision_reason)
     shown.say(learner.layout_reason)
     return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+
+
+def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
+    """A line for each held-out set, with the number of its records whose pictures are trained on."""
+    lines = []
+    for name, n_shared in shared_pictures(records, held_out).items():
+        advice = " (split_by: image keeps them apart)" if n_shared else ""
+        lines.append(
+            f"held out     {name}: {len(held_out[name]):,} records, of which {n_shared:,} show pictures that are "
+            f"trained on{advice}"
+        )
+    return lines
 
 
 def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
@@ -152,12 +173,14 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
 
 
 def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
-    """Load tokenizer and image processor, and check that no prompt of the sets is longer than `max_prompt_length`.
+    """Load tokenizer and image processor, and check the sets with them.
+
+    No row may hold text that is the model's own token, and no prompt be longer than `max_prompt_length`.
 
     Raises:
         ConfigError: unknown template.
         ModelError: no usable checkpoint.
-        DataError: names the records with too long prompts, the first 20 in full and the rest counted.
+        DataError: names the records with such text or with too long prompts, the first 20 in full, the rest counted.
     """
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
@@ -170,6 +193,9 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         config.data.max_prompt_length,
         config.data.dataloader_num_workers,
     )
+    files = [part for records in sets if isinstance(records, Sources) for part in records.parts]
+    if problems := [problem for file in files for problem in find_own_tokens(file, examiner.adapter.own_tokens())]:
+        raise DataError(summarise(problems))
     _check_each([record for records in sets for record in evenly(records)], examiner.check_length)
     return examiner
 

@@ -1,161 +1,358 @@
-"""Checks of a run on itself, before its first update: what would make training silently wrong is an error.
+"""Checks of a run on itself, before its first updates and now and then: what makes training silently wrong is an error.
 
-They cost a few forward passes over one group.
+Two records with different images are looked at. The policy's log-probabilities, and the gradients of a sum of them,
+must equal those of an outside witness: the stock model of transformers, one completion at a time, on what the
+checkpoint's own processor makes of the same chat and pictures (`models/stock.py`, `witness.py`). Passes run as training
+runs them, with gradient, checkpointing and autocast, but without dropout. Weights of at least 32 bits are checked
+without autocast too: then nothing is excused but rounding in float32. In bfloat16 a difference of three times the noise
+is: that by which the stock model differs from itself with another attention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 import torch
+from torch import Tensor
 
+from vlm_r1.config.schema import TrainingSection
+from vlm_r1.data.images import load_image
 from vlm_r1.errors import ModelError
+from vlm_r1.models.stock import Inputs, inputs_of, stock_inputs, stock_processor
+from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
+from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
+from vlm_r1.sampling.filters import uniforms
+from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.training.differences import BLANK_TOLERANCE, Difference, difference, image_effect, sampled_logprobs
 from vlm_r1.training.learner import Learner
-from vlm_r1.types import Completion, EncodedPrompt, Group
+from vlm_r1.training.witness import (
+    NOISE,
+    TOLERANCES,
+    Witness,
+    compared_parameters,
+    computing_dtype,
+    gap,
+    is_wide,
+    policy_side,
+    too_far,
+    training_without_dropout,
+)
+from vlm_r1.types import Completion, EncodedPrompt, Group, Record, StopReason
 
-MEAN_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Largest mean difference of log-probabilities that rounding explains, by the type that computes; a single token may
-differ 20 times as much. (Measured: 1e-6 in float32 on small models; bfloat16 has 3 digits.)"""
+CHECKED_TOKENS = 32
+"""Of each completion, at most."""
 
-BLANK_TOLERANCE = 1e-6
-"""A model that does not see its image gives the same numbers without it, to the last bit."""
+CHECKED_COMPLETIONS = (2, 1)
+"""Of the first and of the second record: siblings, and a neighbour."""
+
+DRAW_TOLERANCE = 1e-3
+"""How far a number may lie outside a token's share of the distribution that it drew it from."""
 
 
-def check_sampled(groups: Sequence[Group], learner: Learner, sampler: Sampler, params: SamplingParams) -> str:
-    """Check the first group with images (or the first): its placeholders, its images, layout and sampler.
+@dataclass(frozen=True)
+class Asked:
+    """A record under check: as it was encoded, and completions."""
 
-    Where top-p, top-k or min-p cut the distribution that is sampled from, two completions are drawn without, since
-    the policy's is uncut.
+    record: Record
+    encoded: EncodedPrompt
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, for people; and problems, each behind the place of its record."""
+
+    found: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, asked: Sequence[Asked], problem: str) -> None:
+        """Note what is wrong with the first of these records."""
+        self.problems.append(f"{asked[0].record.source}: {problem}")
+
+
+def is_due(step: int, first: bool, section: TrainingSection) -> bool:
+    """Whether the checks run before the update of this step: a process's first, a run's second, every so many.
+
+    Args:
+        step: from 1.
+        first: whether it is the process's first.
+    """
+    every = section.trust_check_steps
+    return section.trust_checks and (first or step == 2 or (every > 0 and step % every == 0))
+
+
+def check_when_due(
+    step: int,
+    first: bool,
+    section: TrainingSection,
+    check: Callable[[], str],
+    phases: Phases,
+    say: Callable[[str], None],
+) -> None:
+    """Run `check`, `check_sampled` or `check_gold`, if it `is_due`; tell what was found and how long it took.
+
+    Args:
+        phases: is told the seconds of "trust".
+    """
+    if not is_due(step, first, section):
+        return
+    with phases("trust"):
+        found = check()
+    say(f"{found} ({phases.seconds['trust']:.1f} s)")
+
+
+def check_sampled(
+    groups: Sequence[Group], learner: Learner, examiner: Examiner, sampler: Sampler, params: SamplingParams
+) -> str:
+    """Check what a step sampled, and the passes that are about to learn from it.
+
+    Where top-p, top-k or min-p cut the distribution that is sampled from, the step's own completions are not compared
+    with the policy's, whose distribution is uncut; those that the check draws are.
 
     Returns:
         A line that says what was found.
 
     Raises:
-        ModelError: on all processes, if any of them fails.
+        ModelError: on all processes, if any of them fails; names the record of that one.
     """
-    group = next((group for group in groups if group.encoded.frames), groups[0])
-    completions = [rollout.completion for rollout in group.rollouts]
-    uncut = replace(params, top_p=1.0, top_k=0, min_p=0.0)
-    if uncut != params and not _placeholders(completions, learner):
-        with learner.autocast_for_sampling():
-            (completions,) = sampler.sample([group.encoded], [[0, 1]], uncut)
-    batch = CompletionBatch([group.encoded], [[completion.ids_T for completion in completions]])
-    return _check(batch, learner, group.record.source, completions)
+    asked = [Asked(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
+    report = Report()
+    for one in asked:
+        for problem in _token_problems(one, learner, params.max_completion_length):
+            report.add([one], problem)
+    if not report.problems:
+        _check(_two(asked), learner, examiner, learner.config.sampling.temperature, report, sampler, params)
+    return _conclude(learner, report)
 
 
-def check_gold(batch: CompletionBatch, learner: Learner, source: str) -> str:
-    """The same for supervised training, where nothing is sampled: on the first prompt with images (or the first).
+def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, examiner: Examiner) -> str:
+    """The same for supervised training, where nothing is sampled.
+
+    Args:
+        records: those of the batch.
 
     Raises:
         ModelError: on all processes, if any of them fails.
     """
-    p = next((p for p, prompt in enumerate(batch.prompts) if prompt.frames), 0)
-    return _check(CompletionBatch([batch.prompts[p]], [batch.ids_P_G_T[p]]), learner, source, [])
+    asked = [
+        Asked(record, encoded, tuple(Completion(tuple(ids_T), (), "", StopReason.STOP) for ids_T in ids_G_T))
+        for record, encoded, ids_G_T in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
+    ]
+    report = Report()
+    _check(_two(asked), learner, examiner, 1.0, report)
+    return _conclude(learner, report)
 
 
-def _check(batch: CompletionBatch, learner: Learner, source: str, completions: Sequence[Completion]) -> str:
-    policy: Policy = learner.accelerator.unwrap_model(learner.policy)
-    training = policy.training
-    policy.eval()
-    found: list[str] = []
-    problems = _placeholders(completions, learner)
-    if not problems:
-        with torch.no_grad(), learner.accelerator.autocast():
-            found, problems = _findings(batch, policy, completions)
-    policy.train(training)
-    everyone = [problem for part in learner.gather([problems]) for problem in part]
-    if everyone:
+def _conclude(learner: Learner, report: Report) -> str:
+    if everyone := [problem for part in learner.gather([report.problems]) for problem in part]:
         raise ModelError(
-            f"trust check failed on {source}: {everyone[0]}. Nothing was trained; training.trust_checks=false goes on "
+            f"trust check failed on {everyone[0]}. Nothing was learnt from it; training.trust_checks=false goes on "
             "regardless"
         )
-    return "trust checks: " + ", ".join(found)
+    return "trust checks: " + ", ".join(report.found)
 
 
-def _findings(batch: CompletionBatch, policy: Policy, completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
-    """(what was found, what is wrong)."""
-    found, problems = [], []
-    scored, dtype = policy(batch), _computing_dtype(policy)
-    (prompt,) = batch.prompts
+def _two(asked: Sequence[Asked]) -> list[Asked]:
+    """The first record with images (or the first), the next with others (or the next), and a few short completions."""
+    first = next((one for one in asked if one.encoded.frames), asked[0])
+    others = [one for one in asked if one is not first]
+    different = [one for one in others if one.encoded.frames and one.record.images != first.record.images]
+    chosen = zip([first, *(different or others)[:1]], CHECKED_COMPLETIONS, strict=False)
+    return [replace(one, completions=tuple(map(_shortened, one.completions[:n]))) for one, n in chosen]
+
+
+def _shortened(completion: Completion) -> Completion:
+    ids_T, logprobs_T = completion.ids_T[:CHECKED_TOKENS], completion.logprobs_T[:CHECKED_TOKENS]
+    return replace(completion, ids_T=ids_T, logprobs_T=logprobs_T)
+
+
+def _token_problems(asked: Asked, learner: Learner, longest: int) -> Iterator[str]:
+    """Placeholders among the tokens, and completions that do not end as they say."""
+    banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
+    if drawn := sorted({token for one in asked.completions for token in one.ids_T if token in banned}):
+        yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
+    for completion in asked.completions:
+        length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
+        stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
+        if stops != ([length - 1] if stopped else []) or not (stopped or length == longest):
+            yield (
+                f"a completion of {length} tokens says that it ended by {completion.stop_reason.value}, but has stop "
+                f"tokens at {stops}: wanted one, at its end, which is learnt with it, or else {longest} tokens and none"
+            )
+
+
+def _check(
+    asked: list[Asked],
+    learner: Learner,
+    examiner: Examiner,
+    temperature: float,
+    report: Report,
+    sampler: Sampler | None = None,
+    params: SamplingParams | None = None,
+) -> None:
+    policy: Policy = learner.accelerator.unwrap_model(learner.policy)
+    inputs = _inputs(asked, learner, examiner, report)
+    if report.problems:
+        return
+    witness, autocast, exactly = Witness(policy, inputs, temperature), learner.precision.autocast, is_wide(policy)
+    drawn = asked if not autocast else [replace(one, encoded=replace(one.encoded, features=None)) for one in asked]
+    seeds: list[int] = []
+    if exactly and sampler is not None and params is not None:
+        drawn, seeds = _draw(drawn, sampler, _uncut(params))
+    with training_without_dropout(policy):
+        if exactly:
+            _compare(drawn, witness, report)
+            if seeds and not report.problems:
+                _compare_sampler(drawn, witness, report, "drawn anew")
+            if seeds and isinstance(sampler, HFSampler):
+                _draw_again(drawn, seeds, witness, report)
+        with learner.accelerator.autocast():
+            if autocast or not exactly:
+                _compare(asked, witness, report)
+            if params is not None and _uncut(params) == params:
+                _compare_sampler(asked, witness, report, "sampler")
+            _look_without_images(asked, policy, report)
+
+
+def _inputs(asked: Sequence[Asked], learner: Learner, examiner: Examiner, report: Report) -> list[Inputs]:
+    """What the checkpoint's own processor makes of the records, whose tokens must be ours."""
+    try:
+        processor = stock_processor(learner.adapter)
+    except ModelError as error:
+        report.found.append(f"tokens and pixels are the adapter's ({error})")
+        return [inputs_of(one.encoded, learner.adapter, learner.model) for one in asked]
+    found = []
+    for one in asked:
+        prompt, _ = examiner.ask(one.record)
+        found.append(stock_inputs(processor, prompt, [load_image(path) for path in prompt.images]))
+        own, due = list(one.encoded.ids_L), found[-1]["input_ids"][0].tolist()
+        if own != due:
+            place = next(n for n in count() if own[n : n + 1] != due[n : n + 1])
+            report.add(
+                [one],
+                f"the prompt has {len(own)} tokens, but the checkpoint's own processor makes {len(due)} of the same "
+                f"chat; from place {place} on, {own[place : place + 3]} is not {due[place : place + 3]}",
+            )
+    report.found.append("tokens = processor's")
+    return found
+
+
+def _draw(asked: list[Asked], sampler: Sampler, params: SamplingParams) -> tuple[list[Asked], list[int]]:
+    """The records with short completions of their own, and the seed of each."""
+    numbers, n = count(), max(CHECKED_COMPLETIONS)
+    seeds_P_G = [[next(numbers) for _ in range(n)] for _ in asked]
+    short = replace(params, max_completion_length=min(params.max_completion_length, CHECKED_TOKENS))
+    drawn_P_G = sampler.sample([one.encoded for one in asked], seeds_P_G, short)
+    kept = list(zip(asked, drawn_P_G, seeds_P_G, CHECKED_COMPLETIONS, strict=False))
+    seeds = [seed for _, _, own, n in kept for seed in own[:n]]
+    return [replace(one, completions=tuple(own[:n])) for one, own, _, n in kept], seeds
+
+
+def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
+    """The policy with the witness: log-probabilities and gradients."""
+    batch, parameters = _batch(asked), compared_parameters(witness.policy)
+    dtype, layout = computing_dtype(witness.policy), witness.policy.layout
+    own, scored = policy_side(witness.policy, batch, parameters)
+    stock = witness.side(batch, parameters)
+    apart = gap(scored, own, stock)
+    kind = str(dtype).removeprefix("torch.")
+    report.found.append(
+        f"{layout} = transformers in {kind} to {apart.logprobs.largest:.1g}, its gradients to {apart.gradients:.1g}"
+    )
+    if not bool(own.logprobs_NT.isfinite().all() or stock.logprobs_NT.isfinite().all()):
+        report.found.append("neither is finite")  # which the update looks after
+    elif too_far(apart.logprobs, dtype, lambda: _noise(batch, witness, scored)):
+        report.add(asked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
+    elif not apart.gradients <= TOLERANCES[dtype].gradients:
+        noise = gap(scored, witness.side(batch, parameters, "eager"), stock).gradients
+        if not apart.gradients <= NOISE * noise:
+            report.add(
+                asked,
+                f"log-probabilities equal those of the stock model, but gradients differ by {apart.gradients:.2g} of "
+                f"their size in {kind}: the backward pass of layout {layout} is wrong; report this",
+            )
+
+
+def _noise(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> Difference:
+    sides = [witness.side(batch, [], attention) for attention in ("sdpa", "eager")]
+    return gap(scored, *sides).logprobs
+
+
+def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs: Difference) -> str:
+    policy = witness.policy
     if policy.layout == "packed":
-        pair = CompletionBatch([prompt], [batch.ids_P_G_T[0][:2]])
-        differs = difference(policy(pair), policy(pair, layout="rows").logprobs_NT)
-        found.append(f"packed = rows to {differs.largest:.1g}")
-        if not explained_by_rounding(differs, dtype):
-            problems.append(
+        rows = Policy.forward(policy, batch, layout="rows")
+        if not too_far(difference(rows, stock_NT), computing_dtype(policy), lambda: _noise(batch, witness, rows)):
+            return (
                 f"log-probabilities in layout packed differ from those of plain rows by {differs}: this model or its "
                 "attention kernel does not keep completions apart; set training.layout=rows and report this"
             )
-    if completions:
-        differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
-        found.append(f"sampler = policy to {differs.largest:.1g}")
-        if not explained_by_rounding(differs, dtype):
-            problems.append(
-                f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
-                "temperature, prompt or image size"
-            )
-    if prompt.frames:
-        moved = image_effect(scored, policy, batch, policy.adapter.blank(prompt))
-        found.append(f"blank images move log-probabilities by {moved:.2g}")
-        if moved <= BLANK_TOLERANCE:
-            problems.append(
-                "log-probabilities stay the same when the images are blank: the model does not see them. Is its "
-                "projector untrained or zero, or does the chat template drop images?"
-            )
-    return found, problems
-
-
-def _placeholders(completions: Sequence[Completion], learner: Learner) -> list[str]:
-    banned = set(learner.adapter.banned_ids())
-    sampled = sorted({token for completion in completions for token in completion.ids_T if token in banned})
-    return [f"placeholder tokens {sampled} were sampled: they stand for images; the sampler must ban them"] * bool(
-        sampled
+    return (
+        f"log-probabilities differ by {differs} from those of the stock model of transformers, called on its own "
+        f"processor's inputs at temperature {witness.temperature:g}: positions, images, types of tokens or temperature "
+        "are not the same (`vlm-r1 check-model` looks at the adapter)"
     )
 
 
-class Difference(NamedTuple):
-    """Mean and largest absolute difference of log-probabilities, in nats, over tokens."""
-
-    mean: float
-    largest: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2g} a token (at most {self.largest:.2g})"
-
-
-def difference(scored: TokenLogProbs, other_NT: torch.Tensor) -> Difference:
-    """Of the policy's log-probabilities from others of the same tokens; what stands on padding does not count."""
-    differences = (scored.logprobs_NT - other_NT).detach().abs()[scored.mask_NT]
-    return Difference(float(differences.mean()), float(differences.max()))
-
-
-def explained_by_rounding(differs: Difference, dtype: torch.dtype) -> bool:
-    """Whether two ways to compute the same may differ so much in the type that computes (`MEAN_TOLERANCE`)."""
-    tolerance = MEAN_TOLERANCE[dtype]
-    return differs.mean <= tolerance and differs.largest <= 20 * tolerance  # NaN is not explained
+@torch.no_grad()
+def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, label: str) -> None:
+    batch = _batch(asked)
+    scored = Policy.forward(witness.policy, batch)
+    completions = [completion for one in asked for completion in one.completions]
+    differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
+    report.found.append(f"{label} = policy to {differs.largest:.1g}")
+    if bool(scored.logprobs_NT.isfinite().all()) and too_far(
+        differs, computing_dtype(witness.policy), lambda: _noise(batch, witness, scored)
+    ):
+        report.add(
+            asked,
+            f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
+            "weights, temperature, prompt or image size",
+        )
 
 
-def _computing_dtype(policy: Policy) -> torch.dtype:
-    weight = policy.adapter.unwrap(policy.model).get_output_embeddings().weight
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+def _draw_again(asked: Sequence[Asked], seeds: Sequence[int], witness: Witness, report: Report) -> None:
+    """The tokens that the completions' random numbers draw from the witness's distributions."""
+    completions = [completion for one in asked for completion in one.completions]
+    furthest = 0.0
+    for seed, completion, logprobs_TV in zip(seeds, completions, witness.distributions(_batch(asked)), strict=True):
+        shares_TV = logprobs_TV.double().exp().cumsum(-1)
+        ids_T1 = torch.tensor(completion.ids_T, device=shares_TV.device)[:, None]
+        ends_T = (shares_TV.gather(1, ids_T1) / shares_TV[:, -1:])[:, 0]
+        starts_T = ends_T - logprobs_TV.double().exp().gather(1, ids_T1)[:, 0]
+        numbers_T = uniforms([seed], len(completion.ids_T))[0].to(ends_T)
+        furthest = max(furthest, float(torch.maximum(starts_T - numbers_T, numbers_T - ends_T).max()))
+    if furthest > DRAW_TOLERANCE:  # NaN is not
+        report.add(
+            asked,
+            f"sampled tokens are not what their random numbers draw from the distribution at temperature "
+            f"{witness.temperature:g}: a number lies {furthest:.2g} outside its token's share",
+        )
 
 
-def sampled_logprobs(completions: Sequence[Completion], like_NT: torch.Tensor) -> torch.Tensor:
-    """The sampler's log-probabilities in the shape of the policy's."""
-    padded_NT = torch.zeros_like(like_NT)
-    for row_T, completion in zip(padded_NT, completions, strict=True):
-        row_T[: len(completion.logprobs_T)] = torch.tensor(completion.logprobs_T)
-    return padded_NT
+@torch.no_grad()
+def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report) -> None:
+    first = asked[0]
+    if not first.encoded.frames:
+        return
+    batch = _batch([first])
+    moved = image_effect(policy(batch), policy, batch, policy.adapter.blank(first.encoded))
+    report.found.append(f"blank images move log-probabilities by {moved:.2g}")
+    if moved <= BLANK_TOLERANCE:  # NaN is not
+        report.add(
+            [first],
+            "log-probabilities stay the same when the images are blank: the model does not see them. Is its projector "
+            "untrained or zero, or does the chat template drop images?",
+        )
 
 
-def image_effect(scored: TokenLogProbs, policy: Policy, batch: CompletionBatch, other: EncodedPrompt) -> float:
-    """Largest change of the log-probabilities of the batch's one prompt when it has other pixels.
+def _batch(asked: Sequence[Asked]) -> CompletionBatch:
+    return CompletionBatch([one.encoded for one in asked], [[c.ids_T for c in one.completions] for one in asked])
 
-    At most `BLANK_TOLERANCE` means: none.
-    """
-    return difference(scored, policy(CompletionBatch([other], batch.ids_P_G_T)).logprobs_NT).largest
+
+def _uncut(params: SamplingParams) -> SamplingParams:
+    return replace(params, top_p=1.0, top_k=0, min_p=0.0)

@@ -130,3 +130,66 @@ def test_bad_files_are_named(convert, d3, name, value, message):
     (d3 / f"{name}.pkl").write_bytes(pickle.dumps(value))
     with pytest.raises(DataError, match=message):
         convert("d3", d3)
+
+
+def edited(folder, **changes):
+    """The pickles again, with rows of tables changed: `edited(d3, images={0: {"anno_id": []}})`."""
+    for name, rows in changes.items():
+        path = folder / f"{name}.pkl"
+        table = pickle.loads(path.read_bytes())
+        for id_, more in rows.items():
+            table[id_] = table.get(id_, {}) | more
+        path.write_bytes(pickle.dumps(table))
+    return folder
+
+
+def as_texts(table):
+    """A table whose ids, and those that its rows refer to, are texts."""
+    keys = ("anno_id", "sent_id", "inner_sent_id", "group_id", "image_id")
+    return {
+        str(id_): {
+            key: (list(map(str, value)) if isinstance(value, list) else str(value)) if key in keys else value
+            for key, value in row.items()
+        }
+        for id_, row in table.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["sentences", "annotations", "images", "groups"])
+def test_ids_as_texts_are_the_same(convert, d3, name):
+    plain = convert("d3", d3).text
+    path = d3 / f"{name}.pkl"
+    path.write_bytes(pickle.dumps(as_texts(pickle.loads(path.read_bytes()))))
+    assert convert("d3", d3).text == plain
+
+
+def test_a_box_of_an_unknown_sentence_leaves_its_image_out(convert, d3):
+    done = convert("d3", edited(d3, annotations={11: {"sent_id": [1, 77]}}))
+    assert [row["id"] for row in done.rows] == ["d3-1"]
+    assert done.dropped == {"image: it has a box of an unknown sentence, so what it shows is not known": 1}
+
+
+def test_a_box_of_another_image_leaves_its_image_out(convert, d3):
+    done = convert("d3", edited(d3, annotations={11: {"image_id": 7}}))
+    assert [row["id"] for row in done.rows] == ["d3-1"]
+    assert done.dropped == {"image: it lists a box that says it is in another image": 1}
+
+
+def test_a_box_that_its_image_does_not_list_is_there(convert, d3):
+    """Image 0 lists annotation 10 alone, but 11 says that it is in image 0: description 1 has both boxes."""
+    plain = convert("d3", d3)
+    done = convert("d3", edited(d3, images={0: {"anno_id": [10]}}))
+    assert (done.text, list(done.tally.notes.values())) == (plain.text, [1])
+
+
+def test_a_broken_box_makes_its_descriptions_unknown(convert, d3):
+    """Of image 0 descriptions 1 and 3 have a box that cannot be read: neither is asked, nor a negative."""
+    done = convert("d3", edited(d3, annotations={11: {"bbox": []}}), negatives=(3, 3))
+    assert set(done.rows[0]["targets"]) == {SENTENCES[2], SENTENCES[4]}
+    assert done.answers()["d3-0"] == "None"
+    assert done.dropped["box: without a box of four numbers, and without a polygon"] == 1
+
+
+def test_an_id_as_number_and_as_text(convert, d3):
+    with pytest.raises(DataError, match=r"annotations.pkl: the id 10 stands there twice"):
+        convert("d3", edited(d3, annotations={"10": annotation(10, 0, [1], [1, 2, 3, 4])}))

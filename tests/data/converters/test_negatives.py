@@ -111,7 +111,8 @@ def test_questions_of_each_form(convert, ovd_file):
     done = convert("negatives", ovd_file(*records), per_record=(1, 1))
     questions = done.questions()
     assert sorted(done.rows[0]["targets"]) == ["a cat, asleep", "cat", "sofa"]
-    assert questions["1"] == SENTENCE.format(", ".join(done.rows[0]["targets"]))
+    listed = ", ".join({"a cat, asleep": '"a cat, asleep"'}.get(name, name) for name in done.rows[0]["targets"])
+    assert questions["1"] == SENTENCE.format(listed)
     assert questions["2"] == "Where are the cats? Give a bbox."
     assert sorted(done.rows[2]["targets"]) == ["a cat, asleep", "sofa"]  # "cat" is less than what is there
     assert done.tally.notes["question in words of its own, left as it is"] == 1

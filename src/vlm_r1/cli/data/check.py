@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 from vlm_r1.cli.options import count
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from vlm_r1.config.schema import DataSource
     from vlm_r1.evaluation.data_check import DataCheck
+
+_SHOWN_CHARS = 2000
+"""Of the first question."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vlm_r1.config.schema import DataSource
-    from vlm_r1.data.rows import summarise
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.data_check import check_data
     from vlm_r1.rewards import REWARDS
@@ -79,18 +82,7 @@ def run(args: argparse.Namespace) -> int:
     template = get_template(args.template)
     check = check_data(source, template, images=not args.no_images, against=against, progress=_with_progress)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    if check.judged:
-        console.print(_facts(source, check, looked=not args.no_images))
-        console.print(_fields(check))
-    for title, listed in (("cannot be used", check.problems), ("gold answer does not earn full marks", check.low)):
-        if listed:
-            console.print(f"\n{title}: {len(listed)}\n{summarise(listed)}")
-    if check.coordinates:
-        console.print(f"\ncoordinates: {check.coordinates}")
-    for sentence in check.duplicates:
-        console.print(f"\nduplicates: {sentence}")
-    for path, sentence in check.leakage.items():
-        console.print(f"\nleakage: {args.file} and {path}: {sentence}")
+    _tell(console, source, check, looked=not args.no_images)
     if args.page and not check.judged:
         console.print(f"\nno page {args.page}: no record can be used")
     elif args.page:
@@ -98,8 +90,38 @@ def run(args: argparse.Namespace) -> int:
 
         write_data_page(args.page, source, check, args.page_records)
         console.print(f"\nboxes drawn: {args.page}")
-    console.print("\nall well" if check.well else "\nnot ready for training")
+    verdict = "ready for training, but for the warnings above" if check.warnings or check.notes else "all well"
+    console.print(f"\n{verdict}" if check.well else "\nnot ready for training")
     return 0 if check.well else 1
+
+
+def _tell(console: Console, source: DataSource, check: DataCheck, looked: bool) -> None:
+    """What the file is like, and all that was found."""
+    from vlm_r1.data.rows import summarise
+
+    if check.judged:
+        console.print(_facts(source, check, looked))
+        console.print(_fields(check))
+    if check.first[0]:
+        console.print(f"\nfirst question, as it is asked ({check.first[0]}):\n{_excerpt(check.first[1])}")
+    listings = {"cannot be used": check.problems, "gold answer does not earn full marks": check.low, **check.warnings}
+    for title, listed in listings.items():
+        if listed:
+            console.print(f"\n{title}: {len(listed)}\n{summarise(listed)}")
+    if check.coordinates:
+        console.print(f"\ncoordinates: {check.coordinates}")
+    for sentence in check.duplicates:
+        console.print(f"\nduplicates: {sentence}")
+    for path, sentence in check.leakage.items():
+        console.print(f"\nleakage: {source.path} and {path}: {sentence}")
+    for note in check.notes:
+        console.print(f"\nnote: {note}")
+
+
+def _excerpt(text: str) -> str:
+    """A text of at most `_SHOWN_CHARS` characters, without what could not be seen or would move the cursor."""
+    visible = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text[:_SHOWN_CHARS])
+    return visible + ("…" if len(text) > _SHOWN_CHARS else "")
 
 
 def _with_progress(found: Iterator[Any], total: int, name: str) -> Iterable[Any]:

@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from vlm_r1.data.converters import Conversion, Converter, Tally
 
 T = TypeVar("T")
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     )
     conversion = run_conversion(converter, job, converter.options(**chosen))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(_table(job.tally))
+    console.print(_told(job.tally))
     console.print(_how_to_go_on(job.out, conversion))
     return 0
 
@@ -124,23 +122,23 @@ def _track(items: Sequence[T]) -> Iterable[T]:
     return track(items, "converting", console=console, transient=True) if console.is_terminal else items
 
 
-def _table(tally: Tally) -> Table:
-    """What was kept and dropped, with the reasons, and what must be known."""
-    from rich.table import Table
+def _told(tally: Tally) -> str:
+    """What was kept and dropped, with the reasons and an example of each, and what must be known: one line for each."""
+    from vlm_r1.data.converters.base import NOTE
 
-    table = Table(show_header=False, box=None)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(justify="left")
-    for what, n in tally.kept.items():
-        if n:
-            table.add_row("kept", f"{n}", what)
-    for (what, reason), n in sorted(tally.dropped.items()):
-        table.add_row("dropped", f"{n}", f"{what}: {reason}")
-    for note, n in sorted(tally.notes.items()):
-        if n:
-            table.add_row("note", f"{n}", note)
-    return table
+    rows = [("kept", n, what) for what, n in tally.kept.items() if n]
+    rows += [
+        ("dropped", n, f"{what}: {reason}{_example(tally, what, reason)}")
+        for (what, reason), n in sorted(tally.dropped.items())
+    ]
+    rows += [(NOTE, n, f"{note}{_example(tally, NOTE, note)}") for note, n in sorted(tally.notes.items())]
+    width = max((len(str(n)) for _, n, _ in rows), default=0)
+    return "\n".join(f"{kind:<7}  {n:>{width}}  {text}" for kind, n, text in rows)
+
+
+def _example(tally: Tally, what: str, reason: str) -> str:
+    example = tally.examples.get((what, reason))
+    return f", e.g. {example}" if example else ""
 
 
 def _how_to_go_on(out: Path, conversion: Conversion) -> str:

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, brief
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue
 
 T = TypeVar("T")
+
+NOTE = "note"
+"""What the examples of notes go by, beside those of things dropped."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,30 @@ class Tally:
         kept: things that are in the output, e.g. {"record": 10, "box": 34}.
         dropped: things that are not, with the reason, e.g. {("box", "crowd region"): 2}.
         notes: what was changed or must be known, e.g. {"box clipped to its image": 1}.
+        examples: the first of each of the dropped and of the notes, by (what, reason) and (NOTE, note), where there
+            is one to show.
     """
 
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def drop(self, what: str, reason: str, n: int = 1) -> None:
+    def drop(self, what: str, reason: str, n: int = 1, example: str = "") -> None:
         """Count n things that are not in the output; nothing for n = 0."""
         if n:
             self.dropped[what, reason] += n
+            self._show((what, reason), example)
+
+    def note(self, text: str, n: int = 1, example: str = "") -> None:
+        """Count n things that are not as the source has them; nothing for n = 0."""
+        if n:
+            self.notes[text] += n
+            self._show((NOTE, text), example)
+
+    def _show(self, key: tuple[str, str], example: str) -> None:
+        if example and key not in self.examples:
+            self.examples[key] = brief(example)
 
 
 class Track(Protocol):
@@ -183,8 +200,12 @@ def _encoded(line: Line) -> bytes:
 
 
 def _reasons(tally: Tally) -> str:
-    """E.g. "5 × image: not found", the commonest first."""
-    return ", ".join(f"{n} × {what}: {reason}" for (what, reason), n in tally.dropped.most_common()) or "nothing"
+    """E.g. "5 × image: not found (e.g. a.jpg)", the commonest first."""
+    reasons = []
+    for (what, reason), n in tally.dropped.most_common():
+        example = tally.examples.get((what, reason))
+        reasons.append(f"{n} × {what}: {reason}" + (f" (e.g. {example})" if example else ""))
+    return ", ".join(reasons) or "nothing"
 
 
 def clean_text(text: str) -> str:

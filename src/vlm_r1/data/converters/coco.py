@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line
-from vlm_r1.data.converters.coco_layout import CocoFile, CocoImage, read_coco
+from vlm_r1.data.converters.coco_layout import CocoFile, CocoImage, read_coco, require_images
 from vlm_r1.data.converters.detection import (
     CocoOptions,
     Contents,
@@ -14,10 +14,10 @@ from vlm_r1.data.converters.detection import (
     contents_of,
     detection_line,
     limited,
+    look_at,
     with_policy,
 )
-from vlm_r1.data.converters.files import take
-from vlm_r1.data.converters.pictures import Images, Unusable, find_root
+from vlm_r1.data.converters.pictures import Images, Unusable, find_images
 
 
 def convert(job: Job, options: CocoOptions) -> Conversion:
@@ -29,39 +29,40 @@ def convert(job: Job, options: CocoOptions) -> Conversion:
     """
     options = with_policy(options)
     file = read_coco(job.source, job.tally)
+    require_images(file, options.unknown_images)
     folder = job.source.parent
     split = job.source.stem.removeprefix("instances_")
-    candidates = [folder / split, folder.parent / split, folder.parent / "images" / split, folder, folder.parent]
-    root = find_root(job.images, candidates, _name(file, 0))
-    images = Images(root, job.verify)
-    return Conversion("ovd", root, _lines(job, options, file, images))
-
-
-def _name(file: CocoFile, index: int) -> str:
-    return take(file.images[index].row, "file_name", str, file.path, "images", index) if file.images else ""
+    beside = (folder, folder.parent)
+    candidates = [*(base / split for base in beside), folder.parent / "images" / split]
+    candidates += [*beside, *(base / "images" for base in beside)]
+    images = find_images(job, candidates, file.file_names)
+    return Conversion("ovd", images.root, _lines(job, options, file, images))
 
 
 def _lines(job: Job, options: CocoOptions, file: CocoFile, images: Images) -> Iterator[Line]:
     names = list(dict.fromkeys(file.names.values()))
-    for index, image in enumerate(job.track(file.images)):
-        line = Line(id=f"{job.source.stem}-{image.id}", image=_name(file, index), question="", answer=None)
-        made = coco_line(job, options, line, image, names, images)
+    for image in job.track(file.images):
+        made = coco_line(job, options, f"{job.source.stem}-{image.id}", image, names, images)
         if made:
             yield made
 
 
 def coco_line(
-    job: Job, options: CocoOptions, line: Line, image: CocoImage, names: Sequence[str], images: Images
+    job: Job,
+    options: CocoOptions,
+    id_: str,
+    image: CocoImage,
+    names: Sequence[str],
+    images: Images,
 ) -> Line | None:
     """The record of one image of which every category is annotated; None (counted) if it cannot be used."""
-    picture = images.look(line.image, image.wh, job.tally)
-    if isinstance(picture, Unusable):
-        job.tally.drop("image", picture.reason)
+    picture = look_at(image, images, job.tally)
+    if picture is None:
         return None
-    line = replace(line, extra={"size": list(picture.wh)})
+    line = Line(id_, picture.name, "", None, {"size": list(picture.wh)})
     contents = limited(contents_of(image.objects, picture, job.tally), options, job.tally)
     if isinstance(contents, Unusable):
-        job.tally.drop("image", contents.reason)
+        job.tally.drop("image", contents.reason, example=picture.name)
         return None
     if options.mode == "all":
         targets = [name for name in names if name not in contents.incomplete]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.data.converters.files import read_json, shown, take
-from vlm_r1.data.converters.pictures import NOT_FOUND, UNREADABLE, Unusable
+from vlm_r1.data.converters.files import place, read_json, shown, take, whole_in
+from vlm_r1.data.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import AnswerValue
 
@@ -54,16 +54,14 @@ def convert_countbench(job: Job, options: CountbenchOptions) -> Conversion:
             "--questions"
         )
 
-    def lines() -> Iterator[Line]:
-        for i, row in enumerate(job.track(rows)):
-            question = questions[i] if questions else take(row, "question", str, job.source, i)
-            number = take(row, "number", int, job.source, i)
-            extra: dict[str, AnswerValue] = (
-                {"caption": clean_text(row["text"])} if isinstance(row.get("text"), str) else {}
-            )
-            yield from _line(job, i, row, clean_text(question), number, extra)
+    def line(i: int, row: Any) -> Line | Unusable:
+        question = questions[i] if questions else take(row, "question", str, job.source, i)
+        number = _count(row, "number", job.source, i)
+        caption = row.get("text")
+        extra: dict[str, AnswerValue] = {"caption": clean_text(caption)} if isinstance(caption, str) else {}
+        return _line(job, i, row, clean_text(question), number, extra)
 
-    return Conversion("counting", _root(job, rows), lines())
+    return Conversion("counting", _root(job, rows), _lines(job, rows, line))
 
 
 def convert_pixmo_count(job: Job, options: PixmoCountOptions) -> Conversion:
@@ -75,14 +73,38 @@ def convert_pixmo_count(job: Job, options: PixmoCountOptions) -> Conversion:
     """
     rows = _rows(job.source)
 
-    def lines() -> Iterator[Line]:
-        for i, row in enumerate(job.track(rows)):
-            label = clean_text(take(row, "label", str, job.source, i))
-            count = take(row, "count", int, job.source, i)
-            points = _points(row.get("points"))
-            yield from _line(job, i, row, QUESTION.format(label=label), count, {"points": points} if points else {})
+    def line(i: int, row: Any) -> Line | Unusable:
+        label = clean_text(take(row, "label", str, job.source, i))
+        count = _count(row, "count", job.source, i)
+        points = _points(row.get("points"))
+        return _line(job, i, row, QUESTION.format(label=label), count, {"points": points} if points else {})
 
-    return Conversion("counting", _root(job, rows), lines())
+    return Conversion("counting", _root(job, rows), _lines(job, rows, line))
+
+
+def _lines(
+    job: Job, rows: list[dict[str, Any]], line: Callable[[int, dict[str, Any]], Line | Unusable]
+) -> Iterator[Line]:
+    """The records of all rows that have one; the others are counted."""
+    for i, row in enumerate(job.track(rows)):
+        try:
+            made = line(i, row)
+        except DataError as error:
+            made = Unusable("cannot be read", str(error))
+        if isinstance(made, Unusable):
+            job.tally.drop("row", made.reason, example=made.example or place(job.source, i))
+        else:
+            yield made
+
+
+def _count(row: Any, key: str, *where: object) -> int:
+    """A whole number of things, also where a table has it as a float or a text."""
+    count = whole_in(row.get(key))
+    if count is None:
+        return take(row, key, int, *where)  # says what stands there instead
+    if count < 0:
+        raise DataError(f"{place(*where, key)}: got {count}, wanted a number of things")
+    return count
 
 
 def _root(job: Job, rows: list[dict[str, Any]]) -> Path:
@@ -93,13 +115,12 @@ def _root(job: Job, rows: list[dict[str, Any]]) -> Path:
     return job.images or job.out.parent
 
 
-def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dict[str, AnswerValue]) -> Iterator[Line]:
+def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dict[str, AnswerValue]) -> Line | Unusable:
     """The record of a row, unless it has no image."""
     image = _image(job, index, row)
     if isinstance(image, Unusable):
-        job.tally.drop("row", image.reason)
-    else:
-        yield Line(f"{job.source.stem}-{index}", image, question, number, extra)
+        return image
+    return Line(f"{job.source.stem}-{index}", image, question, number, extra)
 
 
 def _image(job: Job, index: int, row: Any) -> str | Unusable:
@@ -107,14 +128,15 @@ def _image(job: Job, index: int, row: Any) -> str | Unusable:
     if "image" in row and not isinstance(row["image"], str):
         return _extract(job, index, row["image"])
     if isinstance(row.get("image"), str):
-        return row["image"] if ((job.images or job.out.parent) / row["image"]).is_file() else Unusable(NOT_FOUND)
+        found = Images(job.images or job.out.parent).find(row["image"])
+        return found or Unusable(NOT_FOUND, f"{(job.images or job.out.parent) / row['image']}")
     url = take(row, "image_url", str, job.source, index)
     if job.images is None:
-        job.tally.notes[REMOTE] += 1
+        job.tally.note(REMOTE, example=url)
         return url
     names = [name for name in (row.get("image_sha256"), url.partition("?")[0].rpartition("/")[2]) if name]
     found = (name + suffix for name in names for suffix in _SUFFIXES)
-    return next((name for name in found if (job.images / name).is_file()), Unusable(NOT_FOUND))
+    return next((name for name in found if (job.images / name).is_file()), Unusable(NOT_FOUND, url))
 
 
 def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:

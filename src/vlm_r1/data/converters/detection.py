@@ -13,19 +13,32 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from vlm_r1.data.converters.base import Line, Tally, option
-from vlm_r1.data.converters.coco_layout import CocoObject
-from vlm_r1.data.converters.pictures import Picture, Unusable, as_json, usable_box
+from vlm_r1.data.converters.coco_layout import CocoImage
+from vlm_r1.data.converters.coco_objects import CocoObject
+from vlm_r1.data.converters.pictures import Images, Picture, Unusable, as_json, usable_box
 from vlm_r1.errors import ConfigError
+from vlm_r1.parsing.names import list_names, needs_quotes
 from vlm_r1.types import AnswerValue, Box
 
 CROWD = "crowd region"
 INCOMPLETE = "its category is not boxed completely in the image"
+TWICE = "annotated twice, with the same category and box"
 NOTHING_TO_ASK = "nothing to ask"
+QUOTED = "question with a name in quotes, since it holds a comma"
 NONE = "None"
 
 
 @dataclass(frozen=True)
-class DetectionOptions:
+class CompleteOptions:
+    """What is taken for a sign that an image's boxes are not all known."""
+
+    unknown_images: str = option(
+        "error", "boxes of images that the file does not list; drop: it lists a part on purpose", ("error", "drop")
+    )
+
+
+@dataclass(frozen=True)
+class DetectionOptions(CompleteOptions):
     """What is asked of an image."""
 
     negatives: tuple[int, int] = option((0, 0), "how many absent names are added to each question, e.g. 2 or 1:3")
@@ -94,6 +107,15 @@ class Contents:
     incomplete: frozenset[str]
 
 
+def look_at(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
+    """The picture of an image of which everything is known that the file says; None (counted) if it cannot be used."""
+    picture = image.doubt or images.look(image.name, image.wh, tally)
+    if isinstance(picture, Unusable):
+        tally.drop("image", picture.reason, example=picture.example)
+        return None
+    return picture
+
+
 def contents_of(
     objects: Iterable[CocoObject], picture: Picture, tally: Tally, incomplete: Iterable[str] = ()
 ) -> Contents:
@@ -101,14 +123,18 @@ def contents_of(
     present: dict[str, list[Box]] = {}
     not_asked = set(incomplete)
     for item in objects:
-        box = Unusable(CROWD) if item.crowd else usable_box(item.box, picture, tally)
+        box = Unusable(CROWD) if item.crowd else item.box
+        box = box if isinstance(box, Unusable) else usable_box(box, picture, tally)
+        example = f"{item.label} in {picture.name}" if picture.name else ""
         if isinstance(box, Unusable):
-            tally.drop("box", box.reason)
+            tally.drop("box", box.reason, example=example)
             not_asked.add(item.label)
+        elif box in present.setdefault(item.label, []):
+            tally.drop("box", TWICE, example=example)
         else:
-            present.setdefault(item.label, []).append(box)
-    for label in not_asked & set(present):
-        tally.drop("box", INCOMPLETE, len(present.pop(label)))
+            present[item.label].append(box)
+    for label in sorted(not_asked & set(present)):
+        tally.drop("box", INCOMPLETE, len(present.pop(label)), f"{label} in {picture.name}" if picture.name else "")
     return Contents(present, frozenset(not_asked))
 
 
@@ -163,12 +189,14 @@ def _draw(names: Sequence[str], n: int, rng: Random) -> list[str]:
 def asked(line: Line, targets: Sequence[str], present: Mapping[str, list[Box]], tally: Tally) -> Line | None:
     """The record that asks for these names: its answer has the boxes of those present, or is "None"."""
     if not targets:
-        tally.drop("image", NOTHING_TO_ASK)
+        tally.drop("image", NOTHING_TO_ASK, example=line.image)
         return None
     answer: list[AnswerValue] = [
         {"bbox_2d": as_json(box), "label": label} for label, boxes in present.items() for box in boxes
     ]
     tally.kept["box"] += len(answer)
     tally.kept["record with the answer None"] += not answer
+    quoted = [name for name in targets if needs_quotes(name)]
+    tally.note(QUOTED, bool(quoted), ", ".join(quoted))
     extra = {**line.extra, "targets": list(targets)}
-    return replace(line, question=", ".join(targets), answer=answer or NONE, extra=extra)
+    return replace(line, question=list_names(targets), answer=answer or NONE, extra=extra)

@@ -24,6 +24,7 @@ from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_
 from vlm_r1.data.converters.files import shown, take
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.labelled_boxes import parse_labelled_boxes
+from vlm_r1.parsing.names import list_names, split_names
 from vlm_r1.parsing.tags import read_gold
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, ParseFailure
 
@@ -210,17 +211,17 @@ def _sample(names: Sequence[str], n: int, rng: Random) -> list[str]:
 def _longer(job: Job, options: NegativesOptions, rows: Sequence[Question], pool: Pool) -> Iterator[Line]:
     for row in job.track(rows):
         if row.names is None:
-            job.tally.notes[OWN_SENTENCE] += 1
+            job.tally.note(OWN_SENTENCE, example=row.line.id)
             yield row.line
             continue
         rng = Random(f"{options.seed}/{row.line.id}")
         chosen = choose(pool, row, rng.randint(*options.per_record), options.strategy, rng)
         job.tally.kept["added name"] += len(chosen)
-        job.tally.notes[NONE_LEFT] += not chosen and options.per_record[0] > 0
+        job.tally.note(NONE_LEFT, not chosen and options.per_record[0] > 0, row.line.id)
         names = [*row.names, *chosen]
         if chosen:
             rng.shuffle(names)  # else the place in the list would tell what is there
-        question = f"{row.before}{', '.join(names)}{row.after}"
+        question = f"{row.before}{list_names(names)}{row.after}"
         extra: dict[str, AnswerValue] = {**row.line.extra, "targets": [*names]}
         yield Line(row.line.id, row.line.image, question, row.line.answer, extra)
 
@@ -265,7 +266,7 @@ def _names(row: Mapping[str, Any], asked: str, source: str) -> list[str] | None:
         return [str(name) for name in take(row, "targets", list, source)]
     if "bbox" in asked.lower() or "bounding box" in asked.lower():
         return None
-    return [name.strip() for name in asked.rstrip(".").split(",") if name.strip()]
+    return split_names(asked.rstrip("."))
 
 
 def _present(answer: Any, source: str) -> frozenset[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, option
 from vlm_r1.data.converters.coco import coco_line
-from vlm_r1.data.converters.coco_layout import CocoFile, read_coco
+from vlm_r1.data.converters.coco_layout import read_coco, require_images
 from vlm_r1.data.converters.detection import CocoOptions, with_policy
-from vlm_r1.data.converters.files import take
-from vlm_r1.data.converters.pictures import Images
+from vlm_r1.data.converters.pictures import find_images
 from vlm_r1.errors import ConfigError, DataError
 
 ANNOTATIONS = "_annotations.coco.json"
@@ -53,21 +52,22 @@ def _annotations(folder: Path) -> Path:
 
 
 def _lines(job: Job, options: OdinwOptions, paths: list[Path]) -> Iterator[Line]:
-    images = Images(job.source, job.verify)
     limits = with_policy(options)
     for path in job.track(paths):
-        file = read_coco(path, job.tally)
-        yield from _lines_of_file(job, limits, file, path.parent.relative_to(job.source).as_posix(), images)
+        yield from _lines_of_file(job, limits, path)
 
 
-def _lines_of_file(job: Job, options: CocoOptions, file: CocoFile, folder: str, images: Images) -> Iterator[Line]:
+def _lines_of_file(job: Job, options: CocoOptions, path: Path) -> Iterator[Line]:
+    """The records of one data set, their images named from the source on."""
+    file = read_coco(path, job.tally)
+    require_images(file, options.unknown_images)
     names = list(dict.fromkeys(file.names.values()))
-    for index, image in enumerate(file.images):
-        name = f"{folder}/{take(image.row, 'file_name', str, file.path, 'images', index)}"
-        line = Line(id=f"{folder}-{image.id}", image=name, question="", answer=None)
-        made = coco_line(job, options, line, image, names, images)
+    images = find_images(replace(job, images=path.parent), [], file.file_names)
+    folder = path.parent.relative_to(job.source).as_posix()
+    for image in file.images:
+        made = coco_line(job, options, f"{folder}-{image.id}", image, names, images)
         if made:
-            yield made
+            yield replace(made, image=f"{folder}/{made.image}")
 
 
 ODINW = Converter(

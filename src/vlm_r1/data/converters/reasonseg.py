@@ -52,13 +52,17 @@ def convert(job: Job, options: ReasonsegOptions) -> Conversion:
 
 def _lines(job: Job, options: ReasonsegOptions, paths: list[Path], images: Images) -> Iterator[Line]:
     for path in job.track(paths):
-        row = _read(path)
-        texts = [clean_text(text) for text in take(row, "text", list, path) if isinstance(text, str)]
-        made = _line(job, options, row, path, images)
-        if isinstance(made, Unusable):
-            job.tally.drop("sentence", made.reason, len(texts))
+        try:
+            row = _read(path)
+            texts = [clean_text(text) if isinstance(text, str) else "" for text in take(row, "text", list, path)]
+            made = _line(job, options, row, path, images)
+        except DataError as error:
+            job.tally.drop("file", "cannot be read", example=str(error))
             continue
-        job.tally.drop("sentence", "empty", texts.count(""))
+        if isinstance(made, Unusable):
+            job.tally.drop("sentence", made.reason, len(texts), made.example or str(path))
+            continue
+        job.tally.drop("sentence", "empty", texts.count(""), str(path))
         yield from (replace(made, id=f"{path.stem}-{i}", question=text) for i, text in enumerate(texts) if text)
 
 
@@ -85,7 +89,10 @@ def _read(path: Path) -> Any:
 
 
 def _answer(job: Job, options: ReasonsegOptions, row: Any, picture: Picture, path: Path) -> AnswerValue | Unusable:
-    extents = _extents(_polygons(row, path, job), picture.wh)
+    polygons = _polygons(row, path, job)
+    extents = _extents(polygons, picture.wh)
+    n_hidden = sum(target for target, _ in polygons) - len(extents)
+    job.tally.drop("region", "empty, or wholly ignored", n_hidden, str(path))
     if not extents:
         return Unusable(NO_TARGET)
     if options.boxes == "union":

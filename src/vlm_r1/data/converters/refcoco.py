@@ -10,15 +10,23 @@ from typing import Any
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.data.converters.coco_layout import CocoFile, CocoImage, read_coco
-from vlm_r1.data.converters.detection import NONE
-from vlm_r1.data.converters.files import Id, read_json, shown, take
+from vlm_r1.data.converters.detection import NONE, TWICE
+from vlm_r1.data.converters.files import place, read_json, shown, take
+from vlm_r1.data.converters.ids import Id, check_alike, read_id
 from vlm_r1.data.converters.pickles import read_pickle
-from vlm_r1.data.converters.pictures import Images, Picture, Unusable, as_json, find_root, usable_box
+from vlm_r1.data.converters.pictures import Images, Picture, Unusable, as_json, find_images, usable_box
 from vlm_r1.errors import DataError
-from vlm_r1.types import AnswerValue
+from vlm_r1.types import AnswerValue, Box
 
 NO_TARGET = -1
 """gRefCOCO's annotation id of a sentence that describes nothing in its image."""
+
+NO_IMAGE = "of an image that instances.json lacks"
+NO_OBJECT = "of an object that instances.json lacks"
+SEVERAL_OBJECTS = "of an id that several objects of instances.json have"
+OTHER_IMAGE = "of an object that lies in another image"
+NO_IDS = "names no object, and does not say that there is none"
+UNREADABLE_REF = "its reference cannot be read"
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,13 @@ def convert(job: Job, options: RefcocoOptions) -> Conversion:
         raise DataError(f"{refs_path}: no split {options.split!r}; it has {known}")
     file = read_coco(job.source / "instances.json", job.tally)
     images_by_id = {image.id: image for image in file.images}
-    sample = take(file.images[0].row, "file_name", str, file.path, "images", 0) if file.images else ""
-    root = find_root(job.images, _places(job.source), sample)
-    reader = _Reader(
-        job, file, images_by_id, Images(root, job.verify), refs_path, f"{job.source.resolve().name}-{_by(refs_path)}"
-    )
+    image_ids = (read_id(ref.get("image_id")) for ref in refs)
+    check_alike("image", {*images_by_id, *(id_ for id_ in image_ids if id_ is not None)}, refs_path)
+    images = find_images(job, _places(job.source), file.file_names)
+    reader = _Reader(job, file, images_by_id, images, refs_path, f"{job.source.resolve().name}-{_by(refs_path)}")
     wanted = [(i, ref) for i, ref in enumerate(refs) if ref["split"] == options.split]
     task = "multi_rec" if refs_path.name.startswith("grefs") else "rec"
-    return Conversion(task, root, reader.lines(wanted, task))
+    return Conversion(task, images.root, reader.lines(wanted, task))
 
 
 def _refs_file(folder: Path, by: str | None) -> Path:
@@ -95,10 +102,14 @@ class _Reader:
     def lines(self, refs: list[tuple[int, Any]], task: str) -> Iterator[Line]:
         for index, ref in self.job.track(refs):
             where = (self.refs_path, index)
-            sentences = take(ref, "sentences", list, *where)
-            made = self._of_ref(ref, task, where)
+            try:
+                sentences = take(ref, "sentences", list, *where)
+                made = self._of_ref(ref, task, where)
+            except DataError as error:
+                self.job.tally.drop("reference", UNREADABLE_REF, example=str(error))
+                continue
             if isinstance(made, Unusable):
-                self.job.tally.drop("sentence", made.reason, len(sentences))
+                self.job.tally.drop("sentence", made.reason, len(sentences), made.example or place(*where))
                 continue
             for i, sentence in enumerate(sentences):
                 yield from self._of_sentence(made, sentence, (*where, "sentences", i))
@@ -107,37 +118,60 @@ class _Reader:
         """What the sentences of a ref share: image and answer."""
         image = self.images_by_id.get(take(ref, "image_id", None, *where))
         if image is None:
-            return Unusable("of an image that instances.json lacks")
-        name = take(image.row, "file_name", str, self.file.path, "images")
-        picture = self.images.look(name, image.wh, self.job.tally)
+            return Unusable(NO_IMAGE)
+        if not image.name:
+            return image.doubt or Unusable(NO_IMAGE)
+        picture = self.images.look(image.name, image.wh, self.job.tally)
         if isinstance(picture, Unusable):
             return picture
-        answer = self._answer(ref, task, picture, where)
-        return answer if isinstance(answer, Unusable) else Line("", name, "", answer, {"size": list(picture.wh)})
+        answer = self._answer(ref, image.id, task, picture, where)
+        if isinstance(answer, Unusable):
+            return answer
+        return Line("", picture.name, "", answer, {"size": list(picture.wh)})
 
-    def _answer(self, ref: Any, task: str, picture: Picture, where: tuple[object, ...]) -> AnswerValue | Unusable:
+    def _answer(
+        self, ref: Any, image_id: Id, task: str, picture: Picture, where: tuple[object, ...]
+    ) -> AnswerValue | Unusable:
         ids = ref.get("ann_id") if task == "multi_rec" else take(ref, "ann_id", None, *where)
         ids = ids if isinstance(ids, list) else [ids]
+        if not ids and ref.get("no_target") is not True:
+            return Unusable(NO_IDS)
         boxes: list[AnswerValue] = []
-        for id_ in ids:
-            found = self.file.annotation_boxes.get(id_)
+        for id_ in map(read_id, ids):
             if id_ == NO_TARGET and task == "multi_rec":
                 continue
-            if found is None:
-                return Unusable("of an object that instances.json lacks")
-            box = usable_box(found.box, picture, self.job.tally)
+            found = self._object(id_, image_id)
+            box = found if isinstance(found, Unusable) else usable_box(found, picture, self.job.tally)
             if isinstance(box, Unusable):
-                return Unusable(f"its box is {box.reason}")
-            boxes.append(as_json(box))
+                return box if isinstance(found, Unusable) else Unusable(f"its box is {box.reason}")
+            if as_json(box) in boxes:
+                self.job.tally.drop("box", TWICE, example=place(*where))
+            else:
+                boxes.append(as_json(box))
         return (boxes or NONE) if task == "multi_rec" else boxes[0]
 
+    def _object(self, id_: Id | None, image_id: Id) -> Box | Unusable:
+        """The box of the one object with that id in that image."""
+        if id_ is None or id_ not in self.file.annotation_boxes:
+            return Unusable(NO_OBJECT)
+        found = self.file.annotation_boxes[id_]
+        if found is None:
+            return Unusable(SEVERAL_OBJECTS)
+        if found.image_id != image_id:
+            return Unusable(OTHER_IMAGE)
+        return Unusable(f"its box is {found.box.reason}") if isinstance(found.box, Unusable) else found.box
+
     def _of_sentence(self, line: Line, sentence: Any, where: tuple[object, ...]) -> Iterator[Line]:
-        id_ = f"{self.prefix}-{take(sentence, 'sent_id', None, *where)}"
-        question = clean_text(take(sentence, "sent", str, *where))
+        try:
+            id_ = f"{self.prefix}-{take(sentence, 'sent_id', None, *where)}"
+            question = clean_text(take(sentence, "sent", str, *where))
+        except DataError as error:
+            self.job.tally.drop("sentence", "cannot be read", example=str(error))
+            return
         if question:
             yield Line(id_, line.image, question, line.answer, line.extra)
         else:
-            self.job.tally.drop("sentence", "empty")
+            self.job.tally.drop("sentence", "empty", example=place(*where))
 
 
 REFCOCO = Converter(

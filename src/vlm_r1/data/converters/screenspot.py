@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.data.converters.files import read_json, shown, take, take_numbers
-from vlm_r1.data.converters.pictures import Images, Unusable, as_json, find_root, from_xywh, usable_box
+from vlm_r1.data.converters.files import place, read_json, shown, take, take_numbers, whole_in
+from vlm_r1.data.converters.pictures import Images, Unusable, as_json, find_images, from_xywh, usable_box
 from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue, Box
 
@@ -34,12 +34,12 @@ def convert(job: Job, options: ScreenspotOptions) -> Conversion:
     """
     paths = _files(job.source, options.part)
     rows = {path: _rows(path) for path in paths}
-    first = next(((path, rows[path][0]) for path in paths if rows[path]), None)
-    sample = take(first[1], "img_filename", str, first[0], 0) if first else ""
+    pictures = (row.get("img_filename") for path in paths for row in rows[path] if isinstance(row, dict))
     folder = job.source if job.source.is_dir() else job.source.parent
     names = ("", "screenspot_imgs", "screenspotv2_image", "images")
-    root = find_root(job.images, [base / name for base in (folder, folder.parent) for name in names], sample)
-    return Conversion("gui_click", root, _lines(job, rows, Images(root, job.verify)))
+    candidates = [base / name for base in (folder, folder.parent) for name in names]
+    images = find_images(job, candidates, (name for name in pictures if isinstance(name, str)))
+    return Conversion("gui_click", images.root, _lines(job, rows, images))
 
 
 def _files(source: Path, part: str | None) -> list[Path]:
@@ -63,9 +63,12 @@ def _rows(path: Path) -> list[Any]:
 def _lines(job: Job, rows: dict[Path, list[Any]], images: Images) -> Iterator[Line]:
     numbered = [(path, i, row) for path, of_path in rows.items() for i, row in enumerate(of_path)]
     for path, i, row in job.track(numbered):
-        made = _line(job, path, i, row, images)
+        try:
+            made = _line(job, path, i, row, images)
+        except DataError as error:
+            made = Unusable("cannot be read", str(error))
         if isinstance(made, Unusable):
-            job.tally.drop("instruction", made.reason)
+            job.tally.drop("instruction", made.reason, example=made.example or place(path, i))
         else:
             yield made
 
@@ -85,7 +88,7 @@ def _line(job: Job, path: Path, i: int, row: Any, images: Images) -> Line | Unus
     extra: dict[str, AnswerValue] = {"size": list(picture.wh)}
     extra |= {key: clean_text(row[key]) for key in _DESCRIBES if isinstance(row.get(key), str)}
     id_ = row["id"] if isinstance(row.get("id"), str) else f"{path.stem}-{i}"
-    return Line(id_, name, question, as_json(box), extra)
+    return Line(id_, picture.name, question, as_json(box), extra)
 
 
 def _box(row: Any, path: Path, i: int) -> tuple[tuple[int, int] | None, Box]:
@@ -93,8 +96,9 @@ def _box(row: Any, path: Path, i: int) -> tuple[tuple[int, int] | None, Box]:
     x, y, a, b = take_numbers(row, "bbox", 4, path, i)
     if "img_size" not in row:
         return None, from_xywh([x, y, a, b])
-    width, height = take_numbers(row, "img_size", 2, path, i)
-    return (int(width), int(height)), (x, y, a, b)
+    size = [whole_in(side) for side in take(row, "img_size", list, path, i)]
+    wh = (size[0], size[1]) if len(size) == 2 and size[0] and size[1] else None
+    return wh, (x, y, a, b)
 
 
 SCREENSPOT = Converter(

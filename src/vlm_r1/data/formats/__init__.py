@@ -8,7 +8,7 @@ from __future__ import annotations
 from vlm_r1.data.formats.base import Example, Format, Row
 from vlm_r1.data.formats.conversational import CONVERSATIONAL
 from vlm_r1.data.formats.ms_swift import MS_SWIFT
-from vlm_r1.data.formats.problem_answer import EASY_R1, R1_V
+from vlm_r1.data.formats.problem_answer import EASY_R1, QUESTION_ANSWER, R1_V
 from vlm_r1.data.formats.vlm_r1 import VLM_R1, VLM_R1_EVAL
 from vlm_r1.errors import DataError
 from vlm_r1.registry import resolve
@@ -25,6 +25,7 @@ FORMATS = {  # the first that recognises a row reads it
     "r1_v": R1_V,
     "ms_swift": MS_SWIFT,
     "conversational": CONVERSATIONAL,
+    "question_answer": QUESTION_ANSWER,
 }
 
 
@@ -49,8 +50,9 @@ def recognise_row(row: Row) -> str:
     for name, fmt in FORMATS.items():
         if fmt.recognises(row):
             return name
-    known = "; ".join(f"{name} ({fmt.wants})" for name, fmt in FORMATS.items())
-    raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys, or convert the file")
+    others = ("vlm_r1", "ms_swift", "conversational", "question_answer")  # the rest are special cases of the last
+    known = "; ".join(f"{name} ({FORMATS[name].wants})" for name in others)
+    raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys")
 
 
 def read_row(row: Row, name: str) -> Example:
@@ -70,4 +72,5 @@ def read_row(row: Row, name: str) -> Example:
 
 
 def _keys(row: Row) -> str:
-    return f"the keys {', '.join(row) or '(none)'}"
+    names = ", ".join(row) or "(none)"
+    return f"the keys {names if len(names) <= 100 else f'{names[:100]}…'}"

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.data.coordinates import Coordinates
+from vlm_r1.data.formats.media import check_marks, check_unread, find_images, place_images, same_pictures
+from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import read_gold
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue
+from vlm_r1.types import AnswerValue
+
+__all__ = ["Example", "Format", "Row", "find_answer", "has_answer", "make_example", "shown", "split_gold"]
 
 Row = Mapping[str, Any]
 """One JSON object of a data file."""
 
-_EVERYWHERE = ("id", "image", "images", "accu_reward_method")
-"""Keys that mean the same in every format."""
+_EVERYWHERE = ("id", "accu_reward_method")
+"""Keys that mean the same in every format, besides those of pictures."""
+
+ANSWER_KEYS = ("completion", "solution", "answer", "ground_truth")
+"""Where the answer stands if no message gives it; the first that is there."""
+
+_MORE_ANSWER_KEYS = ("response", "label", "output", "target", "gt", "gold", "gt_answer", "gold_answer", "answers")
+"""The same under other names, of which a row has one."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,12 @@ class Example:
 
     Attributes:
         problem: the question, with one `<image>` for each image.
-        images: as written: paths relative to the image root, absolute paths or URLs.
+        images: as written: paths relative to the image root, absolute paths, URLs or data URIs.
         answer: the gold answer, tags taken off.
         thought: gold reasoning, if there is any.
         reward: name of the accuracy reward, if the row names one.
         coordinates: unit of the boxes, if the row states it.
+        system: a message of the system, which is asked in front of the question.
         columns: the keys that were not used, with their values.
     """
 
@@ -39,6 +49,7 @@ class Example:
     thought: str | None = None
     reward: str | None = None
     coordinates: Coordinates | None = None
+    system: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict)
 
 
@@ -65,7 +76,7 @@ def make_example(
     *,
     names: tuple[str, ...] | None = None,
     coordinates: Coordinates | None = None,
-    extra: Row | None = None,
+    system: str | None = None,
 ) -> Example:
     """Put an example together from what a format has found, and from the keys that mean the same in every format.
 
@@ -74,46 +85,70 @@ def make_example(
         problem: the question, with or without `<image>`.
         gold: the gold answer; a text may carry tags.
         used: the format's own keys, which are no columns.
-        names: image paths, if they do not stand under `image` or `images`.
+        names: image paths, if they do not stand under a key of the row.
         coordinates: unit of the boxes, if the row states it.
-        extra: columns besides those of the row.
+        system: message of the system; it becomes a column too.
 
     Raises:
-        DataError: the question is no text, there is no answer, or images and `<image>` marks do not match.
+        DataError: the question is no text, there is no answer, images and `<image>` marks do not match, or something
+            stands for a picture, video or sound and is not read.
     """
     if not isinstance(problem, str):
         raise DataError(f"the question is {shown(problem)}, wanted a text")
-    images = image_names(row) if names is None else names
+    found, image_keys = find_images(row)
+    if names and found and not same_pictures(names, found):
+        raise DataError(
+            f'pictures stand in the message and under "{image_keys[0]}"; wanted them in one of these places'
+        )
+    problem, images = place_images(problem, names or found)
+    check_marks(system or "", "the system's message")
     thought, answer = split_gold(gold)
+    check_unread({"answer": answer}, n_images=1)
+    ignored = {*used, *_EVERYWHERE, *image_keys, "image", "images"}
+    columns = {key: value for key, value in row.items() if key not in ignored}
+    check_unread(columns, len(images))
     return Example(
-        problem=_place_images(problem, len(images)),
+        problem=problem,
         images=images,
         answer=answer,
         thought=thought,
         reward=_reward(row),
         coordinates=coordinates,
-        columns={**(extra or {}), **{k: v for k, v in row.items() if k not in used and k not in _EVERYWHERE}},
+        system=system,
+        columns=columns if system is None else {"system": system, **columns},
     )
 
 
-def image_names(row: Row) -> tuple[str, ...]:
-    """The paths under `image` or `images`: one, a list of them, or none at all.
+def has_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> bool:
+    """Whether a row has one of the keys in which `find_answer` looks."""
+    return any(key in row for key in (*keys, *_MORE_ANSWER_KEYS, "reward_model"))
+
+
+def find_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> tuple[Any, tuple[str, ...]]:
+    """The gold answer that stands under a key of its own, and that key: one of `keys`, or else one of their synonyms.
+
+    verl's `reward_model: {"ground_truth": …}` is one of these, and stays a column.
 
     Raises:
-        DataError: both keys are there, or something else than paths.
+        DataError: it stands nowhere, or under several synonyms with different values.
     """
-    values = {key: row[key] for key in ("image", "images") if row.get(key) not in (None, [])}
-    if len(values) > 1:
-        raise DataError('both "image" and "images" are there; wanted one of them')
-    for key, value in values.items():
-        items = value if isinstance(value, list) else [value]
-        # {"path": …} is how `datasets` writes an image that it has not embedded
-        paths = [item.get("path") if isinstance(item, dict) else item for item in items]
-        names = tuple(path for path in paths if isinstance(path, str) and path)
-        if len(names) < len(items):
-            raise DataError(f'"{key}" is {shown(value)}, wanted a path, a list of paths, or no such key')
-        return names
-    return ()
+    for key in keys:
+        if row.get(key) is not None:
+            return row[key], (key,)
+    found = {key: row[key] for key in _MORE_ANSWER_KEYS if row.get(key) is not None}
+    rules = row.get("reward_model")
+    if isinstance(rules, dict) and rules.get("ground_truth") is not None:
+        found["reward_model"] = rules["ground_truth"]
+    if not found:
+        raise DataError(
+            f"there is no answer: no message of the assistant, and none of the keys {', '.join(keys)}; "
+            f"got the keys {', '.join(row)}"
+        )
+    (key, value), *others = found.items()
+    for other, another in others:
+        if another != value:
+            raise DataError(f'"{key}" and "{other}" both look like the answer; rename the right one to "answer"')
+    return value, tuple(key for key in found if key != "reward_model")
 
 
 def split_gold(value: Any) -> tuple[str | None, AnswerValue]:
@@ -128,25 +163,6 @@ def split_gold(value: Any) -> tuple[str | None, AnswerValue]:
     if value is None or value == "":
         raise DataError("there is no answer; wanted a text, number, list or object")
     return thought, value
-
-
-def shown(value: Any) -> str:
-    """A value as JSON, cut to 80 characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _place_images(question: str, n_images: int) -> str:
-    """Give the question one `<image>` for each image; without any, images come first (as in the original VLM-R1)."""
-    marks = question.count(IMAGE_TOKEN)
-    if marks == 0:
-        return IMAGE_TOKEN * n_images + question
-    if marks != n_images:
-        raise DataError(
-            f"{marks} {IMAGE_TOKEN} in the question for {n_images} image{'s' * (n_images != 1)}; "
-            f"wanted one {IMAGE_TOKEN} for each image, or none at all (then the images come first)"
-        )
-    return question
 
 
 def _reward(row: Row) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlm_r1.data.coordinates import Coordinates
 from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
-from vlm_r1.data.formats.conversational import find_gold, read_turns
+from vlm_r1.data.formats.turns import find_gold, read_turns
 from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue
 
@@ -28,7 +28,8 @@ def _read(row: Row) -> Example:
 
     Placeholders take the refs and boxes one after another, through question and answer. Of an answer of nothing but
     boxes comes a box, or a list of them; of pairs of ref and box, a list of labelled boxes; of JSON, what it
-    spells; of other texts, a text. `image_id` is not looked at: boxes of tasks with one image need none.
+    spells; of other texts, a text. Each ref and each box must have its placeholder. `image_id` is not looked at: boxes
+    of tasks with one image need none.
     """
     turns = read_turns(row["messages"])
     if _BOX in turns.question:
@@ -40,10 +41,18 @@ def _read(row: Row) -> Example:
     refs, boxes, coordinates = _objects(row["objects"])
     left = iter(refs)
     question = _fill(turns.question, _REF, left)
+    written = gold if isinstance(gold, str) else ""
+    _check_none_is_left("box", boxes, written.count(_BOX), _BOX)
+    _check_none_is_left("ref", refs, turns.question.count(_REF) + written.count(_REF), _REF)
     answer = _answer(gold, left, iter(boxes)) if isinstance(gold, str) else gold
-    extra = {} if turns.system is None else {"system": turns.system}
     keys = ("messages", "objects", *used)
-    return make_example(row, question, answer, keys, names=turns.names or None, coordinates=coordinates, extra=extra)
+    return make_example(row, question, answer, keys, names=turns.names, coordinates=coordinates, system=turns.system)
+
+
+def _check_none_is_left(what: str, found: list[Any], n_places: int, placeholder: str) -> None:
+    if len(found) > n_places:
+        plural = {"box": "boxes", "ref": "refs"}[what] if len(found) > 1 else what
+        raise DataError(f'{len(found)} {plural} in "objects" for {n_places} {placeholder}; wanted one for each')
 
 
 def _objects(objects: Any) -> tuple[list[str], list[Any], Coordinates | None]:

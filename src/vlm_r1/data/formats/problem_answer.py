@@ -1,8 +1,15 @@
-"""One key for the question and one for the answer: EasyR1, R1-V and open-r1-multimodal."""
+"""One key for the question and one for the answer: EasyR1, R1-V and open-r1-multimodal, and the synonyms in use."""
 
 from __future__ import annotations
 
-from vlm_r1.data.formats.base import Example, Format, Row, make_example
+from vlm_r1.data.formats.base import Example, Format, Row, find_answer, has_answer, make_example
+from vlm_r1.errors import DataError
+
+_QUESTIONS = ("problem", "question", "query", "instruction")
+"""Where the question stands, under one of them."""
+
+_ANSWERS = ("answer", "ground_truth", "solution")
+"""Where the answer stands; the first that is there, or else a synonym."""
 
 
 def _is_easy_r1(row: Row) -> bool:
@@ -23,5 +30,27 @@ def _read_r1_v(row: Row) -> Example:
     return make_example(row, row["problem"], row["solution"], used=("problem", "solution"))
 
 
+def _is_question_answer(row: Row) -> bool:
+    return any(key in row for key in _QUESTIONS) and has_answer(row, _ANSWERS)
+
+
+def _read_question_answer(row: Row) -> Example:
+    """The one key of `_QUESTIONS` that is there, with Alpaca's `input` after an `instruction`, and the answer."""
+    asked = [key for key in _QUESTIONS if row.get(key) not in (None, "")]
+    if len(asked) != 1:
+        keys = " and ".join(f'"{key}"' for key in asked or _QUESTIONS)
+        raise DataError(f"{keys} {'all look like the question' if asked else 'are empty'}; wanted one of them")
+    answer, used = find_answer(row, _ANSWERS)
+    question, more = row[asked[0]], row.get("input")
+    if asked[0] != "instruction" or not isinstance(more, str) or not more:
+        return make_example(row, question, answer, used=(asked[0], *used))
+    return make_example(row, f"{question}\n{more}", answer, used=("instruction", "input", *used))
+
+
 EASY_R1 = Format("problem, answer", _is_easy_r1, _read_easy_r1)
 R1_V = Format("problem, solution", _is_r1_v, _read_r1_v)
+QUESTION_ANSWER = Format(
+    "problem or question, and answer or solution, or their synonyms",
+    _is_question_answer,
+    _read_question_answer,
+)

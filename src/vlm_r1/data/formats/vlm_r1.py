@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
+from vlm_r1.data.formats.turns import read_turns
 from vlm_r1.errors import DataError
 
 
@@ -13,20 +12,22 @@ def _is_training(row: Row) -> bool:
 
 
 def _read_training(row: Row) -> Example:
-    """`conversations`: one turn of the human, which asks, and one of gpt, which is the gold answer."""
-    question, gold = _turns(row)
-    return make_example(row, question, gold, used=("conversations",))
+    """`conversations`: one turn of the human, which asks, and one of gpt, which is the gold answer.
 
-
-def _turns(row: Row) -> tuple[Any, Any]:
-    turns = row["conversations"]
-    roles = [t.get("from") if isinstance(t, dict) else None for t in turns] if isinstance(turns, list) else []
-    if roles != ["human", "gpt"]:
-        raise DataError(f'"conversations" is {shown(turns)}, wanted one turn "from": "human", then one "from": "gpt"')
-    for turn in turns:
-        if "value" not in turn:
-            raise DataError(f'the {turn["from"]} turn has no "value"')
-    return turns[0]["value"], turns[1]["value"]
+    As ShareGPT has it, a turn of the system may stand before them, or its text under the key `system`. The roles may be
+    called user and assistant too.
+    """
+    wanted = ', wanted one turn "from": "human", then one "from": "gpt"'
+    turns = read_turns(row["conversations"], '"conversations" is', wanted)
+    if not isinstance(row["conversations"], list) or len(row["conversations"]) == 1 + (turns.system is not None):
+        raise DataError(f'"conversations" is {shown(row["conversations"])}{wanted}')
+    apart = row.get("system") or None
+    if turns.system and apart and apart != turns.system:
+        raise DataError('a turn of the system and the key "system" differ; wanted one of them')
+    if not isinstance(apart, str | None):
+        raise DataError(f'"system" is {shown(apart)}, wanted a text')
+    used = ("conversations", "system")
+    return make_example(row, turns.question, turns.gold, used, names=turns.names, system=turns.system or apart)
 
 
 def _is_evaluation(row: Row) -> bool:

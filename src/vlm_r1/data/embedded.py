@@ -1,0 +1,52 @@
+"""Pictures that a row holds as text, data URIs or bare base64 → files, kept as the embedded images of tables are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from pathlib import Path
+
+from vlm_r1.data.hub import cache_folder, keep_image
+from vlm_r1.errors import DataError
+
+_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
+_BARE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")  # PNG, JPEG, GIF, WebP
+_LONGEST_PATH = 4096
+_SHORTEST = 50
+"""Characters of base64 that a picture has at least."""
+
+
+def keep_embedded(name: str, cache: Path | None) -> str | None:
+    """Path of the file that holds an embedded picture, written if it is not there; None if `name` is no such text.
+
+    Args:
+        name: a path, a URL, a data URI (`data:image/png;base64,…`), or base64 that begins as a picture's does.
+        cache: folder under which pictures are kept, by the hash of their content; None: `hub.cache_folder()`.
+
+    Raises:
+        DataError: not valid base64, a data URI of something else, or far too long for a path; never holds the text.
+    """
+    if len(name) < _SHORTEST and name[:5].lower() != "data:":
+        return None
+    uri = _DATA_URI.match(name)
+    if uri is None and not _BARE.fullmatch(name):
+        if len(name) > _LONGEST_PATH:
+            raise DataError(f"the image is a text of {len(name)} characters; wanted a path or a data URI")
+        return None
+    kind, encoding = (uri[1] or "", uri[2]) if uri else ("", ";base64")
+    what = f"a data URI ({kind or 'no kind'}, {len(name)} characters)" if uri else f"base64 ({len(name)} characters)"
+    if not encoding.lower().endswith(";base64") or (kind and not kind.lower().startswith("image/")):
+        raise DataError(f"the image is {what}; wanted data:image/png;base64, or the like")
+    text = "".join(name[uri.end() if uri else 0 :].split())
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"the image is {what} that is not valid base64; write it anew") from None
+    if not content:
+        raise DataError(f"the image is {what} that holds nothing; write it anew")
+    folder = (cache or cache_folder()) / "images"
+    try:
+        return str(keep_image(content, "", folder))
+    except OSError as error:
+        raise DataError(f"the embedded image cannot be kept in {folder}: {error.strerror}") from error

@@ -1,0 +1,56 @@
+"""Whether a problem is a whole instruction rather than a name or an expression: in any of the usual languages."""
+
+from __future__ import annotations
+
+import re
+
+_LONG = 300
+_LONG_CJK = 30
+"""Characters of a text of Chinese or Japanese, which need fewer."""
+
+_FORM = re.compile(  # speaks of how an answer is written, in words that no object is called by
+    r"json|\bcoordinate|coordenad|coordonn|koordinat|coordinat[ei]\b|współrzędn|координат|坐标|座標|좌표|إحداثي"
+    r"|निर्देशांक|边界框|邊界框|包围盒|bounding|\bbbox|\[ ?x_?1|\bx_?min\b|输出|輸出|出力|출력|格式|形式で|형식",
+    re.IGNORECASE,
+)
+_ORDER = re.compile(  # begins as an order does
+    r"(?:please|you (?:are|will|must)|detect|find|locate|identify|return|look (?:at|for)|provide|output)\b"
+    r"|(?:give|show|tell|point|mark|label|list|draw|outline|check|box|count|search)\s"
+    r"(?:me|all|every|each|out|for|the|any)\b"
+    r"|(?:in|from|for|given|using) (?:this|the|an?) (?:image|picture|photo)\b"
+    r"|(?:bitte|finde|erkenne|suche|lokalisiere|gib|zeige|vind|zoek|lütfen|hãy|temukan|deteksi|tolong)\b"
+    r"|(?:veuillez|busca|por favor|localiza|encontre|aponte|trova|trovi|rileva|individua)\b"
+    r"|trouve|détecte|localise|repère|indique|donne|encuentra|encuentre|detecta|detecte|identifica|identifique"
+    r"|найди|обнаруж|определи|укажи|выдели|пожалуйста|znajdź|wykryj|proszę"
+    r"|请|請|找出|找到|检测|檢測|标出|標出|框出|定位|识别|識別|给出|給出|指出"
+    r"|在(?:图|圖|这|這)|この?画像|이 이미지|사진에서"
+    r"|ابحث|حدد|اكتشف|खोजें",
+    re.IGNORECASE,
+)
+_ORDER_AT_THE_END = re.compile(
+    r"(?:ください|下さい|しなさい|せよ|見つけて|検出して|주세요|하십시오|하세요|찾아라)[。.!！]?$"
+)
+_NEXT_SENTENCE = re.compile(r"[.!?;:]\s+\S|[。！？；：]\s*\S")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+def is_whole_instruction(problem: str, *, orders: bool = True) -> bool:
+    """Whether a problem says itself what to do or how to answer, so that a task's own sentence round it makes nonsense.
+
+    A guess, for a warning: long texts, several sentences, orders, words such as JSON and coordinates.
+
+    Args:
+        problem: the text without its `<image>` marks.
+        orders: whether an order counts; not where every problem is one ("click OK").
+
+    >>> [is_whole_instruction(text) for text in ("the man who finds a key", "Find all cats.", "请检测所有安全帽")]
+    [False, True, True]
+    """
+    text = problem.strip()
+    if _FORM.search(text) or len(text) > _LONG:
+        return True
+    if not orders:
+        return False
+    n_cjk = len(_CJK.findall(text))
+    several = _NEXT_SENTENCE.search(text) and (len(text) > 80 or n_cjk > _LONG_CJK // 2)
+    return bool(_ORDER.match(text) or _ORDER_AT_THE_END.search(text) or several or n_cjk > _LONG_CJK)

@@ -1,0 +1,121 @@
+"""Text in a data file that a tokenizer turns into control tokens: the end of a turn, a part of a picture.
+
+Which texts these are is the tokenizer's to say; before a model is known, `KNOWN_TOKENS` lists those of known families.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from vlm_r1.data.formats import Example, read_row
+from vlm_r1.data.records import RecordFile
+from vlm_r1.data.rows import Problem, parse_row
+from vlm_r1.errors import DataError
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
+
+_BY_FAMILY = {
+    "Qwen-VL, MiMo-VL": """
+        <|im_start|> <|im_end|> <|endoftext|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|>
+        <|video_pad|>""",
+    "InternVL": """
+        <IMG_CONTEXT> <img> </img>""",
+    "GLM-V": """
+        <|begin_of_image|> <|end_of_image|> <|image|> <|begin_of_video|> <|end_of_video|> <|video|>
+        <|begin_of_box|> <|end_of_box|> <|user|> <|assistant|> <|system|> <|observation|> [gMASK] <sop> <eop>""",
+    "Gemma, PaliGemma": """
+        <start_of_turn> <end_of_turn> <start_of_image> <end_of_image> <image_soft_token> <bos> <eos> <pad>
+        <unk>""",
+    "Idefics, SmolVLM": """
+        <fake_token_around_image> <global-img> <end_of_utterance> <row_1_col_1>""",
+    "LLaVA and others on Llama or Mistral; Phi": """
+        <s> </s> [INST] [/INST] [IMG] [IMG_BREAK] [IMG_END] <|begin_of_text|> <|end_of_text|>
+        <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <|end|> <|endofprompt|>""",
+}
+
+KNOWN_TOKENS = frozenset(token for tokens in _BY_FAMILY.values() for token in tokens.split())
+"""Control tokens of known families, as text."""
+
+GROUNDING_TOKENS = frozenset(f"<{slash}{name}>" for name in ("ref", "box", "quad") for slash in ("", "/")) | frozenset(
+    f"<|{name}_{end}|>" for name in ("object_ref", "box", "quad") for end in ("start", "end")
+)
+"""Tokens round the names and boxes of objects: words that people write to a model in its own way, and no control."""
+
+
+def own_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Where a record holds text that is a control token: ("the question", "<|im_end|>"), one for each place and token.
+
+    Looked at is what a model reads or is to write: the question, the system's message, options and labels, the answer
+    and the thought. The `<image>` marks of the question are no text.
+    """
+    columns = [example.columns.get(key) for key in ("options", "labels")]
+    places: dict[str, AnswerValue] = {
+        "the question": example.problem.replace(IMAGE_TOKEN, "\n"),
+        "the system's message": example.system,
+        "options or labels": columns,
+        "the answer": example.answer,
+        "the thought": example.thought,
+    }
+    tokens = list(tokens)
+    for place, value in places.items():
+        texts = [text for text in _texts(value) if "<" in text or "[" in text or not text.isascii()]
+        yield from ((place, token) for token in tokens if any(token in text for text in texts))
+
+
+def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
+    """Find all rows of a file that hold one of the tokens: a scan of its bytes, then a look at the rows that it finds.
+
+    Args:
+        file: however long.
+        tokens: the special tokens of a tokenizer, as text; `GROUNDING_TOKENS` are passed over.
+    """
+    tokens = sorted({*tokens} - GROUNDING_TOKENS - {""})
+    if not tokens:
+        return []
+    pattern = re.compile(_any_of(sorted({form for token in tokens for form in _written(token)})))
+    problems = []
+    for line, number in file.rows():
+        if not pattern.search(line):
+            continue
+        try:
+            example = read_row(parse_row(line), file.format)
+        except DataError:  # is told when the row is checked or drawn
+            continue
+        found = [f"{token} in {place}" for place, token in own_tokens_in(example, tokens)]
+        if found:
+            message = f"the model's own token {', '.join(found):.200}: remove it, or write it otherwise"
+            problems.append(Problem(f"{file.source.path}:{number}", message))
+    return problems
+
+
+def _written(token: str) -> Iterator[bytes]:
+    """The forms in which JSON may write a text: as it stands, in ASCII, with slashes or angles escaped."""
+    for text in (json.dumps(token, ensure_ascii=False)[1:-1], json.dumps(token)[1:-1]):
+        for written in (text, text.replace("/", "\\/")):
+            yield written.encode()
+            for digits in ("3c", "3C"):
+                angled = written.replace("<", f"\\u00{digits}")
+                yield angled.encode()
+                yield angled.replace(">", f"\\u00{digits[0]}{'e' if digits == '3c' else 'E'}").encode()
+
+
+def _any_of(words: list[bytes]) -> bytes:
+    """A pattern for any of the words, in order; common beginnings stand once, so that it fails fast."""
+    if len(words) == 1:
+        return re.escape(words[0])
+    branches = []
+    for first, group in groupby(words, key=lambda word: word[:1]):
+        if not first:
+            return b""  # a word ends here: whatever follows, it was found
+        branches.append(re.escape(first) + _any_of([word[1:] for word in group]))
+    return branches[0] if len(branches) == 1 else b"(?:" + b"|".join(branches) + b")"
+
+
+def _texts(value: AnswerValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    items = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    for item in items:
+        yield from _texts(item)

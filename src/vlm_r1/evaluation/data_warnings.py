@@ -1,0 +1,168 @@
+"""What is probably wrong with records that can be read: labels that nobody asks for, boxes that stand twice, tokens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vlm_r1.data.formats.media import marks_as_text, names_pictures
+from vlm_r1.data.formats.shown import shown
+from vlm_r1.data.instructions import is_whole_instruction
+from vlm_r1.data.options import read_options
+from vlm_r1.data.tokens import KNOWN_TOKENS, own_tokens_in
+from vlm_r1.parsing.choices import normalize_text
+from vlm_r1.parsing.names import split_names
+from vlm_r1.tasks.base import Task
+from vlm_r1.tasks.judge import ACCURACY, Attempt, judge
+from vlm_r1.tasks.templates import Template, gold_completion
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, BoxFormat, ImageFrame, Record
+
+TOKENS = "control tokens of known models"
+LABELS = "labels that are not asked for"
+MARKS = "asked as text"
+TWICE = "equal gold boxes"
+COMMAS = "names that hold a comma"
+
+_BETWEEN_NAMES = re.compile(r"[,;，、；\n]|\s(?:and|or)\s")
+_DARK = 1 << 14
+"""16-bit pictures whose greatest value is below it show less than a quarter of the brightness."""
+
+_FULL_MARKS = 1 - 1e-6
+_SYSTEM_KEYS = ("system", "system_prompt")
+
+
+def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> Iterator[tuple[str, str]]:
+    """What is doubtful in one record that can be used: a kind, e.g. `TWICE`, and a sentence."""
+    if tokens := ", ".join(f"{token} in {place}" for place, token in own_tokens_in(record, sorted(KNOWN_TOKENS))):
+        yield TOKENS, f"{tokens:.120}: a model that has such a token cannot train on the row"
+    if marks := ", ".join(marks_as_text(record.problem)):
+        yield MARKS, f"{marks:.120} in the question: only {IMAGE_TOKEN} stands for a picture"
+    gold = task.gold(record)
+    labels = labels_of(gold)
+    boxes = Counter((*map(round, box), label) for box, label in zip(task.boxes(gold), labels, strict=False))
+    for (*box, label), n in boxes.items():
+        if n > 1:
+            of = f' of "{label}"' if label else ""
+            yield TWICE, f"the gold box {box}{of} stands {n} times; a model that writes it once misses the others"
+    asked = asked_names(record, task, template)
+    if asked is None:
+        return
+    for label in dict.fromkeys(filter(None, labels)):
+        if not _asks_for(asked, label):
+            yield LABELS, f'the gold label "{label:.60}" is not among the names asked for: {asked:.80}'
+        elif "," in label and not _stands_apart(asked, label):
+            yield COMMAS, f'"{label:.60}" holds a comma, in a list of names between commas: {asked:.80}'
+
+
+def relabelled(record: Record, task: Task[Any, Any], template: Template, frames: tuple[ImageFrame, ...]) -> str | None:
+    """A sentence if a model that writes labels as they are asked for earns less than full marks; None if it does not.
+
+    E.g. asked are "cat, dog", and the gold label is "Cat".
+    """
+    asked = asked_names(record, task, template)
+    gold = task.gold(record)
+    if asked is None or not any(labels_of(gold)):
+        return None
+    names = {_normal(name): name for name in _names(asked)}
+    changed = {
+        label: names[_normal(label)] for label in labels_of(gold) if _normal(label) in names and label not in asked
+    }
+    if not changed:
+        return None
+    renamed = tuple(replace(item, label=changed.get(item.label, item.label)) for item in gold)
+    twin = replace(record, answer=task.answer_json(renamed))
+    text = gold_completion(task, twin, frames, BoxFormat.ORIGINAL_PIXELS, template)
+    score = judge([Attempt(text, record, frames, task, template)], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
+    label, name = next(iter(changed.items()))
+    earned = score.parts[ACCURACY]
+    says = f'the gold label "{label:.60}" is asked for as "{name:.60}": who writes that earns {earned:.3g}'
+    return f"{says}; write both alike" if earned < _FULL_MARKS else None
+
+
+def file_notes(
+    records: Sequence[Record], task: Task[Any, Any], template: Template, greys: Mapping[str, int]
+) -> list[str]:
+    """Sentences about a file as a whole: problems wrapped that should not be, columns not read, dark pictures.
+
+    Args:
+        greys: greatest value of each picture of 16 bits, by path.
+    """
+    notes: list[str] = []
+    whole = [record for record in records if _wraps(record, task, template) and _is_whole(record)]
+    if whole:
+        notes.append(
+            f"{len(whole)} of {len(records)} problems look like whole instructions, but stand inside the task's own "
+            f"sentence, e.g. {whole[0].source}: a template with wraps: false asks them as they are"
+        )
+    notes += _unread_columns(records, task)
+    dark = {path: value for path, value in greys.items() if 0 < value < _DARK}
+    if dark:
+        path, value = next(iter(dark.items()))
+        notes.append(
+            f"{len(dark)} of {len(greys)} pictures of 16 bits are nearly black, e.g. {path}: of a range of 65,535 only "
+            f"{value:,} is used; scale it"
+        )
+    return notes
+
+
+def asked_names(record: Record, task: Task[Any, Any], template: Template) -> str | None:
+    """The list of names that a detection task puts into its sentence; None where the problem is asked as it stands."""
+    return _bare(record) if _wraps(record, task, template) else None
+
+
+def labels_of(gold: Any) -> list[str]:
+    """The labels of a gold answer, empty texts where its items have none."""
+    return [getattr(item, "label", "") for item in gold] if isinstance(gold, tuple) else []
+
+
+def _wraps(record: Record, task: Task[Any, Any], template: Template) -> bool:
+    """Whether the task puts the problem into a sentence; what only follows a problem leaves it as it is."""
+    return template.wraps and not task.question(record).startswith(record.problem.rstrip())
+
+
+def _is_whole(record: Record) -> bool:
+    return is_whole_instruction(_bare(record), orders=record.task != "gui_click")
+
+
+def _bare(record: Record) -> str:
+    return record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
+
+
+def _names(asked: str) -> list[str]:
+    return [name.strip(" .\"'") for name in (asked, *_BETWEEN_NAMES.split(asked))]
+
+
+def _asks_for(asked: str, label: str) -> bool:
+    """Whether the label, in any case, stands in the list as a name or as words of one."""
+    found = re.search(rf"(?<!\w){re.escape(_normal(label))}(?!\w)", _normal(asked))
+    return bool(found) or (not label.isascii() and _normal(label) in _normal(asked))
+
+
+def _stands_apart(asked: str, label: str) -> bool:
+    """Whether a name with a comma can be told from others: in quotes, between semicolons, or alone."""
+    return ";" in asked or label in split_names(asked) or _normal(asked) == _normal(label)
+
+
+def _normal(text: str) -> str:
+    return normalize_text(text).strip(" .\"'")
+
+
+def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator[str]:
+    """Columns that look as if they should be asked or shown, and are not."""
+    found: dict[str, list[AnswerValue]] = {}
+    for record in records:
+        for key, value in record.columns.items():
+            is_option = task.name != "choice" and key in ("options", "choices") and read_options(value)
+            is_system = key in _SYSTEM_KEYS and isinstance(value, str) and value and value != record.system
+            if names_pictures(value) or is_option or is_system:
+                found.setdefault(key, []).append(value)
+    for key, values in found.items():
+        what = "holds file names of pictures, which are not shown"
+        if key in ("options", "choices"):
+            what = f"holds options, which task {task.name} does not ask: task choice does"
+        elif key in _SYSTEM_KEYS:
+            what = "is not asked; a message of the system is"
+        yield f'the column "{key}" of {len(values)} records {what}, e.g. {shown(values[0])}'

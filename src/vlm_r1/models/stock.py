@@ -1,0 +1,126 @@
+"""The outside witness: a prompt and its answers by transformers alone, called as its documentation does.
+
+Training stands on an adapter's tokens, positions and image features. A mistake in them is on all sides of a run, and
+nothing inside it can tell. Here the checkpoint's own combined processor makes the inputs, and the stock model makes
+positions, features and masks itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import transformers
+from PIL.Image import Image
+from torch import Tensor
+from transformers import ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # type: ignore[reportPrivateImportUsage]
+
+from vlm_r1.errors import ModelError
+from vlm_r1.models.adapter import Adapter
+from vlm_r1.parsing.tags import THINK
+from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
+
+Inputs = Mapping[str, Tensor]
+"""Keyword arguments of a stock model's forward for one prompt, e.g. input_ids (1, L), pixel_values, image_grid_thw."""
+
+
+def stock_processor(adapter: Adapter) -> Any:
+    """The combined processor of the checkpoint's family, over its own tokenizer and image processor.
+
+    Its settings are those of the checkpoint's files, or else the adapter's. The half for videos is left out, since it
+    needs torchvision.
+
+    Raises:
+        ModelError: there is none in transformers, or it cannot be built here; says why.
+    """
+    model_type = adapter.config.model_type
+    name = PROCESSOR_MAPPING_NAMES.get(model_type)
+    if name is None:
+        raise ModelError(f'transformers has no processor for model type "{model_type}"')
+    try:
+        return _build(getattr(transformers, name), adapter)
+    except (ImportError, TypeError, ValueError, AttributeError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{name} cannot be built here: {reason}") from error
+
+
+def _build(stock: Any, adapter: Adapter) -> Any:
+    parts = [part for part in stock.get_attributes() if part != "video_processor"]
+    changes = {"get_attributes": classmethod(lambda cls: parts), "video_processor": None}
+    without_videos: Any = type(stock.__name__, (stock,), changes)
+    own = {"image_processor": adapter.image_processor, "tokenizer": adapter.tokenizer}
+    taken = inspect.signature(stock.__init__).parameters
+    path = adapter.config.name_or_path
+    of_files = ProcessorMixin.get_processor_dict(path)[0] if path else {}
+    settings = {**adapter.processor_settings(), **{name: x for name, x in of_files.items() if name in taken}}
+    settings = {name: value for name, value in settings.items() if name not in (*own, "video_processor")}
+    video = {"video_processor": None} if "video_processor" in taken else {}
+    processor = without_videos(**own, **video, **settings)
+    processor.chat_template = adapter.tokenizer.chat_template
+    return processor
+
+
+def stock_inputs(processor: Any, prompt: Prompt, images: Sequence[Image]) -> Inputs:
+    """What the processor makes of one user turn with its pictures.
+
+    Where the chat template opens the thought, that is left to the completion, as in `Adapter.render`.
+    """
+    texts, content = prompt.text.split(IMAGE_TOKEN), []
+    for image, text in zip([None, *images], texts, strict=True):
+        content += [{"type": "image", "image": image}] if image is not None else []
+        content += [{"type": "text", "text": text}] if text else []
+    messages = [{"role": "user", "content": content}]
+    inputs = processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    if not rendered.rstrip("\n").endswith(THINK):
+        return inputs
+    opened = processor.tokenizer(rendered[rendered.rindex(THINK) :], add_special_tokens=False)["input_ids"]
+    length = inputs["input_ids"].shape[1]
+    of_tokens = {name: x[:, : length - len(opened)] for name, x in inputs.items() if x.shape == (1, length)}
+    return {**inputs, **of_tokens}
+
+
+def inputs_of(encoded: EncodedPrompt, adapter: Adapter, model: Any) -> Inputs:
+    """The same from an adapter's encoding, where there is no processor to ask; ids tell the types of tokens."""
+    ids_1L = torch.tensor([encoded.ids_L])
+    known = inspect.signature(adapter.unwrap(model).forward).parameters
+    types = (ids_1L == adapter.placeholder_id).long()
+    of_types = {name: types for name in ("mm_token_type_ids", "token_type_ids") if name in known}
+    return {"input_ids": ids_1L, "attention_mask": torch.ones_like(ids_1L), **of_types, **encoded.vision}
+
+
+def stock_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
+    """Logits (T, V) that predict the tokens of an answer, by the model's own forward over prompt and answer.
+
+    Args:
+        model: a transformers model, or a peft model around it.
+    """
+    ids_1T = torch.tensor([list(ids_T)])
+    length = inputs["input_ids"].shape[1]
+    arguments = {}
+    for name, value in inputs.items():
+        if name == "input_ids":
+            value = torch.cat([value, ids_1T.to(value)], 1)
+        elif value.shape == (1, length):  # a mask, or types of tokens
+            more = torch.ones_like(ids_1T) if name == "attention_mask" else torch.zeros_like(ids_1T)
+            value = torch.cat([value, more.to(value)], 1)
+        arguments[name] = value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+    return model(**arguments, use_cache=False, logits_to_keep=len(ids_T) + 1).logits[0, :-1]
+
+
+@contextmanager
+def stock_attention(adapter: Adapter, model: Any, name: str = "sdpa") -> Iterator[None]:
+    """The language model with an attention of transformers' own for a while, e.g. "eager", in place of what it has."""
+    base = adapter.unwrap(model)
+    before = base.config.get_text_config()._attn_implementation
+    base.set_attn_implementation({"text_config": name})
+    try:
+        yield
+    finally:
+        base.set_attn_implementation({"text_config": before})

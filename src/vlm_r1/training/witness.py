@@ -1,0 +1,185 @@
+"""The policy beside an outside witness: log-probabilities and gradients of the same completions, computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vlm_r1.models.stock import Inputs, stock_attention, stock_logits
+from vlm_r1.policy.head import tempered_logits
+from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
+from vlm_r1.training.differences import Difference, difference, gradient_difference
+
+GRADIENT_NUMBERS = 1 << 25
+"""Numbers of the parameters whose gradients are compared, the smallest parameters first: all layers have small ones."""
+
+NOISE = 3.0
+"""Up to so many times the noise of the type that computes, a difference is no mistake."""
+
+
+class Tolerance(NamedTuple):
+    """What rounding is known to do: mean difference of log-probabilities in nats, and of gradients, relative."""
+
+    logprobs: float
+    gradients: float
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(1e-5, 1e-4),
+    torch.float32: Tolerance(1e-4, 5e-3),
+    torch.bfloat16: Tolerance(1e-3, 0.05),
+    torch.float16: Tolerance(3e-4, 0.02),
+}
+"""By the type that computes. What is beyond is compared with the noise, which is measured."""
+
+
+class Side(NamedTuple):
+    """Log-probabilities (N, T) of all completions by one way to compute them, and gradients of a sum of them."""
+
+    logprobs_NT: Tensor
+    gradients: list[Tensor | None]
+
+
+class Gap(NamedTuple):
+    """How far two sides are apart."""
+
+    logprobs: Difference
+    gradients: float
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The stock model of transformers on inputs that its own processor made, one completion at a time.
+
+    Attributes:
+        policy: whose model it is; its weights are not copied.
+        inputs: of each prompt.
+        temperature: of the recipe, whatever the policy has.
+    """
+
+    policy: Policy
+    inputs: Sequence[Inputs]
+    temperature: float
+
+    def side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter], attention: str = "sdpa") -> Side:
+        """Of completions of the prompts, in the order of groups; with gradients if there are parameters."""
+        adapter, model = self.policy.adapter, self.policy.model
+        rows, sums = [], [torch.zeros_like(p) for p in parameters]
+        with stock_attention(adapter, model, attention), nullcontext() if parameters else torch.no_grad():
+            for (inputs, ids_T), weights_T in zip(self._each(batch), _weights(batch), strict=True):
+                logprobs_TV = self._logprobs(inputs, ids_T)
+                row_T = logprobs_TV.gather(1, torch.tensor([ids_T], device=logprobs_TV.device).T)[:, 0]
+                for total, own in zip(sums, _gradients(row_T, weights_T, parameters), strict=True):
+                    total += 0 if own is None else own
+                rows.append(row_T.detach())
+        return Side(nn.utils.rnn.pad_sequence(rows, batch_first=True), list(sums))
+
+    @torch.no_grad()
+    def distributions(self, batch: CompletionBatch) -> Iterator[Tensor]:
+        """Log-probabilities (T, V) of all tokens at each place of each completion."""
+        with stock_attention(self.policy.adapter, self.policy.model):
+            for inputs, ids_T in self._each(batch):
+                yield self._logprobs(inputs, ids_T)
+
+    def _each(self, batch: CompletionBatch) -> Iterator[tuple[Inputs, Sequence[int]]]:
+        groups = zip(self.inputs, batch.ids_P_G_T, strict=True)
+        return ((inputs, ids_T) for inputs, ids_G_T in groups for ids_T in ids_G_T)
+
+    def _logprobs(self, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
+        adapter, model = self.policy.adapter, self.policy.model
+        logits_TV = stock_logits(adapter.unwrap(model), inputs, ids_T)
+        return tempered_logits(logits_TV, self.temperature, adapter.banned_ids()).log_softmax(-1)
+
+
+def policy_side(
+    policy: Policy, batch: CompletionBatch, parameters: Sequence[nn.Parameter]
+) -> tuple[Side, TokenLogProbs]:
+    """What training computes, in one batch."""
+    # not `policy(batch)`: accelerate replaces that by one that always computes as the recipe says
+    scored = Policy.forward(policy, batch)
+    weights = torch.cat(list(_weights(batch))).to(scored.logprobs_NT)
+    values_K = scored.logprobs_NT[scored.mask_NT]
+    return Side(scored.logprobs_NT.detach(), _gradients(values_K, weights, parameters)), scored
+
+
+def gap(scored: TokenLogProbs, one: Side, other: Side) -> Gap:
+    """Of two sides of the same completions; `scored` says which tokens count."""
+    logprobs = difference(scored._replace(logprobs_NT=one.logprobs_NT), other.logprobs_NT)
+    return Gap(logprobs, gradient_difference(one.gradients, other.gradients) if one.gradients else 0.0)
+
+
+def too_far(differs: Difference, dtype: torch.dtype, noise: Callable[[], Difference]) -> bool:
+    """Whether log-probabilities differ by more than rounding does; the noise is measured only if that is in doubt."""
+    tolerance = TOLERANCES[dtype].logprobs
+    if differs.mean <= tolerance and differs.largest <= 20 * tolerance:
+        return False
+    measured = noise()
+    within = differs.mean <= max(tolerance, NOISE * measured.mean)
+    return not (within and differs.largest <= max(20 * tolerance, 2 * NOISE * measured.largest))  # NaN is too far
+
+
+def compared_parameters(policy: Policy) -> list[nn.Parameter]:
+    """Those that train, the smallest first, up to `GRADIENT_NUMBERS`."""
+    chosen: list[nn.Parameter] = []
+    left = GRADIENT_NUMBERS
+    for parameter in sorted((p for p in policy.parameters() if p.requires_grad), key=lambda p: p.numel()):
+        left -= parameter.numel()
+        if left < 0 and chosen:
+            break
+        chosen.append(parameter)
+    return chosen
+
+
+def computing_dtype(policy: Policy) -> torch.dtype:
+    """The type of matrix products here and now."""
+    weight = policy.adapter.unwrap(policy.model).get_input_embeddings().weight
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def is_wide(policy: Policy) -> bool:
+    """Whether all weights have at least 32 bits, so that passes can be computed so."""
+    return all(p.dtype in (torch.float32, torch.float64) for p in policy.parameters())
+
+
+@contextmanager
+def training_without_dropout(policy: Policy) -> Iterator[None]:
+    """The mode of training passes, checkpointing too, but for what is random; afterwards the mode is as before.
+
+    Where a config asks for dropout that is no module, everything is in the mode of evaluation.
+    """
+    before = policy.training
+    policy.train(not any(_dropouts(policy.adapter.config.to_dict())))
+    for module in policy.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    try:
+        yield
+    finally:
+        policy.train(before)
+
+
+def _dropouts(settings: object) -> Iterator[float]:
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            if isinstance(value, float | int) and "drop" in str(name):
+                yield float(value)
+            yield from _dropouts(value)
+
+
+def _weights(batch: CompletionBatch) -> Iterator[Tensor]:
+    """A weight for each token, so that no gradients cancel, for each completion."""
+    lengths = [len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T]
+    yield from torch.linspace(-1, 1, sum(lengths) + 1)[1:].split(lengths)
+
+
+def _gradients(values_K: Tensor, weights_K: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+    if not (parameters and values_K.requires_grad):  # only the vision part trains, and there is no image
+        return [None for _ in parameters]
+    total = (values_K * weights_K.to(values_K)).sum()
+    return list(torch.autograd.grad(total, parameters, allow_unused=True))

@@ -1,0 +1,191 @@
+"""What `data check` warns of: each warning on a record that deserves it, and none on one that does not."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_r1.config import DataSource
+from vlm_r1.data.instructions import is_whole_instruction
+from vlm_r1.evaluation.data_check import check_data
+from vlm_r1.evaluation.data_warnings import COMMAS, LABELS, MARKS, TOKENS, TWICE
+from vlm_r1.tasks.templates import get_template
+
+
+@pytest.fixture
+def check(tmp_path):
+    """`check({"problem": …}, task="ovd")`: what is found in a file of these rows, which share a picture."""
+    Image.new("RGB", (160, 120)).save(tmp_path / "a.png")
+
+    def found(*rows, task="ovd", template="r1"):
+        path = tmp_path / "a.jsonl"
+        lines = [json.dumps({"image": "a.png", **row}) for row in rows]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        check = check_data(DataSource(path=str(path), task=task), get_template(template), images=True)
+        assert not check.problems, check.problems
+        return check
+
+    return found
+
+
+def boxes(*labels, box=(10, 20, 50, 60)):
+    return [{"bbox_2d": [box[0] + i, *box[1:]], "label": label} for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("problem", "label", "kinds"),
+    [
+        pytest.param("cat, dog", "cat", [], id="asked"),
+        pytest.param("<image>cat, dog.", "dog", [], id="asked, before a full stop"),
+        pytest.param("red car, blue car", "red car", [], id="of two words"),
+        pytest.param("cars and dogs", "dogs", [], id="after and"),
+        pytest.param("猫、狗", "狗", [], id="between Chinese commas"),
+        pytest.param("red car", "car", [], id="a word of a name"),
+        pytest.param("cat, dog", "bird", [LABELS], id="never asked"),
+        pytest.param("cats, dog", "cat", [LABELS], id="a part of a word"),
+        pytest.param("dog, ceramic, bowl, ceramic", "bowl, ceramic", [COMMAS], id="a name with a comma"),
+        pytest.param("dog; bowl, ceramic", "bowl, ceramic", [], id="a name with a comma between semicolons"),
+        pytest.param("bowl, ceramic", "bowl, ceramic", [], id="the one name"),
+        pytest.param('dog, ceramic, "bowl, ceramic"', "bowl, ceramic", [], id="a name with a comma in quotes"),
+        pytest.param("Find all animals; give bbox and label", "cat", [], id="a whole question"),
+    ],
+)
+def test_labels(check, problem, label, kinds):
+    assert list(check({"problem": problem, "answer": boxes(label)}).warnings) == kinds
+
+
+def test_a_label_in_another_case_costs_what_was_asked_for(check):
+    found = check({"problem": "cat, dog", "answer": boxes("dog", "Cat")})
+    [problem] = found.low
+    assert problem.message.startswith('the gold label "Cat" is asked for as "cat": who writes that earns')
+    assert not found.well
+    assert check({"problem": "cat, dog", "answer": boxes("dog", "cat")}).well
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "n"),
+    [
+        pytest.param("ovd", [*boxes("cat"), *boxes("cat")], 2, id="the same"),
+        pytest.param("ovd", [*boxes("cat"), *boxes("cat"), *boxes("cat")], 3, id="three times"),
+        pytest.param("ovd", [*boxes("cat"), *boxes("cat", box=(10.4, 19.6, 50, 60))], 2, id="the same once rounded"),
+        pytest.param("ovd", [*boxes("cat"), *boxes("dog")], None, id="other labels"),
+        pytest.param("ovd", boxes("cat", "cat"), None, id="other boxes"),
+        pytest.param("multi_rec", [[1, 2, 30, 40], [1, 2, 30, 40]], 2, id="without labels"),
+        pytest.param("multi_rec", [[1, 2, 30, 40], [1, 2, 30, 41]], None, id="other boxes without labels"),
+    ],
+)
+def test_equal_gold_boxes(check, task, answer, n):
+    listed = check({"problem": "cat, dog", "answer": answer}, task=task).warnings.get(TWICE, [])
+    assert [f"stands {n} times" in problem.message for problem in listed] == [True] * (n is not None)
+
+
+def test_control_tokens_are_named_with_their_line(check):
+    token = {"problem": "<|vision_start|><|image_pad|>How many?", "answer": "1<|im_end|>"}
+    found = check({"problem": "How many?", "answer": "1"}, token, task="vqa")
+    [problem] = found.warnings[TOKENS]
+    assert problem.source.endswith("a.jsonl:2")
+    for text in ("<|image_pad|> in the question", "<|im_end|> in the answer"):
+        assert text in problem.message
+    assert found.well
+    assert TOKENS not in check({"problem": "Is 1 < 2 > 0? <b>", "answer": "yes"}, task="vqa").warnings
+
+
+def test_marks_beside_the_picture_s_own_are_text_and_said(check):
+    found = check({"problem": "<image>What does <img src='b.png'> do?", "answer": "x"}, task="vqa")
+    assert [problem.message.split(" in the")[0] for problem in found.warnings[MARKS]] == ["<img src='b.png'>"]
+
+
+WHOLE = [
+    "Find all the helmets.",
+    "Please detect every car in the picture",
+    "Detect cats; answer as JSON",
+    "helmet coordinates",
+    "You are a detector. Look closely. Then list what there is, and say where.",
+    "请检测图片中的所有安全帽，以JSON格式输出坐标",
+    "找出图中的猫",
+    "画像の中の猫をすべて検出してください。",
+    "이 이미지에서 고양이를 찾아 주세요",
+    "Bitte finde alle Helme",
+    "Trouve tous les casques",
+    "Encuentra todos los cascos y da las coordenadas",
+    "Найди все каски на изображении",
+    "Znajdź wszystkie kaski",
+    "x" * 301,
+]
+BARE = [
+    "cat, red car",
+    "the man on the left",
+    "A man who points at all the others.",
+    "the woman in the picture frame",
+    "安全帽",
+    "猫、狗、红色的汽车",
+    "the label on the bottle",
+    "check shirt",
+    "point of the pencil",
+    "left giraffe, the one that is looking at us",
+    "the dog's box",
+]
+
+
+@pytest.mark.parametrize(("problem", "whole"), [*((text, True) for text in WHOLE), *((text, False) for text in BARE)])
+def test_whole_instructions_in_any_language(problem, whole):
+    assert is_whole_instruction(problem) == whole
+
+
+@pytest.mark.parametrize(
+    ("problem", "task", "template", "said"),
+    [
+        pytest.param("请检测图片中的所有安全帽，以JSON格式输出坐标", "ovd", "r1", True, id="wrapped"),
+        pytest.param("请检测图片中的所有安全帽，以JSON格式输出坐标", "ovd", "bare", False, id="not wrapped by bare"),
+        pytest.param("cat, dog", "ovd", "r1", False, id="names"),
+        pytest.param("Find all cats, give the bbox", "ovd", "r1", False, id="kept by the task"),
+        pytest.param("Find the settings", "gui_click", "r1", False, id="every click is an order"),
+        pytest.param("Click OK, answer as JSON", "gui_click", "r1", True, id="a click that speaks of JSON"),
+        pytest.param("Find out how many there are.", "vqa", "r1", False, id="a task that wraps nothing"),
+    ],
+)
+def test_whole_instructions_that_are_wrapped_are_said(check, problem, task, template, said):
+    answer = {"ovd": [], "gui_click": [1, 2, 30, 40], "vqa": "3"}[task]
+    notes = check({"problem": problem, "answer": answer}, task=task, template=template).notes
+    assert ["wraps: false" in note for note in notes] == [True] * said
+
+
+def test_the_first_question_is_shown_as_it_is_asked(check):
+    found = check({"problem": "How many?", "answer": 1}, {"problem": "And now?", "answer": 1}, task="counting")
+    source, text = found.first
+    assert source.endswith("a.jsonl:1")
+    assert text.startswith("<image>How many? First output the thinking process")
+
+
+@pytest.mark.parametrize(
+    ("greatest", "said"),
+    [
+        pytest.param(1023, "of a range of 65,535 only 1,023 is used; scale it", id="10 bits"),
+        pytest.param(4095, "of a range of 65,535 only 4,095 is used; scale it", id="12 bits"),
+        pytest.param(65535, None, id="16 bits"),
+        pytest.param(0, None, id="black"),
+    ],
+)
+def test_dark_16_bit_pictures(check, tmp_path, greatest, said):
+    values = np.linspace(0, greatest, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "scan.png")
+    notes = check({"problem": "?", "answer": "no", "image": "scan.png"}, task="vqa").notes
+    assert [said in note for note in notes] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "task", "said"),
+    [
+        pytest.param(
+            {"mask": "m/1.png"}, "vqa", 'the column "mask" of 1 records holds file names of pictures', id="mask"
+        ),
+        pytest.param({"choices": ["a", "b"]}, "vqa", "holds options, which task vqa does not ask", id="options"),
+        pytest.param({"system": "Be brief."}, "vqa", 'the column "system" of 1 records is not asked', id="system"),
+        pytest.param({"choices": ["no", "b"]}, "choice", None, id="options of a choice"),
+        pytest.param({"level": 3, "source": "coco"}, "vqa", None, id="remarks"),
+    ],
+)
+def test_columns_that_are_not_asked(check, columns, task, said):
+    notes = check({"problem": "Is it?", "answer": "no", **columns}, task=task).notes
+    assert [said in note for note in notes] == [True] * (said is not None)
