@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
+from vlm_r1.parsing.choices import options_in_problem
+from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
@@ -263,11 +266,19 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         answer=gold,
         reward=meaning.reward,
         source=source,
-        columns=row,
+        columns=_with_options(row, meaning.task),
     )
     task.gold(record)
     template = (scoring.templates or _templates(meaning.template)).of(record)
     return Attempt(text, record, frames, task, template, tokens if isinstance(tokens, int) else None), box_format
+
+
+def _with_options(row: Row, task: str) -> Row:
+    """The row with its options as a reader of data files makes them; what was logged has them in its prompt."""
+    options = read_options(row.get(OPTIONS))
+    if options is None and task == "choice" and not options_in_problem(str(row.get("problem", ""))):
+        options = dict(options_in_problem(str(row.get("prompt", ""))))
+    return {**row, OPTIONS: options} if options else row
 
 
 def _stand_in(source: str, meaning: Meaning) -> AnswerValue:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
@@ -38,6 +38,9 @@ _REACH = 24  # how far before a letter its name may begin
 
 _LETTERED_LINE = re.compile(r"^[ \t]*+\(?([A-Z])[.:)、][ \t]*+(\S.*)$", re.MULTILINE)
 _LETTERED = re.compile(r"(?<![\w.])\(?([A-Z])[.:)、](?!\w\.)[ \t]*+(?=\S)")
+_NUMBERED_LINE = re.compile(r"^[ \t]*+\(?([0-9]{1,2})[.:)、][ \t]*+([^\s0-9].*|[0-9]+[^.0-9].*|[0-9]+)$", re.MULTILINE)
+_NUMBERED = re.compile(r"(?<![\w.])\(?([0-9]{1,2})[.:)、](?![0-9])[ \t]*+(?=\S)")
+_MOST_NUMBERED = 20
 
 _YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?(yes|no){_ALONE_AFTER}", re.IGNORECASE)
 
@@ -97,27 +100,42 @@ def options_in_problem(problem: str) -> Mapping[str, str]:
     ({'A': 'cat', 'B': 'dog'}, {'A': 'cat', 'B': 'dog'})
     """
     folded = fold(problem)
-    lines = _in_order((match[1], match[2].strip()) for match in _LETTERED_LINE.finditer(folded))
-    return lines or max((_options_in_line(line) for line in folded.splitlines()), key=len, default={})
+    letters = string.ascii_uppercase
+    lines = _in_order(((match[1], match[2].strip()) for match in _LETTERED_LINE.finditer(folded)), letters)
+    in_a_line = (_options_in_line(line, _LETTERED, letters) for line in folded.splitlines())
+    return lines or max(in_a_line, key=len, default={})
 
 
-def _options_in_line(line: str) -> dict[str, str]:
+@lru_cache(maxsize=64)
+def numbered_options_in_problem(problem: str) -> Mapping[str, str]:
+    """As `options_in_problem`, of options that are numbered from 1 on: "1. cat", "2) dog", "(3) cow".
+
+    >>> numbered_options_in_problem("Which? (1) cat (2) dog")
+    {'1': 'cat', '2': 'dog'}
+    """
+    folded = fold(problem)
+    numbers = [str(number) for number in range(1, _MOST_NUMBERED + 1)]
+    lines = _in_order(((match[1], match[2].strip()) for match in _NUMBERED_LINE.finditer(folded)), numbers)
+    in_a_line = (_options_in_line(line, _NUMBERED, numbers) for line in folded.splitlines())
+    return lines or max(in_a_line, key=len, default={})
+
+
+def _options_in_line(line: str, marked: re.Pattern[str], names: Sequence[str]) -> dict[str, str]:
     starts: list[re.Match[str]] = []
-    for match in _LETTERED.finditer(line):
-        if match[1] == string.ascii_uppercase[len(starts) :][:1]:
+    for match in marked.finditer(line):
+        if len(starts) < len(names) and match[1] == names[len(starts)]:
             starts.append(match)
     ends = [*[match.start() for match in starts[1:]], len(line)][: len(starts)]
-    return _in_order(
-        (match[1], line[match.end() : end].strip(" \t,;")) for match, end in zip(starts, ends, strict=True)
-    )
+    texts = ((match[1], line[match.end() : end].strip(" \t,;")) for match, end in zip(starts, ends, strict=True))
+    return _in_order(texts, names)
 
 
-def _in_order(lettered: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The texts whose letters go on from A; none if there are not at least two."""
+def _in_order(texts: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, str]:
+    """The texts whose names go on from the first; none if there are not at least two."""
     options: dict[str, str] = {}
-    for letter, text in lettered:
-        if text and letter == string.ascii_uppercase[len(options) :][:1]:
-            options[letter] = text
+    for name, text in texts:
+        if text and len(options) < len(names) and name == names[len(options)]:
+            options[name] = text
     return options if len(options) > 1 else {}
 
 

@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vlm_r1.parsing.choices import IN_WORD, letters_in, options_in_problem, parse_choice, without_letter
+from vlm_r1.parsing.choices import (
+    IN_WORD,
+    letters_in,
+    numbered_options_in_problem,
+    options_in_problem,
+    parse_choice,
+    without_letter,
+)
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.parsing.normal_form import fold, normalize_text
 from vlm_r1.types import Parsed, ParseFailure, Record
@@ -62,7 +69,8 @@ class _Options:
 def options_of(record: Record) -> Mapping[str, str]:
     """The texts of a record's options by letter: from its column `options`, else from its problem.
 
-    Texts of the column may begin with their letters. In the problem see `options_in_problem`. Empty if there are none.
+    Texts of the column may begin with their letters. In the problem see `options_in_problem`; options may be numbered
+    there, too, where the gold answer names one of them. Empty if there are none.
 
     >>> dict(options_of(Record("1", "choice", "Which?\\nA. cat\\nB. dog", (), "B")))
     {'A': 'cat', 'B': 'dog'}
@@ -73,7 +81,13 @@ def options_of(record: Record) -> Mapping[str, str]:
     if isinstance(column, list):
         texts = dict(zip(string.ascii_uppercase, map(str, column), strict=False))
         return {letter: without_letter(text, letter) for letter, text in texts.items()}
-    return options_in_problem(record.problem)
+    return options_in_problem(record.problem) or _numbered_options(record)
+
+
+def _numbered_options(record: Record) -> Mapping[str, str]:
+    """Numbered options of a problem; none if its numbers are about something else, e.g. statements."""
+    options = numbered_options_in_problem(record.problem)
+    return options if options and isinstance(read_choice(str(record.answer), options), Parsed) else {}
 
 
 def read_choice(text: str, options: Mapping[str, str]) -> Parsed[str] | ParseFailure:

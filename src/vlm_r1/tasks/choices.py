@@ -6,7 +6,7 @@ import operator
 import re
 
 from vlm_r1.parsing.choices import options_in_problem, parse_yes_no
-from vlm_r1.parsing.options import options_of, read_choice
+from vlm_r1.parsing.options import OPTIONS, options_of, read_choice
 from vlm_r1.tasks.plain import PlainTask, read_as_text, text_alone
 from vlm_r1.types import Parsed, ParseFailure, Record
 
@@ -17,7 +17,7 @@ _ASK_FOR_VERDICT = "Answer yes or no."
 def _ask_choice(record: Record) -> str:
     """The problem; options that it does not hold itself follow, one to a line."""
     options = options_of(record)
-    if not options or options_in_problem(record.problem):
+    if not options or options_in_problem(record.problem) or OPTIONS not in record.columns:
         return record.problem
     lines = [f"{letter}. {text}" for letter, text in options.items()]
     return "\n".join([record.problem.rstrip(), *lines, _ASK_FOR_LETTER])
