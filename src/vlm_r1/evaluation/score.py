@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
+from vlm_r1.parsing.choices import options_in_problem
+from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.tasks import TASKS, get_task
@@ -280,7 +283,7 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         reward=meaning.reward,
         trusted_reward=meaning.reward == scoring.reward,
         source=source,
-        columns=row,
+        columns=_with_options(row, meaning.task),
     )
     task.gold(record)
     own = scoring.own_templates.get(meaning.template)
@@ -307,6 +310,14 @@ def _trainer_state(row: Row, scoring: Scoring) -> TrainerState:
     if isinstance(row.get("step"), int):
         return TrainerState(row["step"] - 1, scoring.max_steps)
     return TrainerState(scoring.max_steps, scoring.max_steps) if scoring.max_steps else TRAINED
+
+
+def _with_options(row: Row, task: str) -> Row:
+    """The row with its options as a reader of data files makes them; what was logged has them in its prompt."""
+    options = read_options(row.get(OPTIONS))
+    if options is None and task == "choice" and not options_in_problem(str(row.get("problem", ""))):
+        options = dict(options_in_problem(str(row.get("prompt", ""))))
+    return {**row, OPTIONS: options} if options else row
 
 
 def _stand_in(source: str, meaning: Meaning) -> AnswerValue:
