@@ -19,6 +19,7 @@ from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
 from vlm_r1.types import BoxFormat, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, StopReason
 
+ROOT = Path(__file__).resolve().parents[2]
 BOX = [5, 0, 15, 10]
 HALF = "<think>a</think><answer>[0, 0, 10, 10]</answer>"  # IoU with BOX: 50 / 150
 WORDS = "<think>a</think><answer>on the left</answer>"
@@ -87,6 +88,47 @@ def test_no_score_has_a_reason_with_its_line(row, reason):
     assert result.reason is not None
     assert result.reason.startswith("f.jsonl:1: ")
     assert reason in result.reason
+
+
+CASES = ROOT / "../shared/cases"
+CASES_OF_ANSWERS = (
+    "choice-option-text",
+    "math-small-values",
+    "math-formula-read-in-part",
+    "math-marked-up-answer",
+    "number-minus-sign",
+    "number-with-unit-attached",
+    "boxes-with-round-brackets",
+    "same-text-other-code-points",
+    "fenced-json-beside-brackets",
+)
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the handed cases are not here")
+@pytest.mark.parametrize("name", CASES_OF_ANSWERS)
+def test_handed_cases_score_what_they_say(name):
+    rows = [json.loads(line) for line in (CASES / name / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = [row for row in rows if row["want"] is not None and score(row).score != row["want"]]
+    assert rows
+    assert wrong == []
+
+
+CHOSEN = "<think>a</think><answer>Vitamin C</answer>"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        pytest.param({"options": ["Vitamin A", "Vitamin C"]}, 1, id="column"),
+        pytest.param({"options": "['Vitamin A', 'Vitamin C']"}, 1, id="column as one text"),
+        pytest.param({"problem": "Which?\nA. Vitamin A\nB. Vitamin C"}, 1, id="problem"),
+        pytest.param({"prompt": "user: Which?\nA. Vitamin A\nB. Vitamin C\nThink."}, 1, id="logged prompt"),
+        pytest.param({"options": ["Vitamin C", "Vitamin A"]}, 0, id="another order"),
+        pytest.param({}, 0, id="not known"),
+    ],
+)
+def test_choices_are_read_with_the_options_of_their_row(row, expected):
+    assert score({"task": "choice", "completion": CHOSEN, "solution": "B", **row}).score == expected
 
 
 def test_a_bad_row_does_not_spoil_its_neighbours():

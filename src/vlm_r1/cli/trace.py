@@ -11,6 +11,8 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
+from vlm_r1.cli.options import path_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe and record; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file; a run's own config.yaml works too")
+    parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     parser.add_argument("--record", type=int, default=0, metavar="N", help="0-based place in data.train (default: 0)")
 
 

@@ -9,7 +9,15 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
+from vlm_r1.config.base import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 
 __all__ = [
@@ -29,12 +37,12 @@ __all__ = [
 class DataSource(Section):
     """One file of records: JSONL, JSON or Parquet, in any of the formats of docs/data.md; or a data set of the Hub."""
 
-    path: str = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
+    path: PathText = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
     format: str = Field(
         default="auto",
         description="How a line is laid out: a name of FORMATS, e.g. vlm_r1; auto: recognised by its keys.",
     )
-    image_root: str = Field(
+    image_root: PathText = Field(
         default="", description="Folder or URL that image paths are relative to; default: the file's own folder."
     )
     task: str = Field(default="rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
@@ -285,9 +293,14 @@ class TrainingSection(Section):
 
 
 class Config(Section):
-    """A recipe: one file is one complete run."""
+    """A recipe: one file is one complete run.
 
-    output_dir: str = Field(description="Run folder (docs/runs.md); must not hold another run.")
+    An override `--section.key=value` takes the value of an option that is a text (type str, or a choice of words) as
+    it stands, `#`, `: `, `yes` and `1e3` included; where the option may be null, the word `null` is null. Every other
+    value is YAML. In output_dir, path and image_root a leading `~` is the home folder.
+    """
+
+    output_dir: PathText = Field(description="Run folder (docs/runs.md); must not hold another run.")
     seed: NonNegativeInt = Field(default=42, description="Seeds the data order, sampling, dropout and new weights.")
     model: ModelSection = Field(description="The policy.")
     data: DataSection = Field(description="What is learnt from, and what is held out.")

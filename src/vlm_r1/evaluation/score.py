@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
+from vlm_r1.parsing.choices import options_in_problem
+from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
-from vlm_r1.tasks.templates import Templates, make_templates
+from vlm_r1.tasks.templates import Template, Templates, make_templates
 from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
 
 Row = dict[str, Any]
@@ -93,6 +96,7 @@ class Scoring:
         combination: a name of COMBINATIONS.
         templates: None, or a recipe's.
         max_steps: of the run that the rows come from, or the recipe's; None: not known.
+        own_templates: those of the run that was logged, which rows name.
     """
 
     reward: str | None = None
@@ -104,6 +108,7 @@ class Scoring:
     combination: str = "sum"
     templates: Templates | None = None
     max_steps: int | None = None
+    own_templates: Mapping[str, Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,9 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
         _check_official(source, reward_name(row, scoring))
         return
     meaning = _meaning(source, row, scoring)
+    looked_up = scoring.templates is None and meaning.template not in scoring.own_templates
     trusted = meaning.reward == scoring.reward
-    _check_names(meaning.task, meaning.reward, meaning.template, scoring.templates is None, trusted)
+    _check_names(meaning.task, meaning.reward, meaning.template, looked_up, trusted)
 
 
 def reward_name(row: Row, scoring: Scoring) -> str | None:
@@ -277,10 +283,11 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         reward=meaning.reward,
         trusted_reward=meaning.reward == scoring.reward,
         source=source,
-        columns=row,
+        columns=_with_options(row, meaning.task),
     )
     task.gold(record)
-    template = (scoring.templates or _templates(meaning.template)).of(record)
+    own = scoring.own_templates.get(meaning.template)
+    template = (scoring.templates or (Templates(own) if own else _templates(meaning.template))).of(record)
     return Attempt(
         text,
         record,
@@ -303,6 +310,14 @@ def _trainer_state(row: Row, scoring: Scoring) -> TrainerState:
     if isinstance(row.get("step"), int):
         return TrainerState(row["step"] - 1, scoring.max_steps)
     return TrainerState(scoring.max_steps, scoring.max_steps) if scoring.max_steps else TRAINED
+
+
+def _with_options(row: Row, task: str) -> Row:
+    """The row with its options as a reader of data files makes them; what was logged has them in its prompt."""
+    options = read_options(row.get(OPTIONS))
+    if options is None and task == "choice" and not options_in_problem(str(row.get("problem", ""))):
+        options = dict(options_in_problem(str(row.get("prompt", ""))))
+    return {**row, OPTIONS: options} if options else row
 
 
 def _stand_in(source: str, meaning: Meaning) -> AnswerValue:

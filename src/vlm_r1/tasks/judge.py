@@ -127,7 +127,7 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
     task, frames = attempt.task, attempt.frames
     tagged = split_tags(attempt.text)
     answer = answer_text(attempt.text, tagged, attempt.template.thinking)
-    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer)
+    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer, attempt.record)
     value = task.to_pixels(parsed.value, frames, box_format) if isinstance(parsed, Parsed) else None
     given = RewardInput(
         attempt.text,
