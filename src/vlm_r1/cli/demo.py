@@ -28,14 +28,14 @@ _PREPARE = (
     "({folder})."
 )
 _WARM_START = (
-    "[bold]2/3 Warm start.[/bold] Reinforcement learning can only prefer what a model sometimes does, so the model "
+    "\n[bold]2/3 Warm start.[/bold] Reinforcement learning can only prefer what a model sometimes does, so the model "
     "first copies a careless teacher whose boxes are drawn too large; watch the loss fall as it learns to write boxes "
     "and about where to put them."
 )
 _GRPO = (
-    "[bold]3/3 GRPO.[/bold] Now nobody shows it an answer: it answers each question {G} times, a rule scores every "
+    "\n[bold]3/3 GRPO.[/bold] Now nobody shows it an answer: it answers each question {G} times, a rule scores every "
     "answer by its overlap (IoU) with the true box and by its form, and what beats its siblings becomes likelier; "
-    "watch acc@0.5, the share of boxes that overlap the true one by more than half, leave the teacher behind."
+    "watch acc@0.5 rise, the share of boxes that overlap the true one by more than half."
 )
 
 _RECIPES = Path(__file__).parent / "demo_recipes"
