@@ -273,7 +273,7 @@ def measure_reward(name: str, rng: random.Random, samples: int, boxes: int) -> d
 
     def read(record: Record, text: str) -> RewardInput[Any]:
         tagged = split_tags(text)
-        parsed = task.parse(tagged.answer or "")
+        parsed = task.parse(tagged.answer or "", record)
         assert isinstance(parsed, Parsed)
         value = task.to_pixels(parsed.value, FRAMES, BoxFormat.INPUT_PIXELS)
         return RewardInput(text, tagged, Thinking.REQUIRED, value, task.gold(record), FRAMES, record)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
 from vlm_r1.config.reference import reference
-from vlm_r1.config.schema import Config
+from vlm_r1.config.schema import Config, GrpoSection
 from vlm_r1.errors import ConfigError
 
 RECIPE = """
@@ -165,6 +167,22 @@ def test_every_option_is_documented() -> None:
     ):
         assert f"| `{key}` |" in text
     assert "| |" not in text
+
+
+def test_defaults_of_the_objective_are_those_of_trl_but_for_the_two_that_are_named() -> None:
+    trls = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    ours = {name: field.default for name, field in GrpoSection.model_fields.items() if name in trls}
+    assert {name: (value, trls[name]) for name, value in ours.items() if value != trls[name]} == {
+        "loss_type": ("grpo", "dapo"),
+        "use_bias_correction_kl": (False, True),
+    }
+    assert len(ours) == len(GrpoSection.model_fields) - 1  # dynamic_sampling_rounds is not TRL's
+
+
+def test_a_bias_correction_without_a_kl_has_no_effect(recipe) -> None:
+    assert load_config(recipe, ["--grpo.beta=0.1", "--grpo.use_bias_correction_kl=true"]).grpo.use_bias_correction_kl
+    with pytest.raises(ConfigError, match="use_bias_correction_kl has no effect with beta 0"):
+        load_config(recipe, ["--grpo.use_bias_correction_kl=true"])
 
 
 TEXTS = {  # as a shell hands them over; YAML reads something else in each

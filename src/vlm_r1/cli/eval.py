@@ -35,13 +35,16 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+    from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.runtime.progress import Display
+    from vlm_r1.runtime.run_folder import trained_steps
 
     quiet_libraries()
     name, display = args.name or args.data.stem, Display()
     display.say(complete_arguments(args))
     records = open_data(args)
     examiner, sampler = load_answering(args)
+    steps = trained_steps(Path(args.model))
     with display.bar(name, len(records)) as advance:
         groups = answer_records(
             records,
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             sampler,
             max_completion_length=args.max_completion_length,
             batch_size=args.batch_size,
+            trainer_state=TrainerState(*steps) if steps else TRAINED,
             advance=advance,
         )
     summary = summarize_evaluation(groups, name=name, data=str(args.data), step=0, seed=args.seed)

@@ -80,6 +80,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.runtime.run_folder import trained_steps
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 
@@ -96,7 +97,8 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         "official": args.official,
     }
     if not args.recipe:
-        return Scoring(**chosen, own_templates=_own_templates(args.cases))
+        steps, own = trained_steps(args.cases), _own_templates(args.cases)
+        return Scoring(**chosen, own_templates=own, max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
     return Scoring(
@@ -104,6 +106,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         weights=recipe.rewards,
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
+        max_steps=recipe.training.max_steps,
     )
 
 

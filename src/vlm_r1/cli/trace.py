@@ -8,6 +8,7 @@ Nothing is written and no weight changes.
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.options import path_text
@@ -103,8 +104,9 @@ def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group,
     from vlm_r1.grpo.advantage import group_advantages
     from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
 
-    rewards_1G = torch.tensor([[rollout.score.reward for rollout in group.rollouts]], dtype=torch.float64)
-    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards)[0]
+    rewards = [math.nan if r.score.reward is None else r.score.reward for r in group.rollouts]
+    rewards_1G = torch.tensor([rewards], dtype=torch.float64)
+    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards, judged_PG=~rewards_1G.isnan())[0]
     grpo = config.grpo
     tokens = int(scored.mask_NT.sum())
     output = grpo_loss(
@@ -155,8 +157,7 @@ def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
             f"{sum(completion.logprobs_T):.4f}",
             f"{float(logprobs_NT[index].sum()):.4f}",
             str(answer),
-            *(f"{score.parts[name]:.3f}" for name in parts),
-            f"{score.reward:.3f}",
+            *("–" if value is None else f"{value:.3f}" for value in (*score.parts.values(), score.reward)),
             f"{rollout.advantage:+.3f}",
             score.reason or "",
         )

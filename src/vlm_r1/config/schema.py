@@ -155,7 +155,7 @@ class SamplingSection(Section):
 
 
 class GrpoSection(Section):
-    """The objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and scale, which are the paper's."""
+    """Objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and use_bias_correction_kl: the paper's."""
 
     num_generations: int = Field(
         default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
@@ -173,6 +173,11 @@ class GrpoSection(Section):
     )
     beta: NonNegativeFloat = Field(
         default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
+    )
+    use_bias_correction_kl: bool = Field(
+        default=False,
+        description="Multiply the KL term by the ratio, which makes its gradient that of KL(policy to reference); "
+        "false: as in the paper. TRL's default is true.",
     )
     num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
     scale_rewards: Literal["group", "batch", "none"] = Field(
@@ -193,6 +198,10 @@ class GrpoSection(Section):
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations is {self.num_generations}, but answers are compared within a group: wanted at least 2"
+            )
+        if self.use_bias_correction_kl and not self.beta:
+            raise ValueError(
+                "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
             )
         if self.num_iterations == 1 and (self.epsilon != 0.2 or self.epsilon_high is not None):
             raise ValueError(

@@ -114,6 +114,7 @@ def _tell(console: Console, source: DataSource, check: DataCheck, looked: bool) 
     if check.first[0]:
         console.print(f"\nfirst question, as it is asked ({check.first[0]}):\n{_excerpt(check.first[1])}")
     listings = {"cannot be used": check.problems, "gold answer does not earn full marks": check.low, **check.warnings}
+    listings["left out by its reward, so it earns nothing and costs nothing there"] = check.left_out
     for title, listed in listings.items():
         if listed:
             console.print(f"\n{title}: {len(listed)}\n{summarise(listed)}")
@@ -150,6 +151,7 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
 
     from vlm_r1.data.statistics import kind_of
     from vlm_r1.tasks import get_task
+    from vlm_r1.tasks.judge import takes_token_ids
 
     records = [record for record, _ in check.judged]
     default = get_task(source.task).reward
@@ -163,8 +165,11 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
     table.add_row("with a thought", f"{sum(record.thought is not None for record in records)}")
     table.add_row("reward", _histogram(record.reward or default for record in records))
     for name in ("accuracy", "format"):
-        values = [score.parts[name] for _, score in check.judged]
-        table.add_row(f"gold {name}", f"mean {sum(values) / len(values):.4f}, least {min(values):.4f}")
+        values = [value for _, score in check.judged if (value := score.parts[name]) is not None]
+        earned = f"mean {sum(values) / len(values):.4f}, least {min(values):.4f}" if values else "left out"
+        table.add_row(f"gold {name}", earned)
+    if any(map(takes_token_ids, records)):
+        table.add_row("token ids", "stand-ins, one for each byte of the text: no tokenizer is loaded here")
     return table
 
 

@@ -89,11 +89,14 @@ def run(args: argparse.Namespace) -> int:
             ratings += part
             advance(len(part))
     rates = [rating.pass_rate(args.pass_from) for rating in ratings]
-    kept = [place for place, rate in enumerate(rates) if low <= rate <= high]
+    kept = [place for place, rate in enumerate(rates) if rate is not None and low <= rate <= high]
     if args.easy_first:
-        kept.sort(key=lambda place: (-rates[place], -ratings[place].mean_accuracy, place))
+        kept.sort(key=lambda place: (-(rates[place] or 0.0), -ratings[place].mean_accuracy, place))
     _write(args, records, ratings, kept)
-    display.console.print(_spread(rates, low, high))
+    judged = [rate for rate in rates if rate is not None]
+    display.console.print(_spread(judged, low, high))
+    if len(judged) < len(rates):
+        display.say(f"{len(rates) - len(judged)} records are not rated, because their reward leaves them out (None)")
     display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
     return 0
 
@@ -109,7 +112,7 @@ def _write(args: argparse.Namespace, records: Sequence, ratings: Sequence[Rating
             rating = ratings[place]
             line = vlm_r1_line(
                 records[place],
-                pass_rate=round(rating.pass_rate(args.pass_from), 6),
+                pass_rate=round(rating.pass_rate(args.pass_from) or 0.0, 6),
                 mean_accuracy=round(rating.mean_accuracy, 6),
             )
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
