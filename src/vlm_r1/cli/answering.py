@@ -23,7 +23,10 @@ _SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format
 def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and how it asks and answers."""
     parser.add_argument(
-        "model", metavar="MODEL", type=path_text, help="Hugging Face folder (a run's model/ or checkpoint) or hub name"
+        "model",
+        metavar="MODEL",
+        type=path_text,
+        help="Hugging Face folder (a run's model/, checkpoint or export) or hub name",
     )
     parser.add_argument("data", metavar="DATA", type=local_path, help="data file, of any format of docs/data.md")
     parser.add_argument(
@@ -75,7 +78,7 @@ def complete_arguments(args: argparse.Namespace) -> str:
     given = [key for key in _SETTINGS if getattr(args, key) is not None]
     asking, where = find_asking(args.model, given)
     args.box_format = args.box_format and BoxFormat(args.box_format)
-    for key in set(_SETTINGS) - set(given):
+    for key in [key for key in _SETTINGS if key not in given]:
         setattr(args, key, getattr(asking, key))
     args.templates, args.task = asking.templates, args.task or DEFAULT_TASK
     rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"

@@ -122,7 +122,7 @@ def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
     if TEMPLATES.get(name) != template:
         name = name.rpartition(":")[2]  # of package.module:NAME
         fields = asdict(template) | {"thinking": template.thinking.value}
-        own = {name: TemplateSection(**{field: fields[field] for field in TemplateSection.model_fields})}
+        own = {name: TemplateSection.model_validate({key: fields[key] for key in TemplateSection.model_fields})}
     settings = {"template": name, "thinking": template.thinking.value, "templates": own, "box_format": box_format}
     text = json.dumps(asking.model_copy(update=settings).model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
@@ -161,7 +161,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
 
 def _of_hub(name: str) -> Path | None:
     """The file of a model of the hub, or None; whether there is such a model is found out when it is loaded."""
-    from transformers.utils import cached_file  # takes a second to import
+    from transformers.utils.hub import cached_file  # takes a second to import
 
     try:
         found = cached_file(

@@ -134,17 +134,23 @@ def read_json(text: str) -> Parsed[Any] | ParseFailure:
     """Decode the JSON list or object of an answer, all numbers as floats; the word None is an empty list.
 
     Returns:
-        What stands from the first bracket to the last, or `too_long`, `no_box` (no bracket), `broken_json`.
+        What stands from the first bracket to the last, or what stands so in the one fenced block; or `too_long`,
+        `no_box` (no bracket), `broken_json`.
 
     >>> read_json("I see: [1, {}]."), read_json("none.")
     (Parsed(value=[1.0, {}]), Parsed(value=[]))
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    text = answer_block(text)
+    found = _decode(text)
+    block = answer_block(text) if found == ParseFailure("broken_json") else text
+    return found if block is text else _decode(block)
+
+
+def _decode(text: str) -> Parsed[Any] | ParseFailure:
     start = min((at for at in (text.find("["), text.find("{")) if at >= 0), default=None)
     if start is None:
-        is_none = normalize_text(text.replace("```json", "").replace("```", "")) == "none"
+        is_none = normalize_text(text.replace("```json", "").replace(_FENCE, "")) == "none"
         return Parsed([]) if is_none else ParseFailure("no_box")
     try:
         return Parsed(_JSON.decode(text[start : max(text.rfind("]"), text.rfind("}")) + 1]))

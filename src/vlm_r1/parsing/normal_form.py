@@ -16,6 +16,7 @@ are names; texts are compared without it, by `normalize_text`.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 
 def _folded_characters() -> dict[int, str]:
@@ -42,6 +43,7 @@ def fold(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text.translate(_FOLDED))
 
 
+@lru_cache(maxsize=4096)  # few names, compared with each of many boxes
 def normalize_label(text: str) -> str:
     """Make names equal that have one normal form; case counts.
 

@@ -21,9 +21,11 @@ _AS_MINUS = str.maketrans(dict.fromkeys(_DASHES, "-") | {"＋": "+", ",": ""})
 _LETTER = r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]"
 
 _NUMBER = re.compile(
+    rf"(?=[0-9.+＋{_DASHES}])"  # where one may begin at all: the rest is looked at there alone
     # not the tail of a word, of a longer number, of a name (GPT-4), of a unit's power (m^2), or an ordinal (第3)
-    rf"(?<!{IN_WORD})(?<![.,/第])(?<!{_LETTER}[{_DASHES}])(?<!{_LETTER}\^)(?<!{_LETTER}\^\{{)"
-    rf"[+＋{_DASHES}]?(?:(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)(?:[eE][+{_DASHES}]?[0-9]++)?"
+    rf"(?<!{IN_WORD})(?<![.,/第])(?<!{_LETTER}[\^{_DASHES}])(?<!{_LETTER}\^\{{)"
+    rf"[+＋{_DASHES}]?(?:(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
+    rf"(?:[eE][+{_DASHES}]?[0-9]++)?"
     r"(?![.,/][0-9])"  # nor the head of a longer one
 )
 _IN_WORD = re.compile(r"\w")
