@@ -91,6 +91,11 @@ BAD = {
         "needs the part format among rewards",
     ),
     "bad YAML": (["--seed=[1"], "not valid YAML"),
+    "no date": (["--seed=2001-99-99"], '"--seed=2001-99-99": the value is not valid YAML'),
+    "a tag without sense": (["--seed=!!int abc"], "not valid YAML"),
+    "thousands of brackets": ([f"--seed={'[' * 3000}"], "not valid YAML"),
+    "a comment": (["--seed=3 # three"], "'# three' would be left out as a comment"),
+    "a comment behind a mapping": (["--rewards={accuracy: 1} # one"], "'# one' would be left out as a comment"),
     "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
     "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),
     "eval_batch_size": (["--training.eval_batch_size=9"], "no effect without data.eval"),
@@ -133,6 +138,7 @@ def test_errors_name_the_key(name: str, recipe) -> None:
     [
         pytest.param("- a list", "wanted a mapping", id="a list"),
         pytest.param("a: [1", "not valid YAML", id="broken"),
+        pytest.param("seed: 2001-99-99", "not valid YAML", id="no date"),
         pytest.param("model: {path: x}", "output_dir is missing", id="missing key"),
     ],
 )

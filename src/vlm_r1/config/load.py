@@ -16,6 +16,9 @@ from vlm_r1.config.schema import Config
 from vlm_r1.errors import ConfigError
 from vlm_r1.registry import suggestion
 
+_NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""What PyYAML raises on bad text: a date such as 2001-99-99 is a ValueError, a thousand brackets a RecursionError."""
+
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """Read a recipe, apply `--a.b=value` overrides and validate.
@@ -32,7 +35,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NO_YAML as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted a mapping of sections (model, data, …), got {type(tree).__name__}")
@@ -80,7 +83,7 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
             text = rest.pop(0)
         try:
             overrides.append((name.split("."), _value(name.split("."), text)))
-        except yaml.YAMLError as error:
+        except _NO_YAML as error:
             raise ConfigError(f'"{argument}": the value is not valid YAML: {error}') from error
     return overrides
 
@@ -90,7 +93,10 @@ def _value(keys: Sequence[str], text: str) -> Any:
     members = _members(_type_at(keys))
     if members and all(_is_text(member) for member in members if member is not NoneType):
         return None if text == "null" and NoneType in members else text
-    return yaml.safe_load(text) if text else text
+    value, node = yaml.safe_load(text), yaml.compose(text)
+    if node is not None and "#" in text[node.end_mark.index :]:
+        raise ValueError(f"{text[node.end_mark.index :].strip()!r} would be left out as a comment")
+    return value if text else text
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
