@@ -246,6 +246,8 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["seed"] == 5
     assert {"prepare", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
-    assert summary["before"].keys() == summary["after"].keys() == {"in_domain", "out_of_domain"}
+    assert (
+        summary["before"].keys() == summary["after"].keys() == {*("in_domain", "out_of_domain", "out_of_domain_kinds")}
+    )
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "already holds a run" in capsys.readouterr().err

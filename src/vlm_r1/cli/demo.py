@@ -38,6 +38,8 @@ _GRPO = (
     "watch acc@0.5 rise, the share of boxes that overlap the true one by more than half."
 )
 
+_HELD_OUT = ("in_domain", "out_of_domain", "out_of_domain_kinds")
+
 _RECIPES = Path(__file__).parent / "demo_recipes"
 
 
@@ -83,11 +85,11 @@ def run(args: argparse.Namespace) -> int:
 
 def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:
     """Write what a run starts from: start/data (so many pictures) and start/model (random weights, own tokenizer)."""
-    from vlm_r1.data.synthetic import write_rec_dataset
+    from vlm_r1.data.synthetic import ALL_SHIFTS, DEMO_WORLD, write_dataset
     from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
 
     counts = {"train": train, "warmup": train, "in_domain": held_out, "out_of_domain": held_out}
-    files = write_rec_dataset(out / "start/data", seed, counts)
+    files = write_dataset(out / "start/data", DEMO_WORLD, seed=seed, counts=counts, shifts=(ALL_SHIFTS, "kinds"))
     write_tiny_qwen2_5_vl(out / "start/model", _corpus(files["warmup"]), seed)
 
 
@@ -102,7 +104,7 @@ def main_recipe(out: Path, seed: int, steps: int | None = None, model: Path | No
     """The shipped GRPO recipe, with this run's folders and seed; `model` is its start, the warm one by default."""
     data = out / "start/data"
     overrides = [f"--data.train.0.path={data / 'train.jsonl'}"]
-    overrides += [f"--data.eval.{name}.path={data / name}.jsonl" for name in ("in_domain", "out_of_domain")]
+    overrides += [f"--data.eval.{name}.path={data / name}.jsonl" for name in _HELD_OUT]
     return _recipe("grpo", out, model or out / "start/warmup/model", seed, steps, overrides)
 
 

@@ -237,8 +237,8 @@ class TrainingSection(Section):
     )
     optim: Literal["adamw", "muon"] = Field(
         default="adamw",
-        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon for the matrices of layers, AdamW for the rest. "
-        "Muon learns faster from random weights (docs/log.md).",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
+        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(

@@ -13,7 +13,7 @@ from vlm_r1.data.synthetic.base import ALL_SHIFTS, SHIFTS, Example, SizeRange, W
 from vlm_r1.data.synthetic.change import ChangeWorld
 from vlm_r1.data.synthetic.click import ClickWorld
 from vlm_r1.data.synthetic.counting import CountingWorld
-from vlm_r1.data.synthetic.dataset import DEFAULT_COUNTS, write_dataset, write_rec_dataset
+from vlm_r1.data.synthetic.dataset import DEFAULT_COUNTS, DEMO_WORLD, write_dataset, write_rec_dataset
 from vlm_r1.data.synthetic.ovd import OvdWorld
 from vlm_r1.data.synthetic.rec import RecWorld
 from vlm_r1.errors import ConfigError
@@ -56,6 +56,7 @@ def make_world(name: str, difficulty: str = "medium", **options: Any) -> World[A
 __all__ = [
     "ALL_SHIFTS",
     "DEFAULT_COUNTS",
+    "DEMO_WORLD",
     "SHIFTS",
     "WORLDS",
     "ChangeWorld",
