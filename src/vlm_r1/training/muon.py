@@ -1,7 +1,7 @@
 """Muon whose Newton–Schulz iteration is fast on a CPU: in float32, matrices of one shape as a batch.
 
-torch.optim.Muon iterates in bfloat16, one matrix after another. A processor without bfloat16 units emulates that: a
-64 × 64 matrix took one 22.5 ms where float32 takes 1.9 (docs/log.md).
+torch.optim.Muon iterates in bfloat16, one matrix after another. Processors without bfloat16 units emulate that: with
+AVX2 alone a 64 × 64 matrix took 2.4 ms, and 0.13 in float32 as one of twelve (docs/log.md).
 """
 
 from __future__ import annotations
