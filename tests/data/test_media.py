@@ -20,7 +20,8 @@ def assistant(content):
     return {"role": "assistant", "content": content}
 
 
-PNG = "data:image/png;base64," + "iVBORw0KGgo" * 400_000
+BASE64 = "iVBORw0KGgo" * 400_000
+PNG = "data:image/png;base64," + BASE64
 VIDEO = "videos and sound are not read"
 ASKED = {"problem": "<image>?", "answer": 1, "images": ["a.png"]}
 PLAIN = {"problem": "?", "answer": 1}
@@ -50,6 +51,27 @@ REFUSED = [
     pytest.param({**PLAIN, "problem": "<image 1>?"}, "<image 1> in the question for 0 images; wanted", id="no image"),
     pytest.param({**ASKED, "problem": "<image 1>, <image 1>?"}, "<image 1>, <image 1> in the", id="one image twice"),
     pytest.param({**ASKED, "problem": "<image><image 1>?"}, "wanted <image 1> once, and no other", id="both marks"),
+    pytest.param({**PLAIN, "picture": BASE64}, '"picture" is "iVBORw0KGgoi… (4400000', id="bare base64, unknown key"),
+    pytest.param({**ASKED, "crop": BASE64}, '"crop" is "iVBORw0KGgoi… (4400000', id="bare base64 beside an image"),
+    pytest.param({**PLAIN, "problem": "<video_1>?"}, f"the question holds <video_1>; {VIDEO}", id="<video_1>"),
+    pytest.param({**ASKED, "problem": "<image><audio 2>?"}, "the question holds <audio 2>", id="<audio 2>"),
+    pytest.param({**ASKED, "problem": "<image>a.png</image>?"}, "the question holds </image>", id="path between marks"),
+    pytest.param({**ASKED, "problem": "< image > who?"}, "the question holds < image >", id="mark with spaces"),
+    pytest.param({**ASKED, "problem": "＜image＞谁?"}, "the question holds ＜image＞", id="full-width mark"),
+    pytest.param({**ASKED, "problem": "&lt;image&gt; who?"}, "the question holds &lt;image&gt;", id="HTML's escapes"),
+    pytest.param({**ASKED, "problem": "<image>Find <ref-object>"}, "the question holds <ref-object>", id="ms-swift"),
+    pytest.param({**ASKED, "answer": "a <bbox>"}, "the answer holds <bbox>; wanted what it stands for", id="<bbox>"),
+    pytest.param(
+        {"query": "and now?", "response": "b", "history": [["<image>?", "a"]], "images": ["a.png"]},
+        '"history" is [["<image>?", "a"]]; wanted one question a record',
+        id="earlier turns",
+    ),
+    pytest.param(
+        {"messages": [SYSTEM | {"content": "Look at <image 1>"}, user("?"), assistant("I")], "image": "a.png"},
+        "the system's message holds <image 1>",
+        id="a numbered mark for the system",
+    ),
+    pytest.param({**ASKED, "image_url": "b.png"}, 'both "images" and "image_url" are there', id="image_url is a path"),
     pytest.param(
         {"messages": [user([text("?"), {"type": "video_url", "video_url": {"url": PNG}}]), assistant("I")]},
         'a part of the content is {"type": "video_url", "video_url": {"url": "data:image/png…',
@@ -74,3 +96,35 @@ def test_what_stands_for_a_picture_is_never_passed_over(row, message):
         read_row(row, AUTO)
     assert message in str(raised.value)
     assert len(str(raised.value)) < 250
+
+
+READ = [
+    pytest.param({**ASKED, "problem": "<image #1>?"}, ("<image>?", ("a.png",)), id="<image #1>"),
+    pytest.param({**ASKED, "problem": "<image:1>?"}, ("<image>?", ("a.png",)), id="<image:1>"),
+    pytest.param({**ASKED, "problem": "<image1/>?"}, ("<image>?", ("a.png",)), id="<image1/>"),
+    pytest.param(
+        {**PLAIN, "problem": "<picture 2>, <figure 1>?", "images": ["a.png", "b.png"]},
+        ("<image>, <image>?", ("b.png", "a.png")),
+        id="<picture 2>",
+    ),
+    pytest.param({**ASKED, "image_url": "https://x/1.png"}, ("<image>?", ("a.png",)), id="where it was fetched"),
+    pytest.param({**ASKED, "history": []}, ("<image>?", ("a.png",)), id="no earlier turns"),
+    pytest.param(
+        {
+            "messages": [
+                user([{"type": "image", "source": {"type": "base64", "data": BASE64}}, text("?")]),
+                assistant("I"),
+            ]
+        },
+        ("<image>?", (BASE64,)),
+        id="a part as Anthropic has it",
+    ),
+    pytest.param({**ASKED, "problem": "<image>Is <videos> or <imagery> here?"}, "same", id="other words in angles"),
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), READ)
+def test_what_stands_for_a_picture_is_read(row, expected):
+    example = read_row(row, AUTO)
+    expected = (row["problem"], ("a.png",)) if expected == "same" else expected
+    assert (example.problem, example.images) == expected

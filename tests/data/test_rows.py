@@ -10,8 +10,8 @@ from vlm_r1.config import DataSource
 from vlm_r1.data.formats import AUTO
 from vlm_r1.data.images import image_size
 from vlm_r1.data.lines import vlm_r1_line
-from vlm_r1.data.rows import Problem, RowReader, find_format, image_path
-from vlm_r1.errors import ConfigError
+from vlm_r1.data.rows import Problem, RowReader, find_format, image_path, parse_row
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import Record
 
 
@@ -205,3 +205,9 @@ def test_the_first_rows_that_are_known_decide_the_format():
     assert find_format(lines[:2], AUTO) == AUTO
     with pytest.raises(ConfigError, match="unknown format"):
         find_format(lines, "nothing")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
+def test_numbers_that_json_cannot_write_are_refused(number):
+    with pytest.raises(DataError, match="not valid JSON"):
+        parse_row(b'{"problem": "?", "answer": [1, %s]}' % number.encode())

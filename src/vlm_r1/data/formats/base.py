@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.data.coordinates import Coordinates
-from vlm_r1.data.formats.media import check_marks, check_unread, find_images, place_images, same_pictures
+from vlm_r1.data.formats.media import check_filled, check_marks, check_unread, find_images, place_images, same_pictures
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import read_gold
@@ -103,6 +103,8 @@ def make_example(
     problem, images = place_images(problem, names or found)
     check_marks(system or "", "the system's message")
     thought, answer = split_gold(gold)
+    check_filled(problem, "the question")
+    check_filled(answer, "the answer")
     check_unread({"answer": answer}, n_images=1)
     ignored = {*used, *_EVERYWHERE, *image_keys, "image", "images"}
     columns = {key: value for key, value in row.items() if key not in ignored}
