@@ -2,23 +2,9 @@
 
 import pytest
 
+from testing_messages import SYSTEM, assistant, text, user
 from vlm_r1.data.formats import AUTO, read_row
 from vlm_r1.errors import DataError
-
-SYSTEM = {"role": "system", "content": "Be brief."}
-
-
-def text(words):
-    return {"type": "text", "text": words}
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content):
-    return {"role": "assistant", "content": content}
-
 
 BASE64 = "iVBORw0KGgo" * 400_000
 PNG = "data:image/png;base64," + BASE64
@@ -71,6 +57,20 @@ REFUSED = [
         "the system's message holds <image 1>",
         id="a numbered mark for the system",
     ),
+    pytest.param({**ASKED, "image": "b.png"}, 'both "image" and "images" are there', id="image and images"),
+    pytest.param({**PLAIN, "scan": "/c/images/0a/" + "0a" * 16}, '"scan" is "/c/images/0a/', id="kept from a table"),
+    pytest.param(
+        {**PLAIN, "image": "/c/images/0a/" + "0a" * 16, "images": ["/c/images/1b/" + "1b" * 16]},
+        'both "image" and "images" are there, with different',
+        id="two kept from a table",
+    ),
+    pytest.param({**PLAIN, "problem": " "}, "the question is empty", id="nothing is asked"),
+    pytest.param(
+        {"messages": '[{"role": "user", "content": "?"}]', "answer": 1},
+        'the messages are "[{\\"role\\": \\"user\\"',
+        id="messages as one text",
+    ),
+    pytest.param({"prompt": "[{'role': 'user'}]", "answer": 1}, "a text that spells a list", id="as Python spells it"),
     pytest.param({**ASKED, "image_url": "b.png"}, 'both "images" and "image_url" are there', id="image_url is a path"),
     pytest.param(
         {"messages": [user([text("?"), {"type": "video_url", "video_url": {"url": PNG}}]), assistant("I")]},
@@ -99,6 +99,11 @@ def test_what_stands_for_a_picture_is_never_passed_over(row, message):
 
 
 READ = [
+    pytest.param(
+        {"problem": "?", "answer": 1, "image": "/c/images/0a/" + "0a" * 16 + ".png", "image_path": "a.png"},
+        ("<image>?", ("/c/images/0a/" + "0a" * 16 + ".png",)),
+        id="kept from a table, and its path",
+    ),
     pytest.param({**ASKED, "problem": "<image #1>?"}, ("<image>?", ("a.png",)), id="<image #1>"),
     pytest.param({**ASKED, "problem": "<image:1>?"}, ("<image>?", ("a.png",)), id="<image:1>"),
     pytest.param({**ASKED, "problem": "<image1/>?"}, ("<image>?", ("a.png",)), id="<image1/>"),
@@ -108,6 +113,10 @@ READ = [
         id="<picture 2>",
     ),
     pytest.param({**ASKED, "image_url": "https://x/1.png"}, ("<image>?", ("a.png",)), id="where it was fetched"),
+    pytest.param({**ASKED, "image_name": "The Cat"}, ("<image>?", ("a.png",)), id="a name that is no file"),
+    pytest.param({**ASKED, "image": "x/a.png"}, ("<image>?", ("x/a.png",)), id="the same under image and images"),
+    pytest.param({"prompt": "[{x}] = ?", "answer": 1}, ("[{x}] = ?", ()), id="brackets in a question"),
+    pytest.param({**PLAIN, "md5": "0a" * 16}, ("?", ()), id="a hash is no file"),
     pytest.param({**ASKED, "history": []}, ("<image>?", ("a.png",)), id="no earlier turns"),
     pytest.param(
         {

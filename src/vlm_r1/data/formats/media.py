@@ -58,15 +58,13 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     """The paths, URLs or data URIs of a row's pictures, and the keys they stand under.
 
     Known keys are `image` and `images`, `image_path`, `img`, `image_url` and the like, and `image_1`, `image_2`, ….
-    A second key is taken for another name of the same pictures where its file names are the same, or where it holds
-    addresses on the net and the first holds paths.
+    A second key is taken for another name of the same pictures where its file names are the same, and for a remark
+    where the first holds files of this disk and it holds words, or addresses on the net.
 
     Raises:
         DataError: several keys with different pictures, or something else than paths.
     """
     own = [key for key in _OWN if row.get(key) not in (None, [])]
-    if len(own) > 1:
-        raise DataError('both "image" and "images" are there; wanted one of them')
     found: dict[tuple[str, ...], tuple[str, ...]] = {(key,): _names(key, row[key]) for key in own}
     others = {key: _kind_of(key) for key in row if key not in _OWN and _is_shown(key) and _is_media(row[key])}
     numbered = {number: key for key, number in others.items() if isinstance(number, int)}
@@ -77,7 +75,7 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
         return (), ()
     (keys, names), *rest = found.items()
     for other, others_names in rest:
-        if not same_pictures(names, others_names) and not _tells_origin(names, others_names):
+        if not same_pictures(names, others_names) and not _are_remarks(names, others_names):
             raise DataError(f'both "{keys[0]}" and "{other[0]}" are there, with different pictures; wanted one of them')
     return names, (*keys, *_OWN)
 
@@ -237,12 +235,14 @@ def same_pictures(names: Collection[str], others: Collection[str]) -> bool:
     """Whether these are the same pictures, as far as their names tell; pictures kept for a table lost theirs."""
     if len(names) != len(others):
         return False
-    return all(map(KEPT_FILE.fullmatch, names)) or list(map(_last, names)) == list(map(_last, others))
+    kept, others_kept = (all(map(KEPT_FILE.fullmatch, some)) for some in (names, others))
+    return kept != others_kept or list(map(_last, names)) == list(map(_last, others))
 
 
-def _tells_origin(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether the others are addresses on the net, from which files on this disk may have come."""
-    return all("://" in other for other in others) and not any("://" in name for name in names)
+def _are_remarks(names: Collection[str], others: Collection[str]) -> bool:
+    """Whether these are files of this disk, and each of the others is a word, or an address they may have come from."""
+    here = all(_is_file(name) and "://" not in name for name in names)
+    return here and all("://" in other or not (_is_file(other) or _is_embedded(other)) for other in others)
 
 
 def _last(name: str) -> str:
@@ -269,4 +269,6 @@ def _is_embedded(text: str) -> bool:
 
 
 def _is_file(text: str) -> bool:
+    if "/" in text and KEPT_FILE.fullmatch(text):
+        return True
     return "." in text and bool(_PICTURE_FILE.fullmatch(text) or _FOREIGN_FILE.fullmatch(text))
