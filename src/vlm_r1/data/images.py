@@ -209,7 +209,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _brightest(image: Image.Image) -> int:
     """The greatest value of a picture of several bands, but for that of its transparency."""
-    return max(int(high) for band, (_, high) in zip(image.getbands(), image.getextrema(), strict=True) if band != "A")
+    n_colours = sum(band != "A" for band in image.getbands())
+    return int(np.asarray(image)[..., :n_colours].max())
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 from vlm_r1.types import AnswerValue, Box
 
-_BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+"""Keys of an object under which its box stands."""
+
 _NUMBER = r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)\s*+"
 _WRITTEN = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]", re.ASCII)
 _MAX_SHOWN = 3
@@ -31,7 +33,7 @@ def boxes_in(answer: AnswerValue) -> Iterator[Box]:
         yield from ((float(n[1]), float(n[2]), float(n[3]), float(n[4])) for n in _WRITTEN.finditer(answer))
         return
     if isinstance(answer, dict):
-        own = [answer[key] for key in _BOX_KEYS if key in answer]
+        own = [answer[key] for key in BOX_KEYS if key in answer]
         answer = own[:1] or list(answer.values())
     if not isinstance(answer, list):
         return
