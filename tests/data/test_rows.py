@@ -211,3 +211,14 @@ def test_the_first_rows_that_are_known_decide_the_format():
 def test_numbers_that_json_cannot_write_are_refused(number):
     with pytest.raises(DataError, match="not valid JSON"):
         parse_row(b'{"problem": "?", "answer": [1, %s]}' % number.encode())
+
+
+def test_a_reward_is_trusted_where_the_recipe_names_it_and_not_where_the_line_does(folder):
+    assert read(folder, row("yes"), task="vqa", reward="exact_match").trusted_reward
+    found = read(folder, row("yes", accu_reward_method="anls"), task="vqa", reward="exact_match")
+    assert (found.reward, found.trusted_reward) == ("anls", False)
+
+
+def test_the_whole_line_is_kept(folder):
+    line = row("<think>a</think><answer>yes</answer>", level=3, accu_reward_method="anls")
+    assert read(folder, line, task="vqa").row == line

@@ -9,7 +9,7 @@ from PIL import Image
 from vlm_r1.config import DataSource
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.evaluation.data_check import check_data
-from vlm_r1.evaluation.data_warnings import COMMAS, LABELS, MARKS, TOKENS, TWICE
+from vlm_r1.evaluation.data_warnings import AS_TEXT, COMMAS, LABELS, MARKS, TOKENS, TWICE
 from vlm_r1.tasks.templates import get_template
 
 
@@ -213,3 +213,25 @@ def test_four_numbers_are_no_box_where_no_box_is_asked_for(check, task, answer):
 def test_a_mark_of_a_picture_in_an_answer_is_said(check):
     found = check({"problem": "?", "answer": "<image>"}, task="vqa")
     assert [problem.message.split(":")[0] for problem in found.warnings[TOKENS]] == ["<image> in the answer"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        pytest.param("2√{3}", None, id="a root sign"),
+        pytest.param("60°; 60°; 120°", None, id="several values"),
+        pytest.param(3, None, id="a number"),
+        pytest.param("No solution", "'No solution': no values are read, since not all of it can be", id="words"),
+        pytest.param("2 \\foo 3", "'2 \\\\foo 3': no values are read", id="an unknown command"),
+        pytest.param("$\\frac{1}{2", "'$\\\\frac{1}{2': no values are read", id="an unclosed formula"),
+    ],
+)
+def test_formulas_that_are_not_read_as_a_whole_are_counted_and_shown(check, gold, message):
+    found = check({"problem": "How long?", "answer": gold}, task="math")
+    messages = [problem.message for problem in found.warnings.get(AS_TEXT, [])]
+    assert [text[: len(message or "")] for text in messages] == ([message] if message else [])
+    assert found.well  # the same text earns 1
+
+
+def test_formulas_of_other_rewards_are_not_looked_at(check):
+    assert AS_TEXT not in check({"problem": "Who?", "answer": "Evelyn"}, task="vqa").warnings

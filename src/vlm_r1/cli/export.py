@@ -10,15 +10,16 @@ The folder is loaded with plain transformers and compared with the run's own mod
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from vlm_r1.cli.options import count
+from vlm_r1.cli.options import count, local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the run, the new folder, and what is written into it."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="run folder, of a LoRA run or of one of all weights")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument(
+        "run", metavar="RUN", type=local_path, help="run folder, of a LoRA run or of one of all weights"
+    )
+    parser.add_argument("--to", type=local_path, required=True, metavar="DIR", help="new folder")
     parser.add_argument(
         "--checkpoint", type=count, metavar="N", help="take the checkpoint of step N (default: the final model)"
     )
