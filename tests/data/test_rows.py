@@ -115,6 +115,8 @@ LABELLED = {"label": "cat"}
         pytest.param("rec", [50, 20, 10, 40], "box (50, 20, 10, 40) has no area: its corners are out", id="rec"),
         pytest.param("rec", {"bbox_2d": [50, 20, 10, 40]}, "corners are out of order", id="rec, an object"),
         pytest.param("rec", "<box>[[50, 20, 10, 40]]</box>", "corners are out of order", id="rec, a text"),
+        pytest.param("rec", "<|box_start|>(50,20),(10,40)<|box_end|>", "box (50, 20, 10, 40) has no", id="Qwen2-VL"),
+        pytest.param("ovd", "cat(9,2),(3,4)", "corners are out of order", id="ovd, round brackets"),
         pytest.param("multi_rec", [[1, 2, 3, 4], [1, 9, 3, 4]], "box (1, 9, 3, 4) has no area: its", id="multi_rec"),
         pytest.param(
             "multi_rec", [[5, 2, 3, 4], [1, 9, 3, 4]], "boxes (5, 2, 3, 4), (1, 9, 3, 4) have no area", id="two of them"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
+from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import AnswerValue, Box
 
 BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
@@ -19,7 +20,7 @@ _MAX_SHOWN = 3
 
 
 def boxes_in(answer: AnswerValue) -> Iterator[Box]:
-    """All lists of four finite numbers in an answer as it stands in a file, in texts too.
+    """All lists of four finite numbers in an answer as it stands in a file, in texts too, and Qwen2-VL's corners.
 
     Of an object with a key such as `bbox_2d` only that key is looked at.
 
@@ -31,6 +32,8 @@ def boxes_in(answer: AnswerValue) -> Iterator[Box]:
             answer = json.loads(answer) if answer.lstrip()[:1] in ("[", "{") else answer
     if isinstance(answer, str):
         yield from ((float(n[1]), float(n[2]), float(n[3]), float(n[4])) for n in _WRITTEN.finditer(answer))
+        rounds = (corners.numbers for corners in find_corners(answer) if len(corners.numbers) == 4)
+        yield from ((x1, y1, x2, y2) for x1, y1, x2, y2 in rounds)
         return
     if isinstance(answer, dict):
         own = [answer[key] for key in BOX_KEYS if key in answer]
