@@ -113,6 +113,7 @@ READ = [
         id="<picture 2>",
     ),
     pytest.param({**ASKED, "image_url": "https://x/1.png"}, ("<image>?", ("a.png",)), id="where it was fetched"),
+    pytest.param({**PLAIN, "image": PNG, "image_path": "a.png"}, ("<image>?", (PNG,)), id="embedded, and its path"),
     pytest.param({**ASKED, "image_name": "The Cat"}, ("<image>?", ("a.png",)), id="a name that is no file"),
     pytest.param({**ASKED, "image": "x/a.png"}, ("<image>?", ("x/a.png",)), id="the same under image and images"),
     pytest.param({"prompt": "[{x}] = ?", "answer": 1}, ("[{x}] = ?", ()), id="brackets in a question"),

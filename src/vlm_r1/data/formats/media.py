@@ -232,11 +232,11 @@ def path_in(item: Any) -> str | None:
 
 
 def same_pictures(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether these are the same pictures, as far as their names tell; pictures kept for a table lost theirs."""
+    """Whether these are the same pictures, as far as their names tell; embedded ones and those of tables have none."""
     if len(names) != len(others):
         return False
-    kept, others_kept = (all(map(KEPT_FILE.fullmatch, some)) for some in (names, others))
-    return kept != others_kept or list(map(_last, names)) == list(map(_last, others))
+    nameless = [all(KEPT_FILE.fullmatch(name) or _is_embedded(name) for name in some) for some in (names, others)]
+    return nameless[0] != nameless[1] or list(map(_last, names)) == list(map(_last, others))
 
 
 def _are_remarks(names: Collection[str], others: Collection[str]) -> bool:
