@@ -205,3 +205,14 @@ def test_the_first_rows_that_are_known_decide_the_format():
     assert find_format(lines[:2], AUTO) == AUTO
     with pytest.raises(ConfigError, match="unknown format"):
         find_format(lines, "nothing")
+
+
+def test_a_reward_is_trusted_where_the_recipe_names_it_and_not_where_the_line_does(folder):
+    assert read(folder, row("yes"), task="vqa", reward="exact_match").trusted_reward
+    found = read(folder, row("yes", accu_reward_method="anls"), task="vqa", reward="exact_match")
+    assert (found.reward, found.trusted_reward) == ("anls", False)
+
+
+def test_the_whole_line_is_kept(folder):
+    line = row("<think>a</think><answer>yes</answer>", level=3, accu_reward_method="anls")
+    assert read(folder, line, task="vqa").row == line

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.evaluation.runner import summarize_evaluation, write_evaluation
-from vlm_r1.evaluation.score import MEANINGS, Scoring, check_row, score_rows
+from vlm_r1.evaluation.score import MEANINGS, RowScore, Scoring, check_row, score_rows
 from vlm_r1.evaluation.score_files import check_file, read_rows, score_file
 from vlm_r1.official import OFFICIAL
 from vlm_r1.rewards import REWARDS
@@ -244,6 +244,34 @@ def test_samples_of_an_evaluation(tmp_path, picture):
     path = tmp_path / "val.samples.jsonl"
     Path(picture(64, 64)).unlink()  # neither the model nor the images are needed
     assert scores_of(path, DEFAULTS) == pytest.approx([1 / 3, 0])
+
+
+def progress(completions, trainer_state, **columns):
+    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)
+
+
+def by_ids(completions, completion_ids, **columns):
+    return [None if len(ids) > 2 else float(len(ids)) for ids in completion_ids]
+
+
+def test_rollouts_are_judged_as_in_their_step(run, monkeypatch):
+    monkeypatch.setitem(REWARDS, "progress", progress)  # type: ignore[arg-type]
+    assert scores_of(run, Scoring(reward="progress", max_steps=4)) == [0, 0, 0, 0, 1 / 4]
+    rows = [("f.jsonl:1", {"completion": "a", "solution": "a", "task": "vqa"})]
+    assert score_rows(rows, Scoring(reward="progress"))[0].score == 1  # after training, which no step is
+    with pytest.raises(TypeError):  # a number of steps that nobody knows is not made up
+        scores_of(run, Scoring(reward="progress"))
+
+
+def test_token_ids_come_from_the_row_and_none_is_null_with_a_reason(monkeypatch):
+    monkeypatch.setitem(REWARDS, "by_ids", by_ids)  # type: ignore[arg-type]
+    row = {"completion": "a", "solution": "a", "task": "vqa"}
+    short, long = (row | {"completion_ids": ids} for ids in ([5, 6], [5, 6, 7]))
+    scoring = Scoring(reward="by_ids")
+    assert score(short, scoring).score == 2
+    assert score(long, scoring) == RowScore(None, "f.jsonl:1: every reward leaves this row out (None)")
+    with pytest.raises(RewardError, match="without a tokenizer: give the rows a key"):
+        score(row, scoring)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from vlm_r1.cli.options import local_path
+
 if TYPE_CHECKING:
     from vlm_r1.config import Config
 
@@ -25,7 +27,7 @@ _RECIPES = Path(__file__).parent / "demo_recipes"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, seed and the two budgets."""
-    parser.add_argument("--out", type=Path, help="run folder (default: runs/demo, or the next free runs/demo-N)")
+    parser.add_argument("--out", type=local_path, help="run folder (default: runs/demo, or the next free runs/demo-N)")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights, order and sampling (default: 0)")
     parser.add_argument("--warmup-steps", type=int, help="supervised steps (default: see demo_recipes/warmup.yaml)")
     parser.add_argument("--grpo-steps", type=int, help="GRPO steps (default: see demo_recipes/grpo.yaml)")

@@ -110,10 +110,12 @@ class RowReader:
             answer=answer,
             thought=example.thought,
             reward=example.reward or self.source.reward,
+            trusted_reward=example.reward is None,
             source=place,
             template=self.source.template,
             system=example.system,
             columns=with_options(example.columns, example.problem, self.source.task),
+            row=row,
         )
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:

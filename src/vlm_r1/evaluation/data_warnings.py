@@ -17,7 +17,7 @@ from vlm_r1.parsing.names import split_names
 from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.rewards.math import what_is_read
 from vlm_r1.tasks.base import Task
-from vlm_r1.tasks.judge import ACCURACY, Attempt, judge
+from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, judge
 from vlm_r1.tasks.templates import Template, gold_completion
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, BoxFormat, ImageFrame, Record
 
@@ -86,9 +86,12 @@ def relabelled(record: Record, task: Task[Any, Any], template: Template, frames:
     renamed = tuple(replace(item, label=changed.get(item.label, item.label)) for item in gold)
     twin = replace(record, answer=task.answer_json(renamed))
     text = gold_completion(task, twin, frames, BoxFormat.ORIGINAL_PIXELS, template)
-    score = judge([Attempt(text, record, frames, task, template)], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
+    attempt = Attempt(text, record, frames, task, template, completion_ids=byte_ids(text))
+    score = judge([attempt], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
     label, name = next(iter(changed.items()))
     earned = score.parts[ACCURACY]
+    if earned is None:
+        return None
     says = f'the gold label "{label:.60}" is asked for as "{name:.60}": who writes that earns {earned:.3g}'
     return f"{says}; write both alike" if earned < _FULL_MARKS else None
 

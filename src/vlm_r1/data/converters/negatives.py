@@ -57,8 +57,8 @@ def convert(job: Job, options: NegativesOptions) -> Conversion:
         DataError: a line is no detection record, or an option's file cannot be read.
     """
     rows = [_parse(job.source, number, text) for number, text in _lines_of(job.source)]
-    groups = _synonyms(Path(options.synonyms)) if options.synonyms else {}
-    extra = [text for _, text in _lines_of(Path(options.labels))] if options.labels else []
+    groups = _synonyms(Path(options.synonyms).expanduser()) if options.synonyms else {}
+    extra = [text for _, text in _lines_of(Path(options.labels).expanduser())] if options.labels else []
     pool = Pool.of(rows, [clean_text(name) for name in extra], groups)
     return Conversion("ovd", job.images or job.source.parent, _longer(job, options, rows, pool))
 
