@@ -40,7 +40,7 @@ def home(tmp_path_factory, tiny_checkpoint, rec_files) -> Path:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "60")  # the line is one line all the same
 
 
 def evaluate(model: Path | str, data: Path, out: Path, *options: str) -> list[dict]:
@@ -88,7 +88,7 @@ def test_an_export_answers_the_same_wherever_it_lies(home, rec_files, tmp_path, 
 
 
 def test_without_the_file_the_default_is_used_and_named(home, rec_files, tmp_path, capsys) -> None:
-    bare = rewritten(home, tmp_path / "a/b/bare")
+    bare = rewritten(home, tmp_path / "a/b/[bare] #2")
     (bare / FILE).unlink()
     found = evaluate(bare, rec_files["in_domain"], tmp_path / "out")
     shown = capsys.readouterr().out

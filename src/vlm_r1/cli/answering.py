@@ -23,7 +23,10 @@ _SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format
 def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and how it asks and answers."""
     parser.add_argument(
-        "model", metavar="MODEL", type=path_text, help="Hugging Face folder (a run's model/ or checkpoint) or hub name"
+        "model",
+        metavar="MODEL",
+        type=path_text,
+        help="Hugging Face folder (a run's model/, checkpoint or export) or hub name",
     )
     parser.add_argument("data", metavar="DATA", type=local_path, help="data file, of any format of docs/data.md")
     parser.add_argument(

@@ -48,5 +48,6 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
-    console.print(f"written to {args.to}; README.md says how to load it", highlight=False, soft_wrap=True)
+    told = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     scoring, display = _scoring(args), Display()
     if not args.official:
-        display.say(_template_told(args))
+        display.console.print(_template_told(args), markup=False, highlight=False, soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
     with display.bar("score", rows) as advance:

@@ -26,9 +26,10 @@ _LETTER = re.compile(rf"{_ALONE_BEFORE}(?<![A-Za-z]\.)([A-Za-z]){_ALONE_AFTER}(?
 _GOES_ON_AS_OPTION = re.compile(
     r"\S|\s*+\Z|[^\S\n]*+\n|\s++(?:and|or|is|was|as|because|since)\b|\s++[^\w\s]", re.IGNORECASE
 )
-_NUMBER_AND_WORDS = re.compile(r"[^\S\n]++[0-9][0-9.,]*+[^\S\n]*+(\w*+)[^\S\n\-]*+-?(\w?)")
+_NUMBER_AND_WORDS = re.compile(r"[^\S\n]++[0-9][0-9.,]*+[%°]?[^\S\n]*+(\w*+)[^\S\n\-]*+-?(\w?)")
 _NAMED_OPTION = re.compile(r"(?:option|choice)[\s:]*+\Z", re.IGNORECASE)
-_ANSWERS = re.compile(r"(?:answer(?:\s++(?:is|would\s++be))?|choose|pick|select)[\s:*\"(]*+\Z", re.IGNORECASE)
+_ANSWERS = re.compile(r"(?:answer(?:\s++(?:is|would\s++be))?|choose|pick|select)[\s:*\"(\-–—]*+\Z", re.IGNORECASE)
+_NEGATED = re.compile(r"\bnot\s++[(*]*+\Z", re.IGNORECASE)
 _PRONOUN = re.compile(
     r"\s++(?:am|believe|can|cannot|can't|choose|could|did|do|don't|estimate|feel|go|guess|had|have|know|must|pick|"
     r"say|see|select|should|suppose|think|was|will|would)\b",
@@ -74,9 +75,11 @@ def letters_in(text: str) -> set[str]:
 
 
 def _is_option(text: str, letter: re.Match[str]) -> bool:
+    before, end = text[max(0, letter.start() - _REACH) : letter.start()], letter.end()
+    if _NEGATED.search(before):
+        return False
     if letter[1].isupper() and letter[1] not in "AI":
         return True
-    before, end = text[max(0, letter.start() - _REACH) : letter.start()], letter.end()
     if _NAMED_OPTION.search(before):
         return True
     number = _NUMBER_AND_WORDS.match(text, end)

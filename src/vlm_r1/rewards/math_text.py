@@ -31,7 +31,7 @@ class Reading(NamedTuple):
 
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
-    "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Δ": "Delta", "Ω": "Omega",
+    "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Δ": "Delta",
 }  # fmt: skip
 _OPERATORS = {
     "×": "times", "✕": "times", "·": "cdot", "⋅": "cdot", "∙": "cdot", "÷": "div", "±": "pm", "≤": "leq", "⩽": "leq",
@@ -72,14 +72,21 @@ _UNREADABLE = re.compile(r"\d\s++\d|\d\s*+_|\.\d*\.|…|\\[lc]?dots|['\"]")  # o
 
 # ---- words and units
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_NAMES = "|".join(sorted((re.escape(name) for name in UNIT_NAMES if len(name) > 1), key=len, reverse=True))
+_UNITS = UNIT_NAMES - {"nm", "ha", "mp", "pc", "pt", "um"}  # these are more often factors
+_NAMES = "|".join(sorted((re.escape(name) for name in _UNITS if len(name) > 1), key=len, reverse=True))
 _POWER = r"(?:\s*+\^\s*+(?:\{\s*+-?[123]\s*+\}|-?[123]))?"
 _ONE_UNIT = rf"(?:{_NAMES}|[{_LETTER_UNITS}](?![A-Za-z])){_POWER}"
+_MORE_UNITS = rf"(?:\s*+(?:/|\\cdot|per\b)\s*+{_ONE_UNIT}){{0,3}}"
+_UNIT = rf"(?:{_NAMES}){_POWER}{_MORE_UNITS}"
+_SIGN_UNIT = rf"[{_CJK}㎀-㏟℃℉Ω]++{_POWER}"
 _TRAILING_UNIT = re.compile(
-    rf"(?:(?<=[\d\s}})!])(?:{_NAMES}){_POWER}(?:\s*+(?:/|per\b)\s*+{_ONE_UNIT})?|[{_CJK}]++{_POWER}"
+    rf"(?:(?<=[\d\s}})!]){_UNIT}|{_SIGN_UNIT}|\(\s*+(?:{_UNIT}|{_SIGN_UNIT})\s*+\)|(?<=[\d\s])\\Omega"
     rf"|(?<=\^\{{\\circ\}})\s*+[CF]|[€£¥₹])\s*+\Z"
 )
-_LETTER_UNIT = re.compile(rf"(.*[\d)}}])(?:[mghLs]|\s++[{_LETTER_UNITS}]){_POWER}(?:\s*+/\s*+{_ONE_UNIT})?", re.DOTALL)
+_LETTER_UNIT = re.compile(
+    rf"(.*[\d)}}])(?:[mghLs]|\s++[{_LETTER_UNITS}]){_POWER}{_MORE_UNITS}",
+    re.DOTALL,
+)
 _COMMAND = re.compile(r"\\[A-Za-z]++")
 _CURRENCY = re.compile(r"^(?:US|C|A)?[€£¥₹]\s*+(?=[\d.])")
 _FUNCTION = re.compile(
@@ -105,6 +112,8 @@ _CHANGES = re.compile(
 _ROOT = re.compile(r"([√∛∜])\s*+(?:\(([^()√]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|π))")
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![\w.])")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^)")
+_QUOTED = re.compile(r"\s*+([\"'])([^\"']*+)\1[\s.]*+")
 _MIXED = re.compile(r"(?<![\d./])(\d+)\s++(\d+)/(\d+)(?![\d./])")
 _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]")  # not guessed at, as in numbers
 _EDGES = " \t\r\n:?。"
@@ -141,15 +150,17 @@ def plain(text: str) -> str:
 
 def _typed(text: str) -> str:
     """Signs as commands, and marks of type taken away."""
-    text = (
-        fold(text).replace("`", "").replace("—", "-").replace("\\degree", "^{\\circ}").replace("^\\circ", "^{\\circ}")
-    )
+    text = fold(text).replace("`", "").replace("—", "-")
+    quoted = _QUOTED.fullmatch(text)
+    text = quoted[2] if quoted else text
+    text = text.replace("\\degree", "^{\\circ}").replace("^\\circ", "^{\\circ}")
     text = _BOLD.sub(r"\2", _BOLD.sub(r"\2", _LINE_MARK.sub("", text)))
     text = re.sub(r"(?<=[\w)\]}])\s*+\*\*\s*+(?=[\w(\\{-])", "^", text)
     text = re.sub(r"(?<![\\A-Za-z])sqrt(?=[\s({\d])", "√", text)
     for _ in range(4):  # nested ones, from the inside
         text = _ROOT.sub(lambda m: f"{_ROOTS[m[1]]}{{{m[2] or m[3]}}}", text)
     text = _AT_LEVEL.sub(lambda m: f"{'^' if m[1] else '_'}{{{m[0].translate(_LEVEL)}}}", text)
+    text = _TIMES_TEN.sub(r"\\times ", text)
     return re.sub(r"(?<!\\)%|\s*+\b(?:percent|pct)\b", r"\\%", text.translate(_AS_LATEX))
 
 
@@ -225,7 +236,7 @@ def _formula(part: str) -> str | None:
         formula = _without_unit(_of_sentence(formula))
     formula = re.sub(r"^(?:=|\\approx)\s*+", "", _trim(formula))
     formula = _MIXED.sub(r"\1\\frac{\2}{\3}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", formula))
-    formula = re.sub(r"([\^_])\s*+(-?\d+|-\w)", r"\1{\2}", formula).strip()
+    formula = re.sub(r"([\^_])\s*+(-?\d+(?:\.\d+)?|-\w)", r"\1{\2}", formula).strip()
     return None if not formula or _UNREADABLE.search(formula) else formula
 
 
@@ -248,7 +259,7 @@ def _drop_unit(unit: re.Match[str]) -> str:
 
 def _as_factors(letters: re.Match[str]) -> str:
     run = letters[0].strip()
-    return letters[0] if run in UNIT_NAMES or _FUNCTION.fullmatch(run) else " ".join(run)
+    return letters[0] if run in _UNITS or _FUNCTION.fullmatch(run) else " ".join(run)
 
 
 def _as_words(match: re.Match[str]) -> str:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
     quiet_libraries()
     told, display, ratings = complete_arguments(args), Display(), []
-    display.say(told)
+    display.console.print(told, markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
     examiner, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
