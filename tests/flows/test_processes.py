@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import vlm_r1
 from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
@@ -26,8 +27,15 @@ from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.types import StopReason
 
-TESTS = Path(__file__).parents[1]
 LEAVES_OUT = "testing_rewards:letters_of_even"
+PATHS = os.pathsep.join(str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__))
+
+
+def in_two_processes(*program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program twice at once, on these sources, and return when both have ended."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
@@ -46,15 +54,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
     }
     train(load_config(recipe(**options, output_dir=str(tmp_path / "one"))))
     path = recipe(**options, output_dir=str(tmp_path / "two"))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [*launcher, "-m", "vlm_r1.cli.main", "train", str(path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = in_two_processes("-m", "vlm_r1.cli.main", "train", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "layout packed" in done.stdout
     states = sorted(path.name for path in (tmp_path / "two/checkpoints/step-000002/state").glob("random_states_*"))
@@ -73,10 +73,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
 
 
 def test_a_failed_check_names_the_record_of_the_process_that_failed(recipe) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [*launcher, __file__, str(recipe())]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = in_two_processes(__file__, str(recipe()))
     own: dict[str, set[str]] = {"0": set(), "1": set()}
     for line in done.stdout.splitlines():
         if line.startswith("process "):

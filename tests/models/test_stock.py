@@ -43,6 +43,8 @@ def test_processor_and_model_agree_with_the_adapter(family: str, family_adapter,
         torch.testing.assert_close(policy(batch).logprobs_NT, stock.logprobs_NT, atol=2e-5, rtol=0)
         other = Witness(policy, [inputs], 0.8).side(batch, [])
         assert float((other.logprobs_NT - stock.logprobs_NT).abs().max()) > 1e-3, "the temperature counts"
+        decoded = Witness(policy, [inputs], 0.7).decoded(batch)
+        torch.testing.assert_close(decoded.double(), stock.logprobs_NT, atol=2e-5, rtol=0)  # (its logits are float32)
 
 
 def test_the_attention_is_put_back(family_adapter, family_model64) -> None:

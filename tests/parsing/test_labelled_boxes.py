@@ -33,6 +33,7 @@ CAR_JSON = '{"bbox_2d": [1, 2, 3, 4], "label": "red car"}'
             id="brackets_in_a_label",
         ),
         pytest.param("cat(10,20),(110,220)", (CAT,), id="qwen2_vl"),
+        pytest.param("<ref>cat</ref><box>(10,20),(110,220)</box>", (CAT,), id="qwen_vl_marks"),
         pytest.param("cat: (10, 20), (110, 220)\ncat: (110,20),(10,220).", (CAT, CAT), id="qwen2_vl_lines"),
         pytest.param(
             "<|object_ref_start|>cat<|object_ref_end|><|box_start|>(10,20),(110,220)<|box_end|>"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import vlm_r1.policy.encoding as encoding_module
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
@@ -99,3 +100,17 @@ def test_a_prompt_that_cannot_be_encoded_is_named_with_its_line(line: Path, adap
     records = load_sources([DataSource(path=str(line), task="vqa")])
     with pytest.raises(ModelError, match=r"rows\.jsonl:1: the prompt's text contains the model's own placeholder"):
         examiner_of(records, adapter).encode(records[0])
+
+
+def test_text_alone_fills_the_memory_too(line: Path, adapter, monkeypatch) -> None:
+    """A prompt without images has no pixels to count: its tokens are."""
+    rows = [json.dumps({"problem": f"What is {n}?", "answer": "3"}) for n in range(9)]
+    line.write_text("\n".join(rows), encoding="utf-8")
+    records = load_sources([DataSource(path=str(line), task="vqa")])
+    examiner = examiner_of(records, adapter)
+    first = examiner.encode(records[0])
+    assert examiner.encode(records[0]) is first
+    monkeypatch.setattr(encoding_module, "CACHE_BYTES", 40 * 3 * len(first.ids_L))
+    kept = [examiner.encode(record) for record in records]
+    assert examiner.encode(records[-1]) is kept[-1]
+    assert examiner.encode(records[0]) is not first, "it was the oldest of nine, and there is room for about three"

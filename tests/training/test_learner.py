@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import load_config
@@ -98,6 +100,25 @@ def test_the_first_step_of_adamw_moves_each_part_by_its_rate(recipe, tiny_checkp
         moved[part] = max(moved[part], float((new - old).detach().abs().max()))
     assert moved == pytest.approx({**rates, "language": 1e-2}, rel=1e-2)
     assert read_metrics(tmp_path / "run/metrics.jsonl")[0]["learning_rate"] == 1e-2
+
+
+def test_saved_weights_are_loaded_in_the_type_that_trained(recipe, tiny_checkpoint, tmp_path) -> None:
+    """Frozen matrices are held in bfloat16, and the first parameter is one of them; what was learnt has 32 bits."""
+    base = shutil.copytree(tiny_checkpoint, tmp_path / "published")
+    weights = {name: x.bfloat16() for name, x in load_file(base / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    options = {"model.path": str(base), "model.freeze_vision_modules": True, "training.mixed_precision": "bf16"}
+    train(load_config(recipe(**options, **{"training.max_steps": 1, "training.learning_rate": 1e-5})))
+    saved = load_file(tmp_path / "run/model/model.safetensors")
+    assert {str(x.dtype) for x in saved.values()} == {"torch.bfloat16", "torch.float32"}
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "run/model").state_dict()
+    start, exact = (
+        AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).state_dict()
+        for folder in (base, tmp_path / "run/model")
+    )
+    assert all(torch.equal(x, plain[name]) for name, x in exact.items())
+    moved = [x for name, x in exact.items() if not torch.equal(x, start[name])]
+    assert any(not torch.equal(x.bfloat16().float(), x) for x in moved), "the control: bfloat16 would round them"
 
 
 def test_prompts_without_images_teach_a_vision_part_nothing(recipe, tmp_path) -> None:

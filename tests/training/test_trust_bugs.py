@@ -22,7 +22,9 @@ import vlm_r1.policy.packed as packed_module
 from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
+from vlm_r1.grpo.update import Reference
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
+from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
@@ -232,7 +234,7 @@ BUGS: dict[Bug, str] = {
 def checked(recipe):
     """`checked(bug, **options)`: what the checks say of a step's groups, or the error."""
 
-    def check(bug: Bug, patch: pytest.MonkeyPatch, **options: Any) -> str:
+    def check(bug: Bug, patch: pytest.MonkeyPatch, params: SamplingParams = PARAMS, **options: Any) -> str:
         options = {"training.prompts_per_step": 6, "sampling.max_completion_length": 16, **options}
         run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
         run.learner.begin_step()
@@ -243,7 +245,7 @@ def checked(recipe):
                 records,
                 run.examiner,
                 run.sampler,
-                PARAMS,
+                params,
                 n=4,
                 run_seed=0,
                 draws=draws,
@@ -257,7 +259,7 @@ def checked(recipe):
         alike = max(by_size.values(), key=len)
         others = [group for group in groups if not any(group is one for one in alike)]
         assert len(alike) > 1
-        return check_sampled([*alike, *others], run.learner, run.examiner, run.sampler, PARAMS)
+        return check_sampled([*alike, *others], run.learner, run.examiner, run.sampler, params)
 
     return check
 
@@ -303,6 +305,55 @@ def test_weights_in_bfloat16_are_checked_against_the_noise(checked, monkeypatch,
             checked(bug, patch, **options, output_dir=str(tmp_path / bug.__name__))
 
 
+NARROW = {"model.dtype": "bfloat16", "model.lora": {"r": 2}, "training.mixed_precision": "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("bug", "params"),
+    [
+        pytest.param(draws_colder_than_it_says, PARAMS, id="tokens drawn colder than the sampler says"),
+        pytest.param(warmer_sampler, replace(PARAMS, top_p=0.9), id="another temperature, where top-p cuts"),
+        pytest.param(sampler_with_other_weights, replace(PARAMS, top_k=20), id="other weights, where top-k cuts"),
+    ],
+)
+def test_a_sampler_is_looked_at_where_weights_are_narrow(bug: Bug, params, checked, monkeypatch, tmp_path) -> None:
+    """What the check draws is compared in bfloat16 too; of what was cut there is nothing else to compare."""
+    assert "drawn anew = policy" in checked(no_bug, monkeypatch, params=params, **NARROW)
+    with pytest.raises(ModelError, match="trust check failed"):
+        checked(bug, monkeypatch, params=params, **NARROW, output_dir=str(tmp_path / "bug"))
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "qwen3_5_moe"])
+@pytest.mark.parametrize("options", [NARROW, {"training.mixed_precision": "bf16"}], ids=["weights", "autocast"])
+def test_a_state_that_runs_through_the_tokens_is_no_false_alarm(
+    family: str, options: dict, checked, monkeypatch, family_checkpoint
+) -> None:
+    """Linear attention computes chunks in training and single tokens in sampling: ten times the noise of attention."""
+    options = {**options, "model.path": str(family_checkpoint(family))}
+    assert "rows = transformers in bfloat16" in checked(no_bug, monkeypatch, **options)
+
+
+@pytest.mark.parametrize("layout", ["packed", "rows"])
+def test_a_reference_that_is_not_the_start_of_the_policy(layout: str, recipe, tmp_path, monkeypatch) -> None:
+    options = {"grpo.beta": 0.04, "training.layout": layout, "training.max_steps": 1}
+    train(load_config(recipe(**options)))
+    init = Reference.__init__
+
+    def warmer(self: Reference, *args: Any) -> None:
+        init(self, *args)
+        self._frozen.temperature = 1.1  # type: ignore[union-attr]
+
+    def other_weights(self: Reference, *args: Any) -> None:
+        init(self, *args)
+        with torch.no_grad():
+            self._frozen.model.get_output_embeddings().weight.mul_(1.02)  # type: ignore[union-attr]
+
+    for bug in (warmer, other_weights):
+        monkeypatch.setattr(Reference, "__init__", bug)
+        with pytest.raises(ModelError, match="the reference's log-probabilities differ"):
+            train(load_config(recipe(**options, output_dir=str(tmp_path / bug.__name__))))
+
+
 def test_a_sampler_that_stays_behind_is_caught_at_the_second_step(recipe, tmp_path, monkeypatch) -> None:
     make = HFSampler.__init__
 
@@ -326,6 +377,13 @@ def test_supervised_training_has_a_witness_too(recipe, adapter, monkeypatch) -> 
 
     monkeypatch.setattr(type(adapter), "positions", shifted)
     with pytest.raises(ModelError, match="from those of the stock model"):
+        train_sft(load_config(recipe()))
+
+
+def test_a_gold_answer_without_its_stop_token(recipe, monkeypatch) -> None:
+    gold_ids = Examiner.gold_ids
+    monkeypatch.setattr(Examiner, "gold_ids", lambda self, *args: gold_ids(self, *args)[:-1])
+    with pytest.raises(ModelError, match=r"says that it ended by stop, but has stop tokens at \[\]"):
         train_sft(load_config(recipe()))
 
 

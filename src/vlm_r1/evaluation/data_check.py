@@ -17,6 +17,7 @@ from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, check_gold, check_rewards, judge
+from vlm_r1.tasks.plain import PlainTask
 from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
 from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
@@ -231,7 +232,7 @@ def _left_out(record: Record, task: Task[Any, Any]) -> Problem:
 
 def _guess(source: DataSource, file: RecordFile, pictures: Pictures) -> str | None:
     """Look at the boxes as they are written, of rows that cannot be used too; not if their unit is stated."""
-    if source.coordinates != "pixels" or not pictures.sizes_wh:
+    if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
         return None
     boxes = []
     for found in file.scan(None):

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vlm_r1.data.formats.media import marks_as_text, names_pictures
+from vlm_r1.data.formats.media import files_not_shown, marks_as_text
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.data.options import read_options
 from vlm_r1.data.tokens import KNOWN_TOKENS, own_tokens_in
-from vlm_r1.parsing.names import split_names
+from vlm_r1.parsing.names import needs_quotes, split_names
 from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.rewards.math import what_is_read
 from vlm_r1.tasks.base import Task
@@ -57,7 +57,7 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     for label in dict.fromkeys(filter(None, labels)):
         if not _asks_for(asked, label):
             yield LABELS, f'the gold label "{label:.60}" is not among the names asked for: {asked:.80}'
-        elif "," in label and not _stands_apart(asked, label):
+        elif needs_quotes(label) and not _stands_apart(asked, label):
             yield COMMAS, f'"{label:.60}" holds a comma, in a list of names between commas: {asked:.80}'
 
 
@@ -123,8 +123,8 @@ def file_notes(
 
 
 def asked_names(record: Record, task: Task[Any, Any], template: Template) -> str | None:
-    """The list of names that a detection task puts into its sentence; None where the problem is asked as it stands."""
-    return _bare(record) if _wraps(record, task, template) else None
+    """The names that a detection task puts into its sentence; None where the problem is a sentence itself."""
+    return _bare(record) if _wraps(record, task, template) and not _is_whole(record) else None
 
 
 def labels_of(gold: Any) -> list[str]:
@@ -171,10 +171,10 @@ def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator
         for key, value in record.columns.items():
             is_option = task.name != "choice" and key in ("options", "choices") and read_options(value)
             is_system = key in _SYSTEM_KEYS and isinstance(value, str) and value and value != record.system
-            if names_pictures(value) or is_option or is_system:
+            if files_not_shown(value, record.images) or is_option or is_system:
                 found.setdefault(key, []).append(value)
     for key, values in found.items():
-        what = "holds file names of pictures, which are not shown"
+        what = "holds file names of pictures, videos or sound, which are not shown"
         if key in ("options", "choices"):
             what = f"holds options, which task {task.name} does not ask: task choice does"
         elif key in _SYSTEM_KEYS:

@@ -58,7 +58,8 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             learning_rate = learner.learning_rate
             with phases("log"):
                 _log_rollouts(run, groups)
-            check = partial(check_sampled, groups or [spare], learner, run.examiner, run.sampler, params)
+            scored_by = reference.logprobs_NT if reference is not None else None
+            check = partial(check_sampled, groups or [spare], learner, run.examiner, run.sampler, params, scored_by)
             check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
             first = False
             metrics |= update_policy(groups, spare, learner, reference, phases)

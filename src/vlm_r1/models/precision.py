@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ class Precision:
 
     def describe(self, model: PreTrainedModel) -> str:
         """A line that says what came of it in the loaded model, and why."""
-        dtype = next(p.dtype for p in model.get_input_embeddings().parameters() if p.is_floating_point())
+        dtype = weights_dtype(model)
         seeing = getattr(model.config, "vision_config", model.config)
         why_dtype, why_attention = self.why
         held = sum(p.numel() for p in frozen_matrices(model) if p.dtype != dtype)
@@ -100,6 +101,22 @@ def hold_frozen(model: nn.Module) -> None:
     if all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in frozen):
         for parameter in frozen:
             parameter.data = parameter.data.bfloat16()
+
+
+def weights_dtype(model: PreTrainedModel) -> torch.dtype:
+    """The type of the weights, whatever `hold_frozen` did to some: that of the table of tokens, which is never held."""
+    return next(p.dtype for p in model.get_input_embeddings().parameters() if p.is_floating_point())
+
+
+def save_model(model: Any, folder: str | Path) -> None:
+    """Write a transformers or peft model; its config names the type that holds every weight.
+
+    (transformers names the first parameter's, a frozen one's as often as not, and loads all in it.)
+    """
+    model.save_pretrained(folder)
+    if isinstance(model, PreTrainedModel) and model.dtype != weights_dtype(model):
+        model.config.dtype = weights_dtype(model)  # type: ignore[reportAttributeAccessIssue]
+        model.config.save_pretrained(folder)
 
 
 def choose_precision(

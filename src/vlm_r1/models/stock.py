@@ -16,7 +16,7 @@ import torch
 import transformers
 from PIL.Image import Image
 from torch import Tensor
-from transformers import ProcessorMixin
+from transformers import LogitsProcessorList, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # type: ignore[reportPrivateImportUsage]
 
 from vlm_r1.errors import ModelError
@@ -103,15 +103,40 @@ def stock_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
     """
     ids_1T = torch.tensor([list(ids_T)])
     length = inputs["input_ids"].shape[1]
-    arguments = {}
+    longer = {}
     for name, value in inputs.items():
         if name == "input_ids":
             value = torch.cat([value, ids_1T.to(value)], 1)
         elif value.shape == (1, length):  # a mask, or types of tokens
             more = torch.ones_like(ids_1T) if name == "attention_mask" else torch.zeros_like(ids_1T)
             value = torch.cat([value, more.to(value)], 1)
-        arguments[name] = value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
-    return model(**arguments, use_cache=False, logits_to_keep=len(ids_T) + 1).logits[0, :-1]
+        longer[name] = value
+    return model(**_placed(longer, model), use_cache=False, logits_to_keep=len(ids_T) + 1).logits[0, :-1]
+
+
+@torch.no_grad()
+def decoded_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
+    """The same, a token at a time with a cache, by the model's own `generate`, which is made to say these tokens."""
+
+    def say(ids_1L: Tensor, scores_1V: Tensor) -> Tensor:
+        token = ids_T[ids_1L.shape[1] - inputs["input_ids"].shape[1]]
+        return torch.full_like(scores_1V, float("-inf")).index_fill_(1, torch.tensor([token]).to(ids_1L), 0.0)
+
+    said = model.generate(
+        **_placed(inputs, model),
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=len(ids_T),
+        pad_token_id=0,
+        logits_processor=LogitsProcessorList([say]),
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    return torch.cat(said.logits)
+
+
+def _placed(inputs: Inputs, model: Any) -> dict[str, Tensor]:
+    return {k: x.to(model.device, model.dtype if x.is_floating_point() else x.dtype) for k, x in inputs.items()}
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def normalize_text(text: str) -> str:
     >>> normalize_text("  No   Defect. "), normalize_text("Ｎｏ　Defect。")
     ('no defect', 'no defect')
     """
-    return " ".join(lower(text).split()).rstrip(". 。")
+    return " ".join((text.casefold() if text.isascii() else lower(text)).split()).rstrip(". 。")
 
 
 def lower(text: str) -> str:

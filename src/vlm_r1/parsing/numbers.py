@@ -17,7 +17,7 @@ from vlm_r1.parsing.units import ATTACHED_UNIT
 from vlm_r1.types import Parsed, ParseFailure
 
 _DASHES = "‐‑‒–—−﹣－-"  # the plain one last, as in a class of characters
-_AS_MINUS = str.maketrans(dict.fromkeys(_DASHES, "-") | {"＋": "+", ",": ""})
+_AS_PLAIN = str.maketrans(dict.fromkeys(_DASHES, "-") | {"＋": "+", ",": ""})
 _LETTER = r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]"
 
 _NUMBER = re.compile(
@@ -28,7 +28,6 @@ _NUMBER = re.compile(
     rf"(?:[eE][+{_DASHES}]?[0-9]++)?"
     r"(?![.,/][0-9])"  # nor the head of a longer one
 )
-_IN_WORD = re.compile(r"\w")
 
 
 def parse_number(text: str) -> Parsed[float] | ParseFailure:
@@ -45,7 +44,7 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    numbers = {float(match[0].translate(_AS_MINUS)) for match in _NUMBER.finditer(text) if _ends(text, match.end())}
+    numbers = {_value(match[0]) for match in _NUMBER.finditer(text) if _ends(text, match.end())}
     if not numbers:
         return ParseFailure("no_number")
     if len(numbers) > 1:
@@ -56,7 +55,11 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
 
 def _ends(text: str, at: int) -> bool:
     """Whether a number may end there: before no word, or before its unit."""
-    return not _IN_WORD.match(text, at) or bool(ATTACHED_UNIT.match(text, at))
+    return at == len(text) or not (text[at].isalnum() or text[at] == "_") or bool(ATTACHED_UNIT.match(text, at))
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "") if number.isascii() else number.translate(_AS_PLAIN))
 
 
 def parse_integer(text: str) -> Parsed[int] | ParseFailure:

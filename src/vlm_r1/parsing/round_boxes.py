@@ -20,7 +20,7 @@ _NAMED = re.compile(
     rf"""(?<!\w)x(\d?)["']?\s*+[=:]\s*+["']?({_N})["']?\s*+,?\s*+["']?y\1["']?\s*+[=:]\s*+["']?({_N})""",
     re.ASCII | re.IGNORECASE,
 )
-_MARK = re.compile(r"<\|(?:object_ref|box)_(?:start|end)\|>")
+_MARK = re.compile(r"<\|(?:object_ref|box)_(?:start|end)\|>|</?(?:ref|box)>")  # Qwen2-VL's and Qwen-VL's
 _EDGE = " \t\r\n,;:.-"
 
 

@@ -20,7 +20,10 @@ from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_compl
 from vlm_r1.types import Completion, EncodedPrompt, Prompt, Record, Score
 
 CACHE_BYTES = 1 << 30
-"""Encoded prompts that are kept for the next epoch or evaluation, in bytes of pixels; small data sets fit whole."""
+"""Encoded prompts that are kept for the next epoch or evaluation, in bytes; small data sets fit whole."""
+
+_TOKEN_BYTES = 40
+"""An int of Python and the reference to it. A prompt without images has nothing else."""
 
 
 class Examiner:
@@ -141,4 +144,4 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
 
 
 def _bytes(encoded: EncodedPrompt) -> int:
-    return sum(tensor.nbytes for tensor in encoded.vision.values())
+    return sum(tensor.nbytes for tensor in encoded.vision.values()) + _TOKEN_BYTES * len(encoded.ids_L)

@@ -19,7 +19,7 @@ from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.models import Adapter, load_model
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.models.precision import autocasts, choose_precision, look_at
+from vlm_r1.models.precision import autocasts, choose_precision, look_at, save_model
 from vlm_r1.policy.kernels import obstacle_on
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
 from vlm_r1.policy.packed import Layout, choose_layout
@@ -191,7 +191,7 @@ class Learner:
         return gather_object(items)
 
     def _write_model(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder)
         self.adapter.save(folder)
 
 

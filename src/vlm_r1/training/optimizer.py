@@ -74,12 +74,13 @@ def buckets(parameters: Iterable[nn.Parameter], numbers: int = BUCKET) -> Iterat
     [[2, 3], [9], [1, 1]]
     """
     own: list[nn.Parameter] = []
+    room = numbers
     for parameter in parameters:
-        size = sum(p.numel() for p in own) + parameter.numel()
-        if own and (own[0].dtype != parameter.dtype or size > numbers):
+        if own and (own[0].dtype != parameter.dtype or room < parameter.numel()):
             yield own
-            own = []
+            own, room = [], numbers
         own.append(parameter)
+        room -= parameter.numel()
     if own:
         yield own
 

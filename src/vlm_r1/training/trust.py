@@ -11,7 +11,9 @@ is: that by which the stock model differs from itself with another attention.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 
 import torch
@@ -25,9 +27,15 @@ from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
-from vlm_r1.sampling.filters import uniforms
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.training.differences import BLANK_TOLERANCE, Difference, difference, image_effect, sampled_logprobs
+from vlm_r1.training.differences import (
+    BLANK_TOLERANCE,
+    Difference,
+    difference,
+    explained_by_rounding,
+    image_effect,
+    sampled_logprobs,
+)
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.witness import (
     NOISE,
@@ -49,8 +57,8 @@ CHECKED_TOKENS = 32
 CHECKED_COMPLETIONS = (2, 1)
 """Of the first and of the second record: siblings, and a neighbour."""
 
-DRAW_TOLERANCE = 1e-3
-"""How far a number may lie outside a token's share of the distribution that it drew it from."""
+LogProbs = Callable[[CompletionBatch], Tensor]
+"""Log-probabilities (N, T) of completions."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,20 @@ def check_when_due(
 
 
 def check_sampled(
-    groups: Sequence[Group], learner: Learner, examiner: Examiner, sampler: Sampler, params: SamplingParams
+    groups: Sequence[Group],
+    learner: Learner,
+    examiner: Examiner,
+    sampler: Sampler,
+    params: SamplingParams,
+    reference: LogProbs | None = None,
 ) -> str:
     """Check what a step sampled, and the passes that are about to learn from it.
 
     Where top-p, top-k or min-p cut the distribution that is sampled from, the step's own completions are not compared
     with the policy's, whose distribution is uncut; those that the check draws are.
+
+    Args:
+        reference: its log-probabilities; before the first update they must be the policy's.
 
     Returns:
         A line that says what was found.
@@ -120,13 +136,7 @@ def check_sampled(
         ModelError: on all processes, if any of them fails; names the record of that one.
     """
     asked = [Asked(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
-    report = Report()
-    for one in asked:
-        for problem in _token_problems(one, learner, params.max_completion_length):
-            report.add([one], problem)
-    if not report.problems:
-        _check(_two(asked), learner, examiner, learner.config.sampling.temperature, report, sampler, params)
-    return _conclude(learner, report)
+    return _check(asked, learner, examiner, learner.config.sampling.temperature, sampler, params, reference)
 
 
 def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, examiner: Examiner) -> str:
@@ -142,12 +152,27 @@ def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learn
         Asked(record, encoded, tuple(Completion(tuple(ids_T), (), "", StopReason.STOP) for ids_T in ids_G_T))
         for record, encoded, ids_G_T in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
     ]
+    return _check(asked, learner, examiner, 1.0)
+
+
+def _check(
+    asked: Sequence[Asked],
+    learner: Learner,
+    examiner: Examiner,
+    temperature: float,
+    sampler: Sampler | None = None,
+    params: SamplingParams | None = None,
+    reference: LogProbs | None = None,
+) -> str:
     report = Report()
-    _check(_two(asked), learner, examiner, 1.0, report)
-    return _conclude(learner, report)
-
-
-def _conclude(learner: Learner, report: Report) -> str:
+    for one in asked:
+        for problem in _token_problems(one, learner, params):
+            report.add([one], problem)
+    two = _two(asked)
+    inputs = [] if report.problems else _inputs(two, learner, examiner, report)
+    if not report.problems:
+        policy: Policy = learner.accelerator.unwrap_model(learner.policy)
+        _check_passes(two, Witness(policy, inputs, temperature), learner, report, sampler, params, reference)
     if everyone := [problem for part in learner.gather([report.problems]) for problem in part]:
         raise ModelError(
             f"trust check failed on {everyone[0]}. Nothing was learnt from it; training.trust_checks=false goes on "
@@ -170,14 +195,15 @@ def _shortened(completion: Completion) -> Completion:
     return replace(completion, ids_T=ids_T, logprobs_T=logprobs_T)
 
 
-def _token_problems(asked: Asked, learner: Learner, longest: int) -> Iterator[str]:
-    """Placeholders among the tokens, and completions that do not end as they say."""
+def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
+    """Placeholders among the tokens, and completions that do not end as they say; those of data always stop."""
     banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
     if drawn := sorted({token for one in asked.completions for token in one.ids_T if token in banned}):
         yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
     for completion in asked.completions:
         length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
         stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
+        longest = length if params is None else params.max_completion_length
         if stops != ([length - 1] if stopped else []) or not (stopped or length == longest):
             yield (
                 f"a completion of {length} tokens says that it ended by {completion.stop_reason.value}, but has stop "
@@ -185,37 +211,39 @@ def _token_problems(asked: Asked, learner: Learner, longest: int) -> Iterator[st
             )
 
 
-def _check(
+def _check_passes(
     asked: list[Asked],
+    witness: Witness,
     learner: Learner,
-    examiner: Examiner,
-    temperature: float,
     report: Report,
-    sampler: Sampler | None = None,
-    params: SamplingParams | None = None,
+    sampler: Sampler | None,
+    params: SamplingParams | None,
+    reference: LogProbs | None,
 ) -> None:
-    policy: Policy = learner.accelerator.unwrap_model(learner.policy)
-    inputs = _inputs(asked, learner, examiner, report)
-    if report.problems:
-        return
-    witness, autocast, exactly = Witness(policy, inputs, temperature), learner.precision.autocast, is_wide(policy)
-    drawn = asked if not autocast else [replace(one, encoded=replace(one.encoded, features=None)) for one in asked]
+    """As exactly as the weights allow, and as training computes."""
+    policy, autocast, exactly = witness.policy, learner.accelerator.autocast, is_wide(witness.policy)
+    best = nullcontext if exactly else autocast
+    rounds = exactly and learner.precision.autocast  # then features that a prompt carries are rounded
+    drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in asked] if rounds else asked
     seeds: list[int] = []
-    if exactly and sampler is not None and params is not None:
-        drawn, seeds = _draw(drawn, sampler, _uncut(params))
+    if sampler is not None and params is not None:
+        with best():
+            drawn, seeds = _draw(drawn, sampler, _uncut(params))
     with training_without_dropout(policy):
-        if exactly:
+        with best():
             _compare(drawn, witness, report)
             if seeds and not report.problems:
                 _compare_sampler(drawn, witness, report, "drawn anew")
             if seeds and isinstance(sampler, HFSampler):
                 _draw_again(drawn, seeds, witness, report)
-        with learner.accelerator.autocast():
-            if autocast or not exactly:
+        with autocast():
+            if rounds:
                 _compare(asked, witness, report)
             if params is not None and _uncut(params) == params:
                 _compare_sampler(asked, witness, report, "sampler")
             _look_without_images(asked, policy, report)
+            if reference is not None and learner.step == 0:
+                _compare_reference(asked, witness, report, reference)
 
 
 def _inputs(asked: Sequence[Asked], learner: Learner, examiner: Examiner, report: Report) -> list[Inputs]:
@@ -282,6 +310,11 @@ def _noise(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> D
     return gap(scored, *sides).logprobs
 
 
+def _noise_of_decoding(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> Difference:
+    """Of layers whose state runs through the tokens, more than attention's."""
+    return difference(scored._replace(logprobs_NT=witness.side(batch, []).logprobs_NT), witness.decoded(batch))
+
+
 def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs: Difference) -> str:
     policy = witness.policy
     if policy.layout == "packed":
@@ -305,9 +338,10 @@ def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, l
     completions = [completion for one in asked for completion in one.completions]
     differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
-    if bool(scored.logprobs_NT.isfinite().all()) and too_far(
-        differs, computing_dtype(witness.policy), lambda: _noise(batch, witness, scored)
-    ):
+    if not bool(scored.logprobs_NT.isfinite().all()):
+        return
+    dtype = computing_dtype(witness.policy)
+    if all(too_far(differs, dtype, partial(noise, batch, witness, scored)) for noise in (_noise, _noise_of_decoding)):
         report.add(
             asked,
             f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
@@ -315,22 +349,27 @@ def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, l
         )
 
 
+@torch.no_grad()
+def _compare_reference(asked: Sequence[Asked], witness: Witness, report: Report, reference: LogProbs) -> None:
+    """Before any update; its weights may have been rounded where passes compute in bfloat16."""
+    batch = _batch(asked)
+    differs = difference(Policy.forward(witness.policy, batch), reference(batch))
+    report.found.append(f"reference = policy to {differs.largest:.1g}")
+    if not explained_by_rounding(differs, computing_dtype(witness.policy)):
+        report.add(
+            asked,
+            f"the reference's log-probabilities differ from the policy's by {differs} before anything was learnt: they "
+            "are not the same weights or temperature",
+        )
+
+
 def _draw_again(asked: Sequence[Asked], seeds: Sequence[int], witness: Witness, report: Report) -> None:
-    """The tokens that the completions' random numbers draw from the witness's distributions."""
-    completions = [completion for one in asked for completion in one.completions]
-    furthest = 0.0
-    for seed, completion, logprobs_TV in zip(seeds, completions, witness.distributions(_batch(asked)), strict=True):
-        shares_TV = logprobs_TV.double().exp().cumsum(-1)
-        ids_T1 = torch.tensor(completion.ids_T, device=shares_TV.device)[:, None]
-        ends_T = (shares_TV.gather(1, ids_T1) / shares_TV[:, -1:])[:, 0]
-        starts_T = ends_T - logprobs_TV.double().exp().gather(1, ids_T1)[:, 0]
-        numbers_T = uniforms([seed], len(completion.ids_T))[0].to(ends_T)
-        furthest = max(furthest, float(torch.maximum(starts_T - numbers_T, numbers_T - ends_T).max()))
-    if furthest > DRAW_TOLERANCE:  # NaN is not
+    outside = witness.outside_shares(_batch(asked), seeds)
+    if not outside <= TOLERANCES[computing_dtype(witness.policy)].draws:
         report.add(
             asked,
             f"sampled tokens are not what their random numbers draw from the distribution at temperature "
-            f"{witness.temperature:g}: a number lies {furthest:.2g} outside its token's share",
+            f"{witness.temperature:g}: a number lies {outside:.2g} outside its token's share",
         )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vlm_r1.models.stock import Inputs, stock_attention, stock_logits
+from vlm_r1.models.precision import weights_dtype
+from vlm_r1.models.stock import Inputs, decoded_logits, stock_attention, stock_logits
 from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
+from vlm_r1.sampling.filters import uniforms
 from vlm_r1.training.differences import Difference, difference, gradient_difference
 
 GRADIENT_NUMBERS = 1 << 25
@@ -23,19 +25,28 @@ NOISE = 3.0
 
 
 class Tolerance(NamedTuple):
-    """What rounding is known to do: mean difference of log-probabilities in nats, and of gradients, relative."""
+    """What rounding is known to do.
+
+    `logprobs`: mean difference in nats. `gradients`: relative. `draws`: how far the number that drew a token lies
+    outside the token's share of the distribution.
+    """
 
     logprobs: float
     gradients: float
+    draws: float
 
 
 TOLERANCES = {
-    torch.float64: Tolerance(1e-5, 1e-4),
-    torch.float32: Tolerance(1e-4, 5e-3),
-    torch.bfloat16: Tolerance(1e-3, 0.05),
-    torch.float16: Tolerance(3e-4, 0.02),
+    torch.float64: Tolerance(1e-5, 1e-4, 1e-3),
+    torch.float32: Tolerance(1e-4, 5e-3, 1e-3),
+    torch.bfloat16: Tolerance(1e-3, 0.05, 0.05),
+    torch.float16: Tolerance(3e-4, 0.02, 0.02),
 }
 """By the type that computes. What is beyond is compared with the noise, which is measured."""
+
+
+Logits = Callable[[Any, Inputs, Sequence[int]], Tensor]
+"""`stock_logits` or `decoded_logits`."""
 
 
 class Side(NamedTuple):
@@ -80,19 +91,38 @@ class Witness:
         return Side(nn.utils.rnn.pad_sequence(rows, batch_first=True), list(sums))
 
     @torch.no_grad()
-    def distributions(self, batch: CompletionBatch) -> Iterator[Tensor]:
-        """Log-probabilities (T, V) of all tokens at each place of each completion."""
+    def outside_shares(self, batch: CompletionBatch, seeds: Sequence[int]) -> float:
+        """How far, at most, the number that drew a token lies outside the token's share of the distribution.
+
+        Args:
+            seeds: of each completion, which a sampler drew by inverse transform (`sampling.filters.draw`).
+        """
+        furthest = 0.0
         with stock_attention(self.policy.adapter, self.policy.model):
-            for inputs, ids_T in self._each(batch):
-                yield self._logprobs(inputs, ids_T)
+            for seed, (inputs, ids_T) in zip(seeds, self._each(batch), strict=True):
+                shares_TV = self._logprobs(inputs, ids_T).double().exp()
+                ids_T1 = torch.tensor(ids_T, device=shares_TV.device)[:, None]
+                ends_T, own_T = (x.gather(1, ids_T1)[:, 0] for x in (shares_TV.cumsum(-1), shares_TV))
+                numbers_T = uniforms([seed], len(ids_T))[0].to(ends_T)
+                outside_T = torch.maximum(ends_T - own_T - numbers_T, numbers_T - ends_T)
+                furthest = float(torch.maximum(outside_T.max(), torch.tensor(furthest).to(outside_T)))  # NaN stays
+        return furthest
+
+    def decoded(self, batch: CompletionBatch) -> Tensor:
+        """Log-probabilities (N, T) as `side` has them, but a token at a time, as a sampler computes them."""
+        with stock_attention(self.policy.adapter, self.policy.model), modes_kept(self.policy):
+            self.policy.eval()  # with gradient checkpointing there is no cache
+            pairs = [(self._logprobs(*one, decoded_logits), one[1]) for one in self._each(batch)]
+        rows = [x_TV.gather(1, torch.tensor([ids_T], device=x_TV.device).T)[:, 0] for x_TV, ids_T in pairs]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
     def _each(self, batch: CompletionBatch) -> Iterator[tuple[Inputs, Sequence[int]]]:
         groups = zip(self.inputs, batch.ids_P_G_T, strict=True)
         return ((inputs, ids_T) for inputs, ids_G_T in groups for ids_T in ids_G_T)
 
-    def _logprobs(self, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
+    def _logprobs(self, inputs: Inputs, ids_T: Sequence[int], compute: Logits = stock_logits) -> Tensor:
         adapter, model = self.policy.adapter, self.policy.model
-        logits_TV = stock_logits(adapter.unwrap(model), inputs, ids_T)
+        logits_TV = compute(adapter.unwrap(model), inputs, ids_T)
         return tempered_logits(logits_TV, self.temperature, adapter.banned_ids()).log_softmax(-1)
 
 
@@ -137,9 +167,10 @@ def compared_parameters(policy: Policy) -> list[nn.Parameter]:
 
 def computing_dtype(policy: Policy) -> torch.dtype:
     """The type of matrix products here and now."""
-    weight = policy.adapter.unwrap(policy.model).get_input_embeddings().weight
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    device = policy.model.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weights_dtype(policy.adapter.unwrap(policy.model))
 
 
 def is_wide(policy: Policy) -> bool:
@@ -153,15 +184,23 @@ def training_without_dropout(policy: Policy) -> Iterator[None]:
 
     Where a config asks for dropout that is no module, everything is in the mode of evaluation.
     """
-    before = policy.training
-    policy.train(not any(_dropouts(policy.adapter.config.to_dict())))
-    for module in policy.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
+    with modes_kept(policy):
+        policy.train(not any(_dropouts(policy.adapter.config.to_dict())))
+        for module in policy.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        yield
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Whatever happens, each part is afterwards in the mode, of training or evaluation, in which it was."""
+    before = [(part, part.training) for part in module.modules()]
     try:
         yield
     finally:
-        policy.train(before)
+        for part, training in before:
+            part.training = training
 
 
 def _dropouts(settings: object) -> Iterator[float]:
