@@ -1,22 +1,24 @@
 # Everything runs in .venv, which `make install` makes from Python 3.11 or newer and a package index; nothing else is needed.
 #   make demo ARGS="--seed 1"        options of `vlm-r1 demo`
 #   make test ARGS="tests/grpo -x"   options of pytest
+#   make test-portable ISA=avx2      as one kind of processor only
 #   make bench BENCH=step ARGS="--image-tokens 64 --against rows"   one benchmark with its options
 
-.PHONY: help install demo test test-slow check bench docs
+.PHONY: help install demo test test-slow test-portable check bench docs
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS ?=
+ISA ?= default avx2
 BENCH ?= step limit sampling prefix_variants rewards growth step_phases
 # Two processes of one thread each: the tiny tensors of the tests gain nothing from torch's own threads, which would only
 # get in each other's way. (A worker costs some 13 s of imports, so more of them pay only for a longer suite.)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with the tested versions of everything (constraints.txt)
 
@@ -28,6 +30,11 @@ test: $(INSTALLED)  ## all tests but the slow ones
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(PYTEST) -m slow $(ARGS)
+
+# torch's own kernels as without AVX-512 and AVX2, then as with AVX2 alone; oneDNN's with AVX2 at most in both.
+test-portable: $(INSTALLED)  ## the tests with the kernels of older processors
+	@for isa in $(ISA); do echo "torch with $$isa kernels, oneDNN with AVX2"; \
+		ATEN_CPU_CAPABILITY=$$isa ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not slow" $(ARGS) || exit 1; done
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check

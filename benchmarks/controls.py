@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from random import Random
 
+from benchmarks.machine import Watch
 from vlm_r1.cli.console import before_after_table, quiet_libraries
 from vlm_r1.config import Config, load_config
 from vlm_r1.grpo.trainer import train
@@ -42,13 +43,14 @@ def main() -> None:
     args = parser.parse_args()
     quiet_libraries()
     display, results = Display(), {"grpo": json.loads((args.run / "summary.json").read_text(encoding="utf-8"))}
-    results["more_sft"] = train_sft(_more_sft(args.run), display=display)
-    results["shuffled"] = train(_shuffled(args.run), display=display)
+    with Watch() as machine:
+        results["more_sft"] = train_sft(_more_sft(args.run), display=display)
+        results["shuffled"] = train(_shuffled(args.run), display=display)
     for name, summary in results.items():
         display.say(f"[bold]{name}[/bold] {summary['seconds']['train']:.0f} s")
         display.console.print(before_after_table(summary))
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+        args.json.write_text(json.dumps({**results, "machine": machine.told}, indent=2), encoding="utf-8")
 
 
 def _more_sft(run: Path) -> Config:

@@ -24,7 +24,6 @@ import argparse
 import gc
 import importlib.util
 import json
-import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from rich.table import Table
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 from benchmarks.groups import image_tokens, load, make_batch, policy_pass, sizes_of, write_checkpoint
+from benchmarks.machine import Watch, median_of
 from benchmarks.measure import Call, forward_flops, matmul_rate, seconds_of
 from benchmarks.scenes import Sizes
 from vlm_r1.cli.console import quiet_libraries
@@ -127,7 +127,7 @@ def main() -> None:
             "--shape tiny --device cpu"
         )
     all_sizes = [sizes_of(*one, prompts=args.prompts, threads=torch.get_num_threads()) for one in args.sizes]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_checkpoint(Path(folder))
         device = torch.device(args.device)
         small = sizes_of(64, 32, 4, prompts=2, threads=1)
@@ -141,7 +141,7 @@ def main() -> None:
         for side in point["sides"].values():
             side["utilisation"] = side["flops"] / side["seconds"] / rates["peak_flops_per_s"]
     line = {"card": name, **rates, "checks": checks, "points": points, "shape": args.shape}
-    line |= {"environment": environment()}
+    line |= {"environment": environment(), "machine": machine.told}
     show(line, args)
     if not checks["passed"]:
         raise SystemExit("benchmarks.gpu: packed log-probabilities or gradients are wrong here; see the checks above")
@@ -250,12 +250,14 @@ def measure_side(
     with tempfile.TemporaryDirectory() as folder:
         side = make(bench, batch, Path(folder))
         memory_gb = peak_gb(side.run, bench.device)
-        seconds = [seconds_of(side.run) for _ in range(rounds)]
+        taken = [seconds_of(side.run) for _ in range(rounds)]
         flops = 3 * forward_flops(side.forward)
     del side
     gc.collect()
     torch.cuda.empty_cache()
-    return {"seconds": statistics.median(seconds), "flops": flops, "memory_gb": memory_gb, "rounds": seconds}
+    middle = median_of(taken)
+    measured = {"seconds": middle.wall, "cpu_seconds": middle.cpu, "rounds": [one.wall for one in taken]}
+    return {**measured, "flops": flops, "memory_gb": memory_gb}
 
 
 def peak_gb(call: Call, device: torch.device) -> float:
@@ -373,15 +375,16 @@ def point_table(point: dict[str, Any], line: dict[str, Any]) -> Table:
         f"{point['generations']}, {point['image_tokens']} image tokens, completions of {point['completion_tokens']}"
     )
     shown = Table("", title=title)
-    for column in ("seconds", "times packed", "completion tokens/s", "TFLOP", "of the peak", "peak GB"):
+    for column in ("seconds", "CPU s", "times packed", "completion tokens/s", "TFLOP", "of the peak", "peak GB"):
         shown.add_column(column, justify="right")
     for name, side in point["sides"].items():
         tokens = side.get("completion_tokens_per_s")
-        cells = [f"{side['seconds']:.3f}", f"{point['times_packed'][name]:.2f}", f"{tokens:,.0f}" if tokens else ""]
+        cells = [f"{side[key]:.3f}" for key in ("seconds", "cpu_seconds")]
+        cells += [f"{point['times_packed'][name]:.2f}", f"{tokens:,.0f}" if tokens else ""]
         cells += [f"{side['flops'] / 1e12:.2f}", f"{side['utilisation']:.0%}", f"{side['memory_gb']:.2f}"]
         shown.add_row(name, *cells)
     if "trl" not in point["sides"]:
-        shown.add_row("trl", "not installed", *[""] * 5)
+        shown.add_row("trl", "not installed", *[""] * 6)
     return shown
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.groups import image_tokens, load, make_batch, policy_pass, sizes_of, write_checkpoint
+from benchmarks.machine import Seconds, Watch, median_of
 from benchmarks.measure import MemoryGrowth, fresh_processes, seconds_of
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.policy.logprobs import Policy
@@ -55,6 +55,7 @@ class Cost:
     """Median seconds of a pass, and the peak growth of its process."""
 
     seconds: float
+    cpu_seconds: float
     memory_mb: float
     prompt_tokens: int
     passes: int
@@ -66,7 +67,7 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(args.threads)
     sweeps = {name: getattr(args, name) for name in SWEEPS if getattr(args, name)}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_checkpoint(Path(folder))
         costs = measure_all(Path(folder), sweeps, args)
     series = {
@@ -80,7 +81,8 @@ def main() -> None:
     for layout, line in fits.items():
         console.print(sentence(layout, line), highlight=False, soft_wrap=True)
     points = [{**asdict(point), **asdict(cost)} for point, cost in costs.items()]
-    result = json.dumps({"points": points, "fits": fits, "threads": args.threads, "environment": environment()})
+    about = {"threads": args.threads, "environment": environment(), "machine": machine.told}
+    result = json.dumps({"points": points, "fits": fits, **about})
     print(result)
     if args.json:
         args.json.write_text(result + "\n", encoding="utf-8")
@@ -129,10 +131,11 @@ def measure(folder: Path, point: Point, seconds: float, threads: int) -> Cost:
     batch, policy = make_batch(adapter, sizes, point.images), Policy(model, adapter, layout=point.layout)
     with MemoryGrowth() as memory:
         policy_pass(policy, batch)
-    taken: list[float] = []
-    while len(taken) < 2 or sum(taken) < seconds:
+    taken: list[Seconds] = []
+    while len(taken) < 2 or sum(one.wall for one in taken) < seconds:
         taken.append(seconds_of(lambda: policy_pass(policy, batch)))
-    return Cost(statistics.median(taken), memory.mb, len(batch.prompts[0].ids_L), len(taken))
+    middle = median_of(taken)
+    return Cost(middle.wall, middle.cpu, memory.mb, len(batch.prompts[0].ids_L), len(taken))
 
 
 def chosen(costs: Mapping[Point, Cost], name: str, values: Sequence[int], layout: Layout) -> dict[Point, Cost]:
@@ -167,10 +170,15 @@ def table(name: str, by_layout: Mapping[str, Mapping[Point, Cost]]) -> Table:
     shown = Table(LABELS[name], "prompt", title=title)
     for layout in by_layout:
         shown.add_column(f"{layout} s", justify="right")
+        shown.add_column("CPU s", justify="right")
         shown.add_column("MB", justify="right")
     for row in zip(*(own.items() for own in by_layout.values()), strict=True):
         point, cost = row[0]
-        cells = [cell for _, cost in row for cell in (f"{cost.seconds:.3f}", f"{cost.memory_mb:,.0f}")]
+        cells = [
+            cell
+            for _, cost in row
+            for cell in (f"{cost.seconds:.3f}", f"{cost.cpu_seconds:.3f}", f"{cost.memory_mb:,.0f}")
+        ]
         shown.add_row(str(getattr(point, name)), str(cost.prompt_tokens), *cells)
     return shown
 

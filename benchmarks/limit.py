@@ -30,7 +30,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from benchmarks.groups import image_tokens, load, make_batch, policy_pass, sizes_of, write_checkpoint
-from benchmarks.measure import alternate, forward_flops, matmul_rate, medians
+from benchmarks.machine import Watch, medians
+from benchmarks.measure import alternate, forward_flops, matmul_rate
 from benchmarks.scenes import Sizes
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
@@ -43,10 +44,10 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(args.threads)
     sizes = sizes_of(args.image_tokens, args.completion_tokens, args.generations, args.prompts, args.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_checkpoint(Path(folder))
         line = measure(Path(folder), sizes, args.rounds, args.matmul)
-    line |= {"sizes": asdict(sizes), "environment": environment()}
+    line |= {"sizes": asdict(sizes), "environment": environment(), "machine": machine.told}
     Console().print(table(line))
     print(json.dumps(line))
     if args.json:
@@ -80,15 +81,16 @@ def measure(folder: Path, sizes: Sizes, rounds: int, matmul: int) -> dict[str, A
     flops = 3 * forward_flops(lambda: policy(batch))
     rate = matmul_rate(matmul, torch.float32)
     return {
-        "ratio": middle["ours"] / middle["floor"],
-        "ours_s": middle["ours"],
-        "floor_s": middle["floor"],
+        "ratio": middle["ours"].wall / middle["floor"].wall,
+        **{f"{side}_s": taken.wall for side, taken in middle.items()},
+        **{f"{side}_cpu_s": taken.cpu for side, taken in middle.items()},
         "flops": flops,
         "flops_of_floor": 3 * forward_flops(floor.losses),
-        "flops_per_s": flops / middle["ours"],
+        "flops_per_s": flops / middle["ours"].wall,
         "matmul_flops_per_s": rate,
-        "utilisation": flops / middle["ours"] / rate,
-        "seconds": seconds,
+        "utilisation": flops / middle["ours"].wall / rate,
+        "seconds": {side: [one.wall for one in taken] for side, taken in seconds.items()},
+        "cpu_seconds": {side: [one.cpu for one in taken] for side, taken in seconds.items()},
     }
 
 
@@ -131,15 +133,14 @@ def table(line: dict[str, Any]) -> Table:
         f"completions of {sizes['completion_tokens']}, {sizes['threads']} threads"
     )
     shown = Table("", title=title, caption=f"ours takes {line['ratio']:.2f} times as long as the floor")
-    for column in ("seconds", "GFLOP", "GFLOP/s", "of the matrix product's rate"):
+    for column in ("seconds", "CPU seconds", "GFLOP", "GFLOP/s", "of the matrix product's rate"):
         shown.add_column(column, justify="right")
     rate = line["matmul_flops_per_s"]
     for side, flops in (("ours", line["flops"]), ("floor", line["flops_of_floor"])):
         speed = flops / line[f"{side}_s"]
-        shown.add_row(
-            side, f"{line[f'{side}_s']:.3f}", f"{flops / 1e9:.1f}", f"{speed / 1e9:.1f}", f"{speed / rate:.0%}"
-        )
-    shown.add_row("matrix product", "", "", f"{rate / 1e9:.1f}", "100%")
+        seconds = [f"{line[f'{side}_{kind}']:.3f}" for kind in ("s", "cpu_s")]
+        shown.add_row(side, *seconds, f"{flops / 1e9:.1f}", f"{speed / 1e9:.1f}", f"{speed / rate:.0%}")
+    shown.add_row("matrix product", "", "", "", f"{rate / 1e9:.1f}", "100%")
     return shown
 
 

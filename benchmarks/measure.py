@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import statistics
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -15,35 +13,32 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.machine import Seconds, stopwatch
+
 _MB = 1 << 20
 _SECONDS_BETWEEN_LOOKS = 0.002
 
 Call = Callable[[], object]
 
 
-def seconds_of(call: Call) -> float:
-    """Wall-clock seconds of one call; work queued on a GPU is waited for."""
+def seconds_of(call: Call) -> Seconds:
+    """Seconds of one call; work queued on a GPU is waited for."""
     _wait()
-    began = time.perf_counter()
+    passed = stopwatch()
     call()
     _wait()
-    return time.perf_counter() - began
+    return passed()
 
 
-def alternate(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+def alternate(calls: Mapping[str, Call], rounds: int) -> dict[str, list[Seconds]]:
     """Seconds of each call by name: after one call each to warm up, all take turns."""
     for call in calls.values():
         call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             seconds[name].append(seconds_of(call))
     return seconds
-
-
-def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """The median of each list."""
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 class MemoryGrowth:
@@ -98,7 +93,7 @@ def matmul_rate(size: int, dtype: torch.dtype, device: torch.device | str = "cpu
     """Operations per second of the product of two square matrices, the fastest of a few."""
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     out = a @ b
-    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, b, out=out)) for _ in range(rounds))
+    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, b, out=out)).wall for _ in range(rounds))
 
 
 def _wait() -> None:

@@ -33,6 +33,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.gpu import TEXT_3B, VISION_3B
+from benchmarks.machine import Watch
 from benchmarks.measure import MemoryGrowth, fresh_processes
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.config.model import LoraSection, ModelSection
@@ -113,10 +114,11 @@ def main() -> None:
         raise SystemExit("benchmarks.memory: torch sees no CUDA GPU here: run it where there is one, or with the CPU")
     quiet_libraries()
     os.environ.update(_GIVE_BACK)  # for the processes that are started from here on
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_shape(folder, args.shape)
         results = {name: numbers(case, folder, args.device) for name, case in CASES.items()}
-    line = {"device": args.device, "shape": args.shape, "cases": results, "environment": environment()}
+    line = {"device": args.device, "shape": args.shape, "cases": results}
+    line |= {"environment": environment(), "machine": machine.told}
     Console().print(table(line))
     print(json.dumps(line))
     if args.json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as VisionTower
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel as TextModel
 
+from benchmarks.machine import stopwatch
 from vlm_r1.runtime.phases import Phases
 
 PHASES = ("sample", "score", "reference", "policy", "optimizer")
@@ -46,17 +46,17 @@ class Meter:
         self._loaded_bytes = psutil.Process().memory_info().rss
         threading.Thread(target=self._look_at_memory, daemon=True).start()
         self._watch = register_module_forward_pre_hook(self._find)
-        self._began = time.perf_counter()
+        self._passed = stopwatch()
 
     def step_done(self) -> None:
         """A step has ended and the next begins."""
-        now = time.perf_counter()
-        self._steps.append({"step": now - self._began, **self.phases.seconds})
+        taken = self._passed()
+        self._steps.append({"step": taken.wall, "cpu": taken.cpu, **self.phases.seconds})
         if len(self._steps) == 1:
             self._watch.remove()  # all models have been seen: from here on nothing but their own hooks is called
             self._counts.clear()
         self.phases = Phases()
-        self._began = time.perf_counter()
+        self._passed = stopwatch()
 
     def stop(self) -> None:
         """The last step has ended; what comes after it is not looked at."""
@@ -64,7 +64,7 @@ class Meter:
 
     @property
     def steps(self) -> list[dict[str, float]]:
-        """Seconds of each measured step, "step" and by phase."""
+        """Seconds of each measured step: "step" and by phase on the clock, "cpu" on the processors."""
         return self._steps[1:]
 
     def counts(self) -> dict[str, Any]:

@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import DynamicCache
 
+from benchmarks.machine import Seconds, Watch, median_of, stopwatch
 from benchmarks.scenes import Sizes, read_records, write_inputs
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.config.schema import ModelSection
@@ -166,14 +165,15 @@ def measure(folder: Path, sizes: Sizes, name: str, rounds: int, answers: Any) ->
     run = VARIANTS[name]
     run(model, adapter, prompt, ids_GT[:2])
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-    before_mb, seconds = _status_mb("VmRSS"), []
+    before_mb, taken = _status_mb("VmRSS"), list[Seconds]()
     for _ in range(rounds):
-        start = time.perf_counter()
+        passed = stopwatch()
         logprobs_GT = run(model, adapter, prompt, ids_GT)
-        seconds.append(time.perf_counter() - start)
+        taken.append(passed())
     memory_mb = _status_mb("VmHWM") - before_mb
     error = float((logprobs_GT - rows(model, adapter, prompt, ids_GT)).abs().max())
-    answers.put({"seconds": statistics.median(seconds), "memory_mb": memory_mb, "error": error})
+    middle = median_of(taken)
+    answers.put({"seconds": middle.wall, "cpu_seconds": middle.cpu, "memory_mb": memory_mb, "error": error})
 
 
 def _status_mb(entry: str) -> float:
@@ -193,7 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     sizes = Sizes(args.image_tokens, args.completion_tokens, args.generations, 1, args.generations, 0, 0, args.threads)
     spawn, results = multiprocessing.get_context("spawn"), {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_inputs(Path(folder), sizes)
         for name in VARIANTS:
             answers: Any = spawn.Queue()
@@ -201,15 +201,17 @@ def main() -> None:
             worker.start()
             results[name] = answers.get()
             worker.join()
-    table = Table("variant", "seconds", "against rows", "peak MB", "largest difference of log p")
+    table = Table("variant", "seconds", "CPU seconds", "against rows", "peak MB", "largest difference of log p")
     for name, one in results.items():
         if one["error"] > 1e-4:
             raise SystemExit(f"{name} differs from rows by {one['error']}")
         ratio = results["rows"]["seconds"] / one["seconds"]
-        table.add_row(name, f"{one['seconds']:.2f}", f"{ratio:.1f} ×", f"{one['memory_mb']:.0f}", f"{one['error']:.1e}")
+        seconds = [f"{one[key]:.2f}" for key in ("seconds", "cpu_seconds")]
+        table.add_row(name, *seconds, f"{ratio:.1f} ×", f"{one['memory_mb']:.0f}", f"{one['error']:.1e}")
     Console().print(table)
     shape = {key: getattr(sizes, key) for key in ("image_tokens", "completion_tokens", "generations", "threads")}
-    line = {**shape, "rounds": args.rounds, "variants": results, "environment": environment()}
+    line = {**shape, "rounds": args.rounds, "variants": results}
+    line |= {"environment": environment(), "machine": machine.told}
     print(json.dumps(line))
     if args.json:
         args.json.write_text(json.dumps(line), encoding="utf-8")

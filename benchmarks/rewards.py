@@ -46,6 +46,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.answers import GROUP, MANY_LABELS, Group, Image, draw_group, draw_image
+from benchmarks.machine import Watch
 from vlm_r1.geometry.average_precision import mean_average_precision
 from vlm_r1.geometry.coco_statistics import Detections, GroundTruth, coco_statistics
 from vlm_r1.parsing.labelled_boxes import LabelledBox
@@ -95,13 +96,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the results, too")
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    one_image = compare_images([draw_image(rng, args.boxes) for _ in range(args.samples)])
-    data_set = compare_data_set([draw_image(rng, args.boxes, MANY_LABELS, scored=True) for _ in range(args.images)])
-    per_second = {name: measure_reward(name, rng, args.samples, args.boxes) for name in TASK_OF_REWARD}
+    with Watch() as machine:
+        one_image = compare_images([draw_image(rng, args.boxes) for _ in range(args.samples)])
+        data_set = compare_data_set([draw_image(rng, args.boxes, MANY_LABELS, scored=True) for _ in range(args.images)])
+        per_second = {name: measure_reward(name, rng, args.samples, args.boxes) for name in TASK_OF_REWARD}
     show(one_image, data_set, per_second)
     sizes = {"samples": args.samples, "images": args.images, "boxes": args.boxes, "seed": args.seed, "rounds": ROUNDS}
     numbers = {"map": one_image, "data_set": data_set, "per_second": per_second, "targets": TARGETS}
-    line = json.dumps({**numbers, **sizes, "environment": environment()})
+    line = json.dumps({**numbers, **sizes, "environment": environment(), "machine": machine.told})
     print(line)
     if args.json:
         args.json.write_text(line, encoding="utf-8")
@@ -271,7 +273,7 @@ def measure_reward(name: str, rng: random.Random, samples: int, boxes: int) -> d
 
     def read(record: Record, text: str) -> RewardInput[Any]:
         tagged = split_tags(text)
-        parsed = task.parse(tagged.answer or "")
+        parsed = task.parse(tagged.answer or "", record)
         assert isinstance(parsed, Parsed)
         value = task.to_pixels(parsed.value, FRAMES, BoxFormat.INPUT_PIXELS)
         return RewardInput(text, tagged, Thinking.REQUIRED, value, task.gold(record), FRAMES, record)

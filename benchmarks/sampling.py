@@ -33,7 +33,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.groups import image_tokens, load, make_prompts, sizes_of, write_checkpoint
-from benchmarks.measure import Call, MemoryGrowth, alternate, fresh_processes, medians
+from benchmarks.machine import Watch, medians
+from benchmarks.measure import Call, MemoryGrowth, alternate, fresh_processes
 from benchmarks.scenes import Sizes
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.models.adapter import Adapter
@@ -58,11 +59,11 @@ def main() -> None:
         sizes_of(*point, prompts=args.prompts, threads=args.threads)
         for point in itertools.product(*(GRID if args.sizes == "all" else one))
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_checkpoint(Path(folder))
         measured = [measure(Path(folder), sizes, args.rounds) for sizes in points]
     Console().print(table(measured))
-    line = json.dumps({"points": measured, "environment": environment()})
+    line = json.dumps({"points": measured, "environment": environment(), "machine": machine.told})
     print(line)
     if args.json:
         args.json.write_text(line + "\n", encoding="utf-8")
@@ -91,15 +92,16 @@ def measure(folder: Path, sizes: Sizes, rounds: int) -> dict[str, Any]:
     middle = medians(seconds)
     with fresh_processes() as processes:
         memory_mb = {name: processes.submit(memory_of, name, folder, sizes).result() for name in WAYS}
-    better = min(GENERATE, key=lambda name: middle[name])
+    better = min(GENERATE, key=lambda name: middle[name].wall)
     return {
         "sizes": asdict(sizes),
-        "speedup": middle[better] / middle["shared"],
+        "speedup": middle[better].wall / middle["shared"].wall,
         "better_generate": better,
-        "seconds": middle,
-        "tokens_per_s": {name: sizes.rows * sizes.completion_tokens / value for name, value in middle.items()},
+        "seconds": {name: taken.wall for name, taken in middle.items()},
+        "cpu_seconds": {name: taken.cpu for name, taken in middle.items()},
+        "tokens_per_s": {name: sizes.rows * sizes.completion_tokens / taken.wall for name, taken in middle.items()},
         "memory_mb": memory_mb,
-        "rounds": seconds,
+        "rounds": {name: [one.wall for one in taken] for name, taken in seconds.items()},
     }
 
 
@@ -176,15 +178,19 @@ def check(ids_N_T: Sequence[Sequence[int]], sizes: Sizes) -> None:
 
 
 def table(points: Sequence[dict[str, Any]]) -> Table:
-    """A row for each size: tokens per second (MB) of each way."""
+    """A row for each size: tokens per second, CPU seconds and MB of each way."""
     sizes = points[0]["sizes"]
-    title = f"sampling for {sizes['prompts']} prompts, {sizes['threads']} threads: tokens/s (peak memory MB)"
+    what = "tokens/s, CPU seconds, peak memory MB"
+    title = f"sampling for {sizes['prompts']} prompts, {sizes['threads']} threads: {what}"
     shown = Table("image", "C", "G", title=title)
     for column in (*WAYS, "speedup"):
         shown.add_column(column, justify="right")
     for point in points:
         sizes = point["sizes"]
-        cells = [f"{point['tokens_per_s'][name]:,.0f} ({point['memory_mb'][name]:,.0f})" for name in WAYS]
+        cells = [
+            f"{point['tokens_per_s'][name]:,.0f}, {point['cpu_seconds'][name]:.2f}, {point['memory_mb'][name]:,.0f}"
+            for name in WAYS
+        ]
         labels = (str(sizes[key]) for key in ("image_tokens", "completion_tokens", "generations"))
         shown.add_row(*labels, *cells, f"{point['speedup']:.2f}")
     return shown

@@ -11,8 +11,9 @@ trl    TRL's GRPOTrainer, whole steps
 rows   ours with --training.layout=rows, which repeats the prompt for each completion, whole steps
 floor  our policy pass alone against transformers' forward and backward on as many unique tokens and images
 
-Seconds are medians over all measured steps. Memory is the peak of a process above what it held when everything was
-loaded: gradients and optimizer state (state_mb, on both sides alike; the floor has no optimizer) and activations.
+Seconds are medians over all measured steps, on the clock and, for whole steps, on the processors. Memory is the peak of
+a process above what it held when everything was loaded: gradients and optimizer state (state_mb, on both sides alike;
+the floor has no optimizer) and activations.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import safe_open
 
+from benchmarks.machine import Watch
 from benchmarks.meter import PHASES, medians
 from benchmarks.scenes import Sizes, write_inputs
 from vlm_r1.cli.console import quiet_libraries
@@ -49,8 +51,7 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"benchmarks.step: {error}") from error
     torch.set_num_threads(sizes.threads)  # for the record: environment() tells of this process
-    load_before = os.getloadavg()[0]  # others' work on this machine makes all seconds worthless
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         write_inputs(Path(folder), sizes)
         runs = [
             (run_worker("auto", folder, sizes), run_worker(args.against, folder, sizes)) for _ in range(args.rounds)
@@ -60,7 +61,7 @@ def main() -> None:
     check(ours, theirs, sizes)
     line = compare(ours, theirs, "policy" if args.against == "floor" else "step")
     line |= {"against": args.against, "state_mb": state_mb, "sizes": asdict(sizes), "threads": args.threads}
-    line["load_average_before"] = load_before
+    line["machine"] = machine.told
     line |= {"environment": environment() | {"trl": importlib.metadata.version("trl")}}
     Console().print(table(line))
     print(json.dumps(line))
@@ -155,6 +156,7 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any], what: str) -> dict[str
         "speedup": theirs["seconds"][what] / ours["seconds"][what],
         "compared": what,
         **{f"{name}_s": side["seconds"][what] for name, side in both.items()},
+        **{f"{name}_cpu_s": side["seconds"]["cpu"] for name, side in both.items()},
         **{f"{name}_memory_mb": side["memory_mb"] for name, side in both.items()},
         "phases": {name: _split(side["seconds"]) for name, side in both.items()},
         **{
@@ -195,6 +197,7 @@ def table(line: dict[str, Any]) -> Table:
     rows = [(f"{name} s", "phases", name, ".3f") for name in line["phases"]["ours"]]
     rows += [(f"positions, {name}", "positions", name, ",.0f") for name in line["positions"]["ours"]]
     pairs = [(label, line[key]["ours"][name], line[key]["theirs"][name], form) for label, key, name, form in rows]
+    pairs.append(("CPU s of a step", line["ours_cpu_s"], line["theirs_cpu_s"], ".3f"))
     pairs.append(("images encoded", line["images_encoded"]["ours"], line["images_encoded"]["theirs"], ",.0f"))
     pairs.append(("peak memory MB", line["ours_memory_mb"], line["theirs_memory_mb"], ",.0f"))
     lengths = line["completion_length"]

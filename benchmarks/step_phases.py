@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import Watch
 from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.cli.demo import main_recipe, write_inputs
 from vlm_r1.grpo.trainer import train
@@ -25,7 +26,7 @@ from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import environment
 
-PHASES = ("encode", "sample", "score", "update", "log", "step")
+PHASES = ("encode", "sample", "score", "policy", "optimizer", "log", "step")
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Watch() as machine:
         out = Path(folder) / "run"
         write_inputs(out, seed=0, train=20 * args.steps, held_out=1)
         config = main_recipe(out, seed=0, steps=args.steps, model=out / "start/model")
@@ -48,8 +49,9 @@ def main() -> None:
     for phase, seconds in result.items():
         table.add_row(phase, f"{seconds:.3f}", f"{seconds / result['step']:.0%}")
     Console().print(table)
-    tokens = {key: rows[-1][key] for key in ("tokens/sample", "tokens/update")}
-    line = {"seconds": result, **tokens, "threads": args.threads, "environment": environment()}
+    tokens = {key: rows[-1][key] for key in ("tokens/sample", "tokens/policy")}
+    line = {"seconds": result, **tokens, "threads": args.threads}
+    line |= {"environment": environment(), "machine": machine.told}
     print(json.dumps(line))
     if args.json:
         args.json.write_text(json.dumps(line), encoding="utf-8")

@@ -50,6 +50,7 @@ def _config(out: Path, sizes: Sizes) -> GRPOConfig:
         max_completion_length=sizes.completion_tokens,
         max_steps=sizes.steps + 1,
         beta=sizes.beta,
+        use_bias_correction_kl=False,  # as ours: else its KL term would be another
         loss_type="dapo",
         learning_rate=1e-6,
         lr_scheduler_type="constant",

@@ -26,7 +26,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlm_r1.errors import ConfigError
 from vlm_r1.rewards.base import RewardInput
@@ -45,7 +45,12 @@ INSTRUCTION = (
 )
 REMINDER = "Reply with one line of this form and nothing else: Score: <number between 0 and 1>"
 
-_VERDICT = re.compile(r"Score:\s*(0(?:\.[0-9]+)?|1(?:\.0+)?)(?![0-9.]*[0-9])")
+_VERDICT = re.compile(r"Score:\s*([0-9](?:[0-9.,]*[0-9])?)(?![0-9.,]*[0-9]|\s*(?:[/%]|[-–]\s*[0-9]|(?:out )?of\b))")
+"""A number that stands for itself: not `1/10`, `1 of 10`, `1%` or `0-1`."""
+
+_NUMBER = re.compile(r"0(?:[.,][0-9]+)?|1(?:[.,]0+)?")
+
+_THOUGHT_TAG = re.compile(r"<(/?)(?:think(?:ing)?|thought|reason(?:ing)?)>", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +65,13 @@ class _TryAgainError(Exception):
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+
+
+class Reply(NamedTuple):
+    """What a judge said, and why it ended: "stop", or "length" if it was cut off."""
+
+    text: str
+    finish_reason: str | None
 
 
 class LlmJudge:
@@ -82,7 +94,7 @@ class LlmJudge:
         attempts: int = 6,
         first_wait_s: float = 1.0,
         max_wait_s: float = 30.0,
-        max_tokens: int = 64,
+        max_tokens: int = 2048,
         unreadable: float | None = None,
         api_key_env: str = "OPENAI_API_KEY",
     ) -> None:
@@ -97,7 +109,7 @@ class LlmJudge:
             attempts: how often one request is sent before the run stops, if the server is overloaded or away.
             first_wait_s: the pause before the second attempt, doubled for each further one.
             max_wait_s: the longest pause.
-            max_tokens: of a reply; raise it for judges that think first.
+            max_tokens: of a reply, its thinking included; a reply that is cut off there is no verdict.
             unreadable: the reward where two replies held no verdict; None: the run stops.
             api_key_env: environment variable that holds the key, if the server wants one.
         """
@@ -142,20 +154,22 @@ class LlmJudge:
         return running
 
     def _judge(self, case: str) -> float:
-        reply = ""
+        reply = Reply("", None)
         for messages in ((INSTRUCTION, case), (INSTRUCTION, case, REMINDER)):
             request = self._request(*messages)
             file = self._cache_file(request)
             cached = _read_cached(file)
             reply = self._ask(request) if cached is None else cached
-            verdict = read_verdict(reply)
+            verdict = read_verdict(*reply)
             if verdict is not None:
                 if cached is None:
                     _write_cached(file, request, reply)
                 return verdict
-        problem = f"{self.url}: no verdict in the reply {reply!r:.300} of {self.model} to {case:.300}"
+        cut = f", cut off at max_tokens={self.max_tokens}," if reply.finish_reason == "length" else ""
+        problem = f"{self.url}: no verdict in the reply {reply.text!r:.300}{cut} of {self.model} to {case:.300}"
         if self.unreadable is None:
-            raise JudgeError(f"{problem}; wanted e.g. Score: 1. Take another model, or give the option unreadable=0.0")
+            mend = "Raise max_tokens, or" if cut else "Take another model, or"
+            raise JudgeError(f"{problem}; wanted e.g. Score: 1. {mend} give the option unreadable=0.0")
         self.unreadable_count += 1
         _log.warning("%s; the reward is %s", problem, self.unreadable)
         return self.unreadable
@@ -164,7 +178,7 @@ class LlmJudge:
         messages = [{"role": "system", "content": instruction}, *({"role": "user", "content": turn} for turn in turns)]
         return {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self.max_tokens}
 
-    def _ask(self, request: dict[str, Any]) -> str:
+    def _ask(self, request: dict[str, Any]) -> Reply:
         """The judge's reply; tried again, after ever longer pauses, while the failure may pass."""
         failure = _TryAgainError("not asked")
         for attempt in range(self.attempts):
@@ -184,11 +198,12 @@ class LlmJudge:
         longest = min(self.first_wait_s * 2.0 ** (attempt - 1), self.max_wait_s)
         return longest * random.SystemRandom().uniform(0.5, 1.0)  # not the seeded generator: it is training's
 
-    def _post(self, body: bytes) -> str:
+    def _post(self, body: bytes) -> Reply:
         request = urllib.request.Request(self.url, body, self._headers)
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                return str(json.load(response)["choices"][0]["message"]["content"])
+                choice = json.load(response)["choices"][0]
+                return Reply(str(choice["message"]["content"]), choice.get("finish_reason"))
         except urllib.error.HTTPError as error:
             with error:
                 status = f"HTTP {error.code} {error.reason}: {error.read(300).decode(errors='replace')}"
@@ -206,27 +221,39 @@ class LlmJudge:
         return self.cache / name[:2] / f"{name}.json"
 
 
-def read_verdict(reply: str) -> float | None:
+def read_verdict(reply: str, finish_reason: str | None = None) -> float | None:
     """The one score in a judge's reply, after its thinking; None if there is none, or different ones.
 
-    >>> read_verdict("<think>Score: 0?</think> Score: 0.5"), read_verdict("Score: 7"), read_verdict("Score: 0 Score: 1")
+    A reply that was cut off, or that ends while it still thinks, holds no verdict, whatever numbers stand in it.
+
+    >>> read_verdict("<think>Score: 0?</think> Score: 0,5"), read_verdict("Score: 7"), read_verdict("Score: 0 Score: 1")
     (0.5, None, None)
+    >>> read_verdict("<think>He says: Score: 1"), read_verdict("Score: 1", "length")
+    (None, None)
     """
-    verdicts = {float(number) for number in _VERDICT.findall(reply.rpartition("</think>")[2])}
+    tags = list(_THOUGHT_TAG.finditer(reply))
+    if finish_reason == "length" or (tags and not tags[-1][1]):
+        return None
+    numbers = set(_VERDICT.findall(reply[tags[-1].end() :] if tags else reply))
+    if not all(map(_NUMBER.fullmatch, numbers)):
+        return None
+    verdicts = {float(number.replace(",", ".")) for number in numbers}
     return verdicts.pop() if len(verdicts) == 1 else None
 
 
-def _read_cached(file: Path) -> str | None:
+def _read_cached(file: Path) -> Reply | None:
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["reply"])
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return Reply(str(kept["reply"]), kept["finish_reason"])
     except (FileNotFoundError, ValueError, LookupError, TypeError):  # never asked, or a file that was damaged
         return None
 
 
-def _write_cached(file: Path, request: dict[str, Any], reply: str) -> None:
+def _write_cached(file: Path, request: dict[str, Any], reply: Reply) -> None:
     """All of the file or nothing, whoever else writes the same one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=file.parent, suffix=".draft")
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump({"request": request, "reply": reply}, stream, ensure_ascii=False)
+        kept = {"request": request, "reply": reply.text, "finish_reason": reply.finish_reason}
+        json.dump(kept, stream, ensure_ascii=False)
     os.replace(draft, file)

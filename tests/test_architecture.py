@@ -170,6 +170,40 @@ def check_patterns(path: str, tree: ast.Module) -> Iterator[str]:
             yield f"{path}:{node.lineno}: possessive group"
 
 
+LISTINGS = {"glob", "rglob", "iterdir", "listdir", "scandir"}
+ORDER_FREE = {"sorted", "set", "frozenset", "min", "max", "any", "all", "sum", "len"}
+
+
+def is_unordered(node: ast.AST) -> bool:
+    """Whether an expression is plainly a set, or the files of a folder as the file system has them."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.BitOr | ast.BitAnd | ast.BitXor | ast.Sub) and any(
+            is_unordered(side) or ast.unparse(side).endswith(".keys()") for side in (node.left, node.right)
+        )
+    called = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
+    return isinstance(node, ast.Set | ast.SetComp) or called in {"set", "frozenset", *LISTINGS}
+
+
+def check_order(path: str, tree: ast.Module) -> Iterator[str]:
+    """What is gone through in the order of a set, which differs from process to process, is written in that order."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in ORDER_FREE]
+    free = {id(argument) for call in calls for argument in call.args}
+    for node in ast.walk(tree):
+        taken: list[ast.expr] = []
+        if isinstance(node, ast.For | ast.Starred):
+            taken = [node.iter if isinstance(node, ast.For) else node.value]
+        elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp) and id(node) not in free:
+            taken = [part.iter for part in node.generators]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {
+            "list",
+            "tuple",
+            "join",
+            "fromkeys",
+        }:
+            taken = node.args
+        yield from (f"{path}:{one.lineno}: order of {ast.unparse(one)}" for one in taken if is_unordered(one))
+
+
 CHECKS: Mapping[str, Check] = {
     "layers": check_layers,
     "function length": check_function_length,
@@ -178,6 +212,7 @@ CHECKS: Mapping[str, Check] = {
     "excepts": check_excepts,
     "patches": check_patches,
     "patterns": check_patterns,
+    "order": check_order,
 }
 
 
@@ -265,6 +300,14 @@ DEEP = "def f():\n  for a in b:\n    if a:\n      with a:\n        {}"
         pytest.param("patches", "from a import B\ndef f():\n  B.x = 1", False, id="an imported class"),
         pytest.param("patches", "import a\nb = a.x\nself.y = b\nconfig.z = 1", True, id="own attributes"),
         pytest.param("patterns", 'p = re.compile(r"(?:ab?c)*+")', False, id="a possessive group"),
+        pytest.param("order", "for a in {b.c for b in d}: f(a)", False, id="a set of names"),
+        pytest.param("order", "x = [f(a) for a in b.keys() - c]", False, id="a difference of keys"),
+        pytest.param("order", "x = {a: 1 for a in set(b)}", False, id="a dict out of a set"),
+        pytest.param("order", "for a in b.glob('*'): f(a)", False, id="files unsorted"),
+        pytest.param("order", "x = ', '.join({a, b})", False, id="joined"),
+        pytest.param("order", "for a in sorted(set(b)): f(a)", True, id="sorted"),
+        pytest.param("order", "x = {f(a) for a in set(b)}; y = any(a for a in {b, c})", True, id="no order needed"),
+        pytest.param("order", "for a in dict.fromkeys(b): f(a)", True, id="in the order of its first occurrence"),
         pytest.param("patterns", 'p = rf"({x}[0-9]++)+ {y}?"', True, id="a possessive run in a group"),
     ],
 )

@@ -23,7 +23,7 @@ from vlm_r1.rewards import REWARDS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
-TAUGHT = ("add_a_model", "add_a_reward", "add_a_task")
+TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "reward_adapters")
 """Pages whose snippets a test of their own runs."""
 
 

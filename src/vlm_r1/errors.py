@@ -18,6 +18,10 @@ class DataError(VlmR1Error):
     """A data line, an image or a gold answer cannot be used; the message starts with `file:line`."""
 
 
+class RewardError(VlmR1Error):
+    """A reward function of the user's own raised, or returned what is no reward; the message says where it stands."""
+
+
 class ModelError(VlmR1Error):
     """A checkpoint or processor cannot be loaded, or a prompt cannot be encoded for it."""
 

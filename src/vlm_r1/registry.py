@@ -52,8 +52,9 @@ def _import(kind: str, name: str):
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module of other people runs when it is imported; nothing is swallowed
+        what = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f'{kind} "{name}" cannot be imported: {error}. Wanted package.module:Name of an installed package '
+            f'{kind} "{name}" cannot be imported: {what}. Wanted package.module:Name of an installed package '
             "(or of a module in the current folder with PYTHONPATH=.)"
         ) from error

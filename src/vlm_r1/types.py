@@ -61,10 +61,12 @@ class Record:
         answer: the gold answer, as in the file, boxes in pixels of the original image, e.g. [10, 20, 110, 220].
         thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
         reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
+        trusted_reward: whether a recipe or a command named `reward`. What a line names may be called, never made.
         source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
         system: a message of the system that its line holds; asked in front of the question.
         columns: the other keys of its line, as they stand there, e.g. {"difficulty": 0.4}; for people's own rewards.
+        row: its whole line, as it stands in the file; for rewards of TRL's signature.
     """
 
     id: str
@@ -74,10 +76,14 @@ class Record:
     answer: AnswerValue
     thought: str | None = None
     reward: str | None = None
+    trusted_reward: bool = field(default=False, kw_only=True, repr=False, compare=False)
     source: str = ""
     template: str | None = None
     system: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
+    row: Mapping[str, AnswerValue] = field(
+        default_factory=dict[str, AnswerValue], kw_only=True, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -162,18 +168,20 @@ class Score:
     """The judgement of one completion.
 
     Attributes:
-        reward: weighted sum of the parts; what the advantage is computed from.
-        parts: each reward by name, unweighted, e.g. {"accuracy": 0.71, "format": 1.0}.
+        reward: the parts combined; what the advantage is computed from. None: all parts left the completion out.
+        parts: each reward by name, unweighted, e.g. {"accuracy": 0.71, "format": 1.0}; None: it left this one out.
         answer: the parsed answer as JSON, boxes in original pixels, or None if nothing could be parsed.
         reason: why parsing failed (a slug of ParseFailure), or None.
         metrics: the task's evaluation numbers, e.g. {"accuracy_iou50": 1.0, "iou": 0.71}.
+        extra: what rewards logged beside with TRL's `log_extra`, by name.
     """
 
-    reward: float
-    parts: Mapping[str, float]
+    reward: float | None
+    parts: Mapping[str, float | None]
     answer: AnswerValue
     reason: str | None
     metrics: Mapping[str, float]
+    extra: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
 
 @dataclass(frozen=True)

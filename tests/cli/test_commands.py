@@ -237,6 +237,12 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     assert main(["demo", "--out", str(tmp_path / "demo"), "--seed", "5", *sizes]) == 0
     shown = capsys.readouterr().out
     assert str(tmp_path / "demo" / "report.html") in shown
+    told = " ".join(shown.split())
+    parts = [
+        told.index(words) for words in ("1/3 Pictures", "2/3 Warm start", "watch the loss", "3/3 GRPO", "watch acc@")
+    ]
+    assert parts == sorted(parts)
+    assert parts[2] < told.index("SFT 1/2") < parts[3], "what to look at is said before it is seen"
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["seed"] == 5
     assert {"prepare", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from vlm_r1.cli import data
-from vlm_r1.errors import ConfigError
+from vlm_r1.errors import ConfigError, RewardError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -229,3 +230,110 @@ def test_the_page_holds_the_boxes_and_nothing_hostile(folder):
 def test_options_that_need_pictures_cannot_do_without(folder, option):
     with pytest.raises(ConfigError, match="--no-images looks at no picture"):
         run("check", write(folder, line([1, 2, 3, 4])), "--no-images", *option)
+
+
+# ---- rewards of TRL's signature --------------------------------------------------------------------------------------
+
+REWARDS_OF_OTHERS = """
+def abstains(completions, problem, **columns):
+    return [None if "0" in text else 1.0 for text in problem]
+
+
+def by_length(prompts, completions, completion_ids, **columns):
+    return [min(len(ids), 10) / 10 for ids in completion_ids]
+
+
+def silent(completions, **columns):
+    return [None] * len(completions)
+
+
+def raises_for_cats(completions, problem, **columns):
+    return [1.0 if "cat" not in text else {}["cat"] for text in problem]
+
+
+def raises(given):
+    raise RuntimeError("no")
+
+
+def needs(completions, reference, **columns):
+    return [1.0] * len(completions)
+"""
+
+
+@pytest.fixture
+def check(folder, monkeypatch):
+    """`check(name)`: the status of a check of three questions, numbered from 0, by that reward; one asks for cats."""
+    (folder / "rewards_of_a_user.py").write_text(REWARDS_OF_OTHERS, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+    questions = ["How many? 0", "How many cats? 1", "How many? 2"]
+    file = write(folder, *(line(1, question, id=n) for n, question in enumerate(questions)))
+    yield lambda name: run("check", file, "--task", "counting", "--reward", f"rewards_of_a_user:{name}")
+    sys.modules.pop("rewards_of_a_user", None)
+
+
+def test_a_reward_may_leave_records_out_and_the_check_says_which(check, folder, capsys):
+    assert check("abstains") == 0
+    said = capsys.readouterr().out
+    assert "left out by its reward, so it earns nothing and costs nothing there: 1\n" in said
+    assert f'{folder}/train.jsonl:1: the reward "rewards_of_a_user:abstains" returns None for its gold answer' in said
+    assert "gold accuracy" in said
+    assert "mean 1.0000, least 1.0000" in said
+    assert said.endswith("all well\n")
+
+
+def test_a_reward_that_leaves_all_out_is_not_ready(check, capsys):
+    assert check("silent") == 1
+    said = capsys.readouterr().out
+    assert "gold accuracy" in said
+    assert "left out by its reward, so it earns nothing and costs nothing there: 3" in said
+    assert said.endswith("not ready for training\n")
+
+
+def test_a_reward_of_token_ids_is_handed_some_and_told_which(check, capsys):
+    assert check("by_length") == 0
+    assert "stand-ins, one for each byte of the text: no tokenizer is loaded here" in capsys.readouterr().out
+    assert check("abstains") == 0
+    assert "stand-ins" not in capsys.readouterr().out
+
+
+def test_a_reward_that_raises_for_some_lists_them(check, folder, capsys):
+    assert check("raises_for_cats") == 1
+    said = capsys.readouterr().out
+    assert "cannot be used: 1\n" in said
+    assert (
+        f"{folder}/train.jsonl:2: reward \"rewards_of_a_user:raises_for_cats\" raised KeyError: 'cat' "
+        "(rewards_of_a_user.py:15)\n" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        pytest.param(
+            "raises",
+            RewardError,
+            r'train\.jsonl:1: reward "rewards_of_a_user:raises" raised RuntimeError: no \(',
+            id="raises",
+        ),
+        pytest.param(
+            "needs", ConfigError, 'reward "rewards_of_a_user:needs" takes "reference", and no line', id="column"
+        ),
+        pytest.param("absent", ConfigError, "has no attribute 'absent'", id="absent"),
+    ],
+)
+def test_a_reward_that_can_never_be_called_is_one_error(check, name, error, message):
+    with pytest.raises(error, match=message):
+        check(name)
+
+
+def test_the_handed_case_of_rewards_of_trl(capsys, monkeypatch):
+    case = REPOSITORY.parent / "shared/cases/trl-reward-functions"
+    if not case.exists():
+        pytest.skip("the shared cases are not there")
+    monkeypatch.syspath_prepend(case)
+    for name in ("abstains", "by_length"):
+        assert run("check", case / "rows.jsonl", "--task", "counting", "--reward", f"trl_rewards:{name}") == 0
+    sys.modules.pop("trl_rewards", None)
+    assert "left out by its reward, so it earns nothing and costs nothing there: 1" in capsys.readouterr().out

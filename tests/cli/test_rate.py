@@ -44,6 +44,14 @@ def test_another_band_costs_no_new_answers(tiny_checkpoint, rec_files, tmp_path)
     assert ratings.read_bytes() == before
 
 
+def test_records_that_their_reward_leaves_out_are_counted_and_not_kept(tiny_checkpoint, rec_files, tmp_path, capsys):
+    out = tmp_path / "band.jsonl"
+    options = ["--reward", "testing_rewards:letters_of_even", "--pass-from", "0"]
+    assert _rate(tiny_checkpoint, rec_files["in_domain"], out, *options) == 0
+    assert [int(line["id"]) % 2 for line in _lines(out)] == [0, 0, 0]
+    assert "3 records are not rated, because their reward leaves them out (None)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--keep", "0.9", "0.1"], "wanted the lower bound first"), (["--temperature", "0"], "must be positive")],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
 from vlm_r1.config.reference import reference
-from vlm_r1.config.schema import Config
+from vlm_r1.config.schema import Config, GrpoSection
 from vlm_r1.errors import ConfigError
 
 RECIPE = """
@@ -165,3 +167,92 @@ def test_every_option_is_documented() -> None:
     ):
         assert f"| `{key}` |" in text
     assert "| |" not in text
+
+
+def test_defaults_of_the_objective_are_those_of_trl_but_for_the_two_that_are_named() -> None:
+    trls = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    ours = {name: field.default for name, field in GrpoSection.model_fields.items() if name in trls}
+    assert {name: (value, trls[name]) for name, value in ours.items() if value != trls[name]} == {
+        "loss_type": ("grpo", "dapo"),
+        "use_bias_correction_kl": (False, True),
+    }
+    assert len(ours) == len(GrpoSection.model_fields) - 1  # dynamic_sampling_rounds is not TRL's
+
+
+def test_a_bias_correction_without_a_kl_has_no_effect(recipe) -> None:
+    assert load_config(recipe, ["--grpo.beta=0.1", "--grpo.use_bias_correction_kl=true"]).grpo.use_bias_correction_kl
+    with pytest.raises(ConfigError, match="use_bias_correction_kl has no effect with beta 0"):
+        load_config(recipe, ["--grpo.use_bias_correction_kl=true"])
+
+
+TEXTS = {  # as a shell hands them over; YAML reads something else in each
+    "a comment": "runs/exp #2",
+    "a mapping": "a: b",
+    "a yes": "yes",
+    "a no": "no",
+    "a null where none may be": "null",
+    "a number": "1e3",
+    "digits": "007",
+    "a date": "2024-01-01",
+    "an alias": "*best",
+    "an anchor": "&best",
+    "a tag": "!exp",
+    "a list": "[1, 2",
+    "quotes": "'quoted'",
+    "spaces": " two  words ",
+    "an equals sign": "lr=1e-5",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_override_of_a_text_is_taken_as_it_stands(name: str, recipe) -> None:
+    text = TEXTS[name]
+    overrides = [f"--output_dir={text}", "--data.train.0.path", text, f"--data.eval.val.path={text}"]
+    overrides += [f"--data.templates.mine.instruction={text}", "--data.template=mine"]
+    overrides += ["--model.lora.target_modules=[q_proj]", f"--model.lora.target_modules.0={text}"]
+    config = load_config(recipe, overrides)
+    assert config.output_dir == config.data.train[0].path == config.data.eval["val"].path == text
+    assert config.data.templates["mine"].instruction == text
+    assert config.model.lora is not None
+    assert config.model.lora.target_modules == [text]
+
+
+VALUES = {
+    "a choice of words": ("--training.mixed_precision=no", "no"),
+    "null of a text that may be null": ("--data.train.0.reward=null", None),
+    "a tilde of a text that may be null": ("--model.adapter=~", "~"),
+    "null of a choice": ("--model.box_format=null", None),
+    "a number": ("--training.learning_rate=1e-5", 1e-5),
+    "a number within a mapping": ("--rewards.accuracy=2", 2.0),
+    "a truth": ("--training.trust_checks=no", False),
+    "null of a number": ("--model.max_pixels=null", None),
+    "a list": ("--training.report_to=[wandb]", ["wandb"]),
+    "anything": ("--model.lora.peft.use_dora=yes", True),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_other_overrides_are_yaml(name: str, recipe) -> None:
+    override, expected = VALUES[name]
+    found = load_config(recipe, [override]).model_dump()
+    for key in override[2:].partition("=")[0].split("."):
+        found = found[int(key) if isinstance(found, list) else key]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_a_tilde_is_the_home_folder_in_the_paths_of_a_recipe(recipe, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    recipe.write_text(RECIPE.replace("runs/x", "~/runs/x").replace("ckpt", "~/ckpt").replace("b.jsonl", "~/b.jsonl"))
+    config = load_config(recipe, ["--data.train.0.path=~/a.jsonl", "--data.train.0.image_root=~", "--model.adapter=~"])
+    assert (config.output_dir, config.model.path) == ("/home/ada/runs/x", "/home/ada/ckpt")
+    assert [source.path for source in config.data.train] == ["/home/ada/a.jsonl", "/home/ada/b.jsonl"]
+    assert config.data.train[0].image_root == "/home/ada"
+    assert config.model.adapter == "~", "no path"
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-3B-Instruct", "hub:owner/~name:train", "https://x.org/~ada/", "a~b"])
+def test_names_and_urls_keep_their_tilde(name: str, recipe) -> None:
+    config = load_config(recipe, [f"--model.path={name}", f"--data.train.0.path={name}"])
+    assert config.model.path == config.data.train[0].path == name

@@ -35,6 +35,7 @@ PNG, JPEG = encoded("PNG"), encoded("JPEG", (40, 30))
         pytest.param(f"data:image/png;base64,{PNG[:40]}\n{PNG[40:]}", (8, 6), id="wrapped"),
         pytest.param(f"data:image/png;base64,{PNG.rstrip('=')}", (8, 6), id="without padding"),
         pytest.param(JPEG, (40, 30), id="bare base64"),
+        pytest.param(encoded("TIFF"), (8, 6), id="bare base64 of TIFF"),
     ],
 )
 def test_kept_as_a_file(tmp_path, text, size):

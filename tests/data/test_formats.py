@@ -2,26 +2,11 @@
 
 import pytest
 
+from testing_messages import IMAGE, SYSTEM, assistant, text, user
 from vlm_r1.data.formats import AUTO, FORMATS, Example, get_format, read_row, recognise_row
 from vlm_r1.errors import ConfigError, DataError
 
 BOX, OTHER = [10, 20, 110, 220], [30, 40, 50, 60]
-IMAGE = {"type": "image"}
-
-
-def text(words):
-    return {"type": "text", "text": words}
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content):
-    return {"role": "assistant", "content": content}
-
-
-SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def swift(answer, question="<image>where?", images=("a.png",), **objects):

@@ -275,10 +275,18 @@ def test_how_much_of_its_range_a_16_bit_grey_uses_is_said(tmp_path, greatest):
     assert image.getextrema()[0] == (0, greatest // 256)
 
 
-def test_how_much_of_its_range_a_16_bit_colour_picture_uses_is_said(tmp_path):
+@pytest.mark.parametrize(
+    ("colour", "values"),
+    [
+        pytest.param(2, (0, 4095, 100, 7, 300, 2000), id="RGB"),
+        pytest.param(6, (0, 4095, 100, 65535, 7, 300, 2000, 65535), id="RGB with transparency"),
+        pytest.param(4, (4095, 65535, 100, 0), id="grey with transparency"),
+    ],
+)
+def test_how_much_of_its_range_a_16_bit_colour_picture_uses_is_said(tmp_path, colour, values):
     """Pillow writes none: rows of 2 x 1 pixels, each after a filter byte; of the values the upper byte is known."""
-    pixels = b"\0" + struct.pack(">6H", 0, 4095, 100, 7, 300, 2000)
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    pixels = b"\0" + struct.pack(f">{len(values)}H", *values)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
     body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)

@@ -90,6 +90,11 @@ def test_a_bad_item_is_named_by_its_number(json_text):
         pytest.param(
             '{\n "a": 1\n}\n{\n "a": 2\n}', "more stands behind the first JSON object, at line 4. Wanted", id="several"
         ),
+        pytest.param("{}", "this is one JSON object with the keys (none); wanted", id="empty"),
+        pytest.param(
+            f"[{json.dumps(ROW)}]\n[{json.dumps(ROW)}]", "more stands behind the first JSON list, at line 2", id="lists"
+        ),
+        pytest.param(f"[{json.dumps(ROW)}] x", "more stands behind the first JSON list, at line 1. Wanted", id="rest"),
         pytest.param('{"a": ' * 100_000, "not valid JSON: ", id="nested too deep"),
     ],
 )
@@ -176,3 +181,20 @@ def test_paths_of_other_systems(tmp_path, written, on_disk):
 def test_a_path_that_is_nowhere_is_told_as_it_is_written(json_text):
     with pytest.raises(DataError, match=r"sub\\b.jpg: image not found"):
         read_jsonl(json_text(json.dumps([{**ROW, "image": "sub\\b.jpg"}])), task="rec")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSON", "a.txt"])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("value", [[ROW, {**ROW, "id": 2}], {"data": [ROW, ROW]}])
+def test_one_value_under_another_name(tmp_path, name, indent, value):
+    (tmp_path / name).write_text(json.dumps(value, indent=indent), encoding="utf-8")
+    rows = value if isinstance(value, list) else value["data"]
+    one_line_of_an_object = isinstance(value, dict) and indent is None and not name.lower().endswith(".json")
+    expected = [value] if one_line_of_an_object else rows
+    assert [json.loads(line) for line in find_places(str(tmp_path / name)).lines()] == expected
+
+
+@pytest.mark.parametrize("first", ["[1, 2]", '{"problem": "?"', "[", "{"])
+def test_lines_under_another_name_stay_lines(tmp_path, first):
+    (tmp_path / "a.jsonl").write_text(f"{first}\n{json.dumps(ROW)}\n", encoding="utf-8")
+    assert find_places(str(tmp_path / "a.jsonl")).numbers_N.tolist() == [1, 2]

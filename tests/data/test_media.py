@@ -2,25 +2,12 @@
 
 import pytest
 
+from testing_messages import SYSTEM, assistant, text, user
 from vlm_r1.data.formats import AUTO, read_row
 from vlm_r1.errors import DataError
 
-SYSTEM = {"role": "system", "content": "Be brief."}
-
-
-def text(words):
-    return {"type": "text", "text": words}
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content):
-    return {"role": "assistant", "content": content}
-
-
-PNG = "data:image/png;base64," + "iVBORw0KGgo" * 400_000
+BASE64 = "iVBORw0KGgo" * 400_000
+PNG = "data:image/png;base64," + BASE64
 VIDEO = "videos and sound are not read"
 ASKED = {"problem": "<image>?", "answer": 1, "images": ["a.png"]}
 PLAIN = {"problem": "?", "answer": 1}
@@ -50,6 +37,41 @@ REFUSED = [
     pytest.param({**PLAIN, "problem": "<image 1>?"}, "<image 1> in the question for 0 images; wanted", id="no image"),
     pytest.param({**ASKED, "problem": "<image 1>, <image 1>?"}, "<image 1>, <image 1> in the", id="one image twice"),
     pytest.param({**ASKED, "problem": "<image><image 1>?"}, "wanted <image 1> once, and no other", id="both marks"),
+    pytest.param({**PLAIN, "picture": BASE64}, '"picture" is "iVBORw0KGgoi… (4400000', id="bare base64, unknown key"),
+    pytest.param({**ASKED, "crop": BASE64}, '"crop" is "iVBORw0KGgoi… (4400000', id="bare base64 beside an image"),
+    pytest.param({**PLAIN, "problem": "<video_1>?"}, f"the question holds <video_1>; {VIDEO}", id="<video_1>"),
+    pytest.param({**ASKED, "problem": "<image><audio 2>?"}, "the question holds <audio 2>", id="<audio 2>"),
+    pytest.param({**ASKED, "problem": "<image>a.png</image>?"}, "the question holds </image>", id="path between marks"),
+    pytest.param({**ASKED, "problem": "< image > who?"}, "the question holds < image >", id="mark with spaces"),
+    pytest.param({**ASKED, "problem": "＜image＞谁?"}, "the question holds ＜image＞", id="full-width mark"),
+    pytest.param({**ASKED, "problem": "&lt;image&gt; who?"}, "the question holds &lt;image&gt;", id="HTML's escapes"),
+    pytest.param({**ASKED, "problem": "<image>Find <ref-object>"}, "the question holds <ref-object>", id="ms-swift"),
+    pytest.param({**ASKED, "answer": "a <bbox>"}, "the answer holds <bbox>; wanted what it stands for", id="<bbox>"),
+    pytest.param(
+        {"query": "and now?", "response": "b", "history": [["<image>?", "a"]], "images": ["a.png"]},
+        '"history" is [["<image>?", "a"]]; wanted one question a record',
+        id="earlier turns",
+    ),
+    pytest.param(
+        {"messages": [SYSTEM | {"content": "Look at <image 1>"}, user("?"), assistant("I")], "image": "a.png"},
+        "the system's message holds <image 1>",
+        id="a numbered mark for the system",
+    ),
+    pytest.param({**ASKED, "image": "b.png"}, 'both "image" and "images" are there', id="image and images"),
+    pytest.param({**PLAIN, "scan": "/c/images/0a/" + "0a" * 16}, '"scan" is "/c/images/0a/', id="kept from a table"),
+    pytest.param(
+        {**PLAIN, "image": "/c/images/0a/" + "0a" * 16, "images": ["/c/images/1b/" + "1b" * 16]},
+        'both "image" and "images" are there, with different',
+        id="two kept from a table",
+    ),
+    pytest.param({**PLAIN, "problem": " "}, "the question is empty", id="nothing is asked"),
+    pytest.param(
+        {"messages": '[{"role": "user", "content": "?"}]', "answer": 1},
+        'the messages are "[{\\"role\\": \\"user\\"',
+        id="messages as one text",
+    ),
+    pytest.param({"prompt": "[{'role': 'user'}]", "answer": 1}, "a text that spells a list", id="as Python spells it"),
+    pytest.param({**ASKED, "image_url": "b.png"}, 'both "images" and "image_url" are there', id="image_url is a path"),
     pytest.param(
         {"messages": [user([text("?"), {"type": "video_url", "video_url": {"url": PNG}}]), assistant("I")]},
         'a part of the content is {"type": "video_url", "video_url": {"url": "data:image/png…',
@@ -74,3 +96,45 @@ def test_what_stands_for_a_picture_is_never_passed_over(row, message):
         read_row(row, AUTO)
     assert message in str(raised.value)
     assert len(str(raised.value)) < 250
+
+
+READ = [
+    pytest.param(
+        {"problem": "?", "answer": 1, "image": "/c/images/0a/" + "0a" * 16 + ".png", "image_path": "a.png"},
+        ("<image>?", ("/c/images/0a/" + "0a" * 16 + ".png",)),
+        id="kept from a table, and its path",
+    ),
+    pytest.param({**ASKED, "problem": "<image #1>?"}, ("<image>?", ("a.png",)), id="<image #1>"),
+    pytest.param({**ASKED, "problem": "<image:1>?"}, ("<image>?", ("a.png",)), id="<image:1>"),
+    pytest.param({**ASKED, "problem": "<image1/>?"}, ("<image>?", ("a.png",)), id="<image1/>"),
+    pytest.param(
+        {**PLAIN, "problem": "<picture 2>, <figure 1>?", "images": ["a.png", "b.png"]},
+        ("<image>, <image>?", ("b.png", "a.png")),
+        id="<picture 2>",
+    ),
+    pytest.param({**ASKED, "image_url": "https://x/1.png"}, ("<image>?", ("a.png",)), id="where it was fetched"),
+    pytest.param({**PLAIN, "image": PNG, "image_path": "a.png"}, ("<image>?", (PNG,)), id="embedded, and its path"),
+    pytest.param({**ASKED, "image_name": "The Cat"}, ("<image>?", ("a.png",)), id="a name that is no file"),
+    pytest.param({**ASKED, "image": "x/a.png"}, ("<image>?", ("x/a.png",)), id="the same under image and images"),
+    pytest.param({"prompt": "[{x}] = ?", "answer": 1}, ("[{x}] = ?", ()), id="brackets in a question"),
+    pytest.param({**PLAIN, "md5": "0a" * 16}, ("?", ()), id="a hash is no file"),
+    pytest.param({**ASKED, "history": []}, ("<image>?", ("a.png",)), id="no earlier turns"),
+    pytest.param(
+        {
+            "messages": [
+                user([{"type": "image", "source": {"type": "base64", "data": BASE64}}, text("?")]),
+                assistant("I"),
+            ]
+        },
+        ("<image>?", (BASE64,)),
+        id="a part as Anthropic has it",
+    ),
+    pytest.param({**ASKED, "problem": "<image>Is <videos> or <imagery> here?"}, "same", id="other words in angles"),
+]
+
+
+@pytest.mark.parametrize(("row", "expected"), READ)
+def test_what_stands_for_a_picture_is_read(row, expected):
+    example = read_row(row, AUTO)
+    expected = (row["problem"], ("a.png",)) if expected == "same" else expected
+    assert (example.problem, example.images) == expected

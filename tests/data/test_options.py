@@ -50,6 +50,7 @@ def test_options_are_found(columns, expected):
         pytest.param({"options": ["cat"]}, '"options" is ["cat"]; wanted', id="one"),
         pytest.param({"options": "[" * 5000}, '"options" is "[[[', id="nested"),
         pytest.param({"options": ["<image 1>", "<video>"]}, '"options" holds', id="pictures"),
+        pytest.param({"options": "['<image 1>', '<image 2>']"}, '"options" holds <image 1>', id="numbered pictures"),
     ],
 )
 def test_no_options_is_an_error(columns, message):
@@ -66,6 +67,7 @@ def test_no_options_is_an_error(columns, message):
         "Which? A: cat, B: dog",
         "Choose A, B or C.",
         "哪个？A.猫B.狗",
+        "哪个？Ａ．猫　Ｂ．狗",
         "Which? (1) cat (2) dog",
     ],
 )

@@ -10,8 +10,8 @@ from vlm_r1.config import DataSource
 from vlm_r1.data.formats import AUTO
 from vlm_r1.data.images import image_size
 from vlm_r1.data.lines import vlm_r1_line
-from vlm_r1.data.rows import Problem, RowReader, find_format, image_path
-from vlm_r1.errors import ConfigError
+from vlm_r1.data.rows import Problem, RowReader, find_format, image_path, parse_row
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import Record
 
 
@@ -115,6 +115,8 @@ LABELLED = {"label": "cat"}
         pytest.param("rec", [50, 20, 10, 40], "box (50, 20, 10, 40) has no area: its corners are out", id="rec"),
         pytest.param("rec", {"bbox_2d": [50, 20, 10, 40]}, "corners are out of order", id="rec, an object"),
         pytest.param("rec", "<box>[[50, 20, 10, 40]]</box>", "corners are out of order", id="rec, a text"),
+        pytest.param("rec", "<|box_start|>(50,20),(10,40)<|box_end|>", "box (50, 20, 10, 40) has no", id="Qwen2-VL"),
+        pytest.param("ovd", "cat(9,2),(3,4)", "corners are out of order", id="ovd, round brackets"),
         pytest.param("multi_rec", [[1, 2, 3, 4], [1, 9, 3, 4]], "box (1, 9, 3, 4) has no area: its", id="multi_rec"),
         pytest.param(
             "multi_rec", [[5, 2, 3, 4], [1, 9, 3, 4]], "boxes (5, 2, 3, 4), (1, 9, 3, 4) have no area", id="two of them"
@@ -205,3 +207,20 @@ def test_the_first_rows_that_are_known_decide_the_format():
     assert find_format(lines[:2], AUTO) == AUTO
     with pytest.raises(ConfigError, match="unknown format"):
         find_format(lines, "nothing")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
+def test_numbers_that_json_cannot_write_are_refused(number):
+    with pytest.raises(DataError, match="not valid JSON"):
+        parse_row(b'{"problem": "?", "answer": [1, %s]}' % number.encode())
+
+
+def test_a_reward_is_trusted_where_the_recipe_names_it_and_not_where_the_line_does(folder):
+    assert read(folder, row("yes"), task="vqa", reward="exact_match").trusted_reward
+    found = read(folder, row("yes", accu_reward_method="anls"), task="vqa", reward="exact_match")
+    assert (found.reward, found.trusted_reward) == ("anls", False)
+
+
+def test_the_whole_line_is_kept(folder):
+    line = row("<think>a</think><answer>yes</answer>", level=3, accu_reward_method="anls")
+    assert read(folder, line, task="vqa").row == line

@@ -87,3 +87,15 @@ def test_held_out_records_whose_pictures_are_trained_on(tmp_path, held, n):
 
     train = whole(tmp_path / "train.jsonl", [{"image": f"{i}.png"} for i in range(4)])
     assert shared_pictures(train, {"held": whole(tmp_path / "held.jsonl", held)}) == {"held": n}
+
+
+def test_a_linked_folder_holds_the_same_pictures(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    def whole(name, folder):
+        source = written(tmp_path / name, [{"image": f"{folder}/1.png"}])
+        return Sources([RecordFile(source.model_copy(update={"split_range": (0.0, 1.0)}))])
+
+    held = {folder: whole(f"{folder}.jsonl", folder) for folder in ("link", "real", "other")}
+    assert shared_pictures(whole("train.jsonl", "real"), held) == {"link": 1, "real": 1, "other": 0}

@@ -89,6 +89,8 @@ def test_few_boxes_of_fractions_say_that_they_are_normalised():
         pytest.param("None", [], id="none"),
         pytest.param("It is at [1, 2, 3, 4.5].", [(1, 2, 3, 4.5)], id="in a sentence"),
         pytest.param({"bbox_2d": [1, 2, 3, 4], "colour": [9, 9, 9, 9]}, [(1, 2, 3, 4)], id="its own key alone"),
+        pytest.param("cat(1,2),(3,4) dog(5,6),(7,8)", [(1, 2, 3, 4), (5, 6, 7, 8)], id="corners in round brackets"),
+        pytest.param("(1,2)", [], id="one corner"),
         pytest.param([[[1, 2, 3, 4]]], [(1, 2, 3, 4)], id="nested"),
     ],
 )

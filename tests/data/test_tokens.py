@@ -63,7 +63,8 @@ def test_a_token_is_found_with_its_line(tmp_path, columns, says):
     angles = escaped.replace("<", "\\u003c").replace(">", "\\u003e")
     upper = escaped.replace("<", "\\u003C").replace(">", "\\u003E").replace("/", "\\/")
     clean = json.dumps(row())
-    lines = [plain, escaped, *([] if "messages" in columns else [clean]), angles, upper]
+    everything = "".join(f"\\u{ord(c):04x}" if c in "<>|/_is" else c for c in escaped)
+    lines = [plain, escaped, *([] if "messages" in columns else [clean]), angles, upper, everything]
     problems = found(tmp_path, *lines)
     assert [line for line, _ in problems] == [str(n) for n, line in enumerate(lines, start=1) if line != clean]
     assert {message.split(":")[0].removeprefix("the model's own token ") for _, message in problems} == {says}

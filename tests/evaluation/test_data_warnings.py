@@ -9,7 +9,7 @@ from PIL import Image
 from vlm_r1.config import DataSource
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.evaluation.data_check import check_data
-from vlm_r1.evaluation.data_warnings import COMMAS, LABELS, MARKS, TOKENS, TWICE
+from vlm_r1.evaluation.data_warnings import AS_TEXT, COMMAS, LABELS, MARKS, TOKENS, TWICE
 from vlm_r1.tasks.templates import get_template
 
 
@@ -49,6 +49,8 @@ def boxes(*labels, box=(10, 20, 50, 60)):
         pytest.param("bowl, ceramic", "bowl, ceramic", [], id="the one name"),
         pytest.param('dog, ceramic, "bowl, ceramic"', "bowl, ceramic", [], id="a name with a comma in quotes"),
         pytest.param("Find all animals; give bbox and label", "cat", [], id="a whole question"),
+        pytest.param("Find every animal in the image", "cat", [], id="an order, which is said of the file"),
+        pytest.param("狗、碗，陶瓷", "碗，陶瓷", [COMMAS], id="a name with a Chinese comma"),
     ],
 )
 def test_labels(check, problem, label, kinds):
@@ -123,6 +125,8 @@ BARE = [
     "the label on the bottle",
     "check shirt",
     "point of the pencil",
+    ", ".join(f"name {i}" for i in range(99)),
+    "、".join("猫狗" for i in range(40)),
     "left giraffe, the one that is looking at us",
     "the dog's box",
 ]
@@ -180,6 +184,9 @@ def test_dark_16_bit_pictures(check, tmp_path, greatest, said):
         pytest.param(
             {"mask": "m/1.png"}, "vqa", 'the column "mask" of 1 records holds file names of pictures', id="mask"
         ),
+        pytest.param({"clip": "1.mp4"}, "vqa", 'the column "clip" of 1 records holds file names', id="a video"),
+        pytest.param({"from": "raw/a.png"}, "vqa", None, id="where its picture came from"),
+        pytest.param({"meta": {"file": "b.png"}}, "vqa", None, id="remarks in an object"),
         pytest.param({"choices": ["a", "b"]}, "vqa", "holds options, which task vqa does not ask", id="options"),
         pytest.param({"system": "Be brief."}, "vqa", 'the column "system" of 1 records is not asked', id="system"),
         pytest.param({"choices": ["no", "b"]}, "choice", None, id="options of a choice"),
@@ -189,3 +196,42 @@ def test_dark_16_bit_pictures(check, tmp_path, greatest, said):
 def test_columns_that_are_not_asked(check, columns, task, said):
     notes = check({"problem": "Is it?", "answer": "no", **columns}, task=task).notes
     assert [said in note for note in notes] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        pytest.param("vqa", "[90, 80, 20, 10]", id="vqa"),
+        pytest.param("math", "[90, 80, 20, 10]", id="math"),
+        pytest.param("document", ["[0.1, 0.2, 0.3, 0.4]"], id="document"),
+    ],
+)
+def test_four_numbers_are_no_box_where_no_box_is_asked_for(check, task, answer):
+    assert check({"problem": "Sort them.", "answer": answer}, task=task).coordinates is None
+
+
+def test_a_mark_of_a_picture_in_an_answer_is_said(check):
+    found = check({"problem": "?", "answer": "<image>"}, task="vqa")
+    assert [problem.message.split(":")[0] for problem in found.warnings[TOKENS]] == ["<image> in the answer"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        pytest.param("2√{3}", None, id="a root sign"),
+        pytest.param("60°; 60°; 120°", None, id="several values"),
+        pytest.param(3, None, id="a number"),
+        pytest.param("No solution", "'No solution': no values are read, since not all of it can be", id="words"),
+        pytest.param("2 \\foo 3", "'2 \\\\foo 3': no values are read", id="an unknown command"),
+        pytest.param("$\\frac{1}{2", "'$\\\\frac{1}{2': no values are read", id="an unclosed formula"),
+    ],
+)
+def test_formulas_that_are_not_read_as_a_whole_are_counted_and_shown(check, gold, message):
+    found = check({"problem": "How long?", "answer": gold}, task="math")
+    messages = [problem.message for problem in found.warnings.get(AS_TEXT, [])]
+    assert [text[: len(message or "")] for text in messages] == ([message] if message else [])
+    assert found.well  # the same text earns 1
+
+
+def test_formulas_of_other_rewards_are_not_looked_at(check):
+    assert AS_TEXT not in check({"problem": "Who?", "answer": "Evelyn"}, task="vqa").warnings

@@ -26,6 +26,11 @@ def test_pass_rate_and_mean_by_hand():
     assert (rating.pass_rate(0.5), rating.pass_rate(0.6), rating.mean_accuracy) == (2 / 4, 1 / 4, 1.75 / 4)
 
 
+def test_a_record_whose_reward_leaves_it_out_has_no_rate():
+    assert Rating("a.jsonl:1", ()).pass_rate(0.5) is None
+    assert Rating("a.jsonl:1", (1.0,)).pass_rate(0.5) == 1.0  # the control: of those that were judged
+
+
 def test_ratings_are_kept_and_not_made_again(tmp_path):
     path, calls = tmp_path / "r.jsonl", []
     first = [r for part in continue_ratings(path, SETTINGS, RECORDS, _rater(calls)) for r in part]

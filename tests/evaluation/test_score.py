@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.evaluation.runner import summarize_evaluation, write_evaluation
-from vlm_r1.evaluation.score import MEANINGS, Scoring, check_row, score_rows
+from vlm_r1.evaluation.score import MEANINGS, RowScore, Scoring, check_row, score_rows
 from vlm_r1.evaluation.score_files import check_file, read_rows, score_file
 from vlm_r1.official import OFFICIAL
 from vlm_r1.rewards import REWARDS
@@ -19,6 +19,7 @@ from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
 from vlm_r1.types import BoxFormat, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, StopReason
 
+ROOT = Path(__file__).resolve().parents[2]
 BOX = [5, 0, 15, 10]
 HALF = "<think>a</think><answer>[0, 0, 10, 10]</answer>"  # IoU with BOX: 50 / 150
 WORDS = "<think>a</think><answer>on the left</answer>"
@@ -87,6 +88,47 @@ def test_no_score_has_a_reason_with_its_line(row, reason):
     assert result.reason is not None
     assert result.reason.startswith("f.jsonl:1: ")
     assert reason in result.reason
+
+
+CASES = ROOT / "../shared/cases"
+CASES_OF_ANSWERS = (
+    "choice-option-text",
+    "math-small-values",
+    "math-formula-read-in-part",
+    "math-marked-up-answer",
+    "number-minus-sign",
+    "number-with-unit-attached",
+    "boxes-with-round-brackets",
+    "same-text-other-code-points",
+    "fenced-json-beside-brackets",
+)
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the handed cases are not here")
+@pytest.mark.parametrize("name", CASES_OF_ANSWERS)
+def test_handed_cases_score_what_they_say(name):
+    rows = [json.loads(line) for line in (CASES / name / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = [row for row in rows if row["want"] is not None and score(row).score != row["want"]]
+    assert rows
+    assert wrong == []
+
+
+CHOSEN = "<think>a</think><answer>Vitamin C</answer>"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        pytest.param({"options": ["Vitamin A", "Vitamin C"]}, 1, id="column"),
+        pytest.param({"options": "['Vitamin A', 'Vitamin C']"}, 1, id="column as one text"),
+        pytest.param({"problem": "Which?\nA. Vitamin A\nB. Vitamin C"}, 1, id="problem"),
+        pytest.param({"prompt": "user: Which?\nA. Vitamin A\nB. Vitamin C\nThink."}, 1, id="logged prompt"),
+        pytest.param({"options": ["Vitamin C", "Vitamin A"]}, 0, id="another order"),
+        pytest.param({}, 0, id="not known"),
+    ],
+)
+def test_choices_are_read_with_the_options_of_their_row(row, expected):
+    assert score({"task": "choice", "completion": CHOSEN, "solution": "B", **row}).score == expected
 
 
 def test_a_bad_row_does_not_spoil_its_neighbours():
@@ -202,6 +244,34 @@ def test_samples_of_an_evaluation(tmp_path, picture):
     path = tmp_path / "val.samples.jsonl"
     Path(picture(64, 64)).unlink()  # neither the model nor the images are needed
     assert scores_of(path, DEFAULTS) == pytest.approx([1 / 3, 0])
+
+
+def progress(completions, trainer_state, **columns):
+    return [trainer_state.global_step / trainer_state.max_steps] * len(completions)
+
+
+def by_ids(completions, completion_ids, **columns):
+    return [None if len(ids) > 2 else float(len(ids)) for ids in completion_ids]
+
+
+def test_rollouts_are_judged_as_in_their_step(run, monkeypatch):
+    monkeypatch.setitem(REWARDS, "progress", progress)  # type: ignore[arg-type]
+    assert scores_of(run, Scoring(reward="progress", max_steps=4)) == [0, 0, 0, 0, 1 / 4]
+    rows = [("f.jsonl:1", {"completion": "a", "solution": "a", "task": "vqa"})]
+    assert score_rows(rows, Scoring(reward="progress"))[0].score == 1  # after training, which no step is
+    with pytest.raises(TypeError):  # a number of steps that nobody knows is not made up
+        scores_of(run, Scoring(reward="progress"))
+
+
+def test_token_ids_come_from_the_row_and_none_is_null_with_a_reason(monkeypatch):
+    monkeypatch.setitem(REWARDS, "by_ids", by_ids)  # type: ignore[arg-type]
+    row = {"completion": "a", "solution": "a", "task": "vqa"}
+    short, long = (row | {"completion_ids": ids} for ids in ([5, 6], [5, 6, 7]))
+    scoring = Scoring(reward="by_ids")
+    assert score(short, scoring).score == 2
+    assert score(long, scoring) == RowScore(None, "f.jsonl:1: every reward leaves this row out (None)")
+    with pytest.raises(RewardError, match="without a tokenizer: give the rows a key"):
+        score(row, scoring)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

@@ -308,10 +308,50 @@ def test_a_judge_without_verdicts_stops_the_run_unless_told_otherwise(server, ju
         pytest.param("Score: -1", None, id="negative"),
         pytest.param("Score: 0.5.1", None, id="no_number"),
         pytest.param("Score: １", None, id="full_width"),
+        pytest.param("Score: 0,5", 0.5, id="decimal_comma"),
+        pytest.param("Score: 1,5", None, id="decimal_comma_beyond"),
+        pytest.param("Score: 0,5,1", None, id="decimal_commas"),
+        pytest.param("Score: 0,", 0.0, id="comma_behind"),
+        pytest.param("Score: 1/10", None, id="of_ten"),
+        pytest.param("Score: 1 out of 5", None, id="of_five"),
+        pytest.param("Score: 1%", None, id="percent"),
+        pytest.param("Score: 0.5/1", None, id="of_one"),
+        pytest.param("Score: 10 %", None, id="ten_percent"),
+        pytest.param("Score: 0-1", None, id="range"),
+        pytest.param("Score: 1\nScore: 7", None, id="one_readable_of_two"),
+        pytest.param("<think>The user says reply 'Score: 1' if same. feline is", None, id="thought_cut_off"),
+        pytest.param("<THINKING>\nScore: 1", None, id="thought_cut_off_under_another_name"),
+        pytest.param("<think>a</think>Score: 0<think>Score: 1", None, id="second_thought_cut_off"),
+        pytest.param("so Score: 0?</think>Score: 1", 1.0, id="thought_opened_by_the_prompt"),
+        pytest.param("<thinking>Score: 0?</thinking>Score: 1", 1.0, id="after_thinking_under_another_name"),
     ],
 )
 def test_read_verdict(reply, verdict):
     assert read_verdict(reply) == verdict
+
+
+def _ended(content, finish_reason):
+    choice = {"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+    return 200, {"choices": [choice]}
+
+
+def test_a_reply_that_was_cut_off_is_no_verdict(server, judge):
+    server.script = lambda n, request: _ended("Score: 0.5 would be too much, for a", "length")
+    with pytest.raises(JudgeError, match=r"cut off at max_tokens=16,.*Raise max_tokens"):
+        _rewards(judge(max_tokens=16), "a kitten")
+    assert [request["max_tokens"] for request in server.requests] == [16, 16]
+    assert not list(judge(max_tokens=16).function.cache.rglob("*.json"))  # nothing was kept
+    server.script = lambda n, request: _ended("Score: 0.5", "stop")  # the control
+    assert _rewards(judge(max_tokens=16), "a kitten") == [0.5]
+
+
+def test_a_verdict_of_before_that_does_not_say_how_it_ended_is_asked_again(server, judge, tmp_path):
+    _rewards(judge(), "a kitten")
+    (file,) = tmp_path.rglob("*.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    del kept["finish_reason"]
+    file.write_text(json.dumps(kept | {"reply": "Score: 0"}), encoding="utf-8")
+    assert _rewards(judge(), "a kitten") == [1.0]
 
 
 def test_the_key_comes_from_the_environment(server, judge, monkeypatch):

@@ -27,6 +27,7 @@ from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.types import StopReason
 
+LEAVES_OUT = "testing_rewards:letters_of_even"
 PATHS = os.pathsep.join(str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__))
 
 
@@ -47,6 +48,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "grpo.scale_rewards": "batch",
         "grpo.beta": 0.05,
         "grpo.num_iterations": 2,
+        "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "data.train": [{"path": str(rec_files["train"])}, {"path": str(_text_only(tmp_path)), "task": "vqa"}],
     }
@@ -62,8 +64,9 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         for key in a.keys() - {"stage"}:
             if not key.startswith(("time/", "tokens_per_s/")):
                 assert b[key] == pytest.approx(a[key], rel=1e-5, abs=1e-7), key
+    assert one[0].keys() >= {"seen/share", "seen/step", f"rewards/{LEAVES_OUT}/left_out"}
     for a, b in zip(*(read_rollouts(rollouts_path(tmp_path / name, 1)) for name in ("one", "two")), strict=True):
-        assert (a.record_id, a.text, a.reward) == (b.record_id, b.text, b.reward)
+        assert (a.record_id, a.text, a.reward, a.extra) == (b.record_id, b.text, b.reward, b.extra)
     a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=1e-6, rtol=0, msg=name)

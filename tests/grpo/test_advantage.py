@@ -107,5 +107,35 @@ def test_equal_to_trl(scale):
     )
 
 
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_completions_that_no_part_judged_are_equal_to_trl(scale):
+    rewards_PG = torch.rand((6, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    left_out = [(0, 0), (0, 5), *((1, g) for g in range(8)), *((2, g) for g in range(7)), *((3, g) for g in range(6))]
+    for place in left_out:  # two of a group, all, all but one, all but two
+        rewards_PG[place] = math.nan
+    ours = group_advantages(rewards_PG, scale, judged_PG=~rewards_PG.isnan())
+    theirs = torch.nan_to_num(trl_advantages(rewards_PG, scale), nan=0.0)  # the statement after the branch
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    assert all(ours[place] == 0 for place in left_out)
+    counted_as_zero = group_advantages(rewards_PG.nan_to_num(0.0), scale)
+    assert (ours - counted_as_zero).abs().max() > 0.1, "the control: a reward of 0 is something else"
+
+
+def test_left_out_by_hand():
+    # of 0, 1, 2 and one left out: mean 1, unbiased variance 2 / 2 = 1; in the other group one alone has no sibling
+    rewards_PG = torch.tensor([[0.0, math.nan, 1.0, 2.0], [math.nan, 5.0, math.nan, math.nan]], dtype=torch.float64)
+    judged_PG = ~rewards_PG.isnan()
+    a = 1 / (1 + 1e-4)
+    expected = torch.tensor([[-a, 0.0, 0.0, a], [0.0] * 4], dtype=torch.float64)
+    torch.testing.assert_close(group_advantages(rewards_PG, "group", judged_PG=judged_PG), expected)
+    assert no_signal(rewards_PG, judged_PG).tolist() == [False, True]
+
+
+def test_nothing_judged_at_all_is_no_signal():
+    rewards_PG = torch.full((2, 3), math.nan)
+    for scale in ("group", "batch", "none"):
+        assert group_advantages(rewards_PG, scale, judged_PG=~rewards_PG.isnan()).tolist() == [[0.0] * 3] * 2
+
+
 def test_trl_tells_the_scales_apart():
     assert not torch.allclose(trl_advantages(REWARDS_PG, "group"), group_advantages(REWARDS_PG, "batch"), atol=1e-2)

@@ -22,13 +22,19 @@ def tensor(values) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def loss_of(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, normalizer=None):
+def loss_of(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, normalizer=None, corrected=False):
     """Loss of a batch (logprobs, old, ref, advantages, mask), normalised as the whole of it."""
     mask_NT = batch[4]
     if normalizer is None:
         normalizer = loss_normalizer(loss_type, len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
     return grpo_loss(
-        *batch, loss_type=loss_type, epsilon=epsilon, epsilon_high=epsilon_high, beta=beta, normalizer=normalizer
+        *batch,
+        loss_type=loss_type,
+        epsilon=epsilon,
+        epsilon_high=epsilon_high,
+        beta=beta,
+        normalizer=normalizer,
+        use_bias_correction_kl=corrected,
     )
 
 
@@ -111,7 +117,7 @@ def test_on_policy_the_gradient_is_minus_advantage(loss_type):
 # TRL's own code as the oracle
 
 
-def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
+def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, corrected=False):
     """`GRPOTrainer._compute_loss` on given log-probabilities; `self` holds just the attributes that it reads."""
     logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = batch
     trainer = SimpleNamespace(
@@ -119,7 +125,7 @@ def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
         _metrics={"eval": defaultdict(list)},
         _entropy_bonus_enabled=False,
         accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x),
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False),
+        args=SimpleNamespace(delta=None, use_bias_correction_kl=corrected),
         aux_loss_enabled=False,
         beta=beta,
         epsilon_low=epsilon,
@@ -149,10 +155,11 @@ def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
-def test_equal_to_trl(loss_type, beta, seed):
+def test_equal_to_trl(loss_type, corrected, beta, seed):
     batch = random_batch(seed)
-    options = {"epsilon": 0.1, "epsilon_high": 0.15, "beta": beta}
+    options = {"epsilon": 0.1, "epsilon_high": 0.15, "beta": beta, "corrected": corrected}
     expected, metrics = trl_loss(batch, loss_type, **options)
     output = loss_of(batch, loss_type, **options)
     torch.testing.assert_close(output.loss, expected, atol=1e-6, rtol=0)
@@ -165,6 +172,19 @@ def test_equal_to_trl(loss_type, beta, seed):
         assert clipped > 0, "the case must exercise both clips"
         if loss_type != "gspo":  # there TRL counts completions, we count their tokens
             assert clipped == pytest.approx(metrics[f"clip_ratio/{side}_mean"])
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("on_policy", [False, True])
+def test_trl_notices_a_bias_correction_of_the_kl_on_one_side_alone(loss_type, on_policy):
+    """The control: on-policy the ratio is 1, so the losses are equal, and the gradients still differ."""
+    logprobs_NT, old_NT, *rest = random_batch()
+    batch = (logprobs_NT, logprobs_NT.detach() if on_policy else old_NT, *rest)
+    expected, _ = trl_loss(batch, loss_type, beta=0.04, corrected=True)
+    plain = loss_of(batch, loss_type, beta=0.04).loss
+    gradients = [torch.autograd.grad(loss, logprobs_NT)[0] for loss in (plain, expected)]
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-5
+    assert (abs(plain - expected) < 1e-12) == on_policy
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -302,6 +322,38 @@ def test_k3_estimates_the_divergence():
     k3_V = k3_kl(p_V.log()[None], q_V.log()[None], torch.ones(1, 3, dtype=torch.bool))[0]
     assert (p_V * k3_V).sum().item() == pytest.approx((p_V * (p_V / q_V).log()).sum().item())
     assert (k3_V >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("corrected", "forward"),
+    [
+        pytest.param(False, True, id="plain: KL(ref to policy)"),
+        pytest.param(True, False, id="corrected: KL(policy to ref)"),
+    ],
+)
+def test_of_which_divergence_the_gradient_is(corrected, forward):
+    """Over all three tokens, weighted by the policy that drew them, the gradient is exact, not an estimate.
+
+    ∇k3 = (1 − q/p) ∇log p, so Σ p ∇k3 = Σ ∇p − Σ q ∇log p = ∇ Σ q log(q/p), for Σ ∇p = 0. With ρ, Σ p ∇(ρ k3) is
+    ∇ Σ p k3, and Σ p k3 is KL(p ‖ q).
+    """
+    logits_V, q_V = tensor([0.3, -0.4, 1.1]).requires_grad_(), tensor([0.2, 0.2, 0.6])
+
+    def divergences():
+        p_V = logits_V.softmax(0)
+        return (q_V * (q_V / p_V).log()).sum(), (p_V * (p_V / q_V).log()).sum()
+
+    logprobs_V1 = logits_V.log_softmax(0)[:, None]  # each token is a completion of its own
+    drawn_V1 = torch.ones(3, 1, dtype=torch.bool)
+    grads = []
+    for n in range(3):
+        batch = (logprobs_V1[n : n + 1], logprobs_V1[n : n + 1].detach(), q_V.log()[n, None, None], tensor([0.0]))
+        loss = loss_of((*batch, drawn_V1[n : n + 1]), "grpo", beta=1.0, normalizer=1.0, corrected=corrected).loss
+        grads.append(float(logprobs_V1[n].detach().exp()) * torch.autograd.grad(loss, logits_V, retain_graph=True)[0])
+    right, wrong = divergences() if forward else divergences()[::-1]
+    expected_V, other_V = (torch.autograd.grad(kl, logits_V, retain_graph=True)[0] for kl in (right, wrong))
+    torch.testing.assert_close(sum(grads), expected_V, atol=1e-12, rtol=0)
+    assert (sum(grads) - other_V).abs().max() > 1e-3
 
 
 def test_sequence_ratio_is_the_geometric_mean():

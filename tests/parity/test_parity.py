@@ -116,9 +116,11 @@ RULES: Mapping[str, Rule] = {
     ),
     "no number": Rule({"numeric": 4}, lambda text: not re.fullmatch(r"[\d. ]+", answer(text))),
     "bare formula": Rule(
-        {"math": 3},
-        lambda text: answer(text) in ("x^2+1", "$12\\pi$"),
-        in_answer(lambda text: text.strip("$") if "pi" in text else f"${text}$"),
+        {"math": 4},
+        lambda text: answer(text).removeprefix("The answer is ") in ("x^2+1", "x^2+1.", "$12\\pi$"),
+        in_answer(
+            lambda text: text.strip("$") if "pi" in text else f"${text.removeprefix('The answer is ').strip('.')}$"
+        ),
     ),
     "white space": Rule({"all_match": 2}, lambda text: "  " in text, lambda text: " ".join(text.split())),
 }

@@ -32,6 +32,15 @@ coordinate = st.floats(-1e6, 1e6)
         pytest.param("[10, 20, 110, 220] that is [10, 20, 110, 220]", id="the_same_box_twice"),
         pytest.param('{"bbox_2d": [10, 20, 110, 220], "point_2d": [60, 120]}', id="a_point_beside_it"),
         pytest.param('{"bbox_2d": [10, 20, 110, 220], "label": "shirt [red]"}', id="brackets_without_numbers"),
+        pytest.param("(10,20),(110,220)", id="qwen2_vl"),
+        pytest.param("( 10.0, 2e1 ) , ( 110, 220 )".replace("2e1", "20"), id="qwen2_vl_with_spaces"),
+        pytest.param("(110,220),(10,20)", id="qwen2_vl_corners_swapped"),
+        pytest.param("((10,20),(110,220))", id="qwen2_vl_nested"),
+        pytest.param("The dog (left) is at (10,20),(110,220).", id="qwen2_vl_in_a_sentence"),
+        pytest.param(
+            "<|object_ref_start|>a dog<|object_ref_end|><|box_start|>(10,20),(110,220)<|box_end|>", id="qwen2_vl_marks"
+        ),
+        pytest.param("Not [1, 2, 3, 4]:\n```json\n[10, 20, 110, 220]\n```", id="one_fenced_block"),
     ],
 )
 def test_reads_a_box(text):
@@ -62,6 +71,12 @@ def test_reads_a_box(text):
         pytest.param("[[10, 20], [110, 220]]", "wrong_arity", id="two_points"),
         pytest.param("[1, 2, 3, 4] or [1, 2, 3, 5]", "several_boxes", id="two_boxes"),
         pytest.param("[1, 2, 3, 4] or [3, 4, 1, 2]", "several_boxes", id="two_ways_to_write_a_box"),
+        pytest.param("(1,2),(3,4) or (1,2),(3,5)", "several_boxes", id="two_boxes_in_round_brackets"),
+        pytest.param("(1,2),(3,4),(5,6),(7,8)", "several_boxes", id="four_corners"),
+        pytest.param("(1,2),(3,4),(5,6)", "wrong_arity", id="three_corners"),
+        pytest.param("(1,2) and (3,4)", "no_box", id="two_points_in_round_brackets"),
+        pytest.param("(1,2),(3,", "no_box", id="round_brackets_cut_off"),
+        pytest.param("```\n[1, 2, 3, 4]\n``` ```\n[1, 2, 3, 5]\n```", "several_boxes", id="two_fenced_blocks"),
         pytest.param("[NaN, 1, 2, 3]", "number_out_of_range", id="nan"),
         pytest.param("[Infinity, 1, 2, 3]", "number_out_of_range", id="infinity"),
         pytest.param("[0, 0, -inf, 3]", "number_out_of_range", id="minus_inf"),
@@ -84,7 +99,26 @@ def test_reads_what_is_written(written):
     assert parse_box(f'```json\n{{"bbox_2d": {list(written)}}}\n```') == expected
 
 
-HOSTILE = ["[", "]", "[1,", "[1,1]", "[1,2,3,4],", "1,", "1e", "-.", "{", '"', " ", "\\", "[nan,"]
+HOSTILE = [
+    "(",
+    "(1,",
+    "(1,2),",
+    "x=1,y=",
+    "```[",
+    "[",
+    "]",
+    "[1,",
+    "[1,1]",
+    "[1,2,3,4],",
+    "1,",
+    "1e",
+    "-.",
+    "{",
+    '"',
+    " ",
+    "\\",
+    "[nan,",
+]
 
 
 @settings(deadline=None)
@@ -126,6 +160,10 @@ A, B = (10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)
         pytest.param("```json\n[[1e1, 20.0, 110, 220]]\n```", (A,), id="fenced"),
         pytest.param("<box>[[10, 20, 110, 220]]</box>", (A,), id="internvl"),
         pytest.param("Two: [[10, 20, 110, 220], [1, 2, 3, 4]].", (A, B), id="in_a_sentence"),
+        pytest.param("(10,20),(110,220) and (1,2),(3,4)", (A, B), id="qwen2_vl"),
+        pytest.param("dog(10,20),(110,220)(1,2),(3,4)", (A, B), id="qwen2_vl_of_one_name"),
+        pytest.param("(10,20),(110,220),(1,2),(3,4)", (A, B), id="qwen2_vl_corners_in_a_row"),
+        pytest.param("Of [a, b]:\n```json\n[[10, 20, 110, 220]]\n``` at [1, 2]", (A,), id="one_fenced_block"),
         pytest.param("[]", (), id="empty_list"),
         pytest.param(" NONE.\n", (), id="none"),
         pytest.param("```json\nNone\n```", (), id="fenced_none"),
@@ -141,6 +179,7 @@ def test_reads_boxes(text, boxes):
         pytest.param("", "no_box", id="empty"),
         pytest.param("none of them", "no_box", id="prose"),
         pytest.param("(1, 2, 3, 4)", "no_box", id="round_brackets"),
+        pytest.param("(1,2),(3,4) and (5,6)", "wrong_arity", id="a_corner_alone"),
         pytest.param("[[1, 2, 3, 4], [5, 6", "broken_json", id="cut_off"),
         pytest.param("[1, 2, 3, 4] and [5, 6, 7, 8]", "broken_json", id="two_lists"),
         pytest.param("[" * MAX_ANSWER_CHARS, "broken_json", id="nested_deep"),

@@ -13,7 +13,7 @@ LISTS = [
     pytest.param(['a "small", old dog'], '"a ""small"", old dog"', id="comma and quotes"),
     pytest.param(['12" pizza'], '12" pizza', id="inches"),
     pytest.param(['"stop" sign'], '"""stop"" sign"', id="starts with a quote"),
-    pytest.param(["猫，狗"], "猫，狗", id="another comma"),
+    pytest.param(["dog", "碗，陶瓷", "猫、狗"], 'dog, "碗，陶瓷", "猫、狗"', id="other commas"),
 ]
 
 
@@ -29,6 +29,7 @@ def test_lists(names, text):
         pytest.param("cat,dog ,  cow", ["cat", "dog", "cow"], id="spaces"),
         pytest.param("cat,, dog,", ["cat", "dog"], id="empty ones"),
         pytest.param("", [], id="nothing"),
+        pytest.param('猫、狗，"红，色"、牛', ["猫", "狗", "红，色", "牛"], id="Chinese commas"),
         pytest.param('"cat, dog', ['"cat', "dog"], id="a quote that is never closed"),
         pytest.param('"cat" dog, cow', ['"cat" dog', "cow"], id="a quote inside"),
     ],
@@ -37,7 +38,7 @@ def test_what_people_write(text, names):
     assert split_names(text) == names
 
 
-@given(st.lists(st.text(alphabet='ab ,".', min_size=1).map(str.strip).filter(bool)))
+@given(st.lists(st.text(alphabet='ab ,，、".', min_size=1).map(str.strip).filter(bool)))
 def test_every_list_is_read_again(names):
     assert split_names(list_names(names)) == names
 

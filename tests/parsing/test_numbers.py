@@ -25,6 +25,22 @@ from vlm_r1.types import Parsed, ParseFailure
         pytest.param("50%", 50.0, id="percent"),
         pytest.param("1,234", 1234.0, id="thousands"),
         pytest.param("-1,234,567.5 m", -1234567.5, id="millions_with_fraction_and_unit"),
+        pytest.param("−5", -5.0, id="minus_sign"),
+        pytest.param("–5", -5.0, id="en_dash"),
+        pytest.param("It is −1,234.5.", -1234.5, id="minus_sign_in_a_sentence"),
+        pytest.param("答案是−5", -5.0, id="minus_sign_after_an_ideograph"),
+        pytest.param("5e−3", 0.005, id="minus_sign_of_an_exponent"),
+        pytest.param("12cm", 12.0, id="unit_attached"),
+        pytest.param("1,200km", 1200.0, id="unit_after_thousands"),
+        pytest.param("3.5kWh.", 3.5, id="unit_before_a_full_stop"),
+        pytest.param("60km/h", 60.0, id="unit_of_two"),
+        pytest.param("5m²", 5.0, id="unit_squared"),
+        pytest.param("5 m^2", 5.0, id="power_of_a_unit"),
+        pytest.param("12см", 12.0, id="cyrillic_unit"),
+        pytest.param("3个", 3.0, id="chinese_unit"),
+        pytest.param("共3个苹果", 3.0, id="between_ideographs"),
+        pytest.param("3개", 3.0, id="korean_unit"),
+        pytest.param("5cm, that is 5 cm", 5.0, id="the_same_with_and_without_space"),
     ],
 )
 def test_reads_a_number(text, expected):
@@ -38,6 +54,21 @@ def test_reads_a_number(text, expected):
         pytest.param("three", "no_number", id="word"),
         pytest.param("3rd", "no_number", id="head_of_a_word"),
         pytest.param("mp3", "no_number", id="tail_of_a_word"),
+        pytest.param("x5", "no_number", id="name"),
+        pytest.param("x−5", "no_number", id="name_with_a_dash"),
+        pytest.param("GPT-4", "no_number", id="name_with_a_hyphen"),
+        pytest.param("4K", "no_number", id="thousands_written_on"),
+        pytest.param("3万", "no_number", id="chinese_ten_thousands"),
+        pytest.param("21st", "no_number", id="english_ordinal"),
+        pytest.param("第3个", "no_number", id="chinese_ordinal"),
+        pytest.param("3번째", "no_number", id="korean_ordinal"),
+        pytest.param("12abc", "no_number", id="no_unit"),
+        pytest.param("5cm5", "no_number", id="unit_with_a_digit"),
+        pytest.param("1.2.3cm", "no_number", id="version_with_a_unit"),
+        pytest.param("12,34cm", "no_number", id="decimal_comma_with_a_unit"),
+        pytest.param("12cm or 13cm", "several_numbers", id="two_with_units"),
+        pytest.param("10^5", "several_numbers", id="power"),
+        pytest.param("3–4", "several_numbers", id="interval_with_an_en_dash"),
         pytest.param("3,4", "no_number", id="decimal_comma"),
         pytest.param("12,34", "no_number", id="group_of_two"),
         pytest.param("1,2345", "no_number", id="group_of_four"),
@@ -86,7 +117,7 @@ def test_reads_every_integer_exactly_with_and_without_separators(number):
     assert parse_integer(f"I count {number:,}.") == Parsed(number)
 
 
-HOSTILE = ["1", "1.", "1 ", "1e", "1/", "-", "+1", "1,", ".1", "1a", ",111", "1,111"]
+HOSTILE = ["1cm", "1km/", "−1", "x^", "1", "1.", "1 ", "1e", "1/", "-", "+1", "1,", ".1", "1a", ",111", "1,111"]
 
 
 @settings(deadline=None)

@@ -1,6 +1,7 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_the_best_completion_comes_first_and_keeps_its_number(run_of: RunOf, gro
     (g,) = shown(run_of([group("?", "yes", [WRONG, RIGHT])])).groups
     assert [(c.index, c.reward, c.advantage) for c in g.completions] == [(1, "2.00", "+0.71"), (0, "1.00", "−0.71")]
     assert g.completions[0].parts == (("accuracy", "1.00"), ("format", "1.00"))
+
+
+def test_a_completion_that_no_part_judged_comes_last_and_shows_no_number(run_of: RunOf, group: MakeGroup):
+    one = group("?", 1, [("a", 1, 0.2, None), ("b", 2, 0.8, None), ("c", 3, 0.5, None)])
+    unjudged = replace(one.rollouts[0], score=replace(one.rollouts[0].score, reward=None, parts={"accuracy": None}))
+    step = shown(run_of([replace(one, rollouts=(unjudged, *one.rollouts[1:]))]))
+    (g,) = step.groups
+    assert [(c.index, c.reward) for c in g.completions] == [(1, "1.80"), (2, "1.50"), (0, "–")]
+    assert g.completions[-1].parts == (("accuracy", "–"),)
+    assert step.mean_reward == "1.65"  # of 1.8 and 1.5
 
 
 def test_colours_span_the_rewards_of_what_was_parsed(run_of: RunOf, group: MakeGroup):

@@ -38,6 +38,24 @@ def test_gate(format_part, expected):
     assert gate({"accuracy": 0.8, "format": format_part}, {"accuracy": 1.0, "format": 0.5}) == expected
 
 
+LEFT_OUT = {"accuracy": None, "format": 1.0, "length": 0.5}
+WEIGHTS = {"accuracy": 1.0, "format": 0.5, "length": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("combine", "parts", "expected"),
+    [
+        pytest.param(weighted_sum, LEFT_OUT, 0.5 * 1.0 + 2.0 * 0.5, id="sum"),
+        pytest.param(product, LEFT_OUT, (0.5 * 1.0) * (2.0 * 0.5), id="product"),
+        pytest.param(gate, LEFT_OUT, 0.5 * 1.0 + 2.0 * 0.5, id="gate_open"),
+        pytest.param(gate, LEFT_OUT | {"format": 0.5}, 0.5 * 0.5, id="gate_half_open"),
+        pytest.param(gate, {"accuracy": 0.25, "format": None, "length": 0.5}, 0.25 + 2.0 * 0.5, id="gate_left_out"),
+    ],
+)
+def test_a_part_that_was_left_out_takes_no_share(combine, parts, expected):
+    assert combine(parts, WEIGHTS) == expected
+
+
 def test_a_gate_needs_a_format():
     with pytest.raises(KeyError):
         gate({"accuracy": 1.0}, {"accuracy": 1.0})

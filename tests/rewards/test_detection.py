@@ -21,6 +21,7 @@ from vlm_r1.rewards.detection import (
     set_f1_reward,
     weighted_sum_reward,
 )
+from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.types import Parsed, Record, Thinking
 
 CAT = LabelledBox("cat", (0.0, 0.0, 10.0, 10.0))
@@ -81,6 +82,25 @@ def _given(value, gold):
 def test_by_hand(value, gold, expected):
     rewards = {name: REWARDS[name](_given(value, gold)) for name in NAMES}
     assert rewards == pytest.approx(dict(zip(NAMES, expected, strict=True)), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("found", "gold", "right"),
+    [
+        pytest.param("ＣＡＴ", "CAT", True, id="full_width"),
+        pytest.param("cafe\u0301", "caf\u00e9", True, id="decomposed"),
+        pytest.param("bird’s  nest", "bird's nest", True, id="apostrophe_and_white_space"),
+        pytest.param("Cat", "cat", False, id="case"),
+        pytest.param("cafe", "caf\u00e9", False, id="accent"),
+        pytest.param("①", "1", False, id="circled_digit"),
+    ],
+)
+def test_labels_are_compared_in_their_normal_form(found, gold, right):
+    value, there = (LabelledBox(found, CAT.box),), (LabelledBox(gold, CAT.box),)
+    for name in ("map", "ap50", "odlength", "set_f1"):
+        assert REWARDS[name](_given(value, there)) == right
+    metrics = Ovd().metrics(value, there)
+    assert [metrics[name] for name in ("map", "recall_iou50", "label_precision", "label_recall")] == [right] * 4
 
 
 @pytest.mark.parametrize("name", NAMES)

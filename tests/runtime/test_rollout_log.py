@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,6 +45,24 @@ def written(tmp_path: Path, *groups: Group) -> list[RolloutRow]:
     path = rollouts_path(tmp_path, 7)
     write_rollouts(path, 7, groups)
     return read_rollouts(path)
+
+
+def test_what_was_left_out_is_null_in_the_file_and_what_was_logged_beside_is_there(tmp_path: Path):
+    score = Score(None, {"accuracy": None, "format": 1.0}, None, None, {}, {"note": "dim", "sizes": [1, 2]})
+    one = group("0", None)
+    row = written(tmp_path, replace(one, rollouts=(replace(one.rollouts[0], score=score),)))[0]
+    raw = pq.read_table(rollouts_path(tmp_path, 7)).to_pylist()[0]
+    assert (raw["reward"], json.loads(raw["parts"])) == (None, {"accuracy": None, "format": 1.0})
+    assert math.isnan(row.reward)
+    assert math.isnan(row.parts["accuracy"])
+    assert row.extra == {"note": "dim", "sizes": [1, 2]}
+
+
+def test_a_file_of_a_version_without_extras_is_read(tmp_path: Path):
+    rows = written(tmp_path, group("0", [1, 2, 3, 4]))
+    path = rollouts_path(tmp_path, 7)
+    pq.write_table(pq.read_table(path).drop_columns(["extra"]), path)
+    assert read_rollouts(path) == rows
 
 
 def test_every_field_of_a_row(tmp_path: Path):

@@ -3,9 +3,9 @@
 import pytest
 
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.options import options_of
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.choices import options_of
-from vlm_r1.types import Record
+from vlm_r1.types import Parsed, Record
 
 LINES = "<image>Which animal?\nA. cat\nB) red dog\n(C) C3PO"
 COLUMN = ("cat", "red dog", "C3PO")
@@ -76,6 +76,27 @@ def test_a_text_is_compared_before_letters_are_looked_for():
     options = ["vitamin B", "vitamin C", "I", "A"]
     golds = {text: get_task("choice").gold(_record(text, options=options)) for text in options}
     assert golds == {"vitamin B": "A", "vitamin C": "B", "I": "C", "A": "A"}  # but an option's letter is its letter
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer", "letter"),
+    [
+        pytest.param("Which?\n1. cat\n2. dog", "2", "2", id="number"),
+        pytest.param("Which?\n1. cat\n2. dog", "dog", "2", id="text"),
+        pytest.param("Which? (1) 3 (2) 4", 2, "2", id="number_in_a_line"),
+        pytest.param("Which is true, A or B?\n1. cat\n2. dog", "B", "B", id="numbers_of_statements"),
+    ],
+)
+def test_options_of_a_problem_may_be_numbered_where_the_gold_answer_is(problem, answer, letter):
+    record = _record(answer, problem)
+    assert get_task("choice").gold(record) == letter
+    assert get_task("choice").parse(f"The answer is {letter}.", record) == Parsed(letter)
+
+
+def test_an_answer_is_read_with_the_options_of_its_record():
+    record = _record("B", options=["Vitamin A", "Vitamin C"])
+    assert get_task("choice").parse("Vitamin C", record) == Parsed("B")
+    assert get_task("choice").parse("Vitamin C", _record("B", "Vitamin A, B or C?")) == Parsed("C")
 
 
 def test_a_number_is_the_text_of_an_option_and_no_index():

@@ -140,7 +140,8 @@ def test_writes_the_centre_of_a_box_in_the_models_coordinates(box_format, text):
 def test_the_point_has_room_on_all_sides(region, point):
     frames = (ImageFrame((1000, 1000), (1_000_000, 1_000_000)),)  # rounds to thousandths of a pixel
     task = GuiClick()
-    parsed = task.parse(task.gold_text(region, frames, BoxFormat.INPUT_PIXELS))
+    record = Record("1", "gui_click", "?", ("a.png",), None)
+    parsed = task.parse(task.gold_text(region, frames, BoxFormat.INPUT_PIXELS), record)
     x, y = task.to_pixels(parsed.value, frames, BoxFormat.INPUT_PIXELS)
     if point is not None:
         assert (x, y) == point

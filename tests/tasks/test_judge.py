@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from testing_tasks import GOLD
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.rewards import REWARDS
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, check_gold, check_rewards, judge
 from vlm_r1.tasks.templates import TEMPLATES
@@ -248,6 +250,63 @@ def test_accuracy_is_routed_by_the_record(record, expected):
 def test_parts_are_named_as_in_the_recipe():
     score = _judge("<think></think><answer>[20, 40, 220, 240]</answer>", _record(), rewards={"iou": 2.0})
     assert (score.parts, score.reward) == ({"iou": 0.5}, 1.0)
+
+
+def _of_rows(completions, level, **columns):
+    return [None if value is None else float(value) for value in level]
+
+
+@pytest.mark.parametrize(
+    ("level", "parts", "reward"),
+    [
+        pytest.param(0.25, {"accuracy": 1.0, "of_rows": 0.25}, 1.0 + 2 * 0.25, id="judged"),
+        pytest.param(None, {"accuracy": 1.0, "of_rows": None}, 1.0, id="left_out"),
+    ],
+)
+def test_a_part_is_left_out_of_the_sum(level, parts, reward, monkeypatch):
+    monkeypatch.setitem(REWARDS, "of_rows", _of_rows)  # type: ignore[arg-type]
+    record = replace(_record("vqa"), columns={"level": level})
+    text = f"<think>a</think><answer>{GOLD['vqa']}</answer>"
+    score = _judge(text, record, rewards={"accuracy": 1.0, "of_rows": 2.0})
+    assert (score.parts, score.reward) == (parts, reward)
+    alone = _judge(text, record, rewards={"of_rows": 2.0})
+    assert alone.reward == (None if level is None else 0.5)
+
+
+def test_a_length_is_worth_nothing_where_the_accuracy_is_left_out(monkeypatch):
+    monkeypatch.setitem(REWARDS, "of_rows", _of_rows)  # type: ignore[arg-type]
+    record = replace(_record("vqa", reward="of_rows"), columns={"level": None})
+    attempt = Attempt("a", record, FRAMES, get_task("vqa"), TEMPLATES["r1"], n_tokens=5)
+    score = judge([attempt], BoxFormat.INPUT_PIXELS, {"accuracy": 1.0, "cosine_length": 1.0})[0]
+    assert (score.parts, score.reward) == ({"accuracy": None, "cosine_length": 0.0}, 0.0)
+
+
+def test_a_reward_that_a_line_names_is_not_made_by_calling_a_function_of_its_choice(tmp_path, monkeypatch):
+    """A recipe may name TRL's `get_…` with options; a line of data, which comes from strangers, may not."""
+    (tmp_path / "makers.py").write_text(
+        "def make(path):\n    open(path, 'w').close()\n    return lambda completions: [1.0] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"makers:make(path={str(tmp_path / 'touched')!r})"
+    with pytest.raises(ConfigError, match=r"f\.jsonl:7: reward .* is made by a function, which a line of data may not"):
+        check_rewards({"accuracy": 1.0}, [_record("vqa", reward=name)])
+    with pytest.raises(ConfigError, match="may not have called"):
+        _judge("a", _record("vqa", reward=name))
+    assert not (tmp_path / "touched").exists()
+    trusted = replace(_record("vqa", reward=name), trusted_reward=True)
+    assert _judge("a", trusted, rewards={"accuracy": 1.0}).reward == 1.0
+    assert (tmp_path / "touched").exists()
+
+
+def test_check_rewards_looks_for_the_columns_that_a_reward_takes(monkeypatch):
+    monkeypatch.setitem(REWARDS, "of_rows", _of_rows)  # type: ignore[arg-type]
+    with_level = replace(_record("vqa"), row={"id": 1, "level": 0.5})
+    without = replace(_record("vqa"), row={"id": 2})
+    check_rewards({"of_rows": 1.0}, [without, with_level])  # None where a record lacks it
+    with pytest.raises(ConfigError, match=r'reward "of_rows" takes "level", and no line .* got id, and beside them'):
+        check_rewards({"of_rows": 1.0}, [without])
+    with pytest.raises(ConfigError, match='takes "level"'):
+        check_rewards({"accuracy": 1.0}, [with_level, replace(without, reward="of_rows")])
 
 
 def test_a_reward_that_does_not_fit_the_task_names_the_record():

@@ -256,7 +256,8 @@ def test_gui_defect_metrics(value, gold, accuracy, presence):
         pytest.param("12  MAY", ("12 May", "May 12"), 1.0, 1.0, id="case_and_white_space"),
         pytest.param("12 May.", ("12 May",), 1 - 1 / 7, 1.0, id="a_final_full_stop"),  # one of seven characters
         pytest.param("May 13", ("12 May", "May 12"), 1 - 1 / 6, 0.0, id="the_nearest_gold"),
-        pytest.param("abXX", ("abcd",), 0.0, 0.0, id="half_is_too_far"),
+        pytest.param("abXX", ("abcd",), 0.5, 0.0, id="half_is_near_enough"),
+        pytest.param("aXXX", ("abcd",), 0.0, 0.0, id="more_than_half_is_too_far"),
         pytest.param("abcXX", ("abcde",), 1 - 2 / 5, 0.0, id="less_than_half"),
         pytest.param(None, ("12 May",), 0.0, 0.0, id="nothing_parsed"),
     ],

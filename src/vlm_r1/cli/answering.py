@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vlm_r1.cli.options import local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
-    from vlm_r1.config.schema import TemplateSection
     from vlm_r1.policy.encoding import Examiner
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.types import Record
 
 REWARDS = {"accuracy": 1.0, "format": 1.0}
 
+_SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format", "min_pixels", "max_pixels")
+"""What a model was trained with, and is asked with unless something else is given."""
+
 
 def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and how it asks and answers."""
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face folder (a run's model/ or checkpoint) or hub name")
-    parser.add_argument("data", metavar="DATA", type=Path, help="data file, of any format of docs/data.md")
     parser.add_argument(
-        "--image-root", default="", help="folder that image paths are relative to (default: the file's)"
+        "model",
+        metavar="MODEL",
+        type=path_text,
+        help="Hugging Face folder (a run's model/, checkpoint or export) or hub name",
+    )
+    parser.add_argument("data", metavar="DATA", type=local_path, help="data file, of any format of docs/data.md")
+    parser.add_argument(
+        "--image-root",
+        type=path_text,
+        default="",
+        help="folder that image paths are relative to (default: the file's)",
     )
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
-    parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
+    parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
     parser.add_argument("--template", help="how the question is put (default: the run's, else r1)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
@@ -52,6 +62,32 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def complete_arguments(args: argparse.Namespace) -> str:
+    """Fill in what was not given, as the model was trained to be asked, else by default.
+
+    Besides, `args.templates` holds the templates that are not built in.
+
+    Returns:
+        A line that says by which task and template the model is asked, and where that comes from.
+
+    Raises:
+        ConfigError: see `find_asking`.
+    """
+    from vlm_r1.evaluation.asking import DEFAULT_TASK, find_asking
+
+    given = [key for key in _SETTINGS if getattr(args, key) is not None]
+    asking, where = find_asking(args.model, given)
+    args.box_format = args.box_format and BoxFormat(args.box_format)
+    for key in [key for key in _SETTINGS if key not in given]:
+        setattr(args, key, getattr(asking, key))
+    args.templates, args.task = asking.templates, args.task or DEFAULT_TASK
+    rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"
+    told = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"
+    if "template" in given:
+        return f"{told} (as given); what was not given is {rest}"
+    return f"{told} ({rest})" + (f"; as given: {', '.join(given)}" if given else "")
+
+
 def open_data(args: argparse.Namespace) -> Sequence[Record]:
     """The checked records of the data file, at most `--limit`.
 
@@ -70,11 +106,8 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     return records
 
 
-def load_answering(args: argparse.Namespace) -> tuple[Examiner, HFSampler, str]:
-    """The model as it was trained to be asked: examiner, sampler, and a line that says with which settings.
-
-    `args.max_completion_length` is set to the value in force.
-    """
+def load_answering(args: argparse.Namespace) -> tuple[Examiner, HFSampler]:
+    """The model as it was trained to be asked, after `complete_arguments`: examiner and sampler."""
     import torch
 
     from vlm_r1.config.schema import ModelSection
@@ -83,35 +116,8 @@ def load_answering(args: argparse.Namespace) -> tuple[Examiner, HFSampler, str]:
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.tasks.templates import make_templates
 
-    settings, own_templates, origin = _settings(args)
-    box_format = settings["box_format"] and BoxFormat(settings["box_format"])
-    adapter = load_adapter(args.model, settings["min_pixels"], settings["max_pixels"], settings["adapter"], box_format)
-    examiner = Examiner(adapter, make_templates(settings["template"], sections=own_templates), REWARDS)
+    adapter = load_adapter(args.model, args.min_pixels, args.max_pixels, args.adapter, args.box_format)
+    examiner = Examiner(adapter, make_templates(args.template, sections=args.templates), REWARDS)
     model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    args.max_completion_length = settings["max_completion_length"]
-    told = f"template {settings['template']}, at most {settings['max_completion_length']} tokens ({origin})"
-    return examiner, HFSampler(model, adapter), told
-
-
-def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, TemplateSection], str]:
-    """What was given, else what the run trained with that the model lies in, else the defaults; where from.
-
-    Between the two: the own templates of that run.
-    """
-    from vlm_r1.config import load_config
-
-    of_model = ("min_pixels", "max_pixels", "adapter", "box_format")
-    given = {key: getattr(args, key) for key in ("template", "max_completion_length", *of_model)}
-    folders = [folder for folder in Path(args.model).absolute().parents[:2] if (folder / "config.yaml").exists()]
-    templates: dict[str, TemplateSection] = {}
-    if folders:
-        run = load_config(folders[0] / "config.yaml")
-        templates = run.data.templates
-        known = {"template": run.data.template, "max_completion_length": run.sampling.max_completion_length}
-        known |= {key: getattr(run.model, key) for key in of_model}
-    else:
-        known = {"template": "r1", "max_completion_length": 512, **dict.fromkeys(of_model)}
-    chosen = {key: known[key] if value is None else value for key, value in given.items()}
-    own = "as given" if chosen != known else f"as in {folders[0] / 'config.yaml'}" if folders else "defaults"
-    return chosen, templates, own
+    return examiner, HFSampler(model, adapter)

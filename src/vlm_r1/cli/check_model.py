@@ -15,9 +15,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_r1.cli.options import local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _LOOKS = {"ok": "green", "failed": "red", "not applicable": "yellow"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the checkpoint, its adapter, and which checks to run."""
-    parser.add_argument("path", help="Hugging Face folder or hub name of a vision-language model")
+    parser.add_argument("path", type=path_text, help="Hugging Face folder or hub name of a vision-language model")
     parser.add_argument("--adapter", help="the family's adapter, package.module:Name (default: by the model type)")
     parser.add_argument(
         "--box-format",
@@ -43,11 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="type of the weights (default: float64 for small models on a CPU, else the checkpoint's own)",
     )
     parser.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="a picture of yours, up to three (default: made)"
+        "--image",
+        type=path_text,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture of yours, up to three (default: made)",
     )
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this check (repeatable)")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave this check out (repeatable)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="write the results there too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from rich.panel import Panel
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
+from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.encoding import Examiner
@@ -41,6 +42,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
+    called = call_rewards([records, *held_out.values()], examiner, config.training.max_steps)
     sample = evenly(records, _ENCODED_RECORDS)
     encoded = [examiner.encode(record) for record in sample]
     console = Console()
@@ -49,6 +51,8 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         sizes = size_by_part(empty_model(config.model, examiner.adapter), examiner.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
+    for sentence in called:
+        console.print(sentence, highlight=False, markup=False)
     for line in _plan(config, stage, len(records), encoded, examiner):
         console.print(line, highlight=False)
     for line in _images(evenly(records, _MEASURED_RECORDS), examiner):

@@ -2,8 +2,9 @@
 
   vlm-r1 eval runs/rec/model refcoco_val.jsonl --image-root coco/train2014 --out runs/rec/eval
 
-The same prompts, parsing and scoring as in training: if MODEL lies in a run folder, template, pixel limits and answer
-length are that run's unless given. Writes NAME.json and NAME.samples.jsonl (docs/runs.md) into --out.
+The same prompts, parsing and scoring as in training: if MODEL is an export (vlm_r1.json) or lies in a run folder, task,
+template, adapter, box format, pixel limits and answer length are that run's unless given; a line says so. Writes
+NAME.json and NAME.samples.jsonl (docs/runs.md) into --out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
+from vlm_r1.cli.options import local_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,22 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and the few options that change the result."""
     add_answering_arguments(parser)
     parser.add_argument("--name", help="name of the result files (default: the data file's stem)")
-    parser.add_argument("--out", type=Path, default=Path("eval"), help="folder for the result files (default: eval)")
+    parser.add_argument(
+        "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files."""
-    from vlm_r1.cli.answering import load_answering, open_data
+    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+    from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.runtime.progress import Display
+    from vlm_r1.runtime.run_folder import trained_steps
 
     quiet_libraries()
-    records = open_data(args)
-    examiner, sampler, told = load_answering(args)
     name, display = args.name or args.data.stem, Display()
-    display.say(told)
+    display.console.print(complete_arguments(args), markup=False, highlight=False, soft_wrap=True)
+    records = open_data(args)
+    examiner, sampler = load_answering(args)
+    steps = trained_steps(Path(args.model))
     with display.bar(name, len(records)) as advance:
         groups = answer_records(
             records,
@@ -45,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             sampler,
             max_completion_length=args.max_completion_length,
             batch_size=args.batch_size,
+            trainer_state=TrainerState(*steps) if steps else TRAINED,
             advance=advance,
         )
     summary = summarize_evaluation(groups, name=name, data=str(args.data), step=0, seed=args.seed)

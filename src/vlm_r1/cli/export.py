@@ -10,15 +10,16 @@ The folder is loaded with plain transformers and compared with the run's own mod
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from vlm_r1.cli.options import count
+from vlm_r1.cli.options import count, local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the run, the new folder, and what is written into it."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="run folder, of a LoRA run or of one of all weights")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument(
+        "run", metavar="RUN", type=local_path, help="run folder, of a LoRA run or of one of all weights"
+    )
+    parser.add_argument("--to", type=local_path, required=True, metavar="DIR", help="new folder")
     parser.add_argument(
         "--checkpoint", type=count, metavar="N", help="take the checkpoint of step N (default: the final model)"
     )
@@ -47,5 +48,6 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
-    console.print(f"written to {args.to}; README.md says how to load it", highlight=False, soft_wrap=True)
+    told = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
     return 0

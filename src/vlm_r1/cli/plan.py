@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import count
+from vlm_r1.cli.options import count, path_text
 from vlm_r1.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _TOO_MUCH = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe, GPUs and the prompts' shape; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file; a run's own config.yaml works too")
+    parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     parser.add_argument("--gpu", type=memory, required=True, metavar="SIZE", help="memory of one, e.g. 80GB or 79GiB")
     parser.add_argument("--gpus", type=count, default=1, metavar="N", help="how many, one process each (default 1)")
     parser.add_argument("--image", type=size, metavar="WxH", help="instead of data: prompts with an image of this size")

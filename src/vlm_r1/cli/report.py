@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from vlm_r1.cli.options import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vlm-r1 report`."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, of a finished run or of one still going on")
+    parser.add_argument(
+        "run", type=local_path, metavar="RUN", help="run folder, of a finished run or of one still going on"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

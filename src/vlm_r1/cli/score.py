@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import count
+from vlm_r1.cli.options import count, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from vlm_r1.evaluation.score import Scoring
     from vlm_r1.evaluation.score_files import Summary
+    from vlm_r1.tasks.templates import Template
 
 _ROWS_PER_WORKER = 2000  # fewer are scored before another process has started
 
@@ -34,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "cases",
         metavar="CASES",
-        type=Path,
+        type=local_path,
         help="JSONL file of cases or of samples, a Parquet file of rollouts, or a run folder",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL file to write")
+    parser.add_argument("--out", type=local_path, required=True, metavar="FILE", help="JSONL file to write")
     parser.add_argument("--reward", help="reward of rows that name none (default: the task's own)")
     parser.add_argument("--task", help="task of rows that name none (default: the one that the reward belongs to)")
     parser.add_argument("--template", help="the form that was asked for (default: what the reward's name means, or r1)")
@@ -46,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[member.value for member in BoxFormat],
         help="coordinates of the boxes in cases (default: input_pixels with model_input_size, else original_pixels)",
     )
-    parser.add_argument("--recipe", metavar="RECIPE", help="score by the rewards, weights and template of a recipe")
+    parser.add_argument(
+        "--recipe", type=path_text, metavar="RECIPE", help="score by the rewards, weights and template of a recipe"
+    )
     parser.add_argument(
         "--official", action="store_true", help="by the original VLM-R1's own functions, defects included"
     )
@@ -59,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.progress import Display
 
     scoring, display = _scoring(args), Display()
+    if not args.official:
+        display.console.print(_template_told(args), markup=False, highlight=False, soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
     with display.bar("score", rows) as advance:
@@ -74,6 +80,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.score import Scoring
+    from vlm_r1.runtime.run_folder import trained_steps
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 
@@ -90,7 +97,8 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         "official": args.official,
     }
     if not args.recipe:
-        return Scoring(**chosen)
+        steps, own = trained_steps(args.cases), _own_templates(args.cases)
+        return Scoring(**chosen, own_templates=own, max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
     return Scoring(
@@ -98,7 +106,26 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         weights=recipe.rewards,
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
+        max_steps=recipe.training.max_steps,
     )
+
+
+def _own_templates(cases: Path) -> Mapping[str, Template]:
+    from vlm_r1.evaluation.asking import find_templates
+    from vlm_r1.tasks.templates import own_templates
+
+    return own_templates(find_templates(cases)[0])
+
+
+def _template_told(args: argparse.Namespace) -> str:
+    from vlm_r1.evaluation.asking import find_templates
+
+    if args.template:
+        return f"template {args.template} (as given)"
+    if args.recipe:
+        return f"template as in {args.recipe}"
+    told = ["template as each row says, else what its reward's name means, else the default, r1"]
+    return "; ".join([*told, *filter(None, [find_templates(args.cases)[1]])])
 
 
 def _table(summary: Summary) -> Table:

@@ -8,7 +8,10 @@ Nothing is written and no weight changes.
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
+
+from vlm_r1.cli.options import path_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe and record; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file; a run's own config.yaml works too")
+    parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     parser.add_argument("--record", type=int, default=0, metavar="N", help="0-based place in data.train (default: 0)")
 
 
@@ -101,8 +104,9 @@ def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group,
     from vlm_r1.grpo.advantage import group_advantages
     from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
 
-    rewards_1G = torch.tensor([[rollout.score.reward for rollout in group.rollouts]], dtype=torch.float64)
-    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards)[0]
+    rewards = [math.nan if r.score.reward is None else r.score.reward for r in group.rollouts]
+    rewards_1G = torch.tensor([rewards], dtype=torch.float64)
+    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards, judged_PG=~rewards_1G.isnan())[0]
     grpo = config.grpo
     tokens = int(scored.mask_NT.sum())
     output = grpo_loss(
@@ -153,8 +157,7 @@ def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
             f"{sum(completion.logprobs_T):.4f}",
             f"{float(logprobs_NT[index].sum()):.4f}",
             str(answer),
-            *(f"{score.parts[name]:.3f}" for name in parts),
-            f"{score.reward:.3f}",
+            *("–" if value is None else f"{value:.3f}" for value in (*score.parts.values(), score.reward)),
             f"{rollout.advantage:+.3f}",
             score.reason or "",
         )

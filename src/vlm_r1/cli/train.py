@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 from typing import Literal
 
+from vlm_r1.cli.options import path_text
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe, --resume and --dry-run; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
-    parser.add_argument("recipe", metavar="RECIPE", help="YAML file; a run's own config.yaml works too")
+    parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in output_dir from its newest checkpoint"
     )

@@ -1,16 +1,19 @@
-"""What all sections of a recipe share: their base class, and numbers with a range."""
+"""What all sections of a recipe share: their base class, numbers with a range, and paths."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path, or a URL or name of the Hub, with a leading ~ put as the home folder."""
 
 
 class Section(BaseModel):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,7 +22,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
     Args:
         path: YAML file.
-        overrides: e.g. ["--model.path=ckpt", "--data.train.0.path=my.jsonl"]; values are YAML.
+        overrides: e.g. ["--model.path=ckpt", "--data.train.0.path=my.jsonl"]; see
+            `parse_overrides`.
 
     Raises:
         ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
@@ -57,10 +60,13 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
 
 
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
-    """Split `--a.b=1` or `--a.b 1` into keys and YAML values.
+    """Split `--a.b=1` or `--a.b 1` into keys and values.
 
-    >>> parse_overrides(["--grpo.beta=0.04", "--data.train.0.path", "x.jsonl"])
-    [(['grpo', 'beta'], 0.04), (['data', 'train', '0', 'path'], 'x.jsonl')]
+    The value of an option that is a text is taken as it stands; only `null` is None where the option may be null. All
+    other values are YAML.
+
+    >>> parse_overrides(["--grpo.beta=0.04", "--data.train.0.path", "x: #2.jsonl"])
+    [(['grpo', 'beta'], 0.04), (['data', 'train', '0', 'path'], 'x: #2.jsonl')]
     """
     overrides, rest = [], list(arguments)
     while rest:
@@ -73,10 +79,44 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
                 raise ConfigError(f'"{argument}" has no value; overrides read --section.key=value')
             text = rest.pop(0)
         try:
-            overrides.append((name.split("."), yaml.safe_load(text) if text else text))
+            overrides.append((name.split("."), _value(name.split("."), text)))
         except yaml.YAMLError as error:
             raise ConfigError(f'"{argument}": the value is not valid YAML: {error}') from error
     return overrides
+
+
+def _value(keys: Sequence[str], text: str) -> Any:
+    """What an override stands for, by the type of the option."""
+    members = _members(_type_at(keys))
+    if members and all(_is_text(member) for member in members if member is not NoneType):
+        return None if text == "null" and NoneType in members else text
+    return yaml.safe_load(text) if text else text
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The types that a union is of; of any other type, itself; none for None."""
+    if annotation is None:
+        return ()
+    arguments = get_args(annotation)
+    return arguments if NoneType in arguments else (annotation,)
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether values are texts: str, a choice of texts, or an enumeration of them."""
+    if get_origin(annotation) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(annotation))
+    return isinstance(annotation, type) and issubclass(annotation, str | Enum)
+
+
+def _type_at(keys: Sequence[str]) -> Any:
+    """The annotation of an option, through sections, lists and mappings; None where no option is."""
+    found: Any = Config
+    for key in keys:
+        section = next((m for m in _members(found) if isinstance(m, type) and issubclass(m, BaseModel)), None)
+        inner = next((get_args(m)[-1] for m in _members(found) if get_origin(m) in (list, dict)), None)
+        field = section.model_fields.get(key) if section else None
+        found = field.annotation if field else inner
+    return found
 
 
 def _assign(tree: Any, keys: list[str], value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import PositiveFloat, PositiveInt, Section
+from vlm_r1.config.base import PathText, PositiveFloat, PositiveInt, Section
 from vlm_r1.types import BoxFormat
 
 Part = Literal["vision", "projector", "language"]
@@ -39,7 +39,7 @@ class LoraSection(Section):
 class ModelSection(Section):
     """The policy."""
 
-    path: str = Field(description="Hugging Face folder or hub name of a vision-language model.")
+    path: PathText = Field(description="Hugging Face folder or hub name of a vision-language model.")
     adapter: str | None = Field(
         default=None,
         description="Family that the model is treated as: package.module:Name, or a model type that has an adapter; "

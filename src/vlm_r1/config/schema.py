@@ -9,7 +9,15 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
+from vlm_r1.config.base import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 
 __all__ = [
@@ -29,12 +37,12 @@ __all__ = [
 class DataSource(Section):
     """One file of records: JSONL, JSON or Parquet, in any of the formats of docs/data.md; or a data set of the Hub."""
 
-    path: str = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
+    path: PathText = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
     format: str = Field(
         default="auto",
         description="How a line is laid out: a name of FORMATS, e.g. vlm_r1; auto: recognised by its keys.",
     )
-    image_root: str = Field(
+    image_root: PathText = Field(
         default="", description="Folder or URL that image paths are relative to; default: the file's own folder."
     )
     task: str = Field(default="rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
@@ -147,7 +155,7 @@ class SamplingSection(Section):
 
 
 class GrpoSection(Section):
-    """The objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and scale, which are the paper's."""
+    """Objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and use_bias_correction_kl: the paper's."""
 
     num_generations: int = Field(
         default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
@@ -165,6 +173,11 @@ class GrpoSection(Section):
     )
     beta: NonNegativeFloat = Field(
         default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
+    )
+    use_bias_correction_kl: bool = Field(
+        default=False,
+        description="Multiply the KL term by the ratio, which makes its gradient that of KL(policy to reference); "
+        "false: as in the paper. TRL's default is true.",
     )
     num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
     scale_rewards: Literal["group", "batch", "none"] = Field(
@@ -185,6 +198,10 @@ class GrpoSection(Section):
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations is {self.num_generations}, but answers are compared within a group: wanted at least 2"
+            )
+        if self.use_bias_correction_kl and not self.beta:
+            raise ValueError(
+                "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
             )
         if self.num_iterations == 1 and (self.epsilon != 0.2 or self.epsilon_high is not None):
             raise ValueError(
@@ -276,9 +293,14 @@ class TrainingSection(Section):
 
 
 class Config(Section):
-    """A recipe: one file is one complete run."""
+    """A recipe: one file is one complete run.
 
-    output_dir: str = Field(description="Run folder (docs/runs.md); must not hold another run.")
+    An override `--section.key=value` takes the value of an option that is a text (type str, or a choice of words) as
+    it stands, `#`, `: `, `yes` and `1e3` included; where the option may be null, the word `null` is null. Every other
+    value is YAML. In output_dir, path and image_root a leading `~` is the home folder.
+    """
+
+    output_dir: PathText = Field(description="Run folder (docs/runs.md); must not hold another run.")
     seed: NonNegativeInt = Field(default=42, description="Seeds the data order, sampling, dropout and new weights.")
     model: ModelSection = Field(description="The policy.")
     data: DataSection = Field(description="What is learnt from, and what is held out.")

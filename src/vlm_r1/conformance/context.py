@@ -151,15 +151,18 @@ class Context:
     def prompts(self) -> Mapping[str, EncodedPrompt]:
         """Encoded prompts by kind, without those that the adapter refuses."""
         encoded = {"one image": self.encode_kind("one image")}
-        for kind in QUESTIONS.keys() - encoded.keys() - self.refused.keys():
-            encoded[kind] = self.encode_kind(kind)
+        for kind in QUESTIONS:
+            if kind not in encoded and kind not in self.refused:
+                encoded[kind] = self.encode_kind(kind)
         return {kind: encoded[kind] for kind in QUESTIONS if kind in encoded}
 
     @cached_property
     def refused(self) -> Mapping[str, str]:
         """Kinds of prompts that the family cannot take, and why; one image every family can."""
         refused = {}
-        for kind in QUESTIONS.keys() - {"one image"}:
+        for kind in QUESTIONS:
+            if kind == "one image":
+                continue
             try:
                 self.encode_kind(kind)
             except ModelError as error:

@@ -29,10 +29,11 @@ class ImagesAhead:
         if self._pool is None:
             return
         wanted = dict.fromkeys(paths)
-        for path in self._started.keys() - wanted.keys():
+        for path in [path for path in self._started if path not in wanted]:
             self._started.pop(path).cancel()
-        for path in wanted.keys() - self._started.keys():
-            self._started[path] = self._pool.submit(load_image, path)
+        for path in wanted:
+            if path not in self._started:
+                self._started[path] = self._pool.submit(load_image, path)
 
     def load(self, path: str) -> Image.Image:
         """The image, upright RGB; waits for it if it is on its way.

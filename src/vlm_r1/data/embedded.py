@@ -7,11 +7,11 @@ import binascii
 import re
 from pathlib import Path
 
+from vlm_r1.data.formats.media import BARE_BASE64
 from vlm_r1.data.hub import cache_folder, keep_image
 from vlm_r1.errors import DataError
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
-_BARE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/\s]{40,}={0,2}\s*")  # PNG, JPEG, GIF, WebP
 _LONGEST_PATH = 4096
 _SHORTEST = 50
 """Characters of base64 that a picture has at least."""
@@ -30,7 +30,7 @@ def keep_embedded(name: str, cache: Path | None) -> str | None:
     if len(name) < _SHORTEST and name[:5].lower() != "data:":
         return None
     uri = _DATA_URI.match(name)
-    if uri is None and not _BARE.fullmatch(name):
+    if uri is None and not BARE_BASE64.fullmatch(name):
         if len(name) > _LONGEST_PATH:
             raise DataError(f"the image is a text of {len(name)} characters; wanted a path or a data URI")
         return None

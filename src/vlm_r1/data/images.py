@@ -84,11 +84,11 @@ def load_image(path: Path) -> Image.Image:
     with _opened(path, _fetch(path) if is_remote(path) else None) as image:
         orientation = _orientation(image)
         try:
-            deep = image.mode == "RGB" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
             image.load()
             rgb = _to_rgb(image)
-            if deep:  # Pillow keeps the upper bytes
-                rgb.info[GREATEST_GREY] = 256 * int(np.asarray(rgb).max()) + 255
+            if deep and image.mode in ("LA", "RGB", "RGBA"):  # Pillow keeps the upper bytes
+                rgb.info[GREATEST_GREY] = 256 * _brightest(image) + 255
         except _BROKEN as error:
             raise DataError(
                 f"{path}: image cannot be decoded: {error}. Replace the file, or drop its records"
@@ -205,6 +205,12 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except _BROKEN:  # damaged metadata beside good pixels: shown as stored, as viewers do
         return 1
+
+
+def _brightest(image: Image.Image) -> int:
+    """The greatest value of a picture of several bands, but for that of its transparency."""
+    n_colours = sum(band != "A" for band in image.getbands())
+    return int(np.asarray(image)[..., :n_colours].max())
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

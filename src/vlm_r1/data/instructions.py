@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from vlm_r1.parsing.names import split_names
+
 _LONG = 300
 _LONG_CJK = 30
-"""Characters of a text of Chinese or Japanese, which need fewer."""
+"""Characters between two commas; of Chinese or Japanese, which need fewer."""
 
 _FORM = re.compile(  # speaks of how an answer is written, in words that no object is called by
     r"json|\bcoordinate|coordenad|coordonn|koordinat|coordinat[ei]\b|współrzędn|координат|坐标|座標|좌표|إحداثي"
@@ -47,10 +49,11 @@ def is_whole_instruction(problem: str, *, orders: bool = True) -> bool:
     [False, True, True]
     """
     text = problem.strip()
-    if _FORM.search(text) or len(text) > _LONG:
+    parts = split_names(text)
+    if _FORM.search(text) or any(len(part) > _LONG for part in parts):
         return True
     if not orders:
         return False
-    n_cjk = len(_CJK.findall(text))
-    several = _NEXT_SENTENCE.search(text) and (len(text) > 80 or n_cjk > _LONG_CJK // 2)
-    return bool(_ORDER.match(text) or _ORDER_AT_THE_END.search(text) or several or n_cjk > _LONG_CJK)
+    several = _NEXT_SENTENCE.search(text) and (len(text) > 80 or len(_CJK.findall(text)) > _LONG_CJK // 2)
+    long = any(len(_CJK.findall(part)) > _LONG_CJK for part in parts)
+    return bool(_ORDER.match(text) or _ORDER_AT_THE_END.search(text) or several or long)

@@ -22,7 +22,7 @@ def iter_items(text: str, opening: int | None = None) -> Iterator[Span]:
 
     Args:
         text: what is parsed.
-        opening: where its bracket is; None: the first one.
+        opening: where its bracket is; None: the list is the whole text, and nothing may follow it.
 
     Raises:
         DataError: not valid JSON, told when it is reached.
@@ -35,6 +35,8 @@ def iter_items(text: str, opening: int | None = None) -> Iterator[Span]:
         if text[at : at + 1] not in (",", "]"):
             raise DataError(f"not valid JSON: no comma or ] at character {at}. Wanted a list of objects")
         at = _after_space(text, at + 1) if text[at] == "," else at
+    if opening is None:
+        _check_end(text, at + 1, "list")
 
 
 def rows_of_object(text: str) -> list[Span]:
@@ -53,6 +55,7 @@ def rows_of_object(text: str) -> list[Span]:
     if found:
         return found
     keys = ", ".join(f"{key:.40}" for key in list(values)[:_SHOWN_KEYS]) + ", …" * (len(values) > _SHOWN_KEYS)
+    keys = keys or "(none)"
     advice = f", and here are several: {', '.join(f'{key:.40}' for key in lists)}" if lists else ""
     if {"images", "annotations"} <= values.keys():
         advice = ". Annotation files are read by vlm-r1 data convert"
@@ -78,11 +81,15 @@ def _members(text: str) -> Iterator[tuple[str, Span]]:
         if text[at : at + 1] not in (",", "}"):
             raise DataError(f"not valid JSON: no comma or }} at character {at}. Wanted a list of objects")
         at = _after_space(text, at + 1) if text[at] == "," else at
-    rest = _after_space(text, at + 1)
+    _check_end(text, at + 1, "object")
+
+
+def _check_end(text: str, at: int, what: str) -> None:
+    rest = _after_space(text, at)
     if rest < len(text):
         line = text.count("\n", 0, rest) + 1
         raise DataError(
-            f"more stands behind the first JSON object, at line {line}. Wanted a list, or one object a line"
+            f"more stands behind the first JSON {what}, at line {line}. Wanted a list, or one object a line"
         )
 
 

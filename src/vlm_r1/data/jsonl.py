@@ -107,13 +107,14 @@ class Places:
 
 
 def find_places(path: str) -> Places:
-    """Find the rows of a file: lines that are not blank, or what a file named `.json` holds (`_places_in_json`).
+    """Find the rows of a file: lines that are not blank, or what a file that is one JSON value holds.
 
     Raises:
         DataError: the file cannot be read, or holds no rows; the message does not name it.
     """
     try:
-        places = _places_in_json(path) if path.endswith(".json") else _places_of_lines(path)
+        found = _places_in_json(path)
+        places = _places_of_lines(path) if found is None else found
     except OSError as error:
         raise DataError(f"cannot read the data file: {error.strerror}") from error
     if not len(places):
@@ -135,30 +136,34 @@ def _places_of_lines(path: str) -> Places:
     return Places(path, *(np.frombuffer(column, dtype=np.int64) for column in (starts, sizes, numbers)))
 
 
-def _places_in_json(path: str) -> Places:
-    """The rows of a list, of the one list of rows in an object, an object that is itself a row, or lines all the same.
+def _places_in_json(path: str) -> Places | None:
+    """The rows of a list, of the one list of rows in an object, or an object that is itself a row; None: it is lines.
 
-    A list or an object is read and parsed as a whole, once; what is kept are the places of its rows.
+    A list or an object is read and parsed as a whole, once; what is kept are the places of its rows. Under another name
+    than `.json` it is one if none of the first lines is an object, and lines where it is not valid.
     """
     first_lines = _first_lines(path)
     opening = first_lines[0][:1] if first_lines else b""
-    if opening not in (b"[", b"{") or (opening == b"{" and len(first_lines) > 1 and _is_object(first_lines[0])):
-        return _places_of_lines(path)
+    is_named, has_rows = path.lower().endswith(".json"), any(map(_is_object, first_lines))
+    if opening not in (b"[", b"{") or (has_rows and not is_named):
+        return None
+    if opening == b"{" and len(first_lines) > 1 and _is_object(first_lines[0]):
+        return None
     with open(path, "rb") as file:
         content = file.read()
     skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
-    text = decoded(content[skipped:])
     try:
+        text = decoded(content[skipped:])
         spans = iter_items(text) if opening == b"[" else rows_of_object(text)
         return _places_of_spans(path, text, spans, skipped)
     except DataError:
-        if opening == b"{" and len(first_lines) > 1 and any(map(_is_object, first_lines)):  # lines, the first is broken
-            return _places_of_lines(path)
+        if not is_named or (opening == b"{" and len(first_lines) > 1 and has_rows):  # lines, the first is broken
+            return None
         raise
 
 
 _LOOKED_AT = 20
-"""Lines at the start of a `.json` file that tell whether it is lines or one value."""
+"""Lines at the start of a file that tell whether it is lines or one value."""
 
 
 def _first_lines(path: str) -> list[bytes]:

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import string
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,6 +123,7 @@ def _speaks_of_letters(problem: str) -> bool:
     >>> [_speaks_of_letters(text) for text in ("(A) cat (B) dog", "A or B?", "1. cat 2. dog", "Is it a cat?")]
     [True, True, True, False]
     """
+    problem = unicodedata.normalize("NFKC", problem)  # full-width letters
     if {"1", "2"} <= {found[1] for found in _NUMBERS.finditer(problem)}:
         return True
     return {"A", "B"} <= {next(filter(None, found.groups())).upper() for found in _MENTIONS.finditer(problem)}

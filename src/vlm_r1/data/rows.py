@@ -110,10 +110,12 @@ class RowReader:
             answer=answer,
             thought=example.thought,
             reward=example.reward or self.source.reward,
+            trusted_reward=example.reward is None,
             source=place,
             template=self.source.template,
             system=example.system,
             columns=with_options(example.columns, example.problem, self.source.task),
+            row=row,
         )
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:
@@ -191,12 +193,12 @@ def parse_row(line: bytes) -> dict[str, Any]:
     """The JSON object on a line.
 
     Raises:
-        DataError: it is none, or holds what could never be written out again (NaN, half a surrogate pair).
+        DataError: it is none, or holds what could never be written out again (NaN, 1e999, half a surrogate pair).
     """
     text = decoded(line).strip()
     try:
         row = json.loads(text, parse_constant=_no_constant)
-        json.dumps(row, ensure_ascii=False).encode()
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
         raise DataError(
             f"not valid JSON: {error.msg} at column {error.colno}. Wanted one JSON object on the line"

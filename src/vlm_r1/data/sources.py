@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
 from vlm_r1.config.schema import DataSource
+from vlm_r1.data.images import is_remote
 from vlm_r1.data.records import CHECKED_LINES, RecordFile, Selection
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.errors import DataError
@@ -49,14 +52,27 @@ def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Rec
 def shared_pictures(train: Sources, held_out: Mapping[str, Sources]) -> dict[str, int]:
     """How many records of each held-out set show a picture that is trained on, by the path of its file.
 
-    All rows are looked at, however long the files. (Copies under other names: `vlm-r1 data check --against`.)
+    Links to folders are followed. All rows are looked at, however long the files. (Copies under other names:
+    `vlm-r1 data check --against`.)
     """
-    shown = {name: [paths for part in held.parts for _, paths in part.image_paths()] for name, held in held_out.items()}
+    shown = {name: list(_pictures(held)) for name, held in held_out.items()}
     asked = {path for records in shown.values() for paths in records for path in paths}
     if not asked:
         return dict.fromkeys(held_out, 0)
-    shared = {path for part in train.parts for _, paths in part.image_paths() for path in paths if path in asked}
+    shared = {path for paths in _pictures(train) for path in paths if path in asked}
     return {name: sum(not shared.isdisjoint(paths) for paths in records) for name, records in shown.items()}
+
+
+def _pictures(sources: Sources) -> Iterator[list[str]]:
+    """The pictures of each record, a path always written alike."""
+    real_folder = cache(os.path.realpath)
+    for part in sources.parts:
+        for _, paths in part.image_paths():
+            split = (path.rpartition("/") for path in paths)
+            yield [
+                path if is_remote(path) else f"{real_folder(folder)}/{name}"
+                for path, (folder, _, name) in zip(paths, split, strict=True)
+            ]
 
 
 def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:

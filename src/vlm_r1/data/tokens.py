@@ -31,8 +31,9 @@ _BY_FAMILY = {
     "Idefics, SmolVLM": """
         <fake_token_around_image> <global-img> <end_of_utterance> <row_1_col_1>""",
     "LLaVA and others on Llama or Mistral; Phi": """
-        <s> </s> [INST] [/INST] [IMG] [IMG_BREAK] [IMG_END] <|begin_of_text|> <|end_of_text|>
-        <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <|end|> <|endofprompt|>""",
+        <image> <im_start> <im_end> <im_patch> <s> </s> [INST] [/INST] [IMG] [IMG_BREAK] [IMG_END]
+        <|begin_of_text|> <|end_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|>
+        <|eom_id|> <|python_tag|> <|end|> <|endofprompt|>""",
 }
 
 KNOWN_TOKENS = frozenset(token for tokens in _BY_FAMILY.values() for token in tokens.split())
@@ -42,6 +43,10 @@ GROUNDING_TOKENS = frozenset(f"<{slash}{name}>" for name in ("ref", "box", "quad
     f"<|{name}_{end}|>" for name in ("object_ref", "box", "quad") for end in ("start", "end")
 )
 """Tokens round the names and boxes of objects: words that people write to a model in its own way, and no control."""
+
+
+_ESCAPES = frozenset((b"\\/", *(b"\\u00%d" % digit for digit in range(2, 8))))
+"""Escapes of ASCII that nobody needs; a row with one is looked at whole, since any character of a token may be one."""
 
 
 def own_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -74,7 +79,8 @@ def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
     tokens = sorted({*tokens} - GROUNDING_TOKENS - {""})
     if not tokens:
         return []
-    pattern = re.compile(_any_of(sorted({form for token in tokens for form in _written(token)})))
+    forms = {form for token in tokens for form in _written(token)} | _ESCAPES
+    pattern = re.compile(_any_of(sorted(forms)))
     problems = []
     for line, number in file.rows():
         if not pattern.search(line):
@@ -91,14 +97,11 @@ def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
 
 
 def _written(token: str) -> Iterator[bytes]:
-    """The forms in which JSON may write a text: as it stands, in ASCII, with slashes or angles escaped."""
-    for text in (json.dumps(token, ensure_ascii=False)[1:-1], json.dumps(token)[1:-1]):
-        for written in (text, text.replace("/", "\\/")):
-            yield written.encode()
-            for digits in ("3c", "3C"):
-                angled = written.replace("<", f"\\u00{digits}")
-                yield angled.encode()
-                yield angled.replace(">", f"\\u00{digits[0]}{'e' if digits == '3c' else 'E'}").encode()
+    """The forms in which JSON may write a text: as it stands, or all that is not ASCII escaped."""
+    plain, escaped = (json.dumps(token, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
+    yield plain.encode()
+    yield escaped.encode()
+    yield re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), escaped).encode()
 
 
 def _any_of(words: list[bytes]) -> bytes:

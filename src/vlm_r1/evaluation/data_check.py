@@ -11,12 +11,13 @@ from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
 from vlm_r1.data.statistics import find_duplicates, find_leakage, guess_coordinates
-from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.evaluation.data_warnings import file_notes, relabelled, row_warnings
 from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
-from vlm_r1.tasks.judge import ACCURACY, Attempt, check_gold, judge
+from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, check_gold, check_rewards, judge
+from vlm_r1.tasks.plain import PlainTask
 from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
 from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
@@ -60,6 +61,7 @@ class DataCheck:
         pictures: their images; empty if none was looked at.
         problems: rows that cannot be used.
         low: records whose gold answer does not earn full marks.
+        left_out: records that their own reward leaves out, by None.
         coordinates: what the boxes look like, if not like pixels.
         duplicates: sentences about records that occur twice.
         leakage: sentences about pictures shared with other files, by their name.
@@ -79,11 +81,13 @@ class DataCheck:
     warnings: dict[str, list[Problem]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     first: tuple[str, str] = ("", "")
+    left_out: list[Problem] = field(default_factory=list)
 
     @property
     def well(self) -> bool:
         """Whether every row can be learnt from."""
-        return not (self.problems or self.low or self.coordinates)
+        all_left_out = bool(self.left_out) and len(self.left_out) == len(self.judged)
+        return not (self.problems or self.low or self.coordinates or all_left_out)
 
 
 def check_data(
@@ -104,6 +108,7 @@ def check_data(
     Raises:
         ConfigError: unknown format.
         DataError: the file cannot be read at all, or one of `against` cannot.
+        RewardError: the reward fails on every gold answer.
     """
     task = get_task(source.task)
     try:
@@ -111,15 +116,9 @@ def check_data(
     except DataError as error:
         problem = Problem(source.path, str(error))
         return DataCheck(source.format, [], Pictures(), [problem], [], None, [], {})
-    pictures, judged, problems = Pictures(), [], []
-    for found in progress(file.scan(pictures.measure if images else None), len(file), source.path):
-        if isinstance(found, Problem):
-            problems.append(found)
-            continue
-        try:
-            judged.append((found, judge_gold(found, _frames(found, pictures), task, template)))
-        except (DataError, ConfigError) as error:
-            problems.append(Problem(found.source, str(error).removeprefix(f"{found.source}: ")))
+    pictures = Pictures()
+    scanned = progress(file.scan(pictures.measure if images else None), len(file), source.path)
+    judged, problems = _judge_all(scanned, pictures, task, template)
     records = [record for record, _ in judged]
     leakage = {}
     for other in against:
@@ -141,6 +140,7 @@ def check_data(
         coordinates=_guess(source, file, pictures),
         duplicates=find_duplicates(records, pictures.hashes),
         leakage=leakage,
+        left_out=[_left_out(record, task) for record, score in judged if score.parts[ACCURACY] is None],
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
         first=(records[0].source, build_prompt(task, records[0], template).text) if records else ("", ""),
@@ -160,19 +160,49 @@ def _relabelled(record: Record, pictures: Pictures, task: Task[Any, Any], templa
     return [Problem(record.source, message)] if message else []
 
 
+def _judge_all(
+    scanned: Iterable[Record | Problem], pictures: Pictures, task: Task[Any, Any], template: Template
+) -> tuple[list[tuple[Record, Score]], list[Problem]]:
+    """The records with the score of their gold answer, and what cannot be used.
+
+    Raises:
+        RewardError: not one gold answer could be judged, because its reward fails: not the data is wrong.
+        ConfigError: a reward takes a column that no line has.
+    """
+    judged: list[tuple[Record, Score]] = []
+    problems: list[Problem] = []
+    failed: list[tuple[Record, RewardError]] = []
+    for found in scanned:
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        try:
+            judged.append((found, judge_gold(found, _frames(found, pictures), task, template)))
+        except (DataError, ConfigError, RewardError) as error:
+            problems.append(Problem(found.source, str(error).removeprefix(f"{found.source}: ")))
+            failed += [(found, error)] if isinstance(error, RewardError) else []
+    check_rewards({ACCURACY: 1.0}, [record for record, _ in (*judged, *failed)])
+    if failed and not judged:
+        raise failed[0][1]
+    return judged, problems
+
+
 def judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task[Any, Any], template: Template) -> Score:
     """The score of the completion that a perfect model would write.
+
+    No tokenizer is loaded, so rewards that take token ids are handed one for each byte of the text.
 
     Raises:
         DataError: the record cannot be asked, or its gold answer not be used.
         ConfigError: it names an unknown reward.
+        RewardError: its reward raises, or returns what is none.
     """
     build_prompt(task, record, template)
     if all(frame.original_wh != _UNKNOWN_WH for frame in frames):
         check_gold(record, frames)
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
-    weights = {ACCURACY: 1.0, FORMAT: 1.0}
-    return judge([Attempt(text, record, frames, task, template)], BoxFormat.ORIGINAL_PIXELS, weights)[0]
+    attempt = Attempt(text, record, frames, task, template, completion_ids=byte_ids(text))
+    return judge([attempt], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0, FORMAT: 1.0})[0]
 
 
 def _frames(record: Record, pictures: Pictures) -> tuple[ImageFrame, ...]:
@@ -184,7 +214,8 @@ def _disagreement(record: Record, score: Score, task: Task[Any, Any]) -> list[Pr
     """What is wrong if the gold answer does not earn full marks; nothing if it does."""
     fractions = any(edge != round(edge) for box in task.boxes(task.gold(record)) for edge in box)
     wanted = {ACCURACY: _ROUNDED_MARKS if fractions else _FULL_MARKS, FORMAT: _FULL_MARKS}
-    low = [f"{name} {score.parts[name]:.3g}" for name, least in wanted.items() if score.parts[name] < least]
+    earned = {name: part for name, part in score.parts.items() if part is not None}
+    low = [f"{name} {earned[name]:.3g}" for name, least in wanted.items() if earned.get(name, 1.0) < least]
     if not low:
         return []
     reason = f" ({score.reason})" if score.reason else ""
@@ -195,9 +226,13 @@ def _disagreement(record: Record, score: Score, task: Task[Any, Any]) -> list[Pr
     return [Problem(record.source, message)]
 
 
+def _left_out(record: Record, task: Task[Any, Any]) -> Problem:
+    return Problem(record.source, f'the reward "{record.reward or task.reward}" returns None for its gold answer')
+
+
 def _guess(source: DataSource, file: RecordFile, pictures: Pictures) -> str | None:
     """Look at the boxes as they are written, of rows that cannot be used too; not if their unit is stated."""
-    if source.coordinates != "pixels" or not pictures.sizes_wh:
+    if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
         return None
     boxes = []
     for found in file.scan(None):

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vlm_r1.data.formats.media import marks_as_text, names_pictures
+from vlm_r1.data.formats.media import files_not_shown, marks_as_text
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.data.options import read_options
 from vlm_r1.data.tokens import KNOWN_TOKENS, own_tokens_in
-from vlm_r1.parsing.choices import normalize_text
-from vlm_r1.parsing.names import split_names
+from vlm_r1.parsing.names import needs_quotes, split_names
+from vlm_r1.parsing.normal_form import normalize_text
+from vlm_r1.rewards.math import what_is_read
 from vlm_r1.tasks.base import Task
-from vlm_r1.tasks.judge import ACCURACY, Attempt, judge
+from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, judge
 from vlm_r1.tasks.templates import Template, gold_completion
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, BoxFormat, ImageFrame, Record
 
@@ -25,6 +26,7 @@ LABELS = "labels that are not asked for"
 MARKS = "asked as text"
 TWICE = "equal gold boxes"
 COMMAS = "names that hold a comma"
+AS_TEXT = "gold formulas that are not read as a whole"
 
 _BETWEEN_NAMES = re.compile(r"[,;，、；\n]|\s(?:and|or)\s")
 _DARK = 1 << 14
@@ -41,6 +43,8 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     if marks := ", ".join(marks_as_text(record.problem)):
         yield MARKS, f"{marks:.120} in the question: only {IMAGE_TOKEN} stands for a picture"
     gold = task.gold(record)
+    if unread := _unread_formula(record, task, gold):
+        yield AS_TEXT, unread
     labels = labels_of(gold)
     boxes = Counter((*map(round, box), label) for box, label in zip(task.boxes(gold), labels, strict=False))
     for (*box, label), n in boxes.items():
@@ -53,8 +57,15 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     for label in dict.fromkeys(filter(None, labels)):
         if not _asks_for(asked, label):
             yield LABELS, f'the gold label "{label:.60}" is not among the names asked for: {asked:.80}'
-        elif "," in label and not _stands_apart(asked, label):
+        elif needs_quotes(label) and not _stands_apart(asked, label):
             yield COMMAS, f'"{label:.60}" holds a comma, in a list of names between commas: {asked:.80}'
+
+
+def _unread_formula(record: Record, task: Task[Any, Any], gold: object) -> str | None:
+    """A sentence about a gold answer of `math` that is compared as text only; None if it is compared by value."""
+    if (record.reward or task.reward) != "math" or what_is_read(str(gold)) is not None:
+        return None
+    return f"{str(gold)!r:.80}: no values are read, since not all of it can be; only the same text earns 1"
 
 
 def relabelled(record: Record, task: Task[Any, Any], template: Template, frames: tuple[ImageFrame, ...]) -> str | None:
@@ -75,9 +86,12 @@ def relabelled(record: Record, task: Task[Any, Any], template: Template, frames:
     renamed = tuple(replace(item, label=changed.get(item.label, item.label)) for item in gold)
     twin = replace(record, answer=task.answer_json(renamed))
     text = gold_completion(task, twin, frames, BoxFormat.ORIGINAL_PIXELS, template)
-    score = judge([Attempt(text, record, frames, task, template)], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
+    attempt = Attempt(text, record, frames, task, template, completion_ids=byte_ids(text))
+    score = judge([attempt], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
     label, name = next(iter(changed.items()))
     earned = score.parts[ACCURACY]
+    if earned is None:
+        return None
     says = f'the gold label "{label:.60}" is asked for as "{name:.60}": who writes that earns {earned:.3g}'
     return f"{says}; write both alike" if earned < _FULL_MARKS else None
 
@@ -109,8 +123,8 @@ def file_notes(
 
 
 def asked_names(record: Record, task: Task[Any, Any], template: Template) -> str | None:
-    """The list of names that a detection task puts into its sentence; None where the problem is asked as it stands."""
-    return _bare(record) if _wraps(record, task, template) else None
+    """The names that a detection task puts into its sentence; None where the problem is a sentence itself."""
+    return _bare(record) if _wraps(record, task, template) and not _is_whole(record) else None
 
 
 def labels_of(gold: Any) -> list[str]:
@@ -157,10 +171,10 @@ def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator
         for key, value in record.columns.items():
             is_option = task.name != "choice" and key in ("options", "choices") and read_options(value)
             is_system = key in _SYSTEM_KEYS and isinstance(value, str) and value and value != record.system
-            if names_pictures(value) or is_option or is_system:
+            if files_not_shown(value, record.images) or is_option or is_system:
                 found.setdefault(key, []).append(value)
     for key, values in found.items():
-        what = "holds file names of pictures, which are not shown"
+        what = "holds file names of pictures, videos or sound, which are not shown"
         if key in ("options", "choices"):
             what = f"holds options, which task {task.name} does not ask: task choice does"
         elif key in _SYSTEM_KEYS:

@@ -10,10 +10,11 @@ from typing import Any
 
 from vlm_r1.errors import DataError
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import TRAINED
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.sampling.rollout import sample_groups
-from vlm_r1.types import Record
+from vlm_r1.types import Group, Record
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,27 @@ class Rating:
 
     Attributes:
         source: the record's line, e.g. "train.jsonl:17".
-        accuracies: the accuracy reward of each of the G answers, e.g. (0.0, 0.71, 0.64, 0.0).
+        accuracies: the accuracy reward of each of the G answers, e.g. (0.0, 0.71, 0.64, 0.0); without those that the
+            reward left out, so there may be none.
     """
 
     source: str
     accuracies: tuple[float, ...]
 
-    def pass_rate(self, pass_from: float) -> float:
-        """Share of the answers whose accuracy reaches `pass_from`, in [0, 1].
+    def pass_rate(self, pass_from: float) -> float | None:
+        """Share of the answers whose accuracy reaches `pass_from`, in [0, 1]; None if none was judged.
 
         >>> Rating("a.jsonl:1", (0.0, 0.71, 0.5, 0.1)).pass_rate(0.5)
         0.5
         """
+        if not self.accuracies:
+            return None
         return sum(accuracy >= pass_from for accuracy in self.accuracies) / len(self.accuracies)
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of the accuracies."""
-        return sum(self.accuracies) / len(self.accuracies)
+        """Mean of the accuracies; 0 of none."""
+        return sum(self.accuracies) / max(len(self.accuracies), 1)
 
 
 def rate_records(
@@ -58,11 +62,15 @@ def rate_records(
     """
     for start in range(0, len(records), batch_size):
         batch = list(records[start : start + batch_size])
-        groups = sample_groups(batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
-        yield [
-            Rating(group.record.source, tuple(rollout.score.parts["accuracy"] for rollout in group.rollouts))
-            for group in groups
-        ]
+        groups = sample_groups(
+            batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases(), trainer_state=TRAINED
+        )
+        yield [_rating(group) for group in groups]
+
+
+def _rating(group: Group) -> Rating:
+    accuracies = [rollout.score.parts["accuracy"] for rollout in group.rollouts]
+    return Rating(group.record.source, tuple(accuracy for accuracy in accuracies if accuracy is not None))
 
 
 def continue_ratings(

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlm_r1.evaluation.metrics import summarize
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import write_json
@@ -26,19 +27,23 @@ def answer_records(
     *,
     max_completion_length: int,
     batch_size: int,
+    trainer_state: TrainerState = TRAINED,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Group]:
     """Answer every record once, greedily; groups of one in the order of the records.
 
     Args:
         batch_size: prompts sampled at once; changes time and memory only.
+        trainer_state: how far training is; by default over.
         advance: is told how many records were answered, for a progress bar.
     """
     groups: list[Group] = []
     params = greedy(max_completion_length)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        groups += sample_groups(batch, examiner, sampler, params, n=1, run_seed=0, phases=Phases())
+        groups += sample_groups(
+            batch, examiner, sampler, params, n=1, run_seed=0, phases=Phases(), trainer_state=trainer_state
+        )
         advance(len(batch))
     return groups
 
@@ -51,7 +56,7 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         summary = summarize(values, seed=seed)
         metrics[metric] = {"mean": summary.mean, "ci95": list(summary.ci95), "n": len(values)}
-    formats = [score.parts["format"] for score in scores if "format" in score.parts]
+    formats = [value for score in scores if (value := score.parts.get("format")) is not None]
     return {
         "name": name,
         "data": data,
@@ -79,6 +84,8 @@ def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Gro
 def _sample(group: Group) -> dict[str, Any]:
     record, (rollout,) = group.record, group.rollouts
     score = asdict(rollout.score)
+    if not score["extra"]:
+        del score["extra"]
     return {
         "record_id": record.id,
         "source": record.source,

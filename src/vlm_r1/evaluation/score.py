@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
+from vlm_r1.parsing.choices import options_in_problem
+from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
+from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
-from vlm_r1.tasks.templates import Templates, make_templates
+from vlm_r1.tasks.templates import Template, Templates, make_templates
 from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
 
 Row = dict[str, Any]
@@ -69,6 +73,8 @@ MEANINGS: Mapping[str, Meaning] = {
 _WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
 """Gold answers that stand in where a case has none: only rewards of form get that far, and they look at none."""
 
+_LEFT_OUT = "every reward leaves this row out (None)"
+
 _SIZES = ("image_size", "model_input_size")
 _FORM_REWARDS = ("format", "tags", "json_format", "one_answer", "repetition")
 _BOX_FORMATS = {box_format.value: box_format for box_format in BoxFormat}
@@ -89,6 +95,8 @@ class Scoring:
         weights: the parts of the score and their weights, as in a recipe.
         combination: a name of COMBINATIONS.
         templates: None, or a recipe's.
+        max_steps: of the run that the rows come from, or the recipe's; None: not known.
+        own_templates: those of the run that was logged, which rows name.
     """
 
     reward: str | None = None
@@ -99,11 +107,16 @@ class Scoring:
     weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
     combination: str = "sum"
     templates: Templates | None = None
+    max_steps: int | None = None
+    own_templates: Mapping[str, Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RowScore:
-    """A row's score, or why it has none: its gold answer cannot be used, or the original stops with an error."""
+    """A row's score, or why it has none.
+
+    Its gold answer cannot be used, its rewards leave it out, or the original stops with an error.
+    """
 
     score: float | None
     reason: str | None = None
@@ -132,7 +145,9 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
         _check_official(source, reward_name(row, scoring))
         return
     meaning = _meaning(source, row, scoring)
-    _check_names(meaning.task, meaning.reward, meaning.template, scoring.templates is None)
+    looked_up = scoring.templates is None and meaning.template not in scoring.own_templates
+    trusted = meaning.reward == scoring.reward
+    _check_names(meaning.task, meaning.reward, meaning.template, looked_up, trusted)
 
 
 def reward_name(row: Row, scoring: Scoring) -> str | None:
@@ -178,7 +193,10 @@ def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring)
         if len(attempts) == 1:
             return [RowScore(None, str(error))]
         return [score for attempt in attempts for score in _judge([attempt], box_format, scoring)]
-    return [RowScore(score.reward) for score in scores]
+    return [
+        RowScore(score.reward, None if score.reward is not None else f"{attempt.record.source}: {_LEFT_OUT}")
+        for attempt, score in zip(attempts, scores, strict=True)
+    ]
 
 
 def _official(source: str, row: Row, scoring: Scoring) -> RowScore:
@@ -223,9 +241,10 @@ def _task_of(reward: str | None) -> str:
 
 
 @cache
-def _check_names(task: str, reward: str, template: str, template_matters: bool) -> None:
+def _check_names(task: str, reward: str, template: str, template_matters: bool, trusted: bool) -> None:
     get_task(task)
-    check_rewards({"accuracy": 1.0}, [Record("", task, "", (), None, reward=reward, source="--reward")])
+    record = Record("", task, "", (), None, reward=reward, source="--reward", trusted_reward=trusted)
+    check_rewards({"accuracy": 1.0}, [record])
     if template_matters:
         _templates(template)
 
@@ -262,12 +281,43 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         images=tuple(images),
         answer=gold,
         reward=meaning.reward,
+        trusted_reward=meaning.reward == scoring.reward,
         source=source,
-        columns=row,
+        columns=_with_options(row, meaning.task),
     )
     task.gold(record)
-    template = (scoring.templates or _templates(meaning.template)).of(record)
-    return Attempt(text, record, frames, task, template, tokens if isinstance(tokens, int) else None), box_format
+    own = scoring.own_templates.get(meaning.template)
+    template = (scoring.templates or (Templates(own) if own else _templates(meaning.template))).of(record)
+    return Attempt(
+        text,
+        record,
+        frames,
+        task,
+        template,
+        n_tokens=tokens if isinstance(tokens, int) else None,
+        completion_ids=_token_ids(row),
+        trainer_state=_trainer_state(row, scoring),
+    ), box_format
+
+
+def _token_ids(row: Row) -> tuple[int, ...] | None:
+    ids = row.get("completion_ids")
+    return tuple(ids) if isinstance(ids, list) and all(isinstance(token, int) for token in ids) else None
+
+
+def _trainer_state(row: Row, scoring: Scoring) -> TrainerState:
+    """As in the step that a rollout is of; rows that name no step are judged as after training."""
+    if isinstance(row.get("step"), int):
+        return TrainerState(row["step"] - 1, scoring.max_steps)
+    return TrainerState(scoring.max_steps, scoring.max_steps) if scoring.max_steps else TRAINED
+
+
+def _with_options(row: Row, task: str) -> Row:
+    """The row with its options as a reader of data files makes them; what was logged has them in its prompt."""
+    options = read_options(row.get(OPTIONS))
+    if options is None and task == "choice" and not options_in_problem(str(row.get("problem", ""))):
+        options = dict(options_in_problem(str(row.get("prompt", ""))))
+    return {**row, OPTIONS: options} if options else row
 
 
 def _stand_in(source: str, meaning: Meaning) -> AnswerValue:

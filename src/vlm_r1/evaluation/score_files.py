@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -116,7 +117,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:
 
 def _rollouts(path: Path) -> Iterator[tuple[str, Row]]:
     for number, row in enumerate(read_rollouts(path)):
-        yield f"{path}:{number}", dict(vars(row))
+        shown = dict(vars(row))
+        shown["parts"] = {name: None if math.isnan(part) else part for name, part in row.parts.items()}
+        shown["reward"] = None if math.isnan(row.reward) else row.reward
+        yield f"{path}:{number}", shown
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Row | Exception]]:

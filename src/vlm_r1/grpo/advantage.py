@@ -10,7 +10,9 @@ from torch import Tensor
 ScaleRewards = Literal["group", "batch", "none"]
 
 
-def group_advantages(rewards_PG: Tensor, scale: ScaleRewards, eps: float = 1e-4) -> Tensor:
+def group_advantages(
+    rewards_PG: Tensor, scale: ScaleRewards, eps: float = 1e-4, judged_PG: Tensor | None = None
+) -> Tensor:
     """Compare each completion's reward with the mean of its group.
 
     `A = (r − mean_G r) / (s + eps)`, where `s` is the unbiased standard deviation of the group ("group") or of all
@@ -21,6 +23,8 @@ def group_advantages(rewards_PG: Tensor, scale: ScaleRewards, eps: float = 1e-4)
         rewards_PG: finite floats (P, G), G ≥ 2. "batch" is about the whole step: pass the rewards of all processes.
         scale: what to divide by.
         eps: keeps the quotient finite, in units of reward.
+        judged_PG: bool; where False, all parts left the completion out: it takes no part in mean or standard deviation,
+            its reward may be anything, and its advantage is 0, as in TRL. None: all were judged.
 
     Returns:
         Advantages (P, G), same dtype and device.
@@ -37,20 +41,27 @@ def group_advantages(rewards_PG: Tensor, scale: ScaleRewards, eps: float = 1e-4)
     """
     if rewards_PG.ndim != 2 or rewards_PG.shape[1] < 2:
         raise ValueError(f"rewards_PG has shape {tuple(rewards_PG.shape)}, wanted (P, G) with G of at least 2")
-    if not bool(torch.isfinite(rewards_PG).all()):
+    judged_PG = torch.ones_like(rewards_PG, dtype=torch.bool) if judged_PG is None else judged_PG
+    if not bool(torch.isfinite(rewards_PG[judged_PG]).all()):
         raise ValueError(f"rewards_PG must be finite, got {rewards_PG}")
-    advantages_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
+    counts_P1 = judged_PG.sum(dim=1, keepdim=True)
+    means_P1 = rewards_PG.masked_fill(~judged_PG, 0.0).sum(dim=1, keepdim=True) / counts_P1.clamp(min=1)
+    advantages_PG = (rewards_PG - means_P1).masked_fill(~judged_PG, 0.0)
     if scale == "group":
-        advantages_PG = advantages_PG / (rewards_PG.std(dim=1, keepdim=True) + eps)
-    elif scale == "batch":
-        advantages_PG = advantages_PG / (rewards_PG.std() + eps)
-    return advantages_PG.masked_fill(no_signal(rewards_PG)[:, None], 0.0)
+        variances_P1 = advantages_PG.square().sum(dim=1, keepdim=True) / (counts_P1 - 1).clamp(min=1)
+        advantages_PG = advantages_PG / (variances_P1.sqrt() + eps)
+    elif scale == "batch" and int(judged_PG.sum()) > 1:
+        advantages_PG = advantages_PG / (rewards_PG[judged_PG].std() + eps)
+    return advantages_PG.masked_fill(no_signal(rewards_PG, judged_PG)[:, None], 0.0)
 
 
-def no_signal(rewards_PG: Tensor) -> Tensor:
-    """Return for each group whether all its rewards are equal, so that it teaches nothing: bool (P,).
+def no_signal(rewards_PG: Tensor, judged_PG: Tensor | None = None) -> Tensor:
+    """Return for each group whether all its (judged) rewards are equal, so that it teaches nothing: bool (P,).
 
     >>> no_signal(torch.tensor([[0.0, 1.0], [0.1, 0.1]]))
     tensor([False,  True])
     """
-    return (rewards_PG == rewards_PG[:, :1]).all(dim=1)
+    if judged_PG is None:
+        return (rewards_PG == rewards_PG[:, :1]).all(dim=1)
+    highest_P = rewards_PG.masked_fill(~judged_PG, -torch.inf).amax(dim=1)
+    return highest_P <= rewards_PG.masked_fill(~judged_PG, torch.inf).amin(dim=1)

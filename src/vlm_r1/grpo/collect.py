@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vlm_r1.rewards.base import TrainerState
+from vlm_r1.rewards.call import Logged
 from vlm_r1.rewards.math import ended_comparisons
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
@@ -12,7 +14,7 @@ from vlm_r1.types import Group
 
 
 def collect_groups(
-    run: TrainingRun, params: SamplingParams, phases: Phases
+    run: TrainingRun, params: SamplingParams, phases: Phases, logged: Logged | None = None
 ) -> tuple[list[Group], Group, dict[str, Metric]]:
     """This process's judged groups of the next step, one more in case these are none, and metrics.
 
@@ -20,6 +22,9 @@ def collect_groups(
     have rewards that differ, draw as many prompts again, at most `dynamic_sampling_rounds` times. The step takes the
     first `prompts_per_step` groups with signal, in the order of the records, and fills up with groups without. The
     choice is one of all processes together, so it does not depend on their number; a process may end with none.
+
+    Args:
+        logged: is told the metrics that rewards log.
     """
     config, learner = run.config, run.learner
     wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
@@ -39,6 +44,8 @@ def collect_groups(
                 draws=draws,
                 phases=phases,
                 see=learner.with_features,
+                trainer_state=TrainerState(learner.step, config.training.max_steps),
+                logged=logged,
             )
         own |= {(round_number, rank, place): group for place, group in enumerate(groups)}
         for process, part in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
@@ -59,4 +66,4 @@ def collect_groups(
 
 
 def _has_signal(group: Group) -> bool:
-    return len({rollout.score.reward for rollout in group.rollouts}) > 1
+    return len({rollout.score.reward for rollout in group.rollouts} - {None}) > 1

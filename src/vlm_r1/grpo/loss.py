@@ -23,9 +23,9 @@ class LossOutput:
 
     Attributes:
         loss: scalar; adds up over micro-batches and processes.
-        sums: detached scalars, to be added over the step and divided by "tokens": "kl_sum" (k3, without beta; 0 without
-            a reference), "clipped_low" and "clipped_high" (tokens where the clip below, or above, stops the gradient),
-            "tokens" (unmasked ones).
+        sums: detached scalars, to be added over the step and divided by "tokens": "kl_sum" (k3, without beta, but
+            with the ratio where that weighs it; 0 without a reference), "clipped_low" and "clipped_high" (tokens where
+            the clip below, or above, stops the gradient), "tokens" (unmasked ones).
     """
 
     loss: Tensor
@@ -64,12 +64,13 @@ def grpo_loss(
     epsilon_high: float,
     beta: float,
     normalizer: float,
+    use_bias_correction_kl: bool = False,
 ) -> LossOutput:
     """Clipped policy-gradient loss of one micro-batch, with an optional KL term.
 
     Per token `l = −min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A) + beta · k3`, with ρ of `importance_ratio`. grpo
     and gspo add up each completion's mean of `l` over its own tokens, dr_grpo and dapo add up `l`; then all is divided
-    by `normalizer`.
+    by `normalizer`. With `use_bias_correction_kl` the KL term is `beta · ρ · k3`, ρ with its gradient and unclipped.
 
     Masked positions may hold anything (padding, −inf, NaN): they add 0 to the loss and to the gradient. An unmasked
     −inf or NaN is a bug of the caller, since a sampled token has a probability: it is not hidden here, so that the
@@ -86,7 +87,8 @@ def grpo_loss(
     Raises:
         ValueError: beta without a reference.
 
-    Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071.
+    Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
+    the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
     """
     advantages_N1 = advantages_N[:, None]
     ratio_NT = importance_ratio(logprobs_NT, old_logprobs_NT, mask_NT, loss_type)
@@ -94,7 +96,7 @@ def grpo_loss(
     losses_NT = -torch.minimum(ratio_NT * advantages_N1, clipped_NT * advantages_N1)
     kl_NT = torch.zeros_like(losses_NT)
     if ref_logprobs_NT is not None:
-        kl_NT = k3_kl(logprobs_NT, ref_logprobs_NT, mask_NT)
+        kl_NT = k3_kl(logprobs_NT, ref_logprobs_NT, mask_NT) * (ratio_NT if use_bias_correction_kl else 1.0)
         losses_NT = losses_NT + beta * kl_NT
     elif beta:
         raise ValueError(f"beta is {beta}, but there are no log-probabilities of a reference")
@@ -132,7 +134,8 @@ def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tens
 def k3_kl(logprobs_NT: Tensor, ref_logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
     """Estimate KL(policy ‖ reference) at tokens drawn from the policy: `e^d − d − 1`, `d = ref − lp`; 0 where masked.
 
-    Unbiased, never negative.
+    Its value is unbiased and never negative. Its gradient is not that of KL(policy ‖ reference): over tokens drawn from
+    the policy it is, in expectation, that of KL(reference ‖ policy). Times the ratio, it is the former.
 
     Source: J. Schulman, "Approximating KL Divergence" (2020), http://joschu.net/blog/kl-approx.html
 

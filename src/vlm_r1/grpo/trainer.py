@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import torch
 
 from vlm_r1.config import Config
+from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.collect import collect_groups
 from vlm_r1.grpo.update import Reference, assign_advantages, rollout_metrics, update_policy
-from vlm_r1.runtime.metrics import Metric, reduce_metrics
+from vlm_r1.rewards.call import Logged
+from vlm_r1.runtime.metrics import Metric, ratio, reduce_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
@@ -43,13 +46,14 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     if learner.step == 0:
         run.evaluate("before")
     first, told = True, (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
+    judged = True  # whether all completions had a reward so far
     if told:
         run.display.say(_CUT)
     with run.display.steps("GRPO", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
-            start, phases = time.perf_counter(), Phases()
+            start, phases, logged = time.perf_counter(), Phases(), Logged()
             learner.begin_step()
-            groups, spare, metrics = collect_groups(run, params, phases)
+            groups, spare, metrics = collect_groups(run, params, phases, logged)
             groups = assign_advantages(groups, config, learner)
             learning_rate = learner.learning_rate
             with phases("log"):
@@ -62,6 +66,8 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             metrics |= rollout_metrics(groups)
             metrics |= time_metrics(phases, time.perf_counter() - start, metrics)
             numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
+            numbers |= _logged_by_rewards(logged, numbers, learner.gather)
+            judged = judged and not _tell_of_the_unjudged(numbers, run)
             run.finish_step(numbers, stage="grpo")
             told = told or _tell_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
@@ -98,10 +104,37 @@ def time_metrics(phases: Phases, step_s: float, metrics: Mapping[str, Metric]) -
     return {**times, "time/step_s": Metric("max", step_s), **rates}
 
 
+def _logged_by_rewards(logged: Logged, numbers: Mapping[str, float], gather: Callable[..., Any]) -> dict[str, float]:
+    """Means over the calls of all processes, by the names that the rewards gave them.
+
+    Raises:
+        ConfigError: a name is one of ours.
+    """
+    means = reduce_metrics({name: ratio(math.fsum(v), len(v)) for name, v in logged.items()}, gather)
+    taken = [name for name in means if name in (*numbers, "step", "stage") or name.startswith("eval/")]
+    if taken:
+        raise ConfigError(f'a reward logs the metric "{taken[0]}", which is one of ours (docs/runs.md): rename it')
+    return means
+
+
+def _tell_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Say if completions of the step have no reward; returns whether it was said."""
+    if "reward/left_out" not in numbers:
+        return False
+    run.display.say(
+        f"[yellow]step {run.learner.step + 1}: {numbers['reward/left_out']:.0f} completions have no reward, because "
+        "every part left them out (None): they teach nothing. metrics.jsonl counts them as reward/left_out[/yellow]"
+    )
+    return True
+
+
 def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
     """Write the completions of all processes, without pixels."""
     step = run.learner.step + 1
-    light = [replace(group, encoded=replace(group.encoded, vision={}, features=None)) for group in groups]
+    light = [
+        replace(group, encoded=replace(group.encoded, vision={}, features=None), record=replace(group.record, row={}))
+        for group in groups
+    ]
     everyone = run.learner.gather(light)
     if run.learner.accelerator.is_main_process:
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)
@@ -109,7 +142,7 @@ def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
 
 def _headline(numbers: dict[str, float]) -> dict[str, float]:
     """The few numbers that the progress bar shows."""
-    shown = {"reward": numbers["reward/mean"]}
+    shown = {"reward": numbers["reward/mean"]} if "reward/mean" in numbers else {}
     for name, value in numbers.items():
         if name.startswith("rewards/") and name.endswith("/mean"):
             shown[name.split("/")[1]] = value

@@ -67,10 +67,10 @@ def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner)
 
     Rewards of all processes are gathered, since the batch's standard deviation is a global number.
     """
-    own = [[rollout.score.reward for rollout in group.rollouts] for group in groups]
+    own = [[math.nan if r.score.reward is None else r.score.reward for r in group.rollouts] for group in groups]
     by_process = learner.gather([own])
     rewards_PG = torch.tensor([rewards for part in by_process for rewards in part], dtype=torch.float64)
-    advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards)
+    advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards, judged_PG=~rewards_PG.isnan())
     first = sum(len(part) for part in by_process[: learner.accelerator.process_index])
     return [
         replace(group, rollouts=tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, row, strict=True)))
@@ -151,6 +151,7 @@ def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, t
         epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
         beta=grpo.beta,
         normalizer=normalizer,
+        use_bias_correction_kl=grpo.use_bias_correction_kl,
     )
     learner.backward(output.loss)
     gaps_NT = (scored.logprobs_NT.detach() - part.sampled_logprobs_NT).abs() * mask_NT
@@ -247,14 +248,21 @@ def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) 
     return {name: metric for name, metric in metrics.items() if metric.reduction != "mean" or metric.count}
 
 
+def _with_left_out(name: str, values: Sequence[float | None]) -> dict[str, Metric]:
+    """Mean and spread of the values there are, and how many there are not."""
+    present = [value for value in values if value is not None]
+    left_out = len(values) - len(present)
+    return {name: mean_of(present)} | ({f"{name}/left_out": Metric("sum", left_out)} if left_out else {})
+
+
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
     """Rewards by part, the task's own numbers, lengths and parse failures of the sampled completions."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scores = [rollout.score for rollout in rollouts]
-    metrics = {"reward": mean_of(score.reward for score in scores)}
-    for part in {name for score in scores for name in score.parts}:
-        metrics[f"rewards/{part}"] = mean_of(score.parts[part] for score in scores if part in score.parts)
-    for metric in {name for score in scores for name in score.metrics}:
+    metrics = _with_left_out("reward", [score.reward for score in scores])
+    for part in dict.fromkeys(name for score in scores for name in score.parts):
+        metrics |= _with_left_out(f"rewards/{part}", [score.parts[part] for score in scores if part in score.parts])
+    for metric in dict.fromkeys(name for score in scores for name in score.metrics):
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))
     lengths = [len(rollout.completion.ids_T) for rollout in rollouts]

@@ -1,13 +1,15 @@
 """Boxes without labels out of an answer, in the coordinates the model wrote: exactly one, or any number.
 
-*One* box is four numbers in square brackets. What stands around the brackets is not looked at, so that one rule reads
-`[x1, y1, x2, y2]`, JSON such as `{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}` with any key, ```json fences, and
-InternVL's `<box>[[x1, y1, x2, y2]]</box>`. A bracket that is never closed is not repaired: where an answer was cut
-off, its last number may be cut too.
+*One* box is four numbers in square brackets, or Qwen2-VL's `(x1, y1), (x2, y2)`. What stands around the brackets is not
+looked at, so that one rule reads `[x1, y1, x2, y2]`, JSON such as `{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}` with
+any key, ```json fences, and InternVL's `<box>[[x1, y1, x2, y2]]</box>`. A bracket that is never closed is not repaired:
+where an answer was cut off, its last number may be cut too.
 
-*Any number* of boxes is JSON, `[[x1, y1, x2, y2], …]` or `[{"bbox_2d": [x1, y1, x2, y2]}, …]`, or the word None. What
-stands before the first bracket and after the last is not looked at. All or nothing, as with labelled boxes: one broken
-item makes the answer unreadable.
+*Any number* of boxes is JSON, `[[x1, y1, x2, y2], …]` or `[{"bbox_2d": [x1, y1, x2, y2]}, …]`, or the word None; or, in
+a text without JSON, boxes in Qwen2-VL's form. What stands before the first bracket and after the last is not looked at.
+All or nothing, as with labelled boxes: one broken item makes the answer unreadable.
+
+In each, exactly one fenced block (```json … ```) with brackets in it is the answer, whatever stands around it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlm_r1.geometry.boxes import order_corners
-from vlm_r1.parsing.choices import normalize_text
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_COORDINATE
+from vlm_r1.parsing.normal_form import normalize_text
+from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import Box, Parsed, ParseFailure
 
 # JSON's numbers, plus the words for the values that JSON lacks: those must fail as numbers, not be passed over.
@@ -33,6 +36,7 @@ NUMBERS = rf"\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*)\s*+"
 
 _NUMBER_LIST = re.compile(rf"\[{NUMBERS}\]", re.ASCII)
 _JSON = json.JSONDecoder(parse_int=float)  # float: Python refuses integers of 5,000 digits
+_FENCE = "```"
 
 
 def parse_box(text: str) -> Parsed[Box] | ParseFailure:
@@ -56,7 +60,10 @@ def parse_box(text: str) -> Parsed[Box] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
+    text = answer_block(text)
     lists = [[float(number) for number in match[1].split(",")] for match in _NUMBER_LIST.finditer(text)]
+    if "(" in text:
+        lists += [corners.numbers for corners in find_corners(text) if len(corners.numbers) > 2]
     boxes: set[Box] = {(numbers[0], numbers[1], numbers[2], numbers[3]) for numbers in lists if len(numbers) == 4}
     if not boxes:
         return ParseFailure("wrong_arity" if lists else "no_box")
@@ -84,6 +91,8 @@ def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
     (Parsed(value=((1.0, 2.0, 3.0, 4.0),)), Parsed(value=()))
     """
     match read_json(text):
+        case ParseFailure(reason="no_box"):
+            return _read_round_boxes(text)
         case Parsed(value=found):
             is_one = isinstance(found, dict) or any(isinstance(item, float) for item in found)
         case failure:
@@ -97,20 +106,51 @@ def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
     return Parsed(tuple(boxes))
 
 
+def _read_round_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
+    boxes: list[Box] = []
+    for corners in find_corners(text):
+        if not corners.numbers:
+            continue
+        box = read_box(corners.numbers)
+        if isinstance(box, ParseFailure):
+            return box
+        boxes.append(box)
+    return Parsed(tuple(boxes)) if boxes else ParseFailure("no_box")
+
+
+def answer_block(text: str) -> str:
+    """What stands in the one fenced block of a text, if there is exactly one and it holds brackets; else the text.
+
+    >>> answer_block("Of [cat, dog]:\\n```json\\n[[1, 2, 3, 4]]\\n```").strip(), answer_block("[1, 2, 3, 4]")
+    ('json\\n[[1, 2, 3, 4]]', '[1, 2, 3, 4]')
+    """
+    if text.count(_FENCE) != 2:
+        return text
+    block = text.split(_FENCE)[1]
+    return block if "[" in block or "{" in block else text
+
+
 def read_json(text: str) -> Parsed[Any] | ParseFailure:
     """Decode the JSON list or object of an answer, all numbers as floats; the word None is an empty list.
 
     Returns:
-        What stands from the first bracket to the last, or `too_long`, `no_box` (no bracket), `broken_json`.
+        What stands from the first bracket to the last, or what stands so in the one fenced block; or `too_long`,
+        `no_box` (no bracket), `broken_json`.
 
     >>> read_json("I see: [1, {}]."), read_json("none.")
     (Parsed(value=[1.0, {}]), Parsed(value=[]))
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
+    found = _decode(text)
+    block = answer_block(text) if found == ParseFailure("broken_json") else text
+    return found if block is text else _decode(block)
+
+
+def _decode(text: str) -> Parsed[Any] | ParseFailure:
     start = min((at for at in (text.find("["), text.find("{")) if at >= 0), default=None)
     if start is None:
-        is_none = normalize_text(text.replace("```json", "").replace("```", "")) == "none"
+        is_none = normalize_text(text.replace("```json", "").replace(_FENCE, "")) == "none"
         return Parsed([]) if is_none else ParseFailure("no_box")
     try:
         return Parsed(_JSON.decode(text[start : max(text.rfind("]"), text.rfind("}")) + 1]))

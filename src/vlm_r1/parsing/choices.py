@@ -7,17 +7,41 @@ A letter or word counts only if it stands by itself: not inside a word ("know"),
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.normal_form import fold
+from vlm_r1.parsing.units import is_unit
 from vlm_r1.types import Parsed, ParseFailure
 
-_IN_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff]"  # letters, digits and _, without kana and ideographs
-_ALONE_BEFORE = rf"(?<!{_IN_WORD})(?<!{_IN_WORD}['’\-])"
-_ALONE_AFTER = rf"(?!{_IN_WORD})(?!['’\-]{_IN_WORD})"
+IN_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
+"""A character that a word of letters goes on with: letters, digits and _, without kana and ideographs."""
+
+_ALONE_BEFORE = rf"(?<!{IN_WORD})(?<!{IN_WORD}['’\-])"
+_ALONE_AFTER = rf"(?!{IN_WORD})(?!['’\-]{IN_WORD})"
 
 _LETTER = re.compile(rf"{_ALONE_BEFORE}(?<![A-Za-z]\.)([A-Za-z]){_ALONE_AFTER}(?!\.[A-Za-z](?![A-Za-z]))")
-_GOES_ON_AS_OPTION = re.compile(r"\S|\s*+\Z|[^\S\n]*+\n|\s++(?:and|or|is|was|as|because|since)\b", re.IGNORECASE)
+_GOES_ON_AS_OPTION = re.compile(
+    r"\S|\s*+\Z|[^\S\n]*+\n|\s++(?:and|or|is|was|as|because|since)\b|\s++[^\w\s]", re.IGNORECASE
+)
+_NUMBER_AND_WORDS = re.compile(r"[^\S\n]++[0-9][0-9.,]*+[%°]?[^\S\n]*+(\w*+)[^\S\n\-]*+-?(\w?)")
 _NAMED_OPTION = re.compile(r"(?:option|choice)[\s:]*+\Z", re.IGNORECASE)
+_ANSWERS = re.compile(r"(?:answer(?:\s++(?:is|would\s++be))?|choose|pick|select)[\s:*\"(\-–—]*+\Z", re.IGNORECASE)
+_NEGATED = re.compile(r"\bnot\s++[(*]*+\Z", re.IGNORECASE)
+_PRONOUN = re.compile(
+    r"\s++(?:am|believe|can|cannot|can't|choose|could|did|do|don't|estimate|feel|go|guess|had|have|know|must|pick|"
+    r"say|see|select|should|suppose|think|was|will|would)\b",
+    re.IGNORECASE,
+)
+_REACH = 24  # how far before a letter its name may begin
+
+_LETTERED_LINE = re.compile(r"^[ \t]*+\(?([A-Z])[.:)、][ \t]*+(\S.*)$", re.MULTILINE)
+_LETTERED = re.compile(r"(?<![\w.])\(?([A-Z])[.:)、](?!\w\.)[ \t]*+(?=\S)")
+_NUMBERED_LINE = re.compile(r"^[ \t]*+\(?([0-9]{1,2})[.:)、][ \t]*+([^\s0-9].*|[0-9]+[^.0-9].*|[0-9]+)$", re.MULTILINE)
+_NUMBERED = re.compile(r"(?<![\w.])\(?([0-9]{1,2})[.:)、](?![0-9])[ \t]*+(?=\S)")
+_MOST_NUMBERED = 20
 
 _YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?(yes|no){_ALONE_AFTER}", re.IGNORECASE)
 
@@ -26,8 +50,10 @@ def parse_choice(text: str) -> Parsed[str] | ParseFailure:
     """Read the one option letter of an answer: B of `B`, `(b)`, `B.`, `B) cat`, `\\boxed{B}`, `I think it is B`.
 
     Capital letters that stand by themselves count, except an A or I that may be a word ("A cat", "I think"). Those and
-    small letters count before punctuation, a line's end, or a word that cannot follow an article ("A or", "A is"), and
-    after "option" or "choice". What is no letter, e.g. the option's text, is not compared.
+    small letters count before punctuation, signs or a number ("A - cat", "A (cat)", "A 45°"), before a line's end or a
+    word that cannot follow an article ("A or", "A is"), and after "option" or "choice"; a capital A or I after "answer"
+    too ("The answer is A cat"). What is no letter, e.g. the option's text, is not compared; where the options are
+    known, `parsing.options.read_choice` does that.
 
     Returns:
         A capital letter, or `too_long`, `no_choice` or `several_choices` (different ones).
@@ -37,17 +63,93 @@ def parse_choice(text: str) -> Parsed[str] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    letters = {match[1].upper() for match in _LETTER.finditer(text) if _is_option(text, match)}
+    letters = letters_in(text)
     if not letters:
         return ParseFailure("no_choice")
     return Parsed(letters.pop()) if len(letters) == 1 else ParseFailure("several_choices")
 
 
+def letters_in(text: str) -> set[str]:
+    """The option letters of a text, as capitals, by the rule of `parse_choice`."""
+    return {match[1].upper() for match in _LETTER.finditer(text) if _is_option(text, match)}
+
+
 def _is_option(text: str, letter: re.Match[str]) -> bool:
+    before, end = text[max(0, letter.start() - _REACH) : letter.start()], letter.end()
+    if _NEGATED.search(before):
+        return False
     if letter[1].isupper() and letter[1] not in "AI":
         return True
-    named = _NAMED_OPTION.search(text[max(0, letter.start() - len("option: ")) : letter.start()])
-    return bool(named or _GOES_ON_AS_OPTION.match(text, letter.end()))
+    if _NAMED_OPTION.search(before):
+        return True
+    number = _NUMBER_AND_WORDS.match(text, end)
+    if number:  # "A 45 cm", but "A 3 year old boy" and "A 12-inch pizza"
+        return not number[2] and (not number[1] or is_unit(number[1]))
+    if _GOES_ON_AS_OPTION.match(text, end):
+        return True
+    return (
+        letter[1].isupper() and bool(_ANSWERS.search(before)) and not (letter[1] == "I" and _PRONOUN.match(text, end))
+    )
+
+
+@lru_cache(maxsize=64)  # the completions of a group share their problem
+def options_in_problem(problem: str) -> Mapping[str, str]:
+    """The texts of the options that a problem lists itself, by letter, in normal form; empty if it lists none.
+
+    They stand in lines that begin with their letter, "A. cat", "A) cat", "A: cat", "A、cat" or "(A) cat", in order from
+    A on; or, where there are no such lines, one after another in a line: "(A) cat (B) dog". At least two of them.
+
+    >>> options_in_problem("Which?\\nA. cat\\nB. dog"), options_in_problem("Which? (A) cat (B) dog")
+    ({'A': 'cat', 'B': 'dog'}, {'A': 'cat', 'B': 'dog'})
+    """
+    folded = fold(problem)
+    letters = string.ascii_uppercase
+    lines = _in_order(((match[1], match[2].strip()) for match in _LETTERED_LINE.finditer(folded)), letters)
+    in_a_line = (_options_in_line(line, _LETTERED, letters) for line in folded.splitlines())
+    return lines or max(in_a_line, key=len, default={})
+
+
+@lru_cache(maxsize=64)
+def numbered_options_in_problem(problem: str) -> Mapping[str, str]:
+    """As `options_in_problem`, of options that are numbered from 1 on: "1. cat", "2) dog", "(3) cow".
+
+    >>> numbered_options_in_problem("Which? (1) cat (2) dog")
+    {'1': 'cat', '2': 'dog'}
+    """
+    folded = fold(problem)
+    numbers = [str(number) for number in range(1, _MOST_NUMBERED + 1)]
+    lines = _in_order(((match[1], match[2].strip()) for match in _NUMBERED_LINE.finditer(folded)), numbers)
+    in_a_line = (_options_in_line(line, _NUMBERED, numbers) for line in folded.splitlines())
+    return lines or max(in_a_line, key=len, default={})
+
+
+def _options_in_line(line: str, marked: re.Pattern[str], names: Sequence[str]) -> dict[str, str]:
+    starts: list[re.Match[str]] = []
+    for match in marked.finditer(line):
+        if len(starts) < len(names) and match[1] == names[len(starts)]:
+            starts.append(match)
+    ends = [*[match.start() for match in starts[1:]], len(line)][: len(starts)]
+    texts = ((match[1], line[match.end() : end].strip(" \t,;")) for match, end in zip(starts, ends, strict=True))
+    return _in_order(texts, names)
+
+
+def _in_order(texts: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, str]:
+    """The texts whose names go on from the first; none if there are not at least two."""
+    options: dict[str, str] = {}
+    for name, text in texts:
+        if text and len(options) < len(names) and name == names[len(options)]:
+            options[name] = text
+    return options if len(options) > 1 else {}
+
+
+def without_letter(text: str, letter: str) -> str:
+    """An option's text without the letter that it begins with, if it is its own.
+
+    >>> without_letter("(B) dog", "B"), without_letter("B. Anthony", "A")
+    ('dog', 'B. Anthony')
+    """
+    match = _LETTERED_LINE.fullmatch(fold(text).strip())
+    return match[2] if match and match[1] == letter else text
 
 
 def parse_yes_no(text: str) -> Parsed[bool] | ParseFailure:
@@ -80,12 +182,3 @@ def parse_text(text: str) -> Parsed[str] | ParseFailure:
         return ParseFailure("too_long")
     stripped = text.strip()
     return Parsed(stripped) if stripped else ParseFailure("empty_answer")
-
-
-def normalize_text(text: str) -> str:
-    """Make texts equal that differ only in case, in the amount of white space, or in full stops at the end.
-
-    >>> normalize_text("  No   Defect. ")
-    'no defect'
-    """
-    return " ".join(text.casefold().split()).rstrip(". ")

@@ -8,16 +8,19 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
+from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import AnswerValue, Box
 
-_BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
+"""Keys of an object under which its box stands."""
+
 _NUMBER = r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)\s*+"
 _WRITTEN = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]", re.ASCII)
 _MAX_SHOWN = 3
 
 
 def boxes_in(answer: AnswerValue) -> Iterator[Box]:
-    """All lists of four finite numbers in an answer as it stands in a file, in texts too.
+    """All lists of four finite numbers in an answer as it stands in a file, in texts too, and Qwen2-VL's corners.
 
     Of an object with a key such as `bbox_2d` only that key is looked at.
 
@@ -29,9 +32,11 @@ def boxes_in(answer: AnswerValue) -> Iterator[Box]:
             answer = json.loads(answer) if answer.lstrip()[:1] in ("[", "{") else answer
     if isinstance(answer, str):
         yield from ((float(n[1]), float(n[2]), float(n[3]), float(n[4])) for n in _WRITTEN.finditer(answer))
+        rounds = (corners.numbers for corners in find_corners(answer) if len(corners.numbers) == 4)
+        yield from ((x1, y1, x2, y2) for x1, y1, x2, y2 in rounds)
         return
     if isinstance(answer, dict):
-        own = [answer[key] for key in _BOX_KEYS if key in answer]
+        own = [answer[key] for key in BOX_KEYS if key in answer]
         answer = own[:1] or list(answer.values())
     if not isinstance(answer, list):
         return

@@ -2,8 +2,10 @@
 
 The answer is JSON, `[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]`, or the word None for nothing found. What
 stands before the first bracket and after the last is not looked at, so ```json fences and a sentence may stand around
-it. All or nothing: one broken item makes the answer unreadable. Were it dropped, a model could write broken boxes for
-free; and where an answer was cut off, what is left of it is another answer than the model meant.
+it; exactly one fenced block with brackets in it is the answer. In a text without JSON, objects in Qwen2-VL's form are
+read, each label before its boxes: `cat(x1, y1), (x2, y2)`. All or nothing: one broken item makes the answer unreadable.
+Were it dropped, a model could write broken boxes for free; and where an answer was cut off, what is left of it is
+another answer than the model meant.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 from vlm_r1.parsing.boxes import read_box, read_json
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import Box, Parsed, ParseFailure
 
 
@@ -48,6 +51,8 @@ def parse_labelled_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFa
 @lru_cache(maxsize=16)  # a record's gold answer is read again with each of its completions
 def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
     match read_json(text):
+        case ParseFailure(reason="no_box"):
+            return _read_round_boxes(text)
         case Parsed(value=found):
             items = found if isinstance(found, list) else [found]
         case failure:
@@ -59,6 +64,23 @@ def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
             return read
         objects.append(read)
     return Parsed(tuple(objects))
+
+
+def _read_round_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
+    """`cat(1,2),(3,4) dog(5,6),(7,8)`: a box without a text before it has the label of the box before it."""
+    objects: list[LabelledBox] = []
+    label = ""
+    for before, numbers in find_corners(text):
+        if not numbers:  # what stands after all boxes
+            return Parsed(tuple(objects)) if objects and not before else ParseFailure("no_box")
+        box = read_box(numbers)
+        if isinstance(box, ParseFailure):
+            return box
+        label = before or label
+        if not label:
+            return ParseFailure("item_without_label")
+        objects.append(LabelledBox(label, box))
+    return ParseFailure("no_box")
 
 
 def _read_item(item: Any) -> LabelledBox | ParseFailure:

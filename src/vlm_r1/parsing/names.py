@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_NAME = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"(?=\s*(?:,|$))|(?P<plain>[^,]*))\s*(?:,|$)')
+COMMAS = ",，、"
+"""Signs that people put between names."""
+
+_NAME = re.compile(
+    rf'\s*(?:"(?P<quoted>(?:[^"]|"")*)"(?=\s*(?:[{COMMAS}]|$))|(?P<plain>[^{COMMAS}]*))\s*(?:[{COMMAS}]|$)'
+)
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -19,7 +24,7 @@ def list_names(names: Sequence[str]) -> str:
 
 def needs_quotes(name: str) -> bool:
     """Whether a name in a list would be taken for several, or for another, without quotes."""
-    return "," in name or name.startswith(_QUOTE)
+    return any(sign in name for sign in COMMAS) or name.startswith(_QUOTE)
 
 
 def split_names(text: str) -> list[str]:

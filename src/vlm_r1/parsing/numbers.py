@@ -2,20 +2,31 @@
 
 Words and signs around the number are passed over as its unit ("There are 3 apples." is 3, "50%" is 50, "$12" is 12),
 but it must be the only one, and stand by itself: `1/2`, `1.2.3`, `3rd` and digits of other scripts are not guessed at.
-Commas may part thousands (`1,234.5`); any other comma between digits is not guessed at either.
+A unit may be written on to it, `12cm`, `60km/h`, `3个`, where it is a known one or of a script without spaces; `x5`,
+`3rd`, `4K` and `GPT-4` are names. A minus may be any dash: -5, −5, –5. Commas may part thousands (`1,234.5`); any
+other comma between digits is not guessed at either.
 """
 
 from __future__ import annotations
 
 import re
 
+from vlm_r1.parsing.choices import IN_WORD
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_NUMBER
+from vlm_r1.parsing.units import ATTACHED_UNIT
 from vlm_r1.types import Parsed, ParseFailure
 
+_DASHES = "‐‑‒–—−﹣－-"  # the plain one last, as in a class of characters
+_AS_PLAIN = str.maketrans(dict.fromkeys(_DASHES, "-") | {"＋": "+", ",": ""})
+_LETTER = r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]"
+
 _NUMBER = re.compile(
-    r"(?<![\w.,/])"  # not the tail of a word or of a longer number
-    r"[+-]?(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
-    r"(?!\w|[.,/][0-9])"  # nor the head of one
+    rf"(?=[0-9.+＋{_DASHES}])"  # where one may begin at all: the rest is looked at there alone
+    # not the tail of a word, of a longer number, of a name (GPT-4), of a unit's power (m^2), or an ordinal (第3)
+    rf"(?<!{IN_WORD})(?<![.,/第])(?<!{_LETTER}[\^{_DASHES}])(?<!{_LETTER}\^\{{)"
+    rf"[+＋{_DASHES}]?(?:(?:[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
+    rf"(?:[eE][+{_DASHES}]?[0-9]++)?"
+    r"(?![.,/][0-9])"  # nor the head of a longer one
 )
 
 
@@ -28,16 +39,27 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
 
     >>> parse_number("There are 1,234 apples."), parse_number("3 or 4")
     (Parsed(value=1234.0), ParseFailure(reason='several_numbers'))
+    >>> parse_number("−5"), parse_number("12cm"), parse_number("3rd")
+    (Parsed(value=-5.0), Parsed(value=12.0), ParseFailure(reason='no_number'))
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    numbers = {float(match[0].replace(",", "")) for match in _NUMBER.finditer(text)}
+    numbers = {_value(match[0]) for match in _NUMBER.finditer(text) if _ends(text, match.end())}
     if not numbers:
         return ParseFailure("no_number")
     if len(numbers) > 1:
         return ParseFailure("several_numbers")
     number = numbers.pop()
     return Parsed(number) if abs(number) <= MAX_NUMBER else ParseFailure("number_out_of_range")
+
+
+def _ends(text: str, at: int) -> bool:
+    """Whether a number may end there: before no word, or before its unit."""
+    return at == len(text) or not (text[at].isalnum() or text[at] == "_") or bool(ATTACHED_UNIT.match(text, at))
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "") if number.isascii() else number.translate(_AS_PLAIN))
 
 
 def parse_integer(text: str) -> Parsed[int] | ParseFailure:

@@ -1,9 +1,11 @@
 """One point out of an answer, in the coordinates the model wrote.
 
-A point is two numbers in one pair of brackets, square or round. What stands around them is not looked at, so that one
-rule reads `[x, y]`, `{"point_2d": [x, y], "label": "OK"}` with any key, `(x, y)`, ```json fences and
-`<point>[[x, y]]</point>`. A box, four numbers, is read as its centre, where no point stands beside it: many models
-answer the question where to click with a box, and its centre is where they would click.
+A point is two numbers in one pair of brackets, square or round, or two numbers named x and y. What stands around them
+is not looked at, so that one rule reads `[x, y]`, `{"point_2d": [x, y], "label": "OK"}` with any key, `(x, y)`, ```json
+fences, `<point>[[x, y]]</point>`, `{"x": x, "y": y}`, `pyautogui.click(x=x, y=y)` and `<point x="x" y="y">`. A box,
+four numbers or Qwen2-VL's `(x1, y1), (x2, y2)`, is read as its centre, where no point stands beside it: many models
+answer the question where to click with a box, and its centre is where they would click. Exactly one fenced block with
+brackets in it is the answer, whatever stands around it.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import re
 
 from vlm_r1.geometry.boxes import centre
-from vlm_r1.parsing.boxes import NUMBERS, in_range
+from vlm_r1.parsing.boxes import NUMBERS, answer_block, in_range
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.round_boxes import find_corners, find_named_points
 from vlm_r1.types import Parsed, ParseFailure, Point
 
 _NUMBER_LIST = re.compile(rf"\[{NUMBERS}\]|\({NUMBERS}\)", re.ASCII)
+_SQUARE_LIST = re.compile(rf"\[{NUMBERS}\]", re.ASCII)
 
 
 def parse_point(text: str) -> Parsed[Point] | ParseFailure:
@@ -39,7 +43,7 @@ def parse_point(text: str) -> Parsed[Point] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    lists = [[float(number) for number in (m[1] or m[2]).split(",")] for m in _NUMBER_LIST.finditer(text)]
+    lists = _lists_of_numbers(answer_block(text))
     found = [numbers for numbers in lists if len(numbers) == 2] or [numbers for numbers in lists if len(numbers) == 4]
     if not found:
         return ParseFailure("wrong_arity" if lists else "no_point")
@@ -47,3 +51,12 @@ def parse_point(text: str) -> Parsed[Point] | ParseFailure:
         return ParseFailure("number_out_of_range")
     points = {(n[0], n[1]) if len(n) == 2 else centre((n[0], n[1], n[2], n[3])) for n in found}
     return Parsed(points.pop()) if len(points) == 1 else ParseFailure("several_points")
+
+
+def _lists_of_numbers(text: str) -> list[list[float]]:
+    corners = [found.numbers for found in find_corners(text)] if "(" in text else []
+    if any(len(numbers) == 4 for numbers in corners):  # two points side by side are the corners of a box
+        lists = [match[1].split(",") for match in _SQUARE_LIST.finditer(text)] + corners[:-1]
+    else:
+        lists = [(match[1] or match[2]).split(",") for match in _NUMBER_LIST.finditer(text)]
+    return [[float(number) for number in numbers] for numbers in lists] or find_named_points(text)

@@ -61,11 +61,14 @@ def choose(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
     >>> choose(["a", "b", "b", "b"])
     {0: (1, True), 1: (1, False), 2: (1, False), 3: (1, True)}
     """
-    ends = {*range(min(first, len(kinds))), *(len(kinds) - 1 - kinds[::-1].index(kind) for kind in set(kinds))}
+    ends = {
+        *range(min(first, len(kinds))),
+        *(len(kinds) - 1 - kinds[::-1].index(kind) for kind in dict.fromkeys(kinds)),
+    }
     between = [n for n in range(len(kinds)) if n not in ends]
     chosen: dict[int, tuple[int, bool]] = dict.fromkeys(ends, (1, True))
     chosen |= dict.fromkeys(between[-1:], (1, False))
-    for kind in set(kinds):
+    for kind in dict.fromkeys(kinds):
         if same := [n for n in between[:-1] if kinds[n] == kind]:
             chosen[same[0]] = (len(same), False)
     return dict(sorted(chosen.items()))

@@ -12,6 +12,8 @@ from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size
 from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.rewards.base import UNTRAINED, TrainerState
+from vlm_r1.rewards.call import Logged
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_completion
@@ -92,7 +94,12 @@ class Examiner:
                 f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
             )
 
-    def judge(self, answered: Sequence[tuple[Record, EncodedPrompt, Completion]]) -> list[Score]:
+    def judge(
+        self,
+        answered: Sequence[tuple[Record, EncodedPrompt, Completion]],
+        trainer_state: TrainerState = UNTRAINED,
+        logged: Logged | None = None,
+    ) -> list[Score]:
         """Score completions of records' prompts, all at once; see `tasks.judge`."""
         attempts = [
             Attempt(
@@ -102,10 +109,12 @@ class Examiner:
                 get_task(record.task),
                 self.templates.of(record),
                 n_tokens=len(completion.ids_T),
+                completion_ids=completion.ids_T,
+                trainer_state=trainer_state,
             )
             for record, encoded, completion in answered
         ]
-        return judge(attempts, self.adapter.box_format, self.rewards, self.combination)
+        return judge(attempts, self.adapter.box_format, self.rewards, self.combination, logged)
 
     def gold_text(self, record: Record, encoded: EncodedPrompt) -> str:
         """The completion that a perfect model writes."""

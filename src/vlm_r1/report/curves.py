@@ -58,7 +58,7 @@ def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> 
     shown = []
     for position, (name, rows) in enumerate(parts):
         dots = _evaluation_points(rows, evaluations if position == len(parts) - 1 else ())
-        small = [*_small_plots(rows), _parse_failures(rows)]
+        small = [*_small_plots(rows), _parse_failures(rows), _left_out(rows)]
         stage = Stage(
             name=_STAGE_NAMES.get(name, name or "Training"),
             n_steps=len(rows),
@@ -135,6 +135,13 @@ def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
     frequent = sorted(counts, key=lambda key: -counts[key])[:_MAX_REASONS]
     names = {key: readable(key.removeprefix("parse_failures/")) for key in frequent}
     return _Plot("Parse failures", "completions", names, missing=0.0)
+
+
+def _left_out(rows: Sequence[MetricsRow]) -> _Plot:
+    """Completions that a part, or every part, left out by None; a step without such has no key for them."""
+    parts = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/left_out")]
+    names = {key: readable(key.removeprefix("rewards/").removesuffix("/left_out")) for key in parts}
+    return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by every part"}, missing=0.0)
 
 
 def _draw_small(rows: Sequence[MetricsRow], plot: _Plot) -> Figure | None:

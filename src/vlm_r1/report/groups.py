@@ -176,21 +176,31 @@ def _groups(rows: Sequence[RolloutRow]) -> list[list[RolloutRow]]:
 
 def _pick(groups: Sequence[list[RolloutRow]]) -> list[list[RolloutRow]]:
     """The first few in file order, those whose rewards differ before those that teach nothing: no cherry-picking."""
-    return sorted(groups, key=lambda rows: len({row.reward for row in rows}) == 1)[:GROUPS_PER_STEP]
+    return sorted(groups, key=lambda rows: len({row.reward for row in rows if _judged(row)}) <= 1)[:GROUPS_PER_STEP]
+
+
+def _judged(row: RolloutRow) -> bool:
+    """Whether it has a reward: the parts may all have left it out."""
+    return math.isfinite(row.reward)
+
+
+def _rank(row: RolloutRow) -> float:
+    return row.reward if _judged(row) else -math.inf
 
 
 def _scale(rows: Sequence[RolloutRow]) -> Scale:
     """Over the rewards of what could be parsed: what could not draws no box, and would leave the boxes few colours."""
-    finite = [row.reward for row in rows if math.isfinite(row.reward)]
-    parsed = [row.reward for row in rows if math.isfinite(row.reward) and row.reason is None]
+    finite = [row.reward for row in rows if _judged(row)]
+    parsed = [row.reward for row in rows if _judged(row) and row.reason is None]
     low, high = min(parsed or finite, default=0.0), max(parsed or finite, default=1.0)
     return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
 def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
-    rewards = [row.reward for rows in groups for row in rows]
+    rewards = [row.reward for rows in groups for row in rows if _judged(row)]
     shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
-    return ShownStep(step, len(groups), number(sum(rewards) / len(rewards), decimals=2), shown)
+    mean = sum(rewards) / len(rewards) if rewards else math.nan
+    return ShownStep(step, len(groups), number(mean, decimals=2), shown)
 
 
 def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
@@ -205,7 +215,7 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
         gold=excerpt(as_text(first.gold), LABEL_LIMIT),
         images=images,
         images_left_out=len(first.images) - len(images),
-        completions=tuple(_show_completion(row, scale) for row in sorted(shown, key=lambda row: -row.reward)),
+        completions=tuple(_show_completion(row, scale) for row in sorted(shown, key=lambda row: -_rank(row))),
         completions_left_out=len(rows) - len(shown),
     )
 
@@ -217,7 +227,7 @@ def _show_image(index: int, rows: Sequence[RolloutRow], scale: Scale) -> DrawnIm
     url = data_url(Path(first.images[index]), max_side_px=640 if len(first.images) == 1 else 360)
     boxes: list[DrawnBox] = []
     if index == 0:
-        for row in sorted(rows, key=lambda row: row.reward):
+        for row in sorted(rows, key=_rank):
             answer = None if isinstance(row.answer, str) else row.answer  # a text is an answer, not pixels
             boxes += _drawn(answer, row.completion, scale.colour(row.reward))
         boxes += _drawn(first.gold, None, "")

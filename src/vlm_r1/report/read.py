@@ -80,8 +80,8 @@ def read_run(run_dir: Path) -> Run:
             f"{run_dir}: not a run folder. Wanted config.yaml and metrics.jsonl, as `vlm-r1 train`, `sft` and `demo` "
             f"write them into output_dir; found: {found or 'an empty folder'}"
         )
-    evaluations = [e for path in run_dir.glob("eval/*.json") if (e := _evaluation(path)) is not None]
-    files = run_dir.glob("rollouts/step-*.parquet")
+    evaluations = [e for path in sorted(run_dir.glob("eval/*.json")) if (e := _evaluation(path)) is not None]
+    files = sorted(run_dir.glob("rollouts/step-*.parquet"))
     return Run(
         folder=run_dir,
         config=_yaml(config) if config.is_file() else {},

@@ -8,9 +8,26 @@ from typing import Any, Generic, TypeVar
 
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import TaggedText
-from vlm_r1.types import ImageFrame, Record, Thinking
+from vlm_r1.types import AnswerValue, ImageFrame, Record, Thinking
 
 V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """How far training is when a reward is called; the names are those of transformers.
+
+    Attributes:
+        global_step: finished steps: 0 while the completions of the first step are judged.
+        max_steps: steps of the run; None where nobody knows, as for rollouts that are scored without their recipe.
+    """
+
+    global_step: int
+    max_steps: int | None
+
+
+UNTRAINED, TRAINED = TrainerState(0, 1), TrainerState(1, 1)
+"""Before the first step, and after the last one, where no run is known that could say how many there are."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +43,12 @@ class RewardInput(Generic[V]):
         frames: one for each image of the record: how big it is, and how big the model saw it.
         record: where it comes from: question, paths of the images, other columns of its line.
         n_tokens: tokens of the completion, the stop token included; None where nobody counted them.
-        parts: the rewards of this completion that were computed before this one; "accuracy" is the first.
+        parts: the rewards of this completion that were computed before this one; "accuracy" is the first. None where
+            one left this completion out.
         image: index of the image that boxes and points lie on, as in a sequence: −1 is the last.
+        completion_ids: its token ids, the stop token included; None where there are none.
+        trainer_state: how far training is.
+        extra: what rewards log beside, by name; filled by TRL's `log_extra`.
     """
 
     text: str
@@ -38,8 +59,11 @@ class RewardInput(Generic[V]):
     frames: tuple[ImageFrame, ...]
     record: Record
     n_tokens: int | None = None
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float | None] = field(default_factory=dict)
     image: int = 0
+    completion_ids: tuple[int, ...] | None = None
+    trainer_state: TrainerState = UNTRAINED
+    extra: dict[str, AnswerValue] = field(default_factory=dict)
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]

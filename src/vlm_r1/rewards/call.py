@@ -1,152 +1,282 @@
-"""From the name of a reward, as it stands in a recipe or a data line, to its values for many completions.
-
-A name may carry options: `iou`, `iou_threshold(at=0.75)`, `my_package.rewards:Judge(model="small")`. Functions from
-outside may have our signature, `(given: RewardInput) -> float`, or TRL's, `(prompts, completions, **columns) ->
-list[float]`; either plain or async; or be a class, which is called with the options and must give such a function.
-"""
+"""Calling a reward for many completions: what it is handed, what it may return, and what is said when it fails."""
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import functools
 import inspect
+import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
-from vlm_r1.errors import ConfigError
-from vlm_r1.registry import resolve
+from vlm_r1.errors import RewardError, VlmR1Error
 from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.signature import ADAPTERS_PAGE, PROTOCOL, AnyFunction, Reward, resolve_reward
+from vlm_r1.types import AnswerValue
 
-AnyFunction = Callable[..., Any]
+__all__ = ["COLUMNS", "Logged", "Reward", "call_reward", "columns_of", "evaluate", "resolve_reward"]
 
+Logged = dict[str, list[float]]
+"""What rewards log with TRL's `log_metric`: all values by name, to be averaged over the step."""
 
-@dataclass(frozen=True)
-class Reward:
-    """A function of one of the four kinds above.
+COLUMNS = ("id", "problem", "solution", "images", "image_path", "image_size", "model_input_size")
+"""What a function of TRL's signature gets of each record, where its line has no key of that name."""
 
-    Attributes:
-        function: its options bound.
-        takes_columns: whether its signature is TRL's.
-        is_async: whether what it returns must be awaited.
-    """
-
-    function: AnyFunction
-    takes_columns: bool
-    is_async: bool
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
-def resolve_reward(spec: str, table: Mapping[str, AnyFunction]) -> Reward:
-    """The reward that a name with options means.
+def call_reward(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+) -> list[float | None]:
+    """`evaluate`, with one line where a function from outside fails; ours fail with a traceback, being a bug of ours.
 
     Raises:
-        ConfigError: unknown name, unknown option, or options that are no Python literals.
-
-    >>> resolve_reward("power(exponent=3)", {"power": lambda x, *, exponent=2: x**exponent}).function(2)
-    8
+        RewardError: names the function, the record, what was raised, and where in their file.
     """
-    name, options = _split(spec)
-    found = resolve("reward", name, table)
-    if inspect.isclass(found):
-        found, options = _construct(spec, found, options), {}
-    if not callable(found):
-        raise ConfigError(f'reward "{spec}" is {found!r:.100}; wanted a function or a class of callable objects')
-    parameters = inspect.signature(found).parameters
-    known = [p.name for p in parameters.values() if p.default is not p.empty and p.kind is p.KEYWORD_ONLY]
-    any_option = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    unknown = [] if any_option else [option for option in options if option not in known]
-    if unknown:
-        wanted = f"its options are {', '.join(known)}" if known else "it has no options"
-        raise ConfigError(f'reward "{spec}" has no option {unknown[0]}; {wanted}')
-    return Reward(
-        function=functools.partial(found, **options) if options else found,
-        takes_columns="completions" in parameters,
-        is_async=inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__),
-    )
+    try:
+        return evaluate(name, reward, givens, logged)
+    except VlmR1Error:
+        raise
+    except Exception as error:  # the boundary to other people's rewards: nothing is swallowed
+        if not reward.outside:
+            raise
+        raise RewardError(_one_line(name, reward, error)) from error
 
 
-def evaluate(name: str, reward: Reward, givens: Sequence[RewardInput[Any]]) -> list[float]:
+def evaluate(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+) -> list[float | None]:
     """Call a reward for many completions, and stop with the name of reward and record if it misbehaves.
 
     Async functions run together in one event loop, so one that waits for a server waits for all answers at once.
+
+    Args:
+        logged: is told the metrics that a function of TRL's signature logs; None: nobody wants them.
+
+    Returns:
+        One for each; None where a function of TRL's signature leaves a completion out, by None or NaN as in TRL.
 
     Raises:
         ValueError: a reward is not a finite number, or there are not as many as completions. What the function itself
             raises goes through, with a note.
     """
-    function = reward.function
-    if not (reward.takes_columns or reward.is_async):
-        return [_checked(name, _call(name, function, given), given) for given in givens]
-    try:
-        if reward.takes_columns:
-            returned = function(**_columns(givens))
-            values = _wait([returned])[0] if reward.is_async else returned
-        else:
-            values = _wait([function(given) for given in givens])
-    except Exception as error:  # the boundary to other people's rewards: nothing is swallowed
-        error.add_note(f'{givens[0].record.source} and {len(givens) - 1} other completions: raised by reward "{name}"')
-        raise
-    if not isinstance(values, Sequence) or len(values) != len(givens):
-        raise ValueError(f'reward "{name}" returned {values!r:.200} for {len(givens)} completions; wanted one for each')
-    return [_checked(name, value, given) for value, given in zip(values, givens, strict=True)]
+    if reward.takes_columns:
+        values: list[float | None] = [None] * len(givens)
+        for members in _batches(givens):
+            for i, value in zip(members, _many(name, reward, [givens[i] for i in members], logged), strict=True):
+                values[i] = value
+        return values
+    if reward.is_async:
+        returned = _noted(name, givens, lambda: _wait([reward.function(given) for given in givens]))
+    else:
+        returned = _each(name, reward.function, givens)
+    return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
-def _call(name: str, function: AnyFunction, given: RewardInput[Any]) -> Any:
+def _many(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> list[float | None]:
+    """Call a function of TRL's signature once."""
+
+    def call() -> Any:
+        returned = reward.function(**_arguments(name, reward, givens, logged))
+        returned = _wait([returned])[0] if reward.is_async else returned
+        returned = returned.tolist() if callable(getattr(returned, "tolist", None)) else returned
+        return list(returned) if isinstance(returned, Iterator) else returned
+
+    returned = _noted(name, givens, call)
+    values = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | Mapping) else None
+    if values is None or len(values) != len(givens):
+        raise ValueError(
+            f'reward "{name}" returned {returned!r:.200} for {len(givens)} completions; wanted one for each'
+        )
+    return [None if _left_out(v) else _checked(name, v, given) for v, given in zip(values, givens, strict=True)]
+
+
+def _each(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
+    returned: list[Any] = []
     try:
-        return function(given)
+        for given in givens:
+            returned.append(function(given))
     except Exception as error:
-        error.add_note(f'{given.record.source}: raised by reward "{name}"')
+        error.add_note(f'{givens[len(returned)].record.source}: raised by reward "{name}"')
         raise
+    return returned
+
+
+def _noted(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        others = f" and {len(givens) - 1} other completions" if len(givens) > 1 else ""
+        error.add_note(f'{givens[0].record.source}{others}: raised by reward "{name}"')
+        raise
+
+
+# ---- what is returned ----------------------------------------------------------------------------------------------
 
 
 def _checked(name: str, reward: Any, given: RewardInput[Any]) -> float:
-    if isinstance(reward, int | float) and math.isfinite(reward):
-        return float(reward)
-    raise ValueError(
-        f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number: mend the function'
-    )
+    number = reward if type(reward) is float else as_number(reward)
+    if number is not None and math.isfinite(number):
+        return number
+    mend = ": mend the function"
+    if callable(reward):
+        mend = ": if it makes the reward, name it with its options, e.g. get_it(size=3)"
+    elif isinstance(reward, Mapping | tuple | list):
+        mend = f". Was it written for another framework? See {ADAPTERS_PAGE}"
+    raise ValueError(f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number{mend}')
 
 
-def _split(spec: str) -> tuple[str, dict[str, Any]]:
-    name, bracket, rest = spec.partition("(")
-    if not bracket:
-        return spec, {}
+def _left_out(value: Any) -> bool:
+    number = None if value is None else as_number(value)
+    return value is None or (number is not None and math.isnan(number))
+
+
+def as_number(value: Any) -> float | None:
+    """The float that a number means, be it Python's, numpy's or of a tensor of one element; None if it is no number.
+
+    >>> import numpy as np
+    >>> [as_number(value) for value in (1, True, np.float32(0.5), np.array([2]), "1", None)]
+    [1.0, 1.0, 0.5, 2.0, None, None]
+    """
     try:
-        call = ast.parse(f"_({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not all(keyword.arg for keyword in call.keywords):
-            raise ValueError("options are written name=value")
-        return name.strip(), {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (ValueError, SyntaxError) as error:
-        raise ConfigError(
-            f'reward "{spec}": the options cannot be read: {error}; wanted e.g. iou_threshold(at=0.75)'
-        ) from error
+        if callable(getattr(value, "item", None)):
+            value = value.item()
+        return float(value) if isinstance(value, Real | Decimal) else None
+    except (ValueError, TypeError, RuntimeError, OverflowError):  # e.g. an array of several
+        return None
 
 
-def _construct(spec: str, factory: type, options: dict[str, Any]) -> Any:
-    try:
-        return factory(**options)
-    except TypeError as error:
-        raise ConfigError(f'reward "{spec}" cannot be made: {error}') from error
+# ---- what is handed over -------------------------------------------------------------------------------------------
 
 
-def _columns(givens: Sequence[RewardInput[Any]]) -> dict[str, Any]:
-    """What TRL hands to a reward function of a data set with images: conversations, and one list for each column."""
-    names = dict.fromkeys(name for given in givens for name in given.record.columns)
-    records = [given.record for given in givens]
+def _batches(givens: Sequence[RewardInput[Any]]) -> list[list[int]]:
+    """Completions that one call is handed: of one moment of training, and all with a plain prompt or none."""
+    members: dict[Any, list[int]] = {}
+    for i, given in enumerate(givens):
+        members.setdefault((given.trainer_state, _is_plain(given)), []).append(i)
+    return list(members.values())
+
+
+def _is_plain(given: RewardInput[Any]) -> bool:
+    """Whether the line's own `prompt` is a text: as in TRL, prompt and completion are then texts, not messages."""
+    return isinstance(given.record.row.get("prompt"), str)
+
+
+def _arguments(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
+    """What TRL hands to a reward function, as far as the function takes it."""
+    offered = _columns(givens) | _protocol(name, givens, logged)
+    if any(given.completion_ids is None for given in givens):
+        del offered["completion_ids"]
+        if "completion_ids" in reward.required:
+            raise RewardError(
+                f'{givens[0].record.source}: reward "{name}" takes completion_ids, but texts are judged here without a '
+                'tokenizer: give the rows a key "completion_ids", or judge in training or `vlm-r1 eval`'
+            )
+    missing = {key: [None] * len(givens) for key in reward.required if key not in offered}
+    wanted = {key for key in offered if reward.takes_all or key in reward.named} - set(reward.bound)
+    return {key: value for key, value in offered.items() if key in wanted} | missing
+
+
+def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
+    plain = _is_plain(givens[0])
+
+    def log_metric(metric: str, value: Any) -> None:
+        number = as_number(value)
+        if number is None:
+            raise ValueError(f'log_metric("{metric}", {value!r:.100}): wanted a number')
+        if logged is not None:
+            logged.setdefault(str(metric), []).append(number)
+
+    def log_extra(column: str, values: Any) -> None:
+        if len(values) != len(givens):
+            raise ValueError(f'log_extra("{column}", …): {len(values)} values for {len(givens)} completions')
+        for given, value in zip(givens, values, strict=True):
+            given.extra[str(column)] = _as_json(value)
+
     return {
-        **{name: [record.columns.get(name) for record in records] for name in names},
-        "id": [record.id for record in records],
-        "problem": [record.problem for record in records],
-        "solution": [record.answer for record in records],
-        "images": [list(record.images) for record in records],
-        "image_size": [[list(frame.original_wh) for frame in given.frames] for given in givens],
-        "model_input_size": [[list(frame.input_wh) for frame in given.frames] for given in givens],
-        "prompts": [[{"role": "user", "content": record.problem}] for record in records],
-        "completions": [[{"role": "assistant", "content": given.text}] for given in givens],
+        "prompts": [_prompt(given) for given in givens],
+        "completions": [g.text if plain else [{"role": "assistant", "content": g.text}] for g in givens],
+        "completion_ids": [list(given.completion_ids or ()) for given in givens],
+        "trainer_state": givens[0].trainer_state,
+        "log_metric": log_metric,
+        "log_extra": log_extra,
     }
+
+
+def _prompt(given: RewardInput[Any]) -> Any:
+    """The line's own prompt, or else the question as one message of the user."""
+    own = given.record.row.get("prompt")
+    return own if isinstance(own, str | list) else [{"role": "user", "content": given.record.problem}]
+
+
+def columns_of(given: RewardInput[Any]) -> dict[str, Any]:
+    """The columns of one record: its line, and what the line lacks of `COLUMNS`."""
+    record = given.record
+    ours: dict[str, Any] = {
+        "id": record.id,
+        "problem": record.problem,
+        "solution": record.answer,
+        "images": list(record.images),
+        "image_path": list(record.images),
+        "image_size": [list(frame.original_wh) for frame in given.frames],
+        "model_input_size": [list(frame.input_wh) for frame in given.frames],
+    }
+    return {**ours, **record.columns, **record.row}
+
+
+def _columns(givens: Sequence[RewardInput[Any]]) -> dict[str, list[Any]]:
+    """One list for each column, None where a record lacks it; without `prompt` and `completion`, as in TRL."""
+    records = [columns_of(given) for given in givens]
+    names = dict.fromkeys(name for columns in records for name in columns)
+    kept = [name for name in names if name not in (*PROTOCOL, "prompt", "completion")]
+    return {name: [columns.get(name) for columns in records] for name in kept}
+
+
+def _as_json(value: Any) -> AnswerValue:
+    """A value as it can be logged: numbers of numpy and torch as numbers, and what JSON does not know as a text."""
+    value = value.tolist() if callable(getattr(value, "tolist", None)) else value
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+# ---- when it fails -------------------------------------------------------------------------------------------------
+
+
+def _one_line(name: str, reward: Reward, error: Exception) -> str:
+    message, place = " ".join(str(error).split())[:500], _place(reward.function, error)
+    notes = getattr(error, "__notes__", ())
+    if not notes:  # ours, of what it returned
+        return f"{message} ({place})"
+    source = notes[-1].partition(": raised by")[0]
+    hint = f". Was it written for another framework? See {ADAPTERS_PAGE}" if "RewardInput" in message else ""
+    return f'{source}: reward "{name}" raised {type(error).__name__}: {message} ({place}){hint}'
+
+
+def _place(function: AnyFunction, error: Exception) -> str:
+    """`file:line` in the function's own file, else in the deepest one that is not ours, else where it is defined."""
+    inner = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    foreign = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
+    if own or (foreign and code is None):
+        last = (own or foreign)[-1]
+        return f"{_short(last.filename)}:{last.lineno}"
+    return f"{_short(code.co_filename)}:{code.co_firstlineno}" if code is not None else repr(inner)[:100]
+
+
+def _short(path: str) -> str:
+    """Relative to the current folder where it lies below."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def _wait(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:

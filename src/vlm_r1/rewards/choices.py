@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from vlm_r1.parsing.choices import parse_choice, parse_yes_no
+from vlm_r1.parsing.choices import parse_yes_no
+from vlm_r1.parsing.options import options_of, read_choice
 from vlm_r1.rewards.base import RewardInput, unsuitable
 from vlm_r1.types import Parsed
 
 
 def choice(given: RewardInput[str]) -> float:
-    """1 if answer and gold are the same option letter, else 0; both are read by `parse_choice` ("B. the dog" is B).
+    """1 if answer and gold are the same option, else 0.
+
+    Both are read by `read_choice` with the options of the record, if it has any: "B", "B. the dog" and "the dog".
 
     Source: `mcq` of the original VLM-R1, which however cannot read "(B)", and takes B for the answer "A or B?".
 
     Raises:
         DataError: the record's gold answer has no option letter.
     """
-    gold = parse_choice(given.gold) if isinstance(given.gold, str) else None
+    options = options_of(given.record)
+    gold = read_choice(given.gold, options) if isinstance(given.gold, str) else None
     if not isinstance(gold, Parsed):
         raise unsuitable(given, "choice", "option letters")
-    return float(isinstance(given.value, str) and parse_choice(given.value) == gold)
+    return float(isinstance(given.value, str) and read_choice(given.value, options) == gold)
 
 
 def yes_no(given: RewardInput[str | bool]) -> float:

@@ -1,5 +1,7 @@
 """Rewards of answers that are sets of boxes: with labels, or without, which then count as all of one label.
 
+Labels are equal if they have one normal form (`parsing.normal_form.normalize_label`); case counts.
+
 In all of them, unless said otherwise: nothing found where nothing is is right, 1; exactly one side empty is wrong, 0;
 and an answer that could not be read is worth the least, also where nothing was to be found.
 """
@@ -14,6 +16,7 @@ from vlm_r1.geometry.boxes import iou
 from vlm_r1.geometry.matching import set_f1
 from vlm_r1.geometry.nms import nms_filter
 from vlm_r1.parsing.labelled_boxes import LabelledBox
+from vlm_r1.parsing.normal_form import normalize_label
 from vlm_r1.rewards.base import RewardInput, unsuitable, wrong_option
 from vlm_r1.types import Box
 
@@ -195,7 +198,7 @@ def _is_item(item: Any) -> bool:
 
 def _boxes_and_labels(objects: Objects) -> tuple[list[Box], list[str]]:
     boxes = [item.box if isinstance(item, LabelledBox) else item for item in objects]
-    labels = [item.label if isinstance(item, LabelledBox) else "" for item in objects]
+    labels = [normalize_label(item.label) if isinstance(item, LabelledBox) else "" for item in objects]
     return boxes, labels
 
 

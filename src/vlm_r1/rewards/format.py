@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any, NoReturn
 
-from vlm_r1.parsing.choices import normalize_text
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
+from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.parsing.tags import ANSWER, END_ANSWER, TaggedText, answer_text
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.types import Thinking

@@ -25,7 +25,7 @@ def cosine_length(
     `wrong`; with the defaults in [−0.5, 1], and a correct answer is always worth more than a wrong one.
     Source: arXiv 2502.03373, section 4.2, with the values of the original VLM-R1, which however takes every answer for
     correct. The paper lets wrong answers earn by length, `wrong=(-0.5, 0.0)`, to make a model think longer; by default
-    length never pays here.
+    length never pays here. Where the accuracy left the record out, a length is worth 0.
 
     Args:
         max_tokens: where the curve ends; longer completions are worth its last value.
@@ -43,7 +43,10 @@ def cosine_length(
         )
     if max_tokens < 1:
         raise ConfigError(f'reward "cosine_length": max_tokens is {max_tokens}; wanted at least 1')
-    first, last = correct if given.parts[_ACCURACY] >= correct_from else wrong
+    accuracy = given.parts[_ACCURACY]
+    if accuracy is None:
+        return 0.0
+    first, last = correct if accuracy >= correct_from else wrong
     return last + (first - last) * (1.0 + math.cos(math.pi * min(n_tokens / max_tokens, 1.0))) / 2.0
 
 

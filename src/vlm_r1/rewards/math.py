@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
 from vlm_r1.rewards.base import RewardInput, unsuitable
 from vlm_r1.rewards.math_process import MathProcess
+from vlm_r1.rewards.math_text import Reading, plain, read
 
 
 def math_reward(given: RewardInput[str | int | float]) -> float:
@@ -28,15 +30,58 @@ def math_reward(given: RewardInput[str | int | float]) -> float:
 def same_mathematics(gold: str, answer: str) -> bool:
     """Whether two texts are equal, or mean the same value; never raises for what they hold.
 
-    Not equal, too, if either is longer than `MAX_EXPRESSION_CHARS`, or if comparing them takes more processor time or
-    memory than `math_worker.py` allows.
+    They are read by `math_text.read`. Nothing is equal by value unless all of both was read; several values are
+    compared one by one. Not equal, too, if either is longer than `MAX_EXPRESSION_CHARS`, or if comparing them takes
+    more processor time or memory than `math_worker.py` allows.
 
     >>> same_mathematics("\\\\frac{1}{2}", "0.5"), same_mathematics("42", "$41$"), same_mathematics("1", "9^{9^{9^9}}")
     (True, False, False)
     """
     if gold.strip() == answer.strip():
         return True
-    return max(len(gold), len(answer)) <= MAX_EXPRESSION_CHARS and _PROCESS.ask(gold, answer) == b"1"
+    if max(len(gold), len(answer)) > MAX_EXPRESSION_CHARS:
+        return False
+    if plain(gold) == plain(answer) != "":
+        return True
+    left, right = _read(gold), _read(answer)
+    return left is not None and right is not None and _same_values(left, right)
+
+
+def what_is_read(gold: str) -> tuple[str, ...] | None:
+    """The values that answers are compared with, in LaTeX; None where only the same text is equal.
+
+    >>> what_is_read("4πcm"), what_is_read("3 \\\\foo 4"), what_is_read("No solution")
+    (('4\\\\pi',), None, None)
+    """
+    reading = _read(gold) if len(gold) <= MAX_EXPRESSION_CHARS else None
+    if reading is None or not all(_PROCESS.ask(formula, formula) == b"1" for formula in reading.formulas):
+        return None
+    return reading.formulas
+
+
+_read = functools.lru_cache(maxsize=4096)(read)
+
+
+def _same_values(gold: Reading, answer: Reading) -> bool:
+    left, right = gold.formulas, answer.formulas
+    if len(left) != len(right):  # ±2 and "2 or -2", \{1, 2\} and "1, 2"
+        return min(len(left), len(right)) == 1 and _same(", ".join(left), ", ".join(right))
+    if gold.ordered or len(left) == 1:
+        return all(map(_same, left, right))
+    rest = list(right)
+    for formula in left:
+        found = next((other for other in rest if _same(formula, other)), None)
+        if found is None:
+            return False
+        rest.remove(found)
+    return True
+
+
+def _same(gold: str, answer: str) -> bool:
+    """Whether two formulas have one value; whole numbers are compared here, all others by the process."""
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return int(gold) == int(answer)
+    return _PROCESS.ask(gold, answer) == b"1"
 
 
 def ended_comparisons() -> int:
@@ -44,4 +89,5 @@ def ended_comparisons() -> int:
     return _PROCESS.ended
 
 
+_INTEGER = re.compile(r"-?[0-9]{1,300}")
 _PROCESS = MathProcess(Path(__file__).with_name("math_worker.py"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rapidfuzz.distance import Indel, Levenshtein
 
-from vlm_r1.parsing.choices import normalize_text, parse_choice
+from vlm_r1.parsing.normal_form import lower, normalize_text
 from vlm_r1.parsing.numbers import parse_number
+from vlm_r1.parsing.options import options_of, read_choice
 from vlm_r1.rewards.base import RewardInput, unsuitable
 from vlm_r1.rewards.math import same_mathematics
 from vlm_r1.types import Parsed
@@ -23,7 +24,7 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def exact_match(given: RewardInput[Text]) -> float:
-    """1 if the answer and a gold answer are the same text up to case, white space and final full stops, else 0.
+    """1 if answer and a gold answer are the same text, in normal form, up to case and final full stops, else 0.
 
     Source: `all_match` of the original VLM-R1, which however tells "No  Defect" from "No Defect".
 
@@ -51,9 +52,10 @@ def edit_ratio(given: RewardInput[Text]) -> float:
 def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
     """Normalised Levenshtein similarity: near misses of reading count, other answers do not.
 
-    r = max over golds of 1 − d if d < threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
-    of the longer text, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648, eq. 1 (ANLS is its
-    mean over questions).
+    r = max over golds of 1 − d if d ≤ threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
+    of the longer text in their normal form, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648,
+    eq. 1 (ANLS is its mean over questions), which has d < threshold. The official scripts, by which results are
+    reported, keep a similarity of exactly one half, and so does this.
 
     Args:
         threshold: share of the characters that may be wrong.
@@ -68,8 +70,9 @@ def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
 def default(given: RewardInput[Text]) -> float:
     """For data of many kinds, the kind told from each gold answer; in [0, 1].
 
-    1 for the same text. Else, where the gold answer is a number or a formula: 1 for the same value (`math`). Where it
-    is an option ("B", "B. the dog"): 1 for its letter (`choice`). Where it is any other text: `edit_ratio`.
+    1 for the same text. Else, where the record has options and the gold answer is one of them, or where it looks like
+    an option ("B", "B. the dog"): 1 for the same option (`choice`). Where it is a number or a formula: 1 for the same
+    value (`math`). Where it is any other text: `edit_ratio`.
     Source: `default` of the original VLM-R1, which however takes the last number of a text for the whole of it, and
     pays an edit ratio for a wrong number in words.
 
@@ -77,7 +80,11 @@ def default(given: RewardInput[Text]) -> float:
         DataError: the record's gold answer is neither a text nor a number.
     """
     golds = _golds(given, "default")
-    return 0.0 if given.value is None else max(_by_kind(str(given.value), gold) for gold in golds)
+    return (
+        0.0
+        if given.value is None
+        else max(_by_kind(str(given.value), gold, options_of(given.record)) for gold in golds)
+    )
 
 
 def same_text(a: str, b: str) -> bool:
@@ -95,9 +102,9 @@ def levenshtein_similarity(value: str, golds: Sequence[str], threshold: float = 
     >>> levenshtein_similarity("Coca  Cola", ["coca-cola", "Pepsi"]), levenshtein_similarity("Fanta", ["Pepsi"])
     (0.8888888888888888, 0.0)
     """
-    value = " ".join(value.lower().split())
-    distance = min(Levenshtein.normalized_distance(value, " ".join(gold.lower().split())) for gold in golds)
-    return 1.0 - distance if distance < threshold else 0.0
+    value = " ".join(lower(value).split())
+    distance = min(Levenshtein.normalized_distance(value, " ".join(lower(gold).split())) for gold in golds)
+    return 1.0 - distance if distance <= threshold else 0.0
 
 
 def text_similarity(a: str, b: str) -> float:
@@ -109,15 +116,13 @@ def text_similarity(a: str, b: str) -> float:
     return Indel.normalized_similarity(normalize_text(a), normalize_text(b))
 
 
-def _by_kind(value: str, gold: str) -> float:
+def _by_kind(value: str, gold: str, options: Mapping[str, str]) -> float:
     if same_text(value, gold):
         return 1.0
-    if _is_mathematics(gold):
-        return float(same_mathematics(gold, value))
-    option = parse_choice(gold)
-    if _OPTION.match(gold) and isinstance(option, Parsed):
-        return float(parse_choice(value) == option)
-    return text_similarity(value, gold)
+    option = read_choice(gold, options)
+    if (options or _OPTION.match(gold)) and isinstance(option, Parsed):
+        return float(read_choice(value, options) == option)
+    return float(same_mathematics(gold, value)) if _is_mathematics(gold) else text_similarity(value, gold)
 
 
 def _is_mathematics(gold: str) -> bool:

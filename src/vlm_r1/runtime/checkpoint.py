@@ -39,7 +39,7 @@ def begin_folder(target: Path) -> Path:
 def commit_folder(temporary: Path, target: Path) -> None:
     """Force everything in `temporary` to the disk, then give it its name: from here on it survives a kill."""
     try:
-        for path in [*temporary.rglob("*"), temporary]:
+        for path in [*sorted(temporary.rglob("*")), temporary]:
             sync(path)
         if target.exists():
             shutil.rmtree(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,18 @@ SCHEMA = pa.schema(
         ("advantage", pa.float64()),
         ("tokens", pa.int64()),
         ("stop_reason", pa.string()),
+        ("extra", pa.string()),
     ]
 )
-JSON_COLUMNS = ("gold", "answer", "parts", "metrics")
+_LATER = {"extra": "{}"}
+"""Columns that files of earlier versions lack, and what stands for them."""
+
+JSON_COLUMNS = ("gold", "answer", "parts", "metrics", "extra")
 
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One completion as logged; `gold`, `answer`, `parts` and `metrics` are decoded.
+    """One completion as logged; `gold`, `answer`, `parts`, `metrics` and `extra` are decoded.
 
     Attributes:
         step: 1-based.
@@ -63,9 +67,11 @@ class RolloutRow:
         reward_name: the accuracy reward that the record or its source names; None: the task's own.
         gold: the gold answer, boxes in pixels of the original image.
         answer: the parsed answer, boxes in pixels of the original image; None if nothing could be parsed.
+        reward: NaN if all parts left the completion out; so are, in `parts`, those that did.
         reason: why nothing could be parsed, or None.
         tokens: length of the completion.
         stop_reason: "stop" or "length".
+        extra: what rewards logged beside, by name; empty in files of versions that had none.
     """
 
     step: int
@@ -92,6 +98,7 @@ class RolloutRow:
     advantage: float
     tokens: int
     stop_reason: str
+    extra: dict[str, AnswerValue] = field(default_factory=dict)
 
 
 def rollouts_path(run_dir: Path, step: int) -> Path:
@@ -127,8 +134,9 @@ def read_rollouts(path: Path) -> list[RolloutRow]:
         CheckpointError: the file is missing, is no Parquet, or lacks a column of docs/runs.md.
     """
     try:
-        table = pq.read_table(path, columns=SCHEMA.names)
-        return [_decoded(row) for row in table.to_pylist()]
+        logged = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in SCHEMA.names if name in logged or name not in _LATER])
+        return [_decoded(_LATER | row) for row in table.to_pylist()]
     except (OSError, ValueError, KeyError) as error:  # Arrow's and JSON's errors are ValueErrors
         raise CheckpointError(
             f"{path}: no rollouts can be read: {error}. Wanted a Parquet file with columns {', '.join(SCHEMA.names)}"
@@ -162,6 +170,7 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
             "reward": score.reward,
             "parts": _json(dict(score.parts)),
             "metrics": _json(dict(score.metrics)),
+            "extra": _json(dict(score.extra)),
             "reason": score.reason,
             "advantage": rollout.advantage,
             "tokens": len(rollout.completion.ids_T),
@@ -173,6 +182,7 @@ def _decoded(row: dict[str, Any]) -> RolloutRow:
     decoded = {name: json.loads(row[name]) for name in JSON_COLUMNS}
     for name in ("parts", "metrics"):
         decoded[name] = {key: math.nan if value is None else value for key, value in decoded[name].items()}
+    decoded["reward"] = math.nan if row["reward"] is None else row["reward"]
     tuples: dict[str, Any] = {name: tuple((w, h) for w, h in row[name]) for name in ("image_sizes", "input_sizes")}
     tuples["images"] = tuple(row["images"])
     return RolloutRow(**(row | decoded | tuples))

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from vlm_r1.config import Config, as_dict, load_config, save_config
-from vlm_r1.errors import CheckpointError
+from vlm_r1.errors import CheckpointError, ConfigError
 from vlm_r1.runtime.atomic import replacing
-from vlm_r1.runtime.checkpoint import latest_checkpoint
+from vlm_r1.runtime.checkpoint import checkpoint_step, latest_checkpoint
 from vlm_r1.runtime.metrics_log import truncate_after
 
 _PACKAGES = ("vlm-r1", "torch", "transformers", "accelerate", "peft", "numpy", "pillow", "tokenizers")
@@ -45,6 +45,21 @@ class RunFolder:
     @property
     def evaluations(self) -> Path:
         return self.path / "eval"
+
+
+def trained_steps(path: Path) -> tuple[int, int] | None:
+    """How many steps were taken of how many, by the run that a model or a log lies in; None if it lies in none.
+
+    A checkpoint has its step in its name; the model and everything else is of the end.
+    """
+    folders = [folder for folder in (path, *path.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
+    try:
+        steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else 0
+    except ConfigError:  # of another version
+        return None
+    checkpoint = path.parent.name == "checkpoints" and path.name.startswith("step-")
+    taken = checkpoint_step(path) if checkpoint else steps
+    return (taken, steps) if steps else None
 
 
 def check_run_folder(config: Config, resume: bool) -> Path | None:
@@ -90,7 +105,7 @@ def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str,
             save_config(config, temporary)
         write_json(run.path / "environment.json", {**environment(), **(facts or {})})
     truncate_after(run.metrics, resume_step or 0)
-    for file in run.path.glob("rollouts/step-*.parquet"):
+    for file in sorted(run.path.glob("rollouts/step-*.parquet")):
         if int(file.stem.removeprefix("step-")) > (resume_step or 0):
             file.unlink()
     return run

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import UNTRAINED, TrainerState
+from vlm_r1.rewards.call import Logged
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed
 from vlm_r1.types import EncodedPrompt, Group, Record, Rollout
@@ -21,6 +23,8 @@ def sample_groups(
     draws: Sequence[int] | None = None,
     phases: Phases,
     see: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
+    trainer_state: TrainerState = UNTRAINED,
+    logged: Logged | None = None,
 ) -> list[Group]:
     """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
 
@@ -28,6 +32,7 @@ def sample_groups(
         run_seed, draws: with the record and the completion's number, they seed each completion. A draw is the number
             of records that the run drew before; None: 0 for all, where each record is asked once.
         phases: is told the seconds of "encode", "sample" and "score".
+        trainer_state, logged: how far training is, and what is told the metrics that rewards log.
         see: adds the features of images, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
@@ -42,7 +47,7 @@ def sample_groups(
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
             for completion in completions_G
         ]
-        scores = iter(examiner.judge(answered))
+        scores = iter(examiner.judge(answered, trainer_state, logged))
         return [
             Group(record, prompt, tuple(Rollout(completion, next(scores)) for completion in completions_G))
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)

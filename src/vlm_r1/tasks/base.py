@@ -53,8 +53,11 @@ class Task(Protocol[V, G]):
         """What a perfect model writes as its answer, in the coordinates of its family."""
         ...
 
-    def parse(self, answer_text: str) -> Parsed[V] | ParseFailure:
-        """Read a model's answer, in the model's own coordinates; never raises, whatever the text."""
+    def parse(self, answer_text: str, record: Record) -> Parsed[V] | ParseFailure:
+        """Read a model's answer to a record, in the model's own coordinates; never raises, whatever the text.
+
+        The record is for what was asked, e.g. the options of a choice, and not for its gold answer.
+        """
         ...
 
     def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:

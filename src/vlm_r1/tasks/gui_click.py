@@ -73,7 +73,7 @@ class GuiClick:
         written = point_from_original(point, frames[self.image], box_format)
         return json.dumps({"point_2d": format_coordinates(written, box_format)})
 
-    def parse(self, answer_text: str) -> Parsed[Point] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[Point] | ParseFailure:
         """See `parse_point`."""
         return parse_point(answer_text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import answer_text, split_tags
 from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
-from vlm_r1.rewards.call import Reward, evaluate, resolve_reward
+from vlm_r1.rewards.base import UNTRAINED, TrainerState
+from vlm_r1.rewards.call import COLUMNS, Logged, Reward, call_reward, resolve_reward
+from vlm_r1.rewards.signature import ADAPTERS_PAGE, PROTOCOL
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.templates import Template
@@ -34,6 +36,8 @@ class Attempt:
         task: reads and measures the answer.
         template: which form the prompt asked for.
         n_tokens: tokens of the completion; None where nobody counted them (rewards of length need them).
+        completion_ids: the tokens; None where there are none.
+        trainer_state: how far training is.
     """
 
     text: str
@@ -42,10 +46,21 @@ class Attempt:
     task: Task[Any, Any]
     template: Template
     n_tokens: int | None = None
+    completion_ids: tuple[int, ...] | None = None
+    trainer_state: TrainerState = UNTRAINED
+
+
+def byte_ids(text: str) -> tuple[int, ...]:
+    """Stand-ins for token ids where no tokenizer is loaded: the bytes of the text."""
+    return tuple(text.encode("utf-8", "replace"))
 
 
 def judge(
-    attempts: Sequence[Attempt], box_format: BoxFormat, rewards: Mapping[str, float], combination: str = "sum"
+    attempts: Sequence[Attempt],
+    box_format: BoxFormat,
+    rewards: Mapping[str, float],
+    combination: str = "sum",
+    logged: Logged | None = None,
 ) -> list[Score]:
     """Read completions, compare them with their gold answers, and combine the rewards.
 
@@ -54,23 +69,27 @@ def judge(
         box_format: the coordinates in which the model writes boxes.
         rewards: name of each part (with options, see `rewards.call`) to its weight, e.g. {"accuracy": 1.0}.
         combination: a name of COMBINATIONS.
+        logged: is told the metrics that rewards log; None: nobody wants them.
 
     Returns:
         A Score for each attempt. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and
-        each reward sees None.
+        each reward sees None. A part that leaves an attempt out is None there; where all do, so is the reward.
 
     Raises:
         DataError: a gold answer cannot be used, or not by this reward.
         ConfigError: a reward is unknown (`check_rewards` finds that before training).
-        ValueError: a reward function returned something that is not a finite number.
+        RewardError: a reward function from outside raised, or returned something that is not a finite number.
+        ValueError: one of ours did.
     """
     one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
     golds = {key: attempt.task.gold(attempt.record) for key, attempt in one_of_each.items()}
     specs = {spec for name in rewards for spec in _by_function(name, attempts)}
-    if any(map(_waits_for_all, specs)):
-        return _judge_together(attempts, golds, box_format, rewards, combination)
-    # one after another: rewards and metrics of a detection answer share their overlaps
-    return [score for one in attempts for score in _judge_together([one], golds, box_format, rewards, combination)]
+    together = any(_resolve_reward(*spec).takes_columns or _resolve_reward(*spec).is_async for spec in specs)
+    # one after another, if none waits for all: rewards and metrics of a detection answer share their overlaps
+    batches = [attempts] if together else [[attempt] for attempt in attempts]
+    return [
+        score for batch in batches for score in _judge_together(batch, golds, box_format, rewards, combination, logged)
+    ]
 
 
 def _judge_together(
@@ -79,23 +98,25 @@ def _judge_together(
     box_format: BoxFormat,
     rewards: Mapping[str, float],
     combination: str,
+    logged: Logged | None,
 ) -> list[Score]:
     readings = [_read(attempt, golds[id(attempt.record)], box_format) for attempt in attempts]
     givens = [given for given, _ in readings]
-    parts_N: list[dict[str, float]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
+    parts_N: list[dict[str, float | None]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
     for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may build on it
-        for spec, members in _by_function(name, attempts).items():
-            values = evaluate(name, _resolve_reward(spec), [givens[i] for i in members])
+        for (spec, trusted), members in _by_function(name, attempts).items():
+            values = call_reward(spec, _resolve_reward(spec, trusted), [givens[i] for i in members], logged)
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
     combine = COMBINATIONS[combination]
     return [
         Score(
-            reward=combine(parts, rewards),
+            reward=combine(parts, rewards) if any(part is not None for part in parts.values()) else None,
             parts=parts,
             answer=None if given.value is None else attempt.task.answer_json(given.value),
             reason=reason,
             metrics=attempt.task.metrics(given.value, given.gold),
+            extra=given.extra,
         )
         for attempt, (given, reason), parts in zip(attempts, readings, parts_N, strict=True)
     ]
@@ -106,7 +127,7 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
     task, frames = attempt.task, attempt.frames
     tagged = split_tags(attempt.text)
     answer = answer_text(attempt.text, tagged, attempt.template.thinking)
-    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer)
+    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer, attempt.record)
     value = task.to_pixels(parsed.value, frames, box_format) if isinstance(parsed, Parsed) else None
     given = RewardInput(
         attempt.text,
@@ -118,49 +139,82 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
         attempt.record,
         attempt.n_tokens,
         image=task.image,
+        completion_ids=attempt.completion_ids,
+        trainer_state=attempt.trainer_state,
     )
     return given, parsed.reason if isinstance(parsed, ParseFailure) else None
 
 
-def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
-    """Which attempts a part is computed for by which reward: one for all, but for the accuracy."""
+def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[tuple[str, bool], list[int]]:
+    """Which attempts a part is computed for by which reward: one for all, but for the accuracy.
+
+    With each name, whether it may be trusted: a data line may name a reward too.
+    """
     if name != ACCURACY:
-        return {name: list(range(len(attempts)))}
-    members: dict[str, list[int]] = {}
+        return {(name, True): list(range(len(attempts)))}
+    members: dict[tuple[str, bool], list[int]] = {}
     for i, attempt in enumerate(attempts):
-        members.setdefault(attempt.record.reward or attempt.task.reward, []).append(i)
+        members.setdefault(_accuracy(attempt.record, attempt.task), []).append(i)
     return members
 
 
-def _waits_for_all(spec: str) -> bool:
-    reward = _resolve_reward(spec)
-    return reward.takes_columns or reward.is_async
+def _accuracy(record: Record, task: Task[Any, Any]) -> tuple[str, bool]:
+    """The reward that a record's part accuracy is computed by, and whether its name may be trusted."""
+    return (task.reward, True) if record.reward is None else (record.reward, record.trusted_reward)
 
 
 @cache
-def _resolve_reward(name: str) -> Reward:
-    return resolve_reward(name, REWARDS)
+def _resolve_reward(name: str, trusted: bool) -> Reward:
+    return resolve_reward(name, REWARDS, trusted=trusted)
+
+
+def takes_token_ids(record: Record) -> bool:
+    """Whether the reward of a record's part accuracy asks for token ids by name."""
+    return "completion_ids" in _resolve_reward(*_accuracy(record, get_task(record.task))).named
 
 
 def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> None:
     """Resolve every task and reward that judging these records would need, before any training.
 
     Raises:
-        ConfigError: an unknown task or reward (with the record that names it), or a weight that is not finite.
+        ConfigError: an unknown task or reward (with the record that names it), a weight that is not finite, or a reward
+            that takes a column which no line of its records has.
     """
     for name, weight in rewards.items():
         if not math.isfinite(weight):
             raise ConfigError(f"rewards.{name}: the weight is {weight}; wanted a finite number")
         if name != ACCURACY:
-            _resolve_reward(name)
-    first_user = {}
+            _resolve_reward(name, True)
+    first_user: dict[tuple[str, str | None, bool], Record] = {}
+    columns: dict[tuple[str, str | None, bool], set[str]] = {}
     for record in records:
-        first_user.setdefault((record.task, record.reward), record)
-    for record in first_user.values():
+        key = (record.task, record.reward, record.trusted_reward)
+        first_user.setdefault(key, record)
+        columns.setdefault(key, set()).update(record.row, record.columns)
+    users: dict[tuple[str, bool], set[str]] = {}
+    for key, record in first_user.items():
         try:
-            _resolve_reward(record.reward or get_task(record.task).reward)
+            spec = _accuracy(record, get_task(record.task))
+            _resolve_reward(*spec)
         except ConfigError as error:
             raise ConfigError(f"{record.source}: {error}") from error
+        users.setdefault(spec, set()).update(columns[key])
+    everywhere = set().union(*columns.values())
+    users |= {(name, True): everywhere for name in rewards if name != ACCURACY}
+    for spec, found in users.items() if first_user else ():
+        _check_columns(*spec, found)
+
+
+def _check_columns(name: str, trusted: bool, found: Set[str]) -> None:
+    """Refuse a reward of TRL's signature that takes what no line has: it is for other data, or for another call."""
+    reward = _resolve_reward(name, trusted)
+    known = {*COLUMNS, *PROTOCOL, *found}
+    missing = [column for column in reward.required if reward.takes_columns and column not in known]
+    if missing and found:
+        raise ConfigError(
+            f'reward "{name}" takes "{missing[0]}", and no line of its data has that key; got '
+            f"{', '.join(sorted(found)[:20])}, and beside them {', '.join(COLUMNS)}. Other signatures: {ADAPTERS_PAGE}"
+        )
 
 
 def check_gold(record: Record, frames: tuple[ImageFrame, ...]) -> None:

@@ -44,7 +44,7 @@ class MultiRec:
         items = [{"bbox_2d": format_coordinates(box, box_format)} for box in written]
         return f"```json\n{json.dumps(items)}\n```"
 
-    def parse(self, answer_text: str) -> Parsed[Boxes] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[Boxes] | ParseFailure:
         """See `parse_boxes`."""
         return parse_boxes(answer_text)
 

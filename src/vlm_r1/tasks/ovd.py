@@ -7,6 +7,7 @@ import json
 from vlm_r1.geometry.average_precision import average_precisions, precision_recall
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.parsing.labelled_boxes import LabelledBox, parse_labelled_boxes
+from vlm_r1.parsing.normal_form import normalize_label
 from vlm_r1.tasks.boxes import read_gold, wrap
 from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
 
@@ -48,7 +49,7 @@ class Ovd:
         items = [{"bbox_2d": format_coordinates(box, box_format), "label": label} for label, box in written]
         return f"```json\n{json.dumps(items, ensure_ascii=False)}\n```"
 
-    def parse(self, answer_text: str) -> Parsed[Objects] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[Objects] | ParseFailure:
         """See `parse_labelled_boxes`."""
         return parse_labelled_boxes(answer_text)
 
@@ -65,8 +66,8 @@ class Ovd:
         """
         if value is None:
             return dict.fromkeys(_METRICS, 0.0)
-        found = [item.box for item in value], [item.label for item in value]
-        there = [item.box for item in gold], [item.label for item in gold]
+        found = [item.box for item in value], [normalize_label(item.label) for item in value]
+        there = [item.box for item in gold], [normalize_label(item.label) for item in gold]
         precisions_T = average_precisions(*found, *there)
         numbers = (
             sum(precisions_T) / len(precisions_T),

@@ -26,7 +26,7 @@ class PlainTask(Generic[V, G]):
         name: as in recipes and records, e.g. "counting".
         reward: name of the accuracy reward of records that name none, e.g. "count".
         wanted: the gold answer in words, noun first, for errors: "count: an integer, e.g. 3".
-        read: reads a model's answer; never raises, whatever the text.
+        read: reads a model's answer to a record; never raises, whatever the text. See `text_alone`.
         read_gold: reads a record's gold answer; most often `read_as_text` with the rule that reads a model's.
         measures: the evaluation numbers by name, each a function of answer and gold, in [0, 1].
         write: what a perfect model writes; must be read back as full marks.
@@ -36,7 +36,7 @@ class PlainTask(Generic[V, G]):
     name: str
     reward: str
     wanted: str
-    read: Callable[[str], Parsed[V] | ParseFailure]
+    read: Callable[[str, Record], Parsed[V] | ParseFailure]
     read_gold: Callable[[Record], Parsed[G] | ParseFailure]
     measures: Mapping[str, Callable[[V, G], float]]
     write: Callable[[G], str] = str
@@ -64,9 +64,9 @@ class PlainTask(Generic[V, G]):
         """See `write`."""
         return self.write(gold)
 
-    def parse(self, answer_text: str) -> Parsed[V] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[V] | ParseFailure:
         """See `read`."""
-        return self.read(answer_text)
+        return self.read(answer_text, record)
 
     def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:
         """Nothing to convert."""
@@ -83,6 +83,11 @@ class PlainTask(Generic[V, G]):
     def boxes(self, gold: G) -> tuple[Box, ...]:
         """None."""
         return ()
+
+
+def text_alone(read: Callable[[str], Parsed[V] | ParseFailure]) -> Callable[[str, Record], Parsed[V] | ParseFailure]:
+    """A rule that reads answers to all records alike, as `PlainTask.read`."""
+    return lambda text, record: read(text)
 
 
 def read_as_text(answer: AnswerValue, read: Callable[[str], Parsed[G] | ParseFailure]) -> Parsed[G] | ParseFailure:

@@ -31,7 +31,7 @@ class Rec:
         """`[x1, y1, x2, y2]`, integers in the model's coordinates."""
         return str(format_coordinates(from_original(gold, frames[0], box_format), box_format))
 
-    def parse(self, answer_text: str) -> Parsed[Box] | ParseFailure:
+    def parse(self, answer_text: str, record: Record) -> Parsed[Box] | ParseFailure:
         """See `parse_box`."""
         return parse_box(answer_text)
 

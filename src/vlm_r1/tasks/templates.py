@@ -99,6 +99,14 @@ class Templates:
         return self.default if record.template is None else self.named[record.template]
 
 
+def own_templates(sections: Mapping[str, TemplateSection]) -> dict[str, Template]:
+    """A recipe's own templates, by name."""
+    return {
+        name: Template(name=name, **{**section.model_dump(), "thinking": Thinking(section.thinking)})
+        for name, section in sections.items()
+    }
+
+
 def make_templates(
     default: str,
     names: Iterable[str | None] = (),
@@ -112,10 +120,7 @@ def make_templates(
     Raises:
         ConfigError: a name is unknown.
     """
-    own = {
-        name: Template(name=name, **{**section.model_dump(), "thinking": Thinking(section.thinking)})
-        for name, section in sections.items()
-    }
+    own = own_templates(sections)
     named = {name: get_template(name, own) for name in dict.fromkeys(names) if name is not None}
     return Templates(get_template(default, own), named)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import operator
 
-from vlm_r1.parsing.choices import normalize_text, parse_text
+from vlm_r1.parsing.choices import parse_text
 from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
+from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.parsing.numbers import parse_integer
 from vlm_r1.rewards.math import same_mathematics
 from vlm_r1.rewards.text import levenshtein_similarity, same_text
-from vlm_r1.tasks.plain import PlainTask, read_as_text
+from vlm_r1.tasks.plain import PlainTask, read_as_text, text_alone
 from vlm_r1.types import AnswerValue, Parsed, ParseFailure, Record
 
 LABELS = "labels"
@@ -90,7 +91,7 @@ VQA = PlainTask[str, str](
     name="vqa",
     reward="exact_match",
     wanted="short text: a string or a number",
-    read=parse_text,
+    read=text_alone(parse_text),
     read_gold=_gold_text,
     measures={"accuracy": same_text},
 )
@@ -99,7 +100,7 @@ DOCUMENT = PlainTask[str, tuple[str, ...]](
     name="document",
     reward="anls",
     wanted="short text: a string, a number, or a list of accepted ones",
-    read=parse_text,
+    read=text_alone(parse_text),
     read_gold=_gold_texts,
     measures={"anls": levenshtein_similarity, "accuracy": _among},
     write=lambda golds: golds[0],
@@ -109,7 +110,7 @@ CLASSIFICATION = PlainTask[str, str](
     name="classification",
     reward="exact_match",
     wanted=f'label: a short text, and one of the column "{LABELS}" if the record has it',
-    read=parse_text,
+    read=text_alone(parse_text),
     read_gold=_gold_label,
     measures={"accuracy": same_text},
     ask=ask_for_label,
@@ -119,7 +120,7 @@ GUI_DEFECT = PlainTask[str, str](
     name="gui_defect",
     reward="exact_match",
     wanted=f'verdict: the name of a defect or "{_NO_DEFECT}", and one of the column "{LABELS}" if the record has it',
-    read=parse_text,
+    read=text_alone(parse_text),
     read_gold=_gold_label,
     measures={"accuracy": same_text, "presence_accuracy": _same_presence},
     ask=ask_for_label,
@@ -129,7 +130,7 @@ COUNTING = PlainTask[int, int](
     name="counting",
     reward="count",
     wanted="count: an integer, e.g. 3",
-    read=parse_integer,
+    read=text_alone(parse_integer),
     read_gold=lambda record: read_as_text(record.answer, parse_integer),
     measures={"accuracy": operator.eq},
 )
@@ -138,7 +139,7 @@ MATH = PlainTask[str, str](
     name="math",
     reward="math",
     wanted=f'formula: a number or a text of at most {MAX_EXPRESSION_CHARS} characters, e.g. "\\frac{{1}}{{2}}"',
-    read=parse_expression,
+    read=text_alone(parse_expression),
     read_gold=_gold_expression,
     measures={"accuracy": lambda value, gold: same_mathematics(gold, value)},
 )

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import Config, load_config
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.evaluation.asking import write_asking
 from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
 from vlm_r1.policy.encoding import same_encoding
 from vlm_r1.policy.logprobs import TokenLogProbs
@@ -62,7 +63,7 @@ def export_run(
     dtype: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Write a run's model with processor, generation config and model card to a new folder.
+    """Write a run's model with processor, generation config, model card and `vlm_r1.json` to a new folder.
 
     LoRA adapters are merged in float32. The folder is written beside its place, loaded with plain transformers and
     compared with the run's own model on a prompt with a picture; it gets its name only if they agree.
@@ -93,6 +94,7 @@ def export_run(
         say(found)
         card = model_card(RunFolder(path), config, adapter, source.step, source.moment, found, adapter_only)
         (written / "README.md").write_text(card, encoding="utf-8")
+        write_asking(written, config, adapter.box_format)
         commit_folder(written, target)
     finally:
         shutil.rmtree(written, ignore_errors=True)

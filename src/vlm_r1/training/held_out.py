@@ -10,6 +10,7 @@ from typing import Any
 from vlm_r1.config import Config
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
 from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import TrainerState
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, write_json
@@ -82,6 +83,7 @@ def _answer_in_parallel(
             sampler,
             max_completion_length=config.sampling.max_completion_length,
             batch_size=config.training.eval_batch_size,
+            trainer_state=TrainerState(learner.step, config.training.max_steps),
             advance=advance,
         )
     light = [replace(group, encoded=replace(group.encoded, vision={}, features=None)) for group in groups]

@@ -200,7 +200,8 @@ def make_accelerator(config: Config, autocast: bool) -> Accelerator:
 
     Autocast does not keep the weights that it rounds: all of them would be there beside a pass's activations.
     """
-    for tracker in set(config.training.report_to) - {available.value for available in get_available_trackers()}:
+    installed = {available.value for available in get_available_trackers()}
+    for tracker in (name for name in config.training.report_to if name not in installed):
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # unsaid, accelerate joins processes of a launcher on GPUs only

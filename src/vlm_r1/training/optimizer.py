@@ -14,6 +14,7 @@ from vlm_r1.config.model import Part
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.parts import PARTS, part_of
+from vlm_r1.training.muon import Muon
 
 BUCKET = 1 << 25
 """Numbers of gradients that are summed over the processes at once: 128 MiB in float32."""
@@ -39,9 +40,7 @@ def make_optimizers(
         optimizers.append(torch.optim.AdamW(groups, betas=betas, fused=True))
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
         groups = _by_rate_and_decay(matrices, section, adapter)
-        optimizers.append(
-            torch.optim.Muon(groups, weight_decay=section.weight_decay, adjust_lr_fn="match_rms_adamw")  # type: ignore[arg-type]
-        )
+        optimizers.append(Muon(groups, weight_decay=section.weight_decay))
     return optimizers
 
 

@@ -14,6 +14,7 @@ from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
 from vlm_r1.data.tokens import find_own_tokens
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models import adapter_of
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.checkpoint import checkpoint_step
@@ -117,6 +118,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
     examiner = load_examiner(config, [records, *held_out.values()])
+    called = call_rewards([records, *held_out.values()], examiner, config.training.max_steps)
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.parts, config.seed, config.data.shuffle, weights or None)
     learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature)
@@ -135,6 +137,8 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     if shown.enabled:
         for line in held_out_lines(records, held_out):
             shown.say(line)
+    for sentence in called:
+        shown.say(sentence)
     shown.say(start_table(learner.sizes, config))
     shown.say(learner.precision_reason)
     shown.say(learner.layout_reason)

@@ -193,3 +193,21 @@ def test_a_broken_box_makes_its_descriptions_unknown(convert, d3):
 def test_an_id_as_number_and_as_text(convert, d3):
     with pytest.raises(DataError, match=r"annotations.pkl: the id 10 stands there twice"):
         convert("d3", edited(d3, annotations={"10": annotation(10, 0, [1], [1, 2, 3, 4])}))
+
+
+@pytest.mark.parametrize(
+    ("name", "id_", "new", "dropped"),
+    [
+        pytest.param("images", 1, image(1, [98], 1), {"image: cannot be read": 1}, id="a box that is not there"),
+        pytest.param("images", 1, image(1, [], 7), {"image: cannot be read": 1}, id="an unknown group"),
+        pytest.param("images", 1, image(1, [], 1) | {"file_name": None}, {"image: cannot be read": 1}, id="no file"),
+        pytest.param("images", 1, None, {"image: cannot be read": 1}, id="null"),
+        pytest.param("sentences", 4, {"raw_sent": None}, {"sentence: cannot be read": 1}, id="a sentence of no text"),
+    ],
+)
+def test_one_odd_row_is_counted(convert, d3, name, id_, new, dropped):
+    path = d3 / f"{name}.pkl"
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | {id_: new}))
+    done = convert("d3", d3)
+    assert done.dropped == dropped
+    assert [row["id"] for row in done.rows] == ["d3-0", "d3-1"][: 1 + (name == "sentences")]

@@ -148,6 +148,9 @@ def test_ids_that_differ_in_type_only_are_the_same(convert, coco, seed):
         pytest.param(changed(("annotations", 0, "image_id", 1.5)), r"image_id: 1.5, so any image", id="fraction"),
         pytest.param(changed(("annotations", 0, {"bbox": [1, 2, 3, 4]})), r"1 box of no image", id="no image_id"),
         pytest.param(
+            changed(("annotations", [])), "no annotation names an image, so nobody knows what", id="no annotations"
+        ),
+        pytest.param(
             changed(*(("annotations", i, "image_id", BOXES[i]["image_id"] - 1) for i in range(4))),
             r"image ids \(0 to 2\) look shifted by -1",
             id="shifted images",

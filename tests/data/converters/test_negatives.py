@@ -107,6 +107,7 @@ def test_questions_of_each_form(convert, ovd_file):
         record(1, ["cat"], SENTENCE.format("cat, sofa")),
         record(2, ["cat"], "Where are the cats? Give a bbox."),
         record(3, ["a cat, asleep"], "a cat, asleep", image="b.jpg", targets=["a cat, asleep"]),
+        record(4, ["cat"], "Find all cats", image="c.jpg"),
     ]
     done = convert("negatives", ovd_file(*records), per_record=(1, 1))
     questions = done.questions()
@@ -115,7 +116,8 @@ def test_questions_of_each_form(convert, ovd_file):
     assert questions["1"] == SENTENCE.format(listed)
     assert questions["2"] == "Where are the cats? Give a bbox."
     assert sorted(done.rows[2]["targets"]) == ["a cat, asleep", "sofa"]  # "cat" is less than what is there
-    assert done.tally.notes["question in words of its own, left as it is"] == 1
+    assert questions["4"] == "Find all cats"
+    assert done.tally.notes["question in words of its own, left as it is"] == 2
 
 
 def test_answers_as_texts(convert, ovd_file):

@@ -90,6 +90,9 @@ def test_boxes(convert, coco, more, box, told):
             pytest.param({"iscrowd": v}, "its iscrowd or ignore is neither 0 nor 1", id=f"iscrowd {v!r}")
             for v in (2, "yes", [1], float("nan"))
         ),
+        pytest.param({"is_crowd": True}, "crowd region", id="is_crowd"),
+        pytest.param({"iscrowd": 0, "isgroupof": "1"}, "crowd region", id="isgroupof, of Open Images"),
+        pytest.param({"iscrowd": 0, "IsGroupOf": 0}, None, id="IsGroupOf 0"),
         pytest.param({"ignore": 1}, "marked as to be ignored", id="ignore"),
         pytest.param({"ignore": "0"}, None, id="not ignore"),
     ],

@@ -158,3 +158,16 @@ def test_grefcoco_has_several_targets_or_none(convert, refcoco, json_file):
         "refcoco+-unc-0": [[103.93, 299.99, 238.15, 427], [0, 10, 20, 40]],
         "refcoco+-unc-1": "None",
     }
+
+
+@pytest.mark.parametrize("odd", [None, "a text", {"ref_id": 9}, {**REFS[0], "split": None}])
+def test_one_odd_reference_is_counted(convert, refcoco, odd):
+    (refcoco / "refs(unc).p").write_bytes(pickle.dumps([odd, REFS[0]]))
+    done = convert("refcoco", refcoco)
+    assert done.dropped == {"reference: its reference cannot be read": 1}
+    assert len(done.rows) == 2  # REFS[0] has two sentences
+
+
+def test_ids_that_stand_twice_are_said(convert, refcoco):
+    (refcoco / "refs(unc).p").write_bytes(pickle.dumps([REFS[0], REFS[0]]))
+    assert convert("refcoco", refcoco).tally.notes["record whose id another one has too"] == 2

@@ -9,10 +9,9 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import count
+from vlm_r1.cli.options import count, local_path, path_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +26,13 @@ _SHOWN_CHARS = 2000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file and how its records are asked and judged."""
-    parser.add_argument("file", help="data file, of any format of docs/data.md")
+    parser.add_argument("file", type=path_text, help="data file, of any format of docs/data.md")
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument(
-        "--image-root", default="", help="folder that image paths are relative to (default: the file's)"
+        "--image-root",
+        type=path_text,
+        default="",
+        help="folder that image paths are relative to (default: the file's)",
     )
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
@@ -43,9 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-images", action="store_true", help="do not look at image files")
     parser.add_argument(
-        "--against", action="append", default=[], metavar="FILE", help="a file that should share no picture, e.g. test"
+        "--against",
+        type=path_text,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that should share no picture, e.g. test",
     )
-    parser.add_argument("--page", type=Path, metavar="HTML", help="draw the gold boxes of some records into a page")
+    parser.add_argument(
+        "--page", type=local_path, metavar="HTML", help="draw the gold boxes of some records into a page"
+    )
     parser.add_argument("--page-records", type=count, default=24, help="records on the page (default: 24)")
 
 
@@ -105,6 +114,7 @@ def _tell(console: Console, source: DataSource, check: DataCheck, looked: bool) 
     if check.first[0]:
         console.print(f"\nfirst question, as it is asked ({check.first[0]}):\n{_excerpt(check.first[1])}")
     listings = {"cannot be used": check.problems, "gold answer does not earn full marks": check.low, **check.warnings}
+    listings["left out by its reward, so it earns nothing and costs nothing there"] = check.left_out
     for title, listed in listings.items():
         if listed:
             console.print(f"\n{title}: {len(listed)}\n{summarise(listed)}")
@@ -141,6 +151,7 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
 
     from vlm_r1.data.statistics import kind_of
     from vlm_r1.tasks import get_task
+    from vlm_r1.tasks.judge import takes_token_ids
 
     records = [record for record, _ in check.judged]
     default = get_task(source.task).reward
@@ -154,8 +165,11 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
     table.add_row("with a thought", f"{sum(record.thought is not None for record in records)}")
     table.add_row("reward", _histogram(record.reward or default for record in records))
     for name in ("accuracy", "format"):
-        values = [score.parts[name] for _, score in check.judged]
-        table.add_row(f"gold {name}", f"mean {sum(values) / len(values):.4f}, least {min(values):.4f}")
+        values = [value for _, score in check.judged if (value := score.parts[name]) is not None]
+        earned = f"mean {sum(values) / len(values):.4f}, least {min(values):.4f}" if values else "left out"
+        table.add_row(f"gold {name}", earned)
+    if any(map(takes_token_ids, records)):
+        table.add_row("token ids", "stand-ins, one for each byte of the text: no tokenizer is loaded here")
     return table
 
 

@@ -25,6 +25,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vlm_r1.cli.options import local_path
+
 if TYPE_CHECKING:
     from vlm_r1.data.converters import Conversion, Converter, Tally
 
@@ -52,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     converter = resolve("format", args.format, CONVERTERS)
     chosen = vars(format_parser(converter).parse_args(args.arguments))
     job = Job(
-        source=Path(chosen.pop("source")),
-        out=Path(chosen.pop("out")),
+        source=chosen.pop("source"),
+        out=chosen.pop("out"),
         images=chosen.pop("images"),
         verify=chosen.pop("verify_images", False),
         track=_track,
@@ -72,9 +74,11 @@ def format_parser(converter: Converter) -> argparse.ArgumentParser:
         description=f"{converter.summary}.\n\non the disk: {converter.layout}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", help="folder or file to read")
-    parser.add_argument("--out", required=True, help="JSONL file to write")
-    parser.add_argument("--images", type=Path, help="folder of the images (default: looked for beside the source)")
+    parser.add_argument("source", type=local_path, help="folder or file to read")
+    parser.add_argument("--out", type=local_path, required=True, help="JSONL file to write")
+    parser.add_argument(
+        "--images", type=local_path, help="folder of the images (default: looked for beside the source)"
+    )
     if converter.gives_sizes:
         parser.add_argument(
             "--verify-images", action="store_true", help="compare sizes in the annotations with those of the files"

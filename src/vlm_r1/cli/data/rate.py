@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm_r1.cli.answering import add_answering_arguments
-from vlm_r1.cli.options import count, share
+from vlm_r1.cli.options import count, local_path, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data, sampling and the band."""
     add_answering_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="JSONL file of the records that are kept")
+    parser.add_argument("--out", type=local_path, required=True, help="JSONL file of the records that are kept")
     parser.add_argument("--num-generations", type=count, default=8, help="answers of each record (default: 8)")
     parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1)")
     parser.add_argument("--seed", type=int, default=42, help="of sampling (default: 42)")
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlmR1Error: model or data cannot be used, or OUT.ratings.jsonl was made with other settings.
     """
-    from vlm_r1.cli.answering import load_answering, open_data
+    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.rate import continue_ratings, rate_records
@@ -64,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     if args.temperature <= 0:
         raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
     quiet_libraries()
+    told, display, ratings = complete_arguments(args), Display(), []
+    display.console.print(told, markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
-    examiner, sampler, told = load_answering(args)
+    examiner, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": told, "n": args.num_generations, "seed": args.seed}
     settings |= {"task": args.task, "reward": args.reward, "temperature": args.temperature, "dtype": args.dtype}
     settings |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    display, ratings = Display(), []
-    display.say(told)
     with display.bar("rate", len(records)) as advance:
         for part in continue_ratings(
             args.out.with_name(f"{args.out.name}.ratings.jsonl"),
@@ -90,11 +89,14 @@ def run(args: argparse.Namespace) -> int:
             ratings += part
             advance(len(part))
     rates = [rating.pass_rate(args.pass_from) for rating in ratings]
-    kept = [place for place, rate in enumerate(rates) if low <= rate <= high]
+    kept = [place for place, rate in enumerate(rates) if rate is not None and low <= rate <= high]
     if args.easy_first:
-        kept.sort(key=lambda place: (-rates[place], -ratings[place].mean_accuracy, place))
+        kept.sort(key=lambda place: (-(rates[place] or 0.0), -ratings[place].mean_accuracy, place))
     _write(args, records, ratings, kept)
-    display.console.print(_spread(rates, low, high))
+    judged = [rate for rate in rates if rate is not None]
+    display.console.print(_spread(judged, low, high))
+    if len(judged) < len(rates):
+        display.say(f"{len(rates) - len(judged)} records are not rated, because their reward leaves them out (None)")
     display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
     return 0
 
@@ -110,7 +112,7 @@ def _write(args: argparse.Namespace, records: Sequence, ratings: Sequence[Rating
             rating = ratings[place]
             line = vlm_r1_line(
                 records[place],
-                pass_rate=round(rating.pass_rate(args.pass_from), 6),
+                pass_rate=round(rating.pass_rate(args.pass_from) or 0.0, 6),
                 mean_accuracy=round(rating.mean_accuracy, 6),
             )
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

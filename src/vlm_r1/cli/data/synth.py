@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import count, share
+from vlm_r1.cli.options import count, path_text, share
 
 if TYPE_CHECKING:
     from vlm_r1.data.synthetic import SizeRange
@@ -20,7 +20,7 @@ _OPTIONS = ("relation_share", "negatives", "looseness", "wrong_share", "thought"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, world, sizes and what else can be chosen."""
-    parser.add_argument("--out", required=True, help="folder to write to")
+    parser.add_argument("--out", type=path_text, required=True, help="folder to write to")
     parser.add_argument("--world", default="rec", help="rec, ovd, counting, change or click (default: rec)")
     parser.add_argument("--difficulty", default="medium", help="easy, medium or hard (default: medium)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")

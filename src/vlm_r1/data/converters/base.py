@@ -16,6 +16,8 @@ from vlm_r1.types import IMAGE_TOKEN, AnswerValue
 
 T = TypeVar("T")
 
+SAME_ID = "record whose id another one has too"
+
 NOTE = "note"
 """What the examples of notes go by, beside those of things dropped."""
 
@@ -169,7 +171,7 @@ def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        n = _write_lines(temporary, lines)
+        n = _write_lines(temporary, lines, tally)
         if n == 0:
             raise DataError(f"{path}: not written: no record is left. Dropped: {_reasons(tally)}")
         os.replace(temporary, path)
@@ -183,11 +185,13 @@ def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
     return n
 
 
-def _write_lines(path: Path, lines: Iterable[Line]) -> int:
-    n = 0
+def _write_lines(path: Path, lines: Iterable[Line], tally: Tally) -> int:
+    n, ids = 0, set[str]()
     with open(path, "wb") as file:
         for line in lines:
             file.write(_encoded(line))
+            tally.note(SAME_ID, line.id in ids, line.id)
+            ids.add(line.id)
             n += 1
     return n
 

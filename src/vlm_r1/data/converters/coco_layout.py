@@ -134,8 +134,11 @@ def require_images(file: CocoFile, unknown_images: str) -> None:
         unknown_images: "drop": boxes of images that the file does not list are no sign of that.
 
     Raises:
-        DataError: it has such boxes, or all its ids of images or of categories are one too high or too low.
+        DataError: it has such boxes, or none at all, or all its ids of images or of categories are one too high or
+            too low.
     """
+    if not file.image_ids:
+        raise DataError(f"{file.path}: no annotation names an image, so nobody knows what its images show")
     check_shift("image", {image.id for image in file.images}, file.image_ids, file.path)
     check_shift("category", file.names.keys(), file.category_ids, file.path)
     n, example = file.strays

@@ -16,6 +16,9 @@ NEGATIVE = "of negative width or height"
 IGNORED = "marked as to be ignored"
 UNKNOWN_MARK = "its iscrowd or ignore is neither 0 nor 1"
 
+_CROWD = ("iscrowd", "is_crowd", "isgroupof", "IsGroupOf")
+"""Keys of the mark of a crowd: COCO's, and those of Open Images."""
+
 _UNUSED = ("rle", "keypoints", "counts")
 """Keys that are most of such a file and that nobody here needs; so is `segmentation` where there is a box."""
 
@@ -48,10 +51,10 @@ def slim(row: dict[str, Any]) -> dict[str, Any]:
 
 def read_object(row: Mapping[str, Any], label: str, image_id: Id) -> CocoObject:
     """One annotation, whatever its numbers and marks look like."""
-    crowd, ignored = _mark(row.get("iscrowd")), _mark(row.get("ignore"))
-    if crowd is None or ignored is None:
+    crowds, ignored = [_mark(row[key]) for key in _CROWD if key in row], _mark(row.get("ignore"))
+    if None in (*crowds, ignored):
         return CocoObject(label, Unusable(UNKNOWN_MARK), image_id=image_id)
-    return CocoObject(label, Unusable(IGNORED) if ignored else _box(row), crowd, image_id)
+    return CocoObject(label, Unusable(IGNORED) if ignored else _box(row), any(crowds), image_id)
 
 
 def _mark(value: Any) -> bool | None:

@@ -47,7 +47,7 @@ def convert_countbench(job: Job, options: CountbenchOptions) -> Conversion:
         ConfigError: --images beside embedded images.
     """
     rows = _rows(job.source)
-    questions = _questions(Path(options.questions), len(rows)) if options.questions else None
+    questions = _questions(Path(options.questions).expanduser(), len(rows)) if options.questions else None
     if questions is None and rows and "question" not in rows[0]:
         raise DataError(
             f"{job.source}: no column `question`, and the captions name the number. Give CountBenchQA's questions by "

@@ -20,6 +20,7 @@ from vlm_r1.errors import DataError
 UNKNOWN_SENTENCE = "it has a box of an unknown sentence, so what it shows is not known"
 MISPLACED = "it lists a box that says it is in another image"
 UNLISTED = "box that its image does not list, but that says it is in it"
+UNREADABLE = "cannot be read"
 UNVERIFIED = (
     "negatives not verified: the JSON files hold each image's boxes of its own group alone; the pickles hold all"
 )
@@ -89,8 +90,12 @@ class _Pickles:
     def read(cls, folder: Path, tally: Tally) -> _Pickles:
         paths = {name: folder / f"{name}.pkl" for name in ("sentences", "annotations", "images", "groups")}
         tables = {name: _table(path) for name, path in paths.items()}
-        sentences = tables.pop("sentences").items()
-        said = {id_: clean_text(take(row, "raw_sent", str, paths["sentences"], id_)) for id_, row in sentences}
+        said: dict[Id, str] = {}
+        for id_, row in tables.pop("sentences").items():
+            try:
+                said[id_] = clean_text(take(row, "raw_sent", str, paths["sentences"], id_))
+            except DataError as error:
+                tally.drop("sentence", UNREADABLE, example=str(error))
         return cls(folder, tally, said, **tables)
 
     def contents(self) -> tuple[list[str], list[_Image]]:
@@ -99,10 +104,15 @@ class _Pickles:
         by_image: dict[Id | None, list[Id]] = {}
         for own in self.annotations:
             by_image.setdefault(self._image_of(own), []).append(own)
-        return list(self.said.values()), [
-            self._image(id_, row, by_image.get(id_, []), i, (path, id_))
-            for i, (id_, row) in enumerate(self.images.items())
-        ]
+        found: list[_Image] = []
+        for i, (id_, row) in enumerate(self.images.items()):
+            try:
+                found.append(self._image(id_, row, by_image.get(id_, []), i, (path, id_)))
+            except DataError as error:  # of this image, its group or its boxes
+                if not self.annotations:  # then no image shows anything known
+                    raise
+                self.tally.drop("image", UNREADABLE, example=str(error))
+        return list(self.said.values()), found
 
     def _image(self, id_: Id, row: Any, own_say: Collection[Id], i: int, where: tuple[Path, Id]) -> _Image:
         """An image with the boxes that it lists, and with those that say that they are in it."""

@@ -58,7 +58,7 @@ def check_alike(what: str, ids: Iterable[Id], path: object) -> None:
             known[own] = own
         elif _PADDED.fullmatch(own):
             padded.append(own)
-    for own in padded:
+    for own in sorted(padded):
         other = known.setdefault(int(own), own)
         if other != own:
             raise DataError(

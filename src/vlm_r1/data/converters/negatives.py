@@ -22,6 +22,7 @@ from typing import Any
 
 from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.data.converters.files import shown, take
+from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.labelled_boxes import parse_labelled_boxes
 from vlm_r1.parsing.names import list_names, split_names
@@ -57,8 +58,8 @@ def convert(job: Job, options: NegativesOptions) -> Conversion:
         DataError: a line is no detection record, or an option's file cannot be read.
     """
     rows = [_parse(job.source, number, text) for number, text in _lines_of(job.source)]
-    groups = _synonyms(Path(options.synonyms)) if options.synonyms else {}
-    extra = [text for _, text in _lines_of(Path(options.labels))] if options.labels else []
+    groups = _synonyms(Path(options.synonyms).expanduser()) if options.synonyms else {}
+    extra = [text for _, text in _lines_of(Path(options.labels).expanduser())] if options.labels else []
     pool = Pool.of(rows, [clean_text(name) for name in extra], groups)
     return Conversion("ovd", job.images or job.source.parent, _longer(job, options, rows, pool))
 
@@ -264,7 +265,7 @@ def _names(row: Mapping[str, Any], asked: str, source: str) -> list[str] | None:
     """The names asked for: those of `targets`, else of the list in the question."""
     if "targets" in row:
         return [str(name) for name in take(row, "targets", list, source)]
-    if "bbox" in asked.lower() or "bounding box" in asked.lower():
+    if is_whole_instruction(asked):
         return None
     return split_names(asked.rstrip("."))
 

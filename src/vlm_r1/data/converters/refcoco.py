@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, clean_text, option
+from vlm_r1.data.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
 from vlm_r1.data.converters.coco_layout import CocoFile, CocoImage, read_coco
 from vlm_r1.data.converters.detection import NONE, TWICE
 from vlm_r1.data.converters.files import place, read_json, shown, take
@@ -49,19 +49,32 @@ def convert(job: Job, options: RefcocoOptions) -> Conversion:
     refs = read_json(refs_path) if refs_path.suffix == ".json" else read_pickle(refs_path)
     if not isinstance(refs, list):
         raise DataError(f"{refs_path}: got {shown(refs)}, wanted a list")
-    splits = Counter(take(ref, "split", str, refs_path, i) for i, ref in enumerate(refs))
+    refs = list(_with_split(refs, refs_path, job.tally))
+    splits = Counter(ref["split"] for _, ref in refs)
     if options.split not in splits:
         known = ", ".join(f"{name} ({n})" for name, n in splits.items())
+        known = known or f"none; {job.tally.examples.get(('reference', UNREADABLE_REF), 'it is empty')}"
         raise DataError(f"{refs_path}: no split {options.split!r}; it has {known}")
     file = read_coco(job.source / "instances.json", job.tally)
     images_by_id = {image.id: image for image in file.images}
-    image_ids = (read_id(ref.get("image_id")) for ref in refs)
+    image_ids = (read_id(ref.get("image_id")) for _, ref in refs)
     check_alike("image", {*images_by_id, *(id_ for id_ in image_ids if id_ is not None)}, refs_path)
     images = find_images(job, _places(job.source), file.file_names)
     reader = _Reader(job, file, images_by_id, images, refs_path, f"{job.source.resolve().name}-{_by(refs_path)}")
-    wanted = [(i, ref) for i, ref in enumerate(refs) if ref["split"] == options.split]
+    wanted = [(i, ref) for i, ref in refs if ref["split"] == options.split]
     task = "multi_rec" if refs_path.name.startswith("grefs") else "rec"
     return Conversion(task, images.root, reader.lines(wanted, task))
+
+
+def _with_split(refs: Iterable[Any], path: Path, tally: Tally) -> Iterator[tuple[int, Any]]:
+    """The references that say of which split they are, with their places."""
+    for i, ref in enumerate(refs):
+        try:
+            take(ref, "split", str, path, i)
+        except DataError as error:
+            tally.drop("reference", UNREADABLE_REF, example=str(error))
+        else:
+            yield i, ref
 
 
 def _refs_file(folder: Path, by: str | None) -> Path:

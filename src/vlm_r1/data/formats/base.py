@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.data.coordinates import Coordinates
-from vlm_r1.data.formats.media import check_marks, check_unread, find_images, place_images, same_pictures
+from vlm_r1.data.formats.media import check_filled, check_marks, check_unread, find_images, place_images, same_pictures
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.tags import read_gold
@@ -90,8 +90,8 @@ def make_example(
         system: message of the system; it becomes a column too.
 
     Raises:
-        DataError: the question is no text, there is no answer, images and `<image>` marks do not match, or something
-            stands for a picture, video or sound and is not read.
+        DataError: the question is no text, or empty; there is no answer; images and `<image>` marks do not match; or
+            something stands for a picture, video or sound and is not read.
     """
     if not isinstance(problem, str):
         raise DataError(f"the question is {shown(problem)}, wanted a text")
@@ -101,8 +101,12 @@ def make_example(
             f'pictures stand in the message and under "{image_keys[0]}"; wanted them in one of these places'
         )
     problem, images = place_images(problem, names or found)
+    if not images and not problem.strip():
+        raise DataError("the question is empty")
     check_marks(system or "", "the system's message")
     thought, answer = split_gold(gold)
+    check_filled(problem, "the question")
+    check_filled(answer, "the answer")
     check_unread({"answer": answer}, n_images=1)
     ignored = {*used, *_EVERYWHERE, *image_keys, "image", "images"}
     columns = {key: value for key, value in row.items() if key not in ignored}

@@ -7,7 +7,7 @@ picture is an error that names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.types import IMAGE_TOKEN
 
-PATH_KEYS = ("path", "url", "image", "image_url", "bytes")
+PATH_KEYS = ("path", "url", "image", "image_url", "bytes", "source", "data")
 """Keys of an object under which a path, a URL or a data URI stands."""
 
 _OWN = ("image", "images")
@@ -28,16 +28,18 @@ _FOREIGN_KEY = re.compile(rf"(?:input_?)?(?:video|audio)s?(?:{_WHAT})?(?:_?\d{{1
 _PICTURE_FILE = re.compile(r"[^\n]{1,255}\.(?:jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 _FOREIGN_FILE = re.compile(r"[^\n]{1,255}\.(?:mp4|avi|mov|mkv|webm|m4v|wav|mp3|flac|ogg|m4a)", re.IGNORECASE)
 _DATA_URI = re.compile(r"data:(?:image|video|audio)/", re.IGNORECASE)
+BARE_BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|SUkqA|TU0AK)[A-Za-z0-9+/\s]{40,}={0,2}\s*")
+"""A picture as bare base64, by the first bytes of its kind: PNG, JPEG, GIF, WebP, TIFF."""
 KEPT_FILE = re.compile(r"(?:.*/)?([0-9a-f]{32}(?:\.\w+)?)")
 """How pictures of a table are called once they are kept: by the hash of their content."""
 
-
-_N = r"[ _-]?(\d{1,3})"
-_ANGLED = re.compile(rf"<\|?(?:image|img){_N}\|?>", re.IGNORECASE)
+_N = r"[ _:#-]{0,2}(\d{1,3})"
+_ANGLED = re.compile(rf"<\|?(?:image|img|picture|photo|figure){_N}\s?/?\|?>", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[(?:image|img|picture){_N}\]", re.IGNORECASE)
 _FOREIGN = re.compile(
-    r"<(?:video|audio)\b[^<>]{0,200}>|<\|(?:video|audio)(?:_\d{1,3})?\|>|!\[[^\]\n]{0,200}\]\([^)\n]{1,2000}\)"
-    r"|<image\s?/?>|data:(?:image|video|audio)/[\w.+-]+[;,]",
+    rf"</?(?:video|audio)(?:{_N})?\b[^<>]{{0,200}}>|<\|(?:video|audio)(?:{_N})?\|>"
+    r"|!\[[^\]\n]{0,200}\]\([^)\n]{1,2000}\)|(?:[<＜]|&lt;)\s?/?\s?image\s?/?\s?(?:[>＞]|&gt;)"
+    rf"|data:(?:image|video|audio)/[\w.+-]+[;,]|{_ANGLED.pattern}",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(
@@ -45,7 +47,10 @@ _LOOSE = re.compile(
     r"|[\[{]{1,2}(?:image|img|picture|video|audio)(?:[ _-]?\d{1,3})?[\]}]{1,2}",
     re.IGNORECASE,
 )
-_SIGNS = ("<", "[", "{", "data:", "DATA:")
+_LOOKED_AT = 8
+"""Items at the start of a list that tell whether it holds files."""
+
+_SIGNS = ("<", "＜", "&lt;", "[", "{", "data:", "DATA:")
 """What every mark holds."""
 
 
@@ -53,14 +58,13 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     """The paths, URLs or data URIs of a row's pictures, and the keys they stand under.
 
     Known keys are `image` and `images`, `image_path`, `img`, `image_url` and the like, and `image_1`, `image_2`, ….
-    A second key is taken for another name of the same pictures where its file names are the same.
+    A second key is taken for another name of the same pictures where its file names are the same, and for a remark
+    where the first holds files of this disk and it holds words, or addresses on the net.
 
     Raises:
         DataError: several keys with different pictures, or something else than paths.
     """
     own = [key for key in _OWN if row.get(key) not in (None, [])]
-    if len(own) > 1:
-        raise DataError('both "image" and "images" are there; wanted one of them')
     found: dict[tuple[str, ...], tuple[str, ...]] = {(key,): _names(key, row[key]) for key in own}
     others = {key: _kind_of(key) for key in row if key not in _OWN and _is_shown(key) and _is_media(row[key])}
     numbered = {number: key for key, number in others.items() if isinstance(number, int)}
@@ -71,7 +75,7 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
         return (), ()
     (keys, names), *rest = found.items()
     for other, others_names in rest:
-        if not same_pictures(names, others_names):
+        if not same_pictures(names, others_names) and not _are_remarks(names, others_names):
             raise DataError(f'both "{keys[0]}" and "{other[0]}" are there, with different pictures; wanted one of them')
     return names, (*keys, *_OWN)
 
@@ -89,21 +93,24 @@ def check_unread(columns: Mapping[str, Any], n_images: int) -> None:
     for key, value in columns.items():
         if _kind_of(key) == _FOREIGN_KIND and _is_media(value):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
-        if _holds(value, _DATA_URI.match):
+        if _holds(value, _is_embedded):
             raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
-        if not n_images and _holds(value, _FOREIGN_FILE.fullmatch):
+        if n_images or not _holds(value, _is_file):
+            continue
+        if _holds(value, _FOREIGN_FILE.fullmatch):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
-        if not n_images and _holds(value, _PICTURE_FILE.fullmatch):
-            raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
+        raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
 
 
-def names_pictures(value: Any) -> bool:
-    """Whether a column holds file names of pictures, or a list of them.
+def files_not_shown(value: Any, images: Collection[str]) -> bool:
+    """Whether a column is the name of a picture, video or sound, or a list of them, other than the pictures shown.
 
-    >>> names_pictures(["masks/1.png"]), names_pictures("a cat")
-    (True, False)
+    >>> [files_not_shown(value, ["a.png"]) for value in (["masks/1.png"], "a cat", "old/a.png", {"file": "b.png"})]
+    [True, False, False, False]
     """
-    return _holds(value, _PICTURE_FILE.fullmatch)
+    names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+    known = {_last(image) for image in images}
+    return any(_is_file(name) and _last(name) not in known for name in names[:_LOOKED_AT])
 
 
 def place_images(question: str, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -146,6 +153,17 @@ def check_marks(text: str, where: str) -> None:
         mark = found[0] if len(found[0]) <= 40 else f"{found[0][:40]}…"
         kind = "videos and sound are not read: drop the record" if re.search("video|audio", mark, re.I) else ""
         raise DataError(f"{where} holds {mark}; {kind or f'wanted {IMAGE_TOKEN} in the place of each picture'}")
+
+
+def check_filled(text: Any, where: str) -> None:
+    """Refuse ms-swift's placeholders, which its own format fills from the key `objects`, and no other does.
+
+    Raises:
+        DataError: names the placeholder.
+    """
+    for mark in ("<bbox>", "<ref-object>") if isinstance(text, str) else ():
+        if mark in text:
+            raise DataError(f'{where} holds {mark}; wanted what it stands for, or "messages" and "objects" (ms_swift)')
 
 
 def marks_as_text(question: str) -> list[str]:
@@ -214,11 +232,22 @@ def path_in(item: Any) -> str | None:
 
 
 def same_pictures(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether these are the same pictures, as far as their names tell; pictures kept for a table lost theirs."""
+    """Whether these are the same pictures, as far as their names tell; embedded ones and those of tables have none."""
     if len(names) != len(others):
         return False
-    kept = all(map(KEPT_FILE.fullmatch, names))
-    return kept or [name.rsplit("/", 1)[-1] for name in names] == [name.rsplit("/", 1)[-1] for name in others]
+    nameless = [all(KEPT_FILE.fullmatch(name) or _is_embedded(name) for name in some) for some in (names, others)]
+    return nameless[0] != nameless[1] or list(map(_last, names)) == list(map(_last, others))
+
+
+def _are_remarks(names: Collection[str], others: Collection[str]) -> bool:
+    """Whether these are files of this disk, and each of the others is a word, or an address they may have come from."""
+    here = all(_is_file(name) and "://" not in name for name in names)
+    return here and all("://" in other or not (_is_file(other) or _is_embedded(other)) for other in others)
+
+
+def _last(name: str) -> str:
+    """The file's own name, without folders."""
+    return name.rsplit("/", 1)[-1]
 
 
 def _is_media(value: Any) -> bool:
@@ -227,8 +256,19 @@ def _is_media(value: Any) -> bool:
     return any(isinstance(item, str | dict) and item for item in items)
 
 
-def _holds(value: Any, test: Any) -> bool:
+def _holds(value: Any, test: Callable[[str], object]) -> bool:
+    """Whether a text passes the test, or one of the first texts in a list, or one in an object."""
     if isinstance(value, str):
-        return ("." in value or ":" in value) and test(value) is not None
-    items = value[:8] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        return bool(test(value))
+    items = value[:_LOOKED_AT] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
     return any(_holds(item, test) for item in items)
+
+
+def _is_embedded(text: str) -> bool:
+    return bool(_DATA_URI.match(text) or BARE_BASE64.fullmatch(text))
+
+
+def _is_file(text: str) -> bool:
+    if "/" in text and KEPT_FILE.fullmatch(text):
+        return True
+    return "." in text and bool(_PICTURE_FILE.fullmatch(text) or _FOREIGN_FILE.fullmatch(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_r1.data.formats.base import Example, Format, Row, find_answer, has_answer, make_example
+from vlm_r1.data.formats.base import Example, Format, Row, find_answer, has_answer, make_example, shown
 from vlm_r1.errors import DataError
 
 _QUESTIONS = ("problem", "question", "query", "instruction")
@@ -40,6 +40,8 @@ def _read_question_answer(row: Row) -> Example:
     if len(asked) != 1:
         keys = " and ".join(f'"{key}"' for key in asked or _QUESTIONS)
         raise DataError(f"{keys} {'all look like the question' if asked else 'are empty'}; wanted one of them")
+    if row.get("history"):
+        raise DataError(f'"history" is {shown(row["history"])}; wanted one question a record, without earlier turns')
     answer, used = find_answer(row, _ANSWERS)
     question, more = row[asked[0]], row.get("input")
     if asked[0] != "instruction" or not isinstance(more, str) or not more:

@@ -6,19 +6,17 @@ import json
 import re
 from typing import Any
 
-_DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[\w;=.+-]*,[^\s\"'()<>]{16,}")
+_EMBEDDED = re.compile(  # data URIs, and long base64
+    r"(data:(?:[\w.+-]+/[\w.+-]+)?)[\w;=.+-]*,[^\s\"'()<>]{16,}|([A-Za-z0-9+/]{12})[A-Za-z0-9+/]{60,}={0,2}"
+)
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, cut to 80 characters; of a data URI its kind and length.
+    """A value as JSON, cut to 80 characters; of an embedded picture its beginning and length.
 
     >>> shown({"image": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg"})
     '{"image": "data:image/png… (44 characters)"}'
     """
-    text = without_data(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    text = _EMBEDDED.sub(lambda found: f"{found[1] or found[2]}… ({len(found[0])} characters)", text)
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def without_data(text: str) -> str:
-    """The text, of each data URI in it only the kind and the length."""
-    return _DATA_URI.sub(lambda found: f"data:{found[1] or ''}… ({len(found[0])} characters)", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from vlm_r1.types import IMAGE_TOKEN
 
 _ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """Other names of the roles system, user and assistant."""
+
+_SPELLED = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
+"""How messages begin that were written as one text, by a table of texts."""
 
 _IMAGE_PARTS = ("image", "image_url", "input_image")
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -57,6 +61,8 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
         DataError: another order, several questions (a record is one question), or a content of another kind.
     """
     if isinstance(messages, str):
+        if _SPELLED.match(messages):
+            raise DataError(f"{name} {shown(messages)}, a text that spells a list; wanted the list itself")
         return Turns(messages, (), None, None)
     whole = isinstance(messages, list) and all(isinstance(m, dict) and _FILLED & m.keys() for m in messages)
     roles: tuple[Any, ...] = tuple(map(_role, messages)) if whole else ()

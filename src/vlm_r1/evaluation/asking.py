@@ -1,0 +1,176 @@
+"""How a model was trained to be asked: written into an export as `vlm_r1.json`, and found again from its folder.
+
+The file may come from a stranger with the weights. It holds names of built-in things and texts; names of code are
+refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from vlm_r1.config import Config, load_config
+from vlm_r1.config.base import PositiveInt, Section
+from vlm_r1.config.schema import TemplateSection
+from vlm_r1.errors import ConfigError
+from vlm_r1.tasks.templates import TEMPLATES, make_templates
+from vlm_r1.types import BoxFormat
+
+FILE = "vlm_r1.json"
+DEFAULT_TASK = "rec"
+_NAMES = ("task", "template", "adapter")  # settings that could name code
+_RUN_LIES_ABOVE = 2  # folders: RUN/model, RUN/checkpoints/step-N
+
+
+class Asking(Section):
+    """What asks a model as in training; the defaults ask one of which nothing is known.
+
+    Attributes:
+        task: the one that it was trained for; None: several, or not known.
+        thinking: what the template asks for before the answer; None: not told.
+        templates: definitions of templates that are not built in, by name.
+    """
+
+    task: str | None = None
+    template: str = "r1"
+    thinking: Literal["required", "free", "absent"] | None = None
+    templates: dict[str, TemplateSection] = Field(default_factory=dict)
+    max_completion_length: PositiveInt = 512
+    adapter: str | None = None
+    box_format: BoxFormat | None = None
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+
+
+def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | None]:
+    """What the model's folder says in `vlm_r1.json`, else the recipe of the run that it lies in, else the defaults.
+
+    Args:
+        model: folder or hub name.
+        given: settings that the user has given, so that it does not matter what the file says of them.
+
+    Returns:
+        The settings, and the file that they are from, or None.
+
+    Raises:
+        ConfigError: the file is broken or names code, or the recipe is broken.
+    """
+    if not os.path.isdir(model):
+        told = _of_hub(model)
+        return (read_asking(told, given), f"{model}/{FILE}") if told else (Asking(), None)
+    folder = Path(os.path.abspath(model))
+    if (folder / FILE).exists():
+        return read_asking(folder / FILE, given), str(folder / FILE)
+    recipes = [above / "config.yaml" for above in folder.parents[:_RUN_LIES_ABOVE]]
+    recipe = next((path for path in recipes if path.exists()), None)
+    return (asking_of(load_config(recipe)), str(recipe)) if recipe else (Asking(), None)
+
+
+def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
+    """The templates that are not built in, of what was logged in a run folder or below an export.
+
+    Args:
+        logged: RUN, RUN/rollouts/F.parquet, RUN/eval/F.samples.jsonl, or the like below an export.
+
+    Returns:
+        The definitions by name, and a text that says where they are from; it is empty if there is no recipe.
+    """
+    place = Path(os.path.abspath(logged))
+    folders = [place, *place.parents[:_RUN_LIES_ABOVE]]
+    files = [folder / name for folder in folders for name in (FILE, "config.yaml")]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        return {}, ""
+    try:
+        own = read_asking(found, _NAMES).templates if found.name == FILE else load_config(found).data.templates
+    except ConfigError:
+        return {}, f"{found} is no recipe of a run, so it says nothing of templates"
+    return own, f"templates of the run's own as in {found}"
+
+
+def asking_of(config: Config) -> Asking:
+    """How a run asks: by the task and template of its training files; of several templates, by `data.template`."""
+    tasks = {source.task for source in config.data.train}
+    names = {source.template or config.data.template for source in config.data.train}
+    return Asking(
+        task=tasks.pop() if len(tasks) == 1 else None,
+        template=names.pop() if len(names) == 1 else config.data.template,
+        templates=config.data.templates,
+        max_completion_length=config.sampling.max_completion_length,
+        adapter=config.model.adapter,
+        box_format=config.model.box_format,
+        min_pixels=config.model.min_pixels,
+        max_pixels=config.model.max_pixels,
+    )
+
+
+def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
+    """Write `vlm_r1.json`; a template that is not built in is written with its definition.
+
+    Args:
+        box_format: how the model writes boxes.
+    """
+    asking = asking_of(config)
+    template = make_templates(asking.template, sections=asking.templates).default
+    name, own = asking.template, {}
+    if TEMPLATES.get(name) != template:
+        name = name.rpartition(":")[2]  # of package.module:NAME
+        fields = asdict(template) | {"thinking": template.thinking.value}
+        own = {name: TemplateSection.model_validate({key: fields[key] for key in TemplateSection.model_fields})}
+    settings = {"template": name, "thinking": template.thinking.value, "templates": own, "box_format": box_format}
+    text = json.dumps(asking.model_copy(update=settings).model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
+    """Read `vlm_r1.json`.
+
+    Raises:
+        ConfigError: it is no such file, or names code in a setting that is not in `given`.
+    """
+    try:
+        asking = Asking.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
+    for key in _NAMES:
+        name = getattr(asking, key)
+        if name and ":" in name and key not in given:
+            raise ConfigError(
+                f'{path}: {key} "{name}" is code of somebody\'s own, and a model folder may not have code run. If you '
+                f"have it and trust it, say --{key} {name}; else name another --{key}"
+            )
+    if "template" in given:
+        return asking
+    thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
+    if asking.thinking not in (None, thinking):
+        raise ConfigError(
+            f'{path}: thinking is "{asking.thinking}", but template "{asking.template}" has "{thinking}": say'
+            " --template"
+        )
+    return asking
+
+
+def _of_hub(name: str) -> Path | None:
+    """The file of a model of the hub, or None; whether there is such a model is found out when it is loaded."""
+    from transformers.utils.hub import cached_file  # takes a second to import
+
+    try:
+        found = cached_file(
+            name,
+            FILE,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError):
+        return None
+    return Path(found) if found else None

@@ -1,0 +1,53 @@
+"""Each reward of a recipe called on gold answers, before a model is loaded: what can never work is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlm_r1.data.images import image_size
+from vlm_r1.data.sources import evenly
+from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rewards.base import TrainerState
+from vlm_r1.tasks import get_task
+from vlm_r1.tasks.judge import Attempt, judge
+from vlm_r1.tasks.templates import gold_completion
+from vlm_r1.types import BoxFormat, ImageFrame, Record
+
+_RECORDS_OF_A_KIND = 2
+"""So that a function of TRL's signature is handed more than one."""
+
+
+def call_rewards(sets: Sequence[Sequence[Record]], examiner: Examiner, max_steps: int) -> list[str]:
+    """Judge the gold answers of the first two records of each file, task and accuracy reward, by the recipe's rewards.
+
+    Returns:
+        A sentence on how many gold answers were judged, and one for each part that left all of them out.
+
+    Raises:
+        RewardError: a reward raised, or returned what is none.
+        ConfigError: an option of a reward has a value that makes no sense.
+        DataError: a gold answer is not what its reward compares.
+    """
+    chosen: dict[tuple[str, str, str | None], list[Record]] = {}
+    for record in (record for records in sets for record in evenly(records)):
+        file = record.source.rpartition(":")[0]
+        alike = chosen.setdefault((file, record.task, record.reward), [])
+        if len(alike) < _RECORDS_OF_A_KIND:
+            alike.append(record)
+    state = TrainerState(0, max_steps)
+    attempts = [_gold_attempt(record, examiner, state) for alike in chosen.values() for record in alike]
+    scores = judge(attempts, BoxFormat.ORIGINAL_PIXELS, examiner.rewards, examiner.combination)
+    silent = [name for name in examiner.rewards if scores and all(score.parts[name] is None for score in scores)]
+    return [
+        f"rewards called on {len(scores)} gold answers",
+        *(f'warning: the part "{name}" left out (None) all of these gold answers' for name in silent),
+    ]
+
+
+def _gold_attempt(record: Record, examiner: Examiner, state: TrainerState) -> Attempt:
+    """What a perfect model writes, as it would be judged; images are measured by their headers alone."""
+    task, template = get_task(record.task), examiner.templates.of(record)
+    frames = tuple(ImageFrame(wh, wh) for wh in map(image_size, record.images))
+    text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
+    ids = tuple(examiner.adapter.tokenize(text))
+    return Attempt(text, record, frames, task, template, len(ids), completion_ids=ids, trainer_state=state)

@@ -1,0 +1,59 @@
+"""Boxes and points that are not written as lists in square brackets.
+
+A corner is two numbers in round brackets; two corners with nothing but a comma between them are a box, as Qwen2-VL
+writes it: `<|object_ref_start|>red car<|object_ref_end|><|box_start|>(160,120),(320,240)<|box_end|>`, of which
+`red car(160,120),(320,240)` remains where special tokens are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_N = r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)"
+_CORNERS = re.compile(
+    rf"\(\s*+{_N}\s*+,\s*+{_N}\s*+\)(?:\s*+,\s*+\(\s*+{_N}\s*+,\s*+{_N}\s*+\))*", re.ASCII
+)  # a chain of corners
+_NUMBER = re.compile(_N, re.ASCII)
+_NAMED = re.compile(
+    rf"""(?<!\w)x(\d?)["']?\s*+[=:]\s*+["']?({_N})["']?\s*+,?\s*+["']?y\1["']?\s*+[=:]\s*+["']?({_N})""",
+    re.ASCII | re.IGNORECASE,
+)
+_MARK = re.compile(r"<\|(?:object_ref|box)_(?:start|end)\|>|</?(?:ref|box)>")  # Qwen2-VL's and Qwen-VL's
+_EDGE = " \t\r\n,;:.-"
+
+
+class Corners(NamedTuple):
+    """A box or what else is written in round brackets, and the text between the one before and this, without marks."""
+
+    before: str
+    numbers: list[float]
+
+
+def find_corners(text: str) -> Iterator[Corners]:
+    """Every box of a text, four numbers, with what stands before it; at last what stands after all, without numbers.
+
+    A chain of an even number of corners is boxes of two each; any other chain comes as it is.
+
+    >>> list(find_corners("car(1,2),(3,4)."))
+    [Corners(before='car', numbers=[1.0, 2.0, 3.0, 4.0]), Corners(before='', numbers=[])]
+    """
+    start = 0
+    for match in _CORNERS.finditer(text):
+        numbers = [float(number) for number in _NUMBER.findall(match[0])]
+        length = len(numbers) if len(numbers) % 4 else 4
+        before = _MARK.sub("", text[start : match.start()]).strip(_EDGE)
+        for first in range(0, len(numbers), length):
+            yield Corners("" if first else before, numbers[first : first + length])
+        start = match.end()
+    yield Corners(_MARK.sub("", text[start:]).strip(_EDGE), [])
+
+
+def find_named_points(text: str) -> list[list[float]]:
+    """Points whose coordinates have names: `{"x": 1, "y": 2}`, `click(x=1, y=2)`, `<points x1="1" y1="2">`.
+
+    >>> find_named_points('click(x=246, y=113)'), find_named_points('<points x1="1" y1="2" x2="3" y2="4">')
+    ([[246.0, 113.0]], [[1.0, 2.0], [3.0, 4.0]])
+    """
+    return [[float(x), float(y)] for _, x, y in _NAMED.findall(text)]
