@@ -46,7 +46,8 @@ def before_after_table(summary: Mapping[str, Any]) -> Table:
 
     table = Table(title="Held-out results in %, greedy, with 95 % intervals", box=SIMPLE, pad_edge=False)
     for column in ("set", "metric", "before", "after", "gain"):
-        table.add_column(column, justify="left" if column in ("set", "metric") else "right", no_wrap=True)
+        justify = "left" if column in ("set", "metric") else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "set", overflow="fold")  # numbers are never cut
     for name, after in summary["after"].items():
         before = summary["before"][name]
         for index, metric in enumerate(key for key in after if key not in ("ci95", "n")):
