@@ -364,7 +364,7 @@ def _compare_reference(asked: Sequence[Asked], witness: Witness, report: Report,
 
 def _draw_again(asked: Sequence[Asked], seeds: Sequence[int], witness: Witness, report: Report) -> None:
     outside = witness.outside_shares(_batch(asked), seeds)
-    if not outside <= TOLERANCES[computing_dtype(witness.policy)].draws:
+    if outside > TOLERANCES[computing_dtype(witness.policy)].draws:
         report.add(
             asked,
             f"sampled tokens are not what their random numbers draw from the distribution at temperature "

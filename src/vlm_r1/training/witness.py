@@ -113,7 +113,7 @@ class Witness:
                 ends_T, own_T = (x.gather(1, ids_T1)[:, 0] for x in (shares_TV.cumsum(-1), shares_TV))
                 numbers_T = uniforms([seed], len(ids_T))[0].to(ends_T)
                 outside_T = torch.maximum(ends_T - own_T - numbers_T, numbers_T - ends_T)
-                furthest = float(torch.maximum(outside_T.max(), torch.tensor(furthest).to(outside_T)))  # NaN stays
+                furthest = max(furthest, float(outside_T.max()))  # NaN, of broken weights, is passed over
         return furthest
 
     def decoded(self, batch: CompletionBatch) -> Tensor:
