@@ -7,6 +7,7 @@ is on all sides that it touches, as it would be in earnest.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -331,6 +332,16 @@ def test_a_state_that_runs_through_the_tokens_is_no_false_alarm(
     """Linear attention computes chunks in training and single tokens in sampling: ten times the noise of attention."""
     options = {**options, "model.path": str(family_checkpoint(family))}
     assert "rows = transformers in bfloat16" in checked(no_bug, monkeypatch, **options)
+
+
+@pytest.mark.parametrize("options", [NARROW, {"training.mixed_precision": "bf16"}], ids=["weights", "autocast"])
+def test_nor_when_only_text_is_taught(options: dict, recipe, family_checkpoint, tmp_path) -> None:
+    """Rows of other lengths than the witness's one at a time: last bits differ in every layer, not in attention."""
+    rows = [json.dumps({"problem": f"How many are red {n}?\n  Say so.  ", "answer": str(n)}) for n in range(12)]
+    (tmp_path / "text.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    source = {"path": str(tmp_path / "text.jsonl"), "task": "counting"}
+    changes = {"data.train": [source], "data.template": "r1", "rewards": {"accuracy": 1.0}, "training.max_steps": 1}
+    train_sft(load_config(recipe(**{**options, **changes, "model.path": str(family_checkpoint("qwen3_5"))})))
 
 
 @pytest.mark.parametrize("layout", ["packed", "rows"])

@@ -5,7 +5,7 @@ must equal those of an outside witness: the stock model of transformers, one com
 checkpoint's own processor makes of the same chat and pictures (`models/stock.py`, `witness.py`). Passes run as training
 runs them, with gradient, checkpointing and autocast, but without dropout. Weights of at least 32 bits are checked
 without autocast too: then nothing is excused but rounding in float32. In bfloat16 a difference of three times the noise
-is: that by which the stock model differs from itself with another attention.
+is: that by which the stock model differs from itself with other last bits (`Witness.other_side`).
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
     elif too_far(apart.logprobs, dtype, lambda: _noise(batch, witness, scored)):
         report.add(asked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
     elif not apart.gradients <= TOLERANCES[dtype].gradients:
-        noise = gap(scored, witness.side(batch, parameters, "eager"), stock).gradients
+        noise = gap(scored, witness.other_side(batch, parameters), stock).gradients
         if not apart.gradients <= NOISE * noise:
             report.add(
                 asked,
@@ -306,8 +306,7 @@ def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
 
 
 def _noise(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> Difference:
-    sides = [witness.side(batch, [], attention) for attention in ("sdpa", "eager")]
-    return gap(scored, *sides).logprobs
+    return gap(scored, witness.side(batch, []), witness.other_side(batch, [])).logprobs
 
 
 def _noise_of_decoding(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> Difference:

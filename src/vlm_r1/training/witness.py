@@ -77,11 +77,19 @@ class Witness:
     inputs: Sequence[Inputs]
     temperature: float
 
-    def side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter], attention: str = "sdpa") -> Side:
+    def side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
         """Of completions of the prompts, in the order of groups; with gradients if there are parameters."""
-        adapter, model = self.policy.adapter, self.policy.model
+        with stock_attention(self.policy.adapter, self.policy.model):
+            return self._side(batch, parameters)
+
+    def other_side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
+        """The same but for rounding: attention in another way, and products of matrices off by a last bit."""
+        with stock_attention(self.policy.adapter, self.policy.model, "eager"), last_bits(self.policy.model):
+            return self._side(batch, parameters)
+
+    def _side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
         rows, sums = [], [torch.zeros_like(p) for p in parameters]
-        with stock_attention(adapter, model, attention), nullcontext() if parameters else torch.no_grad():
+        with nullcontext() if parameters else torch.no_grad():
             for (inputs, ids_T), weights_T in zip(self._each(batch), _weights(batch), strict=True):
                 logprobs_TV = self._logprobs(inputs, ids_T)
                 row_T = logprobs_TV.gather(1, torch.tensor([ids_T], device=logprobs_TV.device).T)[:, 0]
@@ -190,6 +198,23 @@ def training_without_dropout(policy: Policy) -> Iterator[None]:
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
         yield
+
+
+@contextmanager
+def last_bits(model: nn.Module) -> Iterator[None]:
+    """Linear layers' outputs are off by up to half a unit in the last place, as if they had summed in another order."""
+
+    def nudge(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        return out * (1 + torch.finfo(out.dtype).eps * (torch.rand_like(out) - 0.5))
+
+    hooks = [part.register_forward_hook(nudge) for part in model.modules() if isinstance(part, nn.Linear)]
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the global generator: checkpointing sets it back for the second forward
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
