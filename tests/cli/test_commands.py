@@ -239,15 +239,14 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     assert str(tmp_path / "demo" / "report.html") in shown
     told = " ".join(shown.split())
     parts = [
-        told.index(words) for words in ("1/3 Pictures", "2/3 Warm start", "watch the loss", "3/3 GRPO", "watch acc@")
+        told.index(words)
+        for words in ("1/3 Pictures", "2/3 Warm start", "watch the loss", "3/3 GRPO", "watch acc@", "What came")
     ]
     assert parts == sorted(parts)
     assert parts[2] < told.index("SFT 1/2") < parts[3], "what to look at is said before it is seen"
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["seed"] == 5
     assert {"prepare", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
-    assert (
-        summary["before"].keys() == summary["after"].keys() == {*("in_domain", "out_of_domain", "out_of_domain_kinds")}
-    )
+    assert summary["before"].keys() == summary["after"].keys() == {*("in_domain", "out_of_domain", "new_kinds")}
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "already holds a run" in capsys.readouterr().err
