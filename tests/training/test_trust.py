@@ -24,7 +24,7 @@ from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
-from vlm_r1.training.trust import check_gold, check_sampled
+from vlm_r1.training.trust import check_gold, check_sampled, is_due
 from vlm_r1.types import Group
 
 PARAMS = SamplingParams(max_completion_length=8)
@@ -204,3 +204,15 @@ def test_every_group_may_be_the_first_with_images(opened, prompts) -> None:
     groups = sample(run)
     text_only = replace(groups[0], encoded=prompts["none"])
     assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.examiner, run.sampler, PARAMS)
+
+
+def test_when_checks_are_due(recipe) -> None:
+    def due(first: int, **options: Any) -> list[int]:
+        section = load_config(recipe(**{f"training.{name}": value for name, value in options.items()})).training
+        return [step for step in range(first, 13) if is_due(step, step == first, section)]
+
+    assert due(1) == [1, 2]
+    assert due(1, trust_check_steps=5) == [1, 2, 5, 10]
+    assert due(7, trust_check_steps=5) == [7, 10], "a resumed run begins with them"
+    assert due(1, trust_check_steps=0) == [1, 2]
+    assert due(1, trust_checks=False) == []

@@ -34,7 +34,7 @@ from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
-from vlm_r1.training.trust import check_sampled, is_due
+from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import EncodedPrompt, StopReason
 
 PARAMS = SamplingParams(max_completion_length=16)
@@ -396,15 +396,3 @@ def test_a_gold_answer_without_its_stop_token(recipe, monkeypatch) -> None:
     monkeypatch.setattr(Examiner, "gold_ids", lambda self, *args: gold_ids(self, *args)[:-1])
     with pytest.raises(ModelError, match=r"says that it ended by stop, but has stop tokens at \[\]"):
         train_sft(load_config(recipe()))
-
-
-def test_when_checks_are_due(recipe) -> None:
-    def due(first: int, **options: Any) -> list[int]:
-        section = load_config(recipe(**{f"training.{name}": value for name, value in options.items()})).training
-        return [step for step in range(first, 13) if is_due(step, step == first, section)]
-
-    assert due(1) == [1, 2]
-    assert due(1, trust_check_steps=5) == [1, 2, 5, 10]
-    assert due(7, trust_check_steps=5) == [7, 10], "a resumed run begins with them"
-    assert due(1, trust_check_steps=0) == [1, 2]
-    assert due(1, trust_checks=False) == []
