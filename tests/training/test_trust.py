@@ -14,6 +14,7 @@ from vlm_r1.config import load_config
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
+from vlm_r1.grpo.update import Reference
 from vlm_r1.models import load_model
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.policy.logprobs import CompletionBatch
@@ -147,6 +148,27 @@ def test_a_filter_does_not_hide_other_weights(opened, adapter, tiny_checkpoint: 
         model.model.language_model.layers[1].mlp.down_proj.weight.mul_(1.2)
     with pytest.raises(ModelError, match="the sampler's log-probabilities differ"):
         check_sampled(sample(run, params), run.learner, run.examiner, HFSampler(model, adapter), params)
+
+
+@pytest.mark.parametrize("layout", ["packed", "rows"])
+def test_a_reference_that_is_not_the_start_of_the_policy(layout: str, recipe, tmp_path, monkeypatch) -> None:
+    options = {"grpo.beta": 0.04, "training.layout": layout, "training.max_steps": 1}
+    train(load_config(recipe(**options)))
+    init = Reference.__init__
+
+    def warmer(self: Reference, *args: Any) -> None:
+        init(self, *args)
+        self._frozen.temperature = 1.1  # type: ignore[union-attr]
+
+    def other_weights(self: Reference, *args: Any) -> None:
+        init(self, *args)
+        with torch.no_grad():
+            self._frozen.model.get_output_embeddings().weight.mul_(1.02)  # type: ignore[union-attr]
+
+    for bug in (warmer, other_weights):
+        monkeypatch.setattr(Reference, "__init__", bug)
+        with pytest.raises(ModelError, match="the reference's log-probabilities differ"):
+            train(load_config(recipe(**options, output_dir=str(tmp_path / bug.__name__))))
 
 
 # (c) the images are not seen
