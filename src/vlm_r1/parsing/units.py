@@ -32,9 +32,10 @@ UNSPACED_UNIT = rf"(?![{_NOT_A_UNIT}])[{_UNSPACED}]"
 """A character of a script that is written on to a number, which neither multiplies it nor makes it an ordinal."""
 
 _POWER = r"(?:\^?\{?[23]\}?|[²³])?"
+_ANY = "|".join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))  # the longest name first
 ATTACHED_UNIT = re.compile(
-    rf"(?:{'|'.join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))}){_POWER}"
-    rf"(?:[/·](?:{'|'.join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))}){_POWER})?(?!\w)"
+    rf"(?:{_ANY}){_POWER}"
+    rf"(?:[/·](?:{_ANY}){_POWER})?(?!\w)"
     rf"|{UNSPACED_UNIT}"
 )
 """A unit right behind a number: "cm" of "12cm", "km/h" of "60km/h", "m²"; or a character such as 个."""
