@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from testing_runs import sample_step
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ModelError
@@ -19,10 +20,8 @@ from vlm_r1.models import load_model
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_gold, check_sampled, is_due
@@ -40,19 +39,7 @@ def opened(recipe) -> Callable[..., TrainingRun]:
 
 
 def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
-    draws, records = run.next_records()
-    with run.learner.accelerator.autocast():
-        return sample_groups(
-            records,
-            run.examiner,
-            run.sampler,
-            params,
-            n=4,
-            run_seed=0,
-            draws=draws,
-            phases=Phases(),
-            see=run.learner.with_features,
-        )
+    return sample_step(run, params)
 
 
 def fails(groups: Sequence[Group], run: TrainingRun, explanation: str, params: SamplingParams = PARAMS) -> None:

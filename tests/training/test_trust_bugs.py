@@ -20,17 +20,16 @@ import vlm_r1.models.adapter as adapter_module
 import vlm_r1.policy.attention as attention_module
 import vlm_r1.policy.head as head_module
 import vlm_r1.policy.packed as packed_module
+from testing_runs import sample_step
 from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.policy.encoding import Examiner
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.decoding import PrefixCache
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_sampled
@@ -239,19 +238,7 @@ def checked(recipe):
         run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
         run.learner.begin_step()
         bug(run, patch)
-        draws, records = run.next_records()
-        with run.learner.autocast_for_sampling():
-            groups = sample_groups(
-                records,
-                run.examiner,
-                run.sampler,
-                params,
-                n=4,
-                run_seed=0,
-                draws=draws,
-                phases=Phases(),
-                see=run.learner.with_features,
-            )
+        groups = sample_step(run, params)
         # the first two have images of one size, so that a neighbour's fit
         by_size: dict[Any, list] = {}
         for group in groups:
