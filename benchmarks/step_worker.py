@@ -28,7 +28,7 @@ from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.config import Config, load_config
 from vlm_r1.grpo.trainer import train
 from vlm_r1.models import load_adapter
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.tasks.templates import make_templates
@@ -136,12 +136,12 @@ def run_floor(folder: Path, sizes: Sizes, meter: Meter) -> dict[str, Any]:
     """
     adapter = load_adapter(folder / "model", sizes.image_px, sizes.image_px)
     model = AutoModelForImageTextToText.from_pretrained(folder / "model", dtype=torch.float32).train()
-    examiner = Examiner(adapter, make_templates("bare"), REWARDS)
+    env = Env(adapter, make_templates("bare"), REWARDS)
     records = read_records(folder)
     answer_tokens = sizes.generations * sizes.completion_tokens
     batches = []
     for first in range(0, len(records), sizes.prompts):
-        prompts = [examiner.encode(record) for record in records[first : first + sizes.prompts]]
+        prompts = [env.encode(record) for record in records[first : first + sizes.prompts]]
         length = sum(len(prompt.ids_L) for prompt in prompts) // sizes.prompts + answer_tokens
         rows = [[*p.ids_L, *torch.randint(256, (length - len(p.ids_L),)).tolist()] for p in prompts]
         ids_PL = torch.tensor(rows)

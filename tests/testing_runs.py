@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.training.run import TrainingRun
 from vlm_r1.types import Group
 
@@ -15,7 +15,7 @@ def sample_step(run: TrainingRun, params: SamplingParams) -> list[Group]:
     with run.learner.autocast_for_sampling():
         return sample_groups(
             records,
-            run.examiner,
+            run.env,
             run.sampler,
             params,
             n=4,

@@ -21,7 +21,7 @@ import vlm_r1
 from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling.hf import HFSampler
@@ -88,7 +88,7 @@ def test_a_failed_check_names_the_record_of_the_process_that_failed(recipe) -> N
 def main(path: str) -> None:
     """Train in one process of two; the second one's sampler cuts the stop token off."""
     rank = int(os.environ["RANK"])
-    complete, encode = HFSampler._completion, Examiner.encode
+    complete, encode = HFSampler._completion, Env.encode
 
     def cut(self, ids, logprobs, stop_ids):
         whole = complete(self, ids, logprobs, stop_ids)
@@ -100,7 +100,7 @@ def main(path: str) -> None:
 
     if rank == 1:
         HFSampler._completion = cut  # type: ignore[method-assign]
-    Examiner.encode = told  # type: ignore[method-assign]
+    Env.encode = told  # type: ignore[method-assign]
     try:
         train(load_config(path))
     except ModelError as error:

@@ -37,7 +37,7 @@ def scripted(recipe):
         options = {**NUMBERS, "grpo.dynamic_sampling_rounds": rounds}
         run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
         texts = [[f"{n} ab", "12" if signal == "1" else f"{n} ab"] for n, signal in enumerate(signals)]
-        run.sampler = ScriptedSampler(texts, run.examiner.adapter)  # type: ignore[assignment]
+        run.sampler = ScriptedSampler(texts, run.env.adapter)  # type: ignore[assignment]
         return run
 
     return make

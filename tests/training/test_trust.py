@@ -44,7 +44,7 @@ def sample(run: TrainingRun, params: SamplingParams = PARAMS) -> list[Group]:
 
 def fails(groups: Sequence[Group], run: TrainingRun, explanation: str, params: SamplingParams = PARAMS) -> None:
     with pytest.raises(ModelError, match=rf"trust check failed on .*train\.jsonl:\d+: .*{explanation}"):
-        check_sampled(groups, run.learner, run.examiner, run.sampler, params)
+        check_sampled(groups, run.learner, run.env, run.sampler, params)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_good_run_passes(options: dict, opened) -> None:
         for name, parameter in run.learner.model.named_parameters():
             if "lora_B" in name:  # new ones are 0, and dropout would not show
                 parameter.normal_(std=0.1)
-    found = check_sampled(sample(run), run.learner, run.examiner, run.sampler, PARAMS)
+    found = check_sampled(sample(run), run.learner, run.env, run.sampler, PARAMS)
     assert f"{options.get('training.layout', 'packed')} = transformers in" in found
     assert "sampler = policy" in found
     assert "blank images move log-probabilities" in found
@@ -76,9 +76,9 @@ def test_a_good_run_passes(options: dict, opened) -> None:
 def test_the_same_for_gold_answers(opened, adapter) -> None:
     run = opened()
     _, (record, *_) = run.next_records()
-    encoded = run.examiner.encode(record)
-    gold = run.examiner.gold_ids(record, encoded, adapter.tokenizer.eos_token_id)
-    found = check_gold([record], CompletionBatch([encoded], [[gold]]), run.learner, run.examiner)
+    encoded = run.env.encode(record)
+    gold = run.env.gold_ids(record, encoded, adapter.tokenizer.eos_token_id)
+    found = check_gold([record], CompletionBatch([encoded], [[gold]]), run.learner, run.env)
     assert "packed = transformers in float32" in found
     assert "sampler" not in found
 
@@ -123,18 +123,18 @@ def test_a_filter_is_no_disagreement(filtered: dict, opened) -> None:
     run = opened()
     params = replace(PARAMS, **filtered)
     groups = sample(run, params)
-    check_sampled(groups, run.learner, run.examiner, run.sampler, params)
+    check_sampled(groups, run.learner, run.env, run.sampler, params)
     fails(groups, run, "the sampler's log-probabilities differ", PARAMS)  # the filter did make them likelier
 
 
 def test_a_filter_does_not_hide_other_weights(opened, adapter, tiny_checkpoint: Path) -> None:
     run, params = opened(), replace(PARAMS, top_k=20)
     model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
-    check_sampled(sample(run, params), run.learner, run.examiner, HFSampler(model, adapter), params)
+    check_sampled(sample(run, params), run.learner, run.env, HFSampler(model, adapter), params)
     with torch.no_grad():
         model.model.language_model.layers[1].mlp.down_proj.weight.mul_(1.2)
     with pytest.raises(ModelError, match="the sampler's log-probabilities differ"):
-        check_sampled(sample(run, params), run.learner, run.examiner, HFSampler(model, adapter), params)
+        check_sampled(sample(run, params), run.learner, run.env, HFSampler(model, adapter), params)
 
 
 @pytest.mark.parametrize("layout", ["packed", "rows"])
@@ -212,7 +212,7 @@ def test_every_group_may_be_the_first_with_images(opened, prompts) -> None:
     run = opened()
     groups = sample(run)
     text_only = replace(groups[0], encoded=prompts["none"])
-    assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.examiner, run.sampler, PARAMS)
+    assert "blank images" in check_sampled([text_only, *groups[1:]], run.learner, run.env, run.sampler, PARAMS)
 
 
 def test_when_checks_are_due(recipe) -> None:

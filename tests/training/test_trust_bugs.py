@@ -25,7 +25,7 @@ from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.decoding import PrefixCache
@@ -47,7 +47,7 @@ def no_bug(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
 
 
 def completions_one_place_later(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
-    positions = run.examiner.adapter.positions
+    positions = run.env.adapter.positions
 
     def shifted(model: Any, prompts: Any) -> list[Tensor]:
         found = positions(model, prompts)
@@ -55,24 +55,24 @@ def completions_one_place_later(run: TrainingRun, patch: pytest.MonkeyPatch) -> 
             one[:, -1] += 1
         return found
 
-    patch.setattr(run.examiner.adapter, "positions", shifted)
+    patch.setattr(run.env.adapter, "positions", shifted)
 
 
 def positions_of_text(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        run.examiner.adapter,
+        run.env.adapter,
         "positions",
         lambda model, prompts: [torch.arange(len(p.ids_L)).expand(3, -1).clone() for p in prompts],
     )
 
 
 def no_token_types(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(run.examiner.adapter, "token_types", lambda ids_NL: {})
+    patch.setattr(run.env.adapter, "token_types", lambda ids_NL: {})
 
 
 def last_token_of_the_prompt_dropped(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
-    encode = run.examiner.adapter.encode
-    patch.setattr(run.examiner.adapter, "encode", lambda *a: (e := encode(*a), replace(e, ids_L=e.ids_L[:-1]))[1])
+    encode = run.env.adapter.encode
+    patch.setattr(run.env.adapter, "encode", lambda *a: (e := encode(*a), replace(e, ids_L=e.ids_L[:-1]))[1])
 
 
 def last_token_dropped_by_the_policy_alone(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
@@ -119,13 +119,13 @@ def images_of_the_neighbour_in_passes_with_gradient(run: TrainingRun, patch: pyt
 
 
 def pixels_of_the_record_before(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
-    encode, seen = run.examiner.adapter.encode, []
+    encode, seen = run.env.adapter.encode, []
 
     def late(prompt: Any, images: Any) -> EncodedPrompt:
         seen.append(images)
         return encode(prompt, seen[-2] if len(seen) > 1 else images)
 
-    patch.setattr(run.examiner.adapter, "encode", late)
+    patch.setattr(run.env.adapter, "encode", late)
 
 
 # sampler and temperature
@@ -146,7 +146,7 @@ def sampler_with_other_weights(run: TrainingRun, patch: pytest.MonkeyPatch) -> N
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 3e-3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    patch.setattr(run, "sampler", HFSampler(model, run.examiner.adapter))
+    patch.setattr(run, "sampler", HFSampler(model, run.env.adapter))
 
 
 def draws_colder_than_it_says(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def draws_colder_than_it_says(run: TrainingRun, patch: pytest.MonkeyPatch) -> No
 
     def lie(logits_NV: Tensor, uniforms_N: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
         token_N, _ = choose(logits_NV * 2, uniforms_N, params)
-        told = logits_NV.index_fill(-1, torch.tensor(run.examiner.adapter.banned_ids()), float("-inf")).float()
+        told = logits_NV.index_fill(-1, torch.tensor(run.env.adapter.banned_ids()), float("-inf")).float()
         return token_N, told.log_softmax(-1).gather(1, token_N[:, None])[:, 0]
 
     patch.setattr(run.sampler, "_choose", lie)
@@ -166,7 +166,7 @@ def padding_is_seen_when_decoding(run: TrainingRun, patch: pytest.MonkeyPatch) -
 
 def stop_token_cut_off(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
     complete = run.sampler._completion
-    patch.setattr(run.examiner.adapter, "stop_ids", lambda model: tuple(range(60)))  # so that many do stop
+    patch.setattr(run.env.adapter, "stop_ids", lambda model: tuple(range(60)))  # so that many do stop
 
     def cut(ids: Any, logprobs: Any, stop_ids: Any) -> Any:
         whole = complete(ids, logprobs, stop_ids)
@@ -246,7 +246,7 @@ def checked(recipe):
         alike = max(by_size.values(), key=len)
         others = [group for group in groups if not any(group is one for one in alike)]
         assert len(alike) > 1
-        return check_sampled([*alike, *others], run.learner, run.examiner, run.sampler, params)
+        return check_sampled([*alike, *others], run.learner, run.env, run.sampler, params)
 
     return check
 
@@ -357,7 +357,7 @@ def test_supervised_training_has_a_witness_too(recipe, adapter, monkeypatch) -> 
 
 
 def test_a_gold_answer_without_its_stop_token(recipe, monkeypatch) -> None:
-    gold_ids = Examiner.gold_ids
-    monkeypatch.setattr(Examiner, "gold_ids", lambda self, *args: gold_ids(self, *args)[:-1])
+    gold_ids = Env.gold_ids
+    monkeypatch.setattr(Env, "gold_ids", lambda self, *args: gold_ids(self, *args)[:-1])
     with pytest.raises(ModelError, match=r"says that it ended by stop, but has stop tokens at \[\]"):
         train_sft(load_config(recipe()))

@@ -10,7 +10,7 @@ from vlm_r1.cli.options import local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
-    from vlm_r1.policy.encoding import Examiner
+    from vlm_r1.rollouts.env import Env
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.types import Record
 
@@ -106,18 +106,18 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     return records
 
 
-def load_answering(args: argparse.Namespace) -> tuple[Examiner, HFSampler]:
-    """The model as it was trained to be asked, after `complete_arguments`: examiner and sampler."""
+def load_answering(args: argparse.Namespace) -> tuple[Env, HFSampler]:
+    """The model as it was trained to be asked, after `complete_arguments`: env and sampler."""
     import torch
 
     from vlm_r1.config.schema import ModelSection
     from vlm_r1.models import load_adapter, load_model
-    from vlm_r1.policy.encoding import Examiner
+    from vlm_r1.rollouts.env import Env
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.tasks.templates import make_templates
 
     adapter = load_adapter(args.model, args.min_pixels, args.max_pixels, args.adapter, args.box_format)
-    examiner = Examiner(adapter, make_templates(args.template, sections=args.templates), REWARDS)
+    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
     model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    return examiner, HFSampler(model, adapter)
+    return env, HFSampler(model, adapter)

@@ -13,13 +13,13 @@ from rich.panel import Panel
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
-from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.packed import choose_layout
+from vlm_r1.rollouts.env import Env
+from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.training.run import held_out_lines, load_checked_records, load_examiner
+from vlm_r1.training.run import held_out_lines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
@@ -41,29 +41,29 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     quiet_libraries()
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
-    examiner = load_examiner(config, [records, *held_out.values()])
-    called = call_rewards([records, *held_out.values()], examiner, config.training.max_steps)
+    env = load_env(config, [records, *held_out.values()])
+    called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     sample = evenly(records, _ENCODED_RECORDS)
-    encoded = [examiner.encode(record) for record in sample]
+    encoded = [env.encode(record) for record in sample]
     console = Console()
-    console.print(_first_prompt(sample[0], encoded[0], examiner))
-    if examiner.adapter.vision_modules:  # a family without its own adapter shows its parts only with its weights
-        sizes = size_by_part(empty_model(config.model, examiner.adapter), examiner.adapter)
+    console.print(_first_prompt(sample[0], encoded[0], env))
+    if env.adapter.vision_modules:  # a family without its own adapter shows its parts only with its weights
+        sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
     for sentence in called:
         console.print(sentence, highlight=False, markup=False)
-    for line in _plan(config, stage, len(records), encoded, examiner):
+    for line in _plan(config, stage, len(records), encoded, env):
         console.print(line, highlight=False)
-    for line in _images(evenly(records, _MEASURED_RECORDS), examiner):
+    for line in _images(evenly(records, _MEASURED_RECORDS), env):
         console.print(line, highlight=False)
     for line in held_out_lines(records, held_out):
         console.print(line, highlight=False)
     console.print("[green]dry run: all checks passed, nothing was written[/green]")
 
 
-def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) -> Panel:
-    gold = examiner.gold_text(record, encoded)
+def _first_prompt(record: Record, encoded: EncodedPrompt, env: Env) -> Panel:
+    gold = env.gold_text(record, encoded)
     frames = ", ".join(
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )
@@ -76,13 +76,13 @@ def _first_prompt(record: Record, encoded: EncodedPrompt, examiner: Examiner) ->
     return Panel(body, title=escape(f"first prompt, {record.source}"), title_align="left")
 
 
-def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt], examiner: Examiner) -> list[str]:
+def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt], env: Env) -> list[str]:
     training, lengths = config.training, [len(prompt.ids_L) for prompt in encoded]
-    image_tokens = [prompt.ids_L.count(examiner.adapter.placeholder_id) for prompt in encoded]
+    image_tokens = [prompt.ids_L.count(env.adapter.placeholder_id) for prompt in encoded]
     prompts = training.prompts_per_step
     G, T = (config.grpo.num_generations, config.sampling.max_completion_length) if stage == "grpo" else (1, 0)
     mean = sum(lengths) / len(lengths)
-    adapter = examiner.adapter
+    adapter = env.adapter
     layout, layout_reason = choose_layout(training.layout, adapter.config.get_text_config(), adapter.doubt)
     positions = prompts * (mean + G * T if layout == "packed" else G * (mean + T))
     budget = training.max_tokens_per_micro_batch
@@ -106,14 +106,14 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
     return lines
 
 
-def _images(records: Sequence[Record], examiner: Examiner) -> list[str]:
+def _images(records: Sequence[Record], env: Env) -> list[str]:
     """Tokens of the smallest, the median and the largest image, by area."""
     sizes_wh = sorted((image_size(path) for record in records for path in record.images), key=math.prod)
     places = {"smallest": 0, "median": len(sizes_wh) // 2, "largest": -1}
     chosen = {name: sizes_wh[place] for name, place in places.items() if sizes_wh}
     return [
         f"{'images' if name == 'smallest' else '':12} {name} {width}×{height}: "
-        f"{examiner.adapter.image_tokens(width, height):,} tokens"
+        f"{env.adapter.image_tokens(width, height):,} tokens"
         for name, (width, height) in chosen.items()
     ]
 

@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     name, display = args.name or args.data.stem, Display()
     display.console.print(complete_arguments(args), markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
-    examiner, sampler = load_answering(args)
+    env, sampler = load_answering(args)
     steps = trained_steps(Path(args.model))
     with display.bar(name, len(records)) as advance:
         groups = answer_records(
             records,
-            examiner,
+            env,
             sampler,
             max_completion_length=args.max_completion_length,
             batch_size=args.batch_size,

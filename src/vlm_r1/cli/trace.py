@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlm_r1.config import Config
-    from vlm_r1.policy.encoding import Examiner
+    from vlm_r1.rollouts.env import Env
     from vlm_r1.types import Group, Record
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
-    from vlm_r1.training.run import load_examiner
+    from vlm_r1.training.run import load_env
 
     quiet_libraries()
     config = load_config(args.recipe, args.overrides)
@@ -45,47 +45,47 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Console()
-    examiner = load_examiner(config, [[record]])
-    _show_prompt(console, record, examiner)
-    _show_group(console, record, examiner, config)
+    env = load_env(config, [[record]])
+    _show_prompt(console, record, env)
+    _show_group(console, record, env, config)
     return 0
 
 
-def _show_prompt(console: Console, record: Record, examiner: Examiner) -> None:
+def _show_prompt(console: Console, record: Record, env: Env) -> None:
     shown = ("source", "id", "task", "problem", "images", "answer", "thought", "reward")
     _stage(console, "1 record", **{name: getattr(record, name) for name in shown})
-    encoded = examiner.encode(record)
+    encoded = env.encode(record)
     _stage(
         console,
         "2 prompt, encoded",
-        template=examiner.templates.of(record).name,
+        template=env.templates.of(record).name,
         text=encoded.text,
         token_ids=f"{len(encoded.ids_L)}: {list(encoded.ids_L)}",
         vision={name: tuple(tensor.shape) for name, tensor in encoded.vision.items()},
         frames=encoded.frames,
-        box_format=examiner.adapter.box_format.value,
-        gold_completion=examiner.gold_text(record, encoded),
+        box_format=env.adapter.box_format.value,
+        gold_completion=env.gold_text(record, encoded),
     )
 
 
-def _show_group(console: Console, record: Record, examiner: Examiner, config: Config) -> None:
+def _show_group(console: Console, record: Record, env: Env, config: Config) -> None:
     """Sample, judge and compare one group as the first training step would, and compute its loss."""
     import torch
     from rich.markup import escape
 
     from vlm_r1.models import load_model
     from vlm_r1.policy.logprobs import CompletionBatch, Policy
+    from vlm_r1.rollouts.groups import sample_groups
     from vlm_r1.runtime.phases import Phases
     from vlm_r1.sampling import SamplingParams
     from vlm_r1.sampling.hf import HFSampler
-    from vlm_r1.sampling.rollout import sample_groups
 
-    model = load_model(config.model, examiner.adapter)
-    sampler, params = HFSampler(model, examiner.adapter), SamplingParams(**config.sampling.model_dump())
+    model = load_model(config.model, env.adapter)
+    sampler, params = HFSampler(model, env.adapter), SamplingParams(**config.sampling.model_dump())
     n, seed = config.grpo.num_generations, config.seed
-    (group,) = sample_groups([record], examiner, sampler, params, n=n, run_seed=seed, phases=Phases())
+    (group,) = sample_groups([record], env, sampler, params, n=n, run_seed=seed, phases=Phases())
     with torch.no_grad():
-        policy = Policy(model, examiner.adapter, params.temperature).eval()
+        policy = Policy(model, env.adapter, params.temperature).eval()
         scored = policy(CompletionBatch([group.encoded], [[r.completion.ids_T for r in group.rollouts]]))
     group, loss = _advantages_and_loss(group, scored, config)
     console.print("[bold]3 completions, judged and compared[/bold]")

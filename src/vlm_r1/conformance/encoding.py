@@ -12,7 +12,7 @@ from vlm_r1.conformance.context import QUESTIONS, Context
 from vlm_r1.errors import ModelError
 from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.models import Adapter
-from vlm_r1.policy.encoding import Examiner, same_encoding
+from vlm_r1.rollouts.env import Env, same_encoding
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.types import Box, BoxFormat, EncodedPrompt, ImageFrame, Record
@@ -121,9 +121,7 @@ def stop(context: Context) -> Finding:
         )
     prompt = context.prompts["one image"]
     record = Record("1", "rec", QUESTIONS["one image"], ("picture 0",), list(GOLD), source="here")
-    gold = Examiner(adapter, make_templates("r1"), {"accuracy": 1.0}).gold_ids(
-        record, prompt, adapter.answer_end(model)
-    )
+    gold = Env(adapter, make_templates("r1"), {"accuracy": 1.0}).gold_ids(record, prompt, adapter.answer_end(model))
     if gold[-1] not in ids or any(token in ids for token in gold[:-1]):
         problems.append(f"a gold answer {gold} has stop tokens, of {ids}, within it or none at its end")
     return Finding(numbers, tuple(problems))

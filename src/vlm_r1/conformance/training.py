@@ -14,8 +14,8 @@ from transformers import AutoModelForImageTextToText
 from vlm_r1.config.schema import LoraSection, TrainingSection
 from vlm_r1.conformance.base import Finding, few
 from vlm_r1.conformance.context import Context, weighted_sum
-from vlm_r1.policy.encoding import same_encoding
 from vlm_r1.policy.logprobs import TokenLogProbs
+from vlm_r1.rollouts.env import same_encoding
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.training.optimizer import make_optimizers
 

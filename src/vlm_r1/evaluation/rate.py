@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.rewards.base import TRAINED
+from vlm_r1.rollouts.env import Env
+from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.types import Group, Record
 
 
@@ -48,7 +48,7 @@ class Rating:
 
 def rate_records(
     records: Sequence[Record],
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     params: SamplingParams,
     *,
@@ -62,9 +62,7 @@ def rate_records(
     """
     for start in range(0, len(records), batch_size):
         batch = list(records[start : start + batch_size])
-        groups = sample_groups(
-            batch, examiner, sampler, params, n=n, run_seed=seed, phases=Phases(), trainer_state=TRAINED
-        )
+        groups = sample_groups(batch, env, sampler, params, n=n, run_seed=seed, phases=Phases(), trainer_state=TRAINED)
         yield [_rating(group) for group in groups]
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.evaluation.metrics import summarize
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.rewards.base import TRAINED, TrainerState
+from vlm_r1.rollouts.env import Env
+from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import write_json
 from vlm_r1.sampling import Sampler, greedy
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.types import Group, Record
 
 
 def answer_records(
     records: Sequence[Record],
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     *,
     max_completion_length: int,
@@ -42,7 +42,7 @@ def answer_records(
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         groups += sample_groups(
-            batch, examiner, sampler, params, n=1, run_seed=0, phases=Phases(), trainer_state=trainer_state
+            batch, env, sampler, params, n=1, run_seed=0, phases=Phases(), trainer_state=trainer_state
         )
         advance(len(batch))
     return groups

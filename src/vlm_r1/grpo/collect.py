@@ -5,10 +5,10 @@ from __future__ import annotations
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rewards.call import Logged
 from vlm_r1.rewards.math import ended_comparisons
+from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.training.run import TrainingRun
 from vlm_r1.types import Group
 
@@ -36,7 +36,7 @@ def collect_groups(
         with learner.autocast_for_sampling():
             groups = sample_groups(
                 records,
-                run.examiner,
+                run.env,
                 run.sampler,
                 params,
                 n=config.grpo.num_generations,

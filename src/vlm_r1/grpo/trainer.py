@@ -41,7 +41,7 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     """
     run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display)
     learner, training = run.learner, config.training
-    reference = Reference(config, run.examiner.adapter, learner) if config.grpo.beta else None
+    reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
     params = SamplingParams(**config.sampling.model_dump())
     if learner.step == 0:
         run.evaluate("before")
@@ -59,7 +59,7 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             with phases("log"):
                 _log_rollouts(run, groups)
             scored_by = reference.logprobs_NT if reference is not None else None
-            check = partial(check_sampled, groups or [spare], learner, run.examiner, run.sampler, params, scored_by)
+            check = partial(check_sampled, groups or [spare], learner, run.env, run.sampler, params, scored_by)
             check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
             first = False
             metrics |= update_policy(groups, spare, learner, reference, phases)

@@ -9,7 +9,7 @@ from PIL import Image
 from vlm_r1.config import Config
 from vlm_r1.data.sources import evenly, load_sources
 from vlm_r1.models import Adapter, adapter_of
-from vlm_r1.training.run import load_examiner
+from vlm_r1.training.run import load_env
 from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
 
 _MEASURED_RECORDS = 1000
@@ -37,8 +37,8 @@ def longest_prompt(config: Config) -> Asked:
         DataError, ConfigError, ModelError: what training would raise of data, template and checkpoint.
     """
     records = evenly(load_sources(config.data.train), _MEASURED_RECORDS)
-    examiner = load_examiner(config, ())
-    return Asked(examiner.adapter, examiner.encode(max(records, key=examiner.prompt_length)))
+    env = load_env(config, ())
+    return Asked(env.adapter, env.encode(max(records, key=env.prompt_length)))
 
 
 def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> Asked:

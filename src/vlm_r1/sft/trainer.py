@@ -29,17 +29,17 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     learner, training = run.learner, config.training
     if learner.step == 0:
         run.evaluate("before")
-    first, end = True, run.examiner.adapter.answer_end(learner.model)
+    first, end = True, run.env.adapter.answer_end(learner.model)
     with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
         while learner.step < training.max_steps:
             start, phases = time.perf_counter(), Phases()
             learner.begin_step()
             with phases("encode"):
                 _, records = run.next_records()
-                encoded = [run.examiner.encode(record) for record in records]
-                gold = [[run.examiner.gold_ids(r, e, end)] for r, e in zip(records, encoded, strict=True)]
+                encoded = [run.env.encode(record) for record in records]
+                gold = [[run.env.gold_ids(r, e, end)] for r, e in zip(records, encoded, strict=True)]
             batch = CompletionBatch(encoded, gold)
-            check = partial(check_gold, records, batch, learner, run.examiner)
+            check = partial(check_gold, records, batch, learner, run.env)
             check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
             first = False
             learning_rate = learner.learning_rate

@@ -9,8 +9,8 @@ from typing import Any
 
 from vlm_r1.config import Config
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.rewards.base import TrainerState
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, write_json
@@ -23,7 +23,7 @@ def evaluate_in_training(
     moment: str,
     held_out: Mapping[str, Sequence[Record]],
     learner: Learner,
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     run: RunFolder,
     display: Display,
@@ -38,7 +38,7 @@ def evaluate_in_training(
     """
     means: dict[str, float] = {}
     for name, records in held_out.items():
-        groups = _answer_in_parallel(f"{moment} {name}", records, learner, examiner, sampler, display)
+        groups = _answer_in_parallel(f"{moment} {name}", records, learner, env, sampler, display)
         source = learner.config.data.eval[name].path
         summary = summarize_evaluation(
             groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
@@ -69,7 +69,7 @@ def _answer_in_parallel(
     label: str,
     records: Sequence[Record],
     learner: Learner,
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     display: Display,
 ) -> list[Group]:
@@ -79,7 +79,7 @@ def _answer_in_parallel(
     with display.bar(label, len(own)) as advance, learner.autocast_for_sampling():
         groups = answer_records(
             own,
-            examiner,
+            env,
             sampler,
             max_completion_length=config.sampling.max_completion_length,
             batch_size=config.training.eval_batch_size,

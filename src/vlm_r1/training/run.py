@@ -14,9 +14,9 @@ from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
 from vlm_r1.data.tokens import find_own_tokens
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.evaluation.reward_check import call_rewards
 from vlm_r1.models import adapter_of
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rollouts.env import Env
+from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.progress import Display
@@ -39,7 +39,7 @@ class TrainingRun:
 
     config: Config
     learner: Learner
-    examiner: Examiner
+    env: Env
     sampler: HFSampler
     stream: PromptStream
     held_out: Mapping[str, Sequence[Record]]
@@ -58,7 +58,7 @@ class TrainingRun:
         """
         n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
         draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
-        self.examiner.start(self._share(self.stream.peek(n)))
+        self.env.start(self._share(self.stream.peek(n)))
         return draws, records
 
     def _share(self, items: Sequence[T]) -> list[T]:
@@ -69,7 +69,7 @@ class TrainingRun:
         """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
         start = time.perf_counter()
         means = evaluate_in_training(
-            moment, self.held_out, self.learner, self.examiner, self.sampler, self.folder, self.display
+            moment, self.held_out, self.learner, self.env, self.sampler, self.folder, self.display
         )
         self.evaluation_s += time.perf_counter() - start
         return means
@@ -117,11 +117,11 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     """
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
-    examiner = load_examiner(config, [records, *held_out.values()])
-    called = call_rewards([records, *held_out.values()], examiner, config.training.max_steps)
+    env = load_env(config, [records, *held_out.values()])
+    called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.parts, config.seed, config.data.shuffle, weights or None)
-    learner = Learner(config, examiner.adapter, checkpoint, temperature=temperature)
+    learner = Learner(config, env.adapter, checkpoint, temperature=temperature)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
         stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
@@ -130,7 +130,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         resume_step = checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None
         open_run_folder(config, resume_step, start_facts(learner, records, held_out))
     learner.accelerator.wait_for_everyone()
-    sampler = HFSampler(learner.model, examiner.adapter)
+    sampler = HFSampler(learner.model, env.adapter)
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     shown.say(f"{len(records):,} records")
@@ -142,7 +142,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown.say(start_table(learner.sizes, config))
     shown.say(learner.precision_reason)
     shown.say(learner.layout_reason)
-    return TrainingRun(config, learner, examiner, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+    return TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
@@ -176,7 +176,7 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
     return records, held_out
 
 
-def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
+def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     """Load tokenizer and image processor, and check the sets with them.
 
     No row may hold text that is the model's own token, and no prompt be longer than `max_prompt_length`.
@@ -189,7 +189,7 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
     )
-    examiner = Examiner(
+    env = Env(
         adapter_of(config.model),
         templates,
         config.rewards,
@@ -198,10 +198,10 @@ def load_examiner(config: Config, sets: Sequence[Sequence[Record]]) -> Examiner:
         config.data.dataloader_num_workers,
     )
     files = [part for records in sets if isinstance(records, Sources) for part in records.parts]
-    if problems := [problem for file in files for problem in find_own_tokens(file, examiner.adapter.own_tokens())]:
+    if problems := [problem for file in files for problem in find_own_tokens(file, env.adapter.own_tokens())]:
         raise DataError(summarise(problems))
-    _check_each([record for records in sets for record in evenly(records)], examiner.check_length)
-    return examiner
+    _check_each([record for records in sets for record in evenly(records)], env.check_length)
+    return env
 
 
 def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:

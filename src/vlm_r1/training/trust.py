@@ -23,8 +23,8 @@ from vlm_r1.config.schema import TrainingSection
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import ModelError
 from vlm_r1.models.stock import Inputs, inputs_of, stock_inputs, stock_processor
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.sampling.hf import HFSampler
@@ -116,7 +116,7 @@ def check_when_due(
 def check_sampled(
     groups: Sequence[Group],
     learner: Learner,
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     params: SamplingParams,
     reference: LogProbs | None = None,
@@ -136,10 +136,10 @@ def check_sampled(
         ModelError: on all processes, if any of them fails; names the record of that one.
     """
     asked = [Asked(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
-    return _check(asked, learner, examiner, learner.config.sampling.temperature, sampler, params, reference)
+    return _check(asked, learner, env, learner.config.sampling.temperature, sampler, params, reference)
 
 
-def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, examiner: Examiner) -> str:
+def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, env: Env) -> str:
     """The same for supervised training, where nothing is sampled.
 
     Args:
@@ -152,13 +152,13 @@ def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learn
         Asked(record, encoded, tuple(Completion(tuple(ids_T), (), "", StopReason.STOP) for ids_T in ids_G_T))
         for record, encoded, ids_G_T in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
     ]
-    return _check(asked, learner, examiner, 1.0)
+    return _check(asked, learner, env, 1.0)
 
 
 def _check(
     asked: Sequence[Asked],
     learner: Learner,
-    examiner: Examiner,
+    env: Env,
     temperature: float,
     sampler: Sampler | None = None,
     params: SamplingParams | None = None,
@@ -169,7 +169,7 @@ def _check(
         for problem in _token_problems(one, learner, params):
             report.add([one], problem)
     two = _two(asked)
-    inputs = [] if report.problems else _inputs(two, learner, examiner, report)
+    inputs = [] if report.problems else _inputs(two, learner, env, report)
     if not report.problems:
         policy: Policy = learner.accelerator.unwrap_model(learner.policy)
         _check_passes(two, Witness(policy, inputs, temperature), learner, report, sampler, params, reference)
@@ -246,7 +246,7 @@ def _check_passes(
                 _compare_reference(asked, witness, report, reference)
 
 
-def _inputs(asked: Sequence[Asked], learner: Learner, examiner: Examiner, report: Report) -> list[Inputs]:
+def _inputs(asked: Sequence[Asked], learner: Learner, env: Env, report: Report) -> list[Inputs]:
     """What the checkpoint's own processor makes of the records, whose tokens must be ours."""
     try:
         processor = stock_processor(learner.adapter)
@@ -255,7 +255,7 @@ def _inputs(asked: Sequence[Asked], learner: Learner, examiner: Examiner, report
         return [inputs_of(one.encoded, learner.adapter, learner.model) for one in asked]
     found = []
     for one in asked:
-        prompt, _ = examiner.ask(one.record)
+        prompt, _ = env.ask(one.record)
         found.append(stock_inputs(processor, prompt, [load_image(path) for path in prompt.images]))
         own, due = list(one.encoded.ids_L), found[-1]["input_ids"][0].tolist()
         if own != due:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     told, display, ratings = complete_arguments(args), Display(), []
     display.console.print(told, markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
-    examiner, sampler = load_answering(args)
+    env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": told, "n": args.num_generations, "seed": args.seed}
     settings |= {"task": args.task, "reward": args.reward, "temperature": args.temperature, "dtype": args.dtype}
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             records,
             lambda missing: rate_records(
                 missing,
-                examiner,
+                env,
                 sampler,
                 params,
                 n=args.num_generations,

@@ -8,10 +8,10 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation
 from vlm_r1.geometry.frames import format_coordinates, from_original
-from vlm_r1.policy.encoding import Examiner
+from vlm_r1.rollouts.env import Env
+from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.sampling.rollout import sample_groups
 from vlm_r1.sampling.scripted import ScriptedSampler
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.types import Completion, StopReason
@@ -25,27 +25,25 @@ def records(rec_files):
 
 
 @pytest.fixture
-def examiner(adapter) -> Examiner:
-    return Examiner(adapter, make_templates("bare"), REWARDS)
+def env(adapter) -> Env:
+    return Env(adapter, make_templates("bare"), REWARDS)
 
 
-def perfect(examiner: Examiner, record) -> str:
+def perfect(env: Env, record) -> str:
     """The true box in the model's coordinates, as a model would write it."""
-    (frame,) = examiner.encode(record).frames
-    box = format_coordinates(
-        from_original(tuple(record.answer), frame, examiner.adapter.box_format), examiner.adapter.box_format
-    )
+    (frame,) = env.encode(record).frames
+    box = format_coordinates(from_original(tuple(record.answer), frame, env.adapter.box_format), env.adapter.box_format)
     return f"<think></think><answer>{box}</answer>"
 
 
-def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> None:
-    record = next(r for r in records if examiner.encode(r).frames[0].original_wh == (64, 60))  # seen as 56 × 56
-    right = perfect(examiner, record)
+def test_answers_are_judged_in_original_pixels(records, env, adapter) -> None:
+    record = next(r for r in records if env.encode(r).frames[0].original_wh == (64, 60))  # seen as 56 × 56
+    right = perfect(env, record)
     texts = [right, right.replace("<think></think>", ""), "<think></think><answer>[0, 0, 1, 1]</answer>", "no idea"]
     phases = Phases()
     params = SamplingParams(max_completion_length=64)
     sampler = ScriptedSampler([texts], adapter)
-    (group,) = sample_groups([record], examiner, sampler, params, n=4, run_seed=0, phases=phases)
+    (group,) = sample_groups([record], env, sampler, params, n=4, run_seed=0, phases=phases)
     scores = [rollout.score for rollout in group.rollouts]
     assert scores[0].parts["accuracy"] > 0.8  # rounded to whole pixels of the smaller image
     assert scores[0].answer == pytest.approx(record.answer, abs=0.6)
@@ -57,16 +55,16 @@ def test_answers_are_judged_in_original_pixels(records, examiner, adapter) -> No
     assert phases.seconds.keys() == {"encode", "sample", "score"}
 
 
-def test_a_text_over_the_cap_is_cut_and_says_so(records, examiner, adapter) -> None:
+def test_a_text_over_the_cap_is_cut_and_says_so(records, env, adapter) -> None:
     sampler = ScriptedSampler([["<think>a long thought", "x"]], adapter)
     params = SamplingParams(max_completion_length=3)
-    (group,) = sample_groups(records[:1], examiner, sampler, params, n=2, run_seed=0, phases=Phases())
+    (group,) = sample_groups(records[:1], env, sampler, params, n=2, run_seed=0, phases=Phases())
     assert [r.completion.stop_reason for r in group.rollouts] == [StopReason.LENGTH, StopReason.STOP]
     assert [len(r.completion.ids_T) for r in group.rollouts] == [3, 2]
 
 
-def test_evaluation_counts_what_it_should(records, examiner, adapter) -> None:
-    texts = [[perfect(examiner, record)] for record in records[:8]] + [
+def test_evaluation_counts_what_it_should(records, env, adapter) -> None:
+    texts = [[perfect(env, record)] for record in records[:8]] + [
         ["<answer>[1, 2, 3]</answer>"],
         ["?"],
         ["?"],
@@ -75,7 +73,7 @@ def test_evaluation_counts_what_it_should(records, examiner, adapter) -> None:
     advanced: list[int] = []
     groups = answer_records(
         records,
-        examiner,
+        env,
         ScriptedSampler(texts, adapter),
         max_completion_length=64,
         batch_size=5,
@@ -90,10 +88,10 @@ def test_evaluation_counts_what_it_should(records, examiner, adapter) -> None:
     assert summary["parse_failures"] == {"wrong_arity": 1, "no_answer_tag": 3}
 
 
-def test_encoding_is_remembered_and_a_gold_answer_earns_full_marks(records, examiner, adapter) -> None:
-    assert examiner.encode(records[0]) is examiner.encode(records[0])
-    ids = examiner.gold_ids(records[0], examiner.encode(records[0]), adapter.tokenizer.eos_token_id)
+def test_encoding_is_remembered_and_a_gold_answer_earns_full_marks(records, env, adapter) -> None:
+    assert env.encode(records[0]) is env.encode(records[0])
+    ids = env.gold_ids(records[0], env.encode(records[0]), adapter.tokenizer.eos_token_id)
     assert ids[-1] == adapter.tokenizer.eos_token_id
     completion = Completion(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
-    (score,) = examiner.judge([(records[0], examiner.encode(records[0]), completion)])
+    (score,) = env.judge([(records[0], env.encode(records[0]), completion)])
     assert score.parts["format"] == 1

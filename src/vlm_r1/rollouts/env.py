@@ -26,7 +26,7 @@ _TOKEN_BYTES = 40
 """An int of Python and the reference to it. A prompt without images has nothing else."""
 
 
-class Examiner:
+class Env:
     """Asks and judges in the words of templates for one model family: the two doors between tasks and models.
 
     Encoding is a pure function of prompt and images, so the most recent results are kept (up to `CACHE_BYTES`).

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.rewards.base import TrainerState
+from vlm_r1.rollouts.env import Env
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import gold_completion
@@ -17,7 +17,7 @@ _RECORDS_OF_A_KIND = 2
 """So that a function of TRL's signature is handed more than one."""
 
 
-def call_rewards(sets: Sequence[Sequence[Record]], examiner: Examiner, max_steps: int) -> list[str]:
+def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> list[str]:
     """Judge the gold answers of the first two records of each file, task and accuracy reward, by the recipe's rewards.
 
     Returns:
@@ -35,19 +35,19 @@ def call_rewards(sets: Sequence[Sequence[Record]], examiner: Examiner, max_steps
         if len(alike) < _RECORDS_OF_A_KIND:
             alike.append(record)
     state = TrainerState(0, max_steps)
-    attempts = [_gold_attempt(record, examiner, state) for alike in chosen.values() for record in alike]
-    scores = judge(attempts, BoxFormat.ORIGINAL_PIXELS, examiner.rewards, examiner.combination)
-    silent = [name for name in examiner.rewards if scores and all(score.parts[name] is None for score in scores)]
+    attempts = [_gold_attempt(record, env, state) for alike in chosen.values() for record in alike]
+    scores = judge(attempts, BoxFormat.ORIGINAL_PIXELS, env.rewards, env.combination)
+    silent = [name for name in env.rewards if scores and all(score.parts[name] is None for score in scores)]
     return [
         f"rewards called on {len(scores)} gold answers",
         *(f'warning: the part "{name}" left out (None) all of these gold answers' for name in silent),
     ]
 
 
-def _gold_attempt(record: Record, examiner: Examiner, state: TrainerState) -> Attempt:
+def _gold_attempt(record: Record, env: Env, state: TrainerState) -> Attempt:
     """What a perfect model writes, as it would be judged; images are measured by their headers alone."""
-    task, template = get_task(record.task), examiner.templates.of(record)
+    task, template = get_task(record.task), env.templates.of(record)
     frames = tuple(ImageFrame(wh, wh) for wh in map(image_size, record.images))
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
-    ids = tuple(examiner.adapter.tokenize(text))
+    ids = tuple(env.adapter.tokenize(text))
     return Attempt(text, record, frames, task, template, len(ids), completion_ids=ids, trainer_state=state)

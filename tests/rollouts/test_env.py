@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import vlm_r1.policy.encoding as encoding_module
+import vlm_r1.rollouts.env as encoding_module
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.runner import answer_records
 from vlm_r1.grpo.trainer import train
-from vlm_r1.policy.encoding import Examiner, same_encoding
+from vlm_r1.rollouts.env import Env, same_encoding
 from vlm_r1.sampling.scripted import ScriptedSampler
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.types import Record
@@ -34,9 +34,9 @@ def line(picture, tmp_path: Path) -> Path:
     return path
 
 
-def examiner_of(records: Sequence[Record], adapter) -> Examiner:
+def env_of(records: Sequence[Record], adapter) -> Env:
     names = [record.template for record in records]
-    return Examiner(adapter, make_templates("r1", names), {"accuracy": 1.0})
+    return Env(adapter, make_templates("r1", names), {"accuracy": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_two_sources_of_one_file_are_encoded_apart(one: dict, other: dict, line:
         sources.append(DataSource(path=str(line), **{"task": "vqa", **options, "image_root": root}))
     records = [load_sources([source])[0] for source in sources]
     assert len({(record.source, record.id) for record in records}) == 1, "both are the same line"
-    shared = examiner_of(records, adapter)
+    shared = env_of(records, adapter)
     found = [shared.encode(record) for record in records]
     for record, encoded in zip(records, found, strict=True):
-        fresh = examiner_of(records, adapter).encode(record)
+        fresh = env_of(records, adapter).encode(record)
         assert same_encoding(encoded, fresh)
         assert (encoded.text, encoded.template) == (fresh.text, fresh.template)
     assert not same_encoding(*found), "the control: the two do differ"
@@ -68,7 +68,7 @@ def test_the_same_prompt_of_two_lines_is_encoded_once(line: Path, adapter) -> No
     text = line.read_text(encoding="utf-8")
     line.write_text(f"{text}\n{text.replace('3', '4')}", encoding="utf-8")
     records = load_sources([DataSource(path=str(line), task="vqa")])
-    shared = examiner_of(records, adapter)
+    shared = env_of(records, adapter)
     assert shared.encode(records[0]) is shared.encode(records[1])
 
 
@@ -86,11 +86,9 @@ def test_held_out_sets_of_one_file_answer_their_own_prompts(recipe, rec_files, a
         json.loads(line)["text"] for line in samples[0].splitlines()
     ]
     records = load_sources([DataSource(**b)])
-    examiner = examiner_of(records, adapter)
+    env = env_of(records, adapter)
     texts = [[json.loads(line)["text"]] for line in samples[0].splitlines()]
-    replayed = answer_records(
-        records, examiner, ScriptedSampler(texts, adapter), max_completion_length=64, batch_size=4
-    )
+    replayed = answer_records(records, env, ScriptedSampler(texts, adapter), max_completion_length=64, batch_size=4)
     assert {group.encoded.template for group in replayed} == {"bare"}
 
 
@@ -99,7 +97,7 @@ def test_a_prompt_that_cannot_be_encoded_is_named_with_its_line(line: Path, adap
     line.write_text(json.dumps(row), encoding="utf-8")
     records = load_sources([DataSource(path=str(line), task="vqa")])
     with pytest.raises(ModelError, match=r"rows\.jsonl:1: the prompt's text contains the model's own placeholder"):
-        examiner_of(records, adapter).encode(records[0])
+        env_of(records, adapter).encode(records[0])
 
 
 def test_text_alone_fills_the_memory_too(line: Path, adapter, monkeypatch) -> None:
@@ -107,10 +105,10 @@ def test_text_alone_fills_the_memory_too(line: Path, adapter, monkeypatch) -> No
     rows = [json.dumps({"problem": f"What is {n}?", "answer": "3"}) for n in range(9)]
     line.write_text("\n".join(rows), encoding="utf-8")
     records = load_sources([DataSource(path=str(line), task="vqa")])
-    examiner = examiner_of(records, adapter)
-    first = examiner.encode(records[0])
-    assert examiner.encode(records[0]) is first
+    env = env_of(records, adapter)
+    first = env.encode(records[0])
+    assert env.encode(records[0]) is first
     monkeypatch.setattr(encoding_module, "CACHE_BYTES", 40 * 3 * len(first.ids_L))
-    kept = [examiner.encode(record) for record in records]
-    assert examiner.encode(records[-1]) is kept[-1]
-    assert examiner.encode(records[0]) is not first, "it was the oldest of nine, and there is room for about three"
+    kept = [env.encode(record) for record in records]
+    assert env.encode(records[-1]) is kept[-1]
+    assert env.encode(records[0]) is not first, "it was the oldest of nine, and there is room for about three"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vlm_r1.policy.encoding import Examiner
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import Logged
+from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed
 from vlm_r1.types import EncodedPrompt, Group, Record, Rollout
@@ -14,7 +14,7 @@ from vlm_r1.types import EncodedPrompt, Group, Record, Rollout
 
 def sample_groups(
     records: Sequence[Record],
-    examiner: Examiner,
+    env: Env,
     sampler: Sampler,
     params: SamplingParams,
     *,
@@ -36,7 +36,7 @@ def sample_groups(
         see: adds the features of images, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
-        encoded = see([examiner.encode(record) for record in records])
+        encoded = see([env.encode(record) for record in records])
     with phases("sample"):
         numbered = zip(draws or [0] * len(records), records, strict=True)
         seeds = [[completion_seed(run_seed, draw, record, g) for g in range(n)] for draw, record in numbered]
@@ -47,7 +47,7 @@ def sample_groups(
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
             for completion in completions_G
         ]
-        scores = iter(examiner.judge(answered, trainer_state, logged))
+        scores = iter(env.judge(answered, trainer_state, logged))
         return [
             Group(record, prompt, tuple(Rollout(completion, next(scores)) for completion in completions_G))
             for record, prompt, completions_G in zip(records, encoded, completions_P_G, strict=True)
