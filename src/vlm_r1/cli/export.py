@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vlm_r1.cli.console import quiet_libraries
-    from vlm_r1.training.export import export_run
+    from vlm_r1.export.model import export_run
 
     quiet_libraries()
     console = Console()

@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText
 from vlm_r1.config import Config, load_config
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.evaluation.asking import write_asking
+from vlm_r1.export.model_card import model_card
 from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
@@ -21,7 +22,6 @@ from vlm_r1.rollouts.env import same_encoding
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, checkpoint_step, commit_folder, latest_checkpoint
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.differences import difference, explained_by_rounding
-from vlm_r1.training.model_card import model_card
 from vlm_r1.types import EncodedPrompt, Prompt
 
 
