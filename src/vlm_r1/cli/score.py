@@ -24,8 +24,8 @@ from vlm_r1.types import BoxFormat
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlm_r1.evaluation.score import Scoring
-    from vlm_r1.evaluation.score_files import Summary
+    from vlm_r1.scoring.files import Summary
+    from vlm_r1.scoring.rows import Scoring
     from vlm_r1.tasks.templates import Template
 
 _ROWS_PER_WORKER = 2000  # fewer are scored before another process has started
@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check all rows, score them, write the file, print a table."""
-    from vlm_r1.evaluation.score_files import check_file, score_file
     from vlm_r1.runtime.progress import Display
+    from vlm_r1.scoring.files import check_file, score_file
 
     scoring, display = _scoring(args), Display()
     if not args.official:
@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
 def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
-    from vlm_r1.evaluation.score import Scoring
     from vlm_r1.runtime.run_folder import trained_steps
+    from vlm_r1.scoring.rows import Scoring
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 

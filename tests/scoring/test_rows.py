@@ -9,11 +9,11 @@ import pytest
 
 from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.evaluation.runner import summarize_evaluation, write_evaluation
-from vlm_r1.evaluation.score import MEANINGS, RowScore, Scoring, check_row, score_rows
-from vlm_r1.evaluation.score_files import check_file, read_rows, score_file
 from vlm_r1.official import OFFICIAL
 from vlm_r1.rewards import REWARDS
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
+from vlm_r1.scoring.files import check_file, read_rows, score_file
+from vlm_r1.scoring.rows import MEANINGS, RowScore, Scoring, check_row, score_rows
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES, make_templates

@@ -1,4 +1,4 @@
-"""Whole files through `evaluation.score`: read row by row, scored in several processes, written at once."""
+"""Whole files through `scoring.rows`: read row by row, scored in several processes, written at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.score import Row, RowScore, Scoring, check_row, reward_name, score_rows
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import read_rollouts
+from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
 
 MAX_LISTED = 20
 """Bad lines, and reasons for missing scores, that are spelt out; the rest is counted."""
