@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.evaluation.data_check import check_data
+from vlm_r1.curation.data_check import check_data
 from vlm_r1.report.build import build_report
 from vlm_r1.report.data_page import write_data_page
 from vlm_r1.tasks.templates import get_template

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.evaluation.data_check import DataCheck
+from vlm_r1.curation.data_check import DataCheck
 from vlm_r1.report.build import page_template
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.groups import LABEL_LIMIT, MAX_BOXES, MAX_IMAGES, DrawnBox, DrawnImage, as_text

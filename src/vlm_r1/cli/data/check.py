@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlm_r1.config.schema import DataSource
-    from vlm_r1.evaluation.data_check import DataCheck
+    from vlm_r1.curation.data_check import DataCheck
 
 _SHOWN_CHARS = 2000
 """Of the first question."""
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vlm_r1.config.schema import DataSource
+    from vlm_r1.curation.data_check import check_data
     from vlm_r1.errors import ConfigError
-    from vlm_r1.evaluation.data_check import check_data
     from vlm_r1.rewards import REWARDS
     from vlm_r1.rewards.call import resolve_reward
     from vlm_r1.tasks.templates import get_template
@@ -149,7 +149,7 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
     """What the good records are like."""
     from rich.table import Table
 
-    from vlm_r1.data.statistics import kind_of
+    from vlm_r1.curation.statistics import kind_of
     from vlm_r1.tasks import get_task
     from vlm_r1.tasks.judge import takes_token_ids
 
@@ -177,7 +177,7 @@ def _fields(check: DataCheck) -> Table:
     """Statistics of each field of the good records."""
     from rich.table import Table
 
-    from vlm_r1.data.statistics import describe_fields
+    from vlm_r1.curation.statistics import describe_fields
 
     table = Table("field", "records", "kind", "values", "", box=None, title="fields", title_justify="left")
     for one in describe_fields([record for record, _ in check.judged]):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from vlm_r1.evaluation.rate import Rating
+    from vlm_r1.curation.rate import Rating
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.errors import ConfigError
-    from vlm_r1.evaluation.rate import continue_ratings, rate_records
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling import SamplingParams
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from vlm_r1.curation.rate import Rating, continue_ratings
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.rate import Rating, continue_ratings
 from vlm_r1.types import Record
 
 RECORDS = [Record(str(i), "vqa", "?", (), "x", source=f"a.jsonl:{i}") for i in range(1, 6)]

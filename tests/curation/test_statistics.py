@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from vlm_r1.data.statistics import describe_fields, find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.curation.statistics import describe_fields, find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.types import Record
 

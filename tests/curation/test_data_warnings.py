@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from vlm_r1.config import DataSource
+from vlm_r1.curation.data_check import check_data
+from vlm_r1.curation.data_warnings import AS_TEXT, COMMAS, LABELS, MARKS, TOKENS, TWICE
 from vlm_r1.data.instructions import is_whole_instruction
-from vlm_r1.evaluation.data_check import check_data
-from vlm_r1.evaluation.data_warnings import AS_TEXT, COMMAS, LABELS, MARKS, TOKENS, TWICE
 from vlm_r1.tasks.templates import get_template
 
 

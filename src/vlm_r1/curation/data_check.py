@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.config.schema import DataSource
+from vlm_r1.curation.data_warnings import file_notes, relabelled, row_warnings
+from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
-from vlm_r1.data.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.errors import ConfigError, DataError, RewardError
-from vlm_r1.evaluation.data_warnings import file_notes, relabelled, row_warnings
 from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
