@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlm_r1.evaluation.coco_statistics import Detections, GroundTruth, coco_statistics
+from vlm_r1.evaluation.nms import ovdeval_nms
 from vlm_r1.geometry.average_precision import mean_average_precision
 from vlm_r1.geometry.boxes import iou
-from vlm_r1.geometry.coco_statistics import Detections, GroundTruth, coco_statistics
-from vlm_r1.geometry.nms import nms_filter, ovdeval_nms
+from vlm_r1.geometry.nms import nms_filter
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "reference" / "ovdeval_golden.json"
 

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from vlm_r1.geometry.average_precision import mean_average_precision
-from vlm_r1.geometry.boxes import area
-from vlm_r1.geometry.coco_statistics import (
+from vlm_r1.evaluation.coco_statistics import (
     CocoStatistics,
     Detections,
     GroundTruth,
@@ -25,6 +23,8 @@ from vlm_r1.geometry.coco_statistics import (
     coco_statistics,
     summarize,
 )
+from vlm_r1.geometry.average_precision import mean_average_precision
+from vlm_r1.geometry.boxes import area
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "reference" / "ovdeval_golden.json"
 
