@@ -10,7 +10,7 @@ from vlm_r1.cli import data
 from vlm_r1.cli.data import convert
 from vlm_r1.cli.data.convert import count_range, format_parser
 from vlm_r1.cli.main import main
-from vlm_r1.data.converters import CONVERTERS
+from vlm_r1.converters import CONVERTERS
 from vlm_r1.errors import ConfigError
 
 

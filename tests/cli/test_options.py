@@ -11,7 +11,7 @@ import pytest
 from vlm_r1.cli.data.convert import format_parser
 from vlm_r1.cli.main import main, make_parser
 from vlm_r1.cli.options import local_path, path_text
-from vlm_r1.data.converters import CONVERTERS
+from vlm_r1.converters import CONVERTERS
 
 PATHS = {
     "model",

@@ -7,8 +7,8 @@ import pytest
 
 from vlm_r1.cli import data
 from vlm_r1.cli.data.synth import image_size
-from vlm_r1.data.synthetic import WORLDS, SizeRange
 from vlm_r1.errors import ConfigError
+from vlm_r1.synthetic import WORLDS, SizeRange
 
 FEW = ["--train", 12, "--warmup", 6, "--in-domain", 4, "--out-of-domain", 4]
 

@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 
 from vlm_r1.config import load_config
-from vlm_r1.data.synthetic import make_world, write_dataset
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.scoring.files import read_rows
 from vlm_r1.scoring.rows import Scoring, score_rows
+from vlm_r1.synthetic import make_world, write_dataset
 
 STEPS = 3
 

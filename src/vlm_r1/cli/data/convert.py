@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vlm_r1.cli.options import local_path
 
 if TYPE_CHECKING:
-    from vlm_r1.data.converters import Conversion, Converter, Tally
+    from vlm_r1.converters import Conversion, Converter, Tally
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from vlm_r1.data.converters import CONVERTERS, Job, run_conversion
+    from vlm_r1.converters import CONVERTERS, Job, run_conversion
     from vlm_r1.registry import resolve
 
     converter = resolve("format", args.format, CONVERTERS)
@@ -128,7 +128,7 @@ def _track(items: Sequence[T]) -> Iterable[T]:
 
 def _told(tally: Tally) -> str:
     """What was kept and dropped, with the reasons and an example of each, and what must be known: one line for each."""
-    from vlm_r1.data.converters.base import NOTE
+    from vlm_r1.converters.base import NOTE
 
     rows = [("kept", n, what) for what, n in tally.kept.items() if n]
     rows += [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vlm_r1.cli.options import count, path_text, share
 
 if TYPE_CHECKING:
-    from vlm_r1.data.synthetic import SizeRange
+    from vlm_r1.synthetic import SizeRange
 
 _OPTIONS = ("relation_share", "negatives", "looseness", "wrong_share", "thought")
 """Fields of a world with an option of their own; which world has which is in docs/synthetic.md."""
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def image_size(text: str) -> tuple[int, int] | SizeRange:
     """`WxH` or `WxH-WxH` in pixels."""
-    from vlm_r1.data.synthetic import SizeRange
+    from vlm_r1.synthetic import SizeRange
 
     corners = [tuple(side for side in corner.split("x")) for corner in text.split("-")]
     if len(corners) > 2 or not all(len(c) == 2 and all(s.isdecimal() and len(s) < 6 for s in c) for c in corners):
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a name is unknown, or an option has no effect in this world.
         DataError: the folder cannot be written.
     """
-    from vlm_r1.data.synthetic import ALL_SHIFTS, make_world, write_dataset
+    from vlm_r1.synthetic import ALL_SHIFTS, make_world, write_dataset
 
     options = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if args.image_size:

@@ -1,0 +1,217 @@
+"""CountBench and PixMo-Count → counting: a question and a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
+from vlm_r1.converters.files import place, read_json, shown, take, whole_in
+from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.types import AnswerValue
+
+NO_IMAGE = "no image: its address was dead when the file was made"
+REMOTE = "image kept as a URL"
+_SUFFIXES = ("", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+QUESTION = "How many {label} are there in the image?"
+
+
+@dataclass(frozen=True)
+class CountbenchOptions:
+    """Where the questions come from."""
+
+    questions: str | None = option(
+        None, "CountBenchQA's countbench_paired_questions.json; needed unless the file has a column `question`"
+    )
+
+
+@dataclass(frozen=True)
+class PixmoCountOptions:
+    """PixMo-Count has one question for all."""
+
+
+def convert_countbench(job: Job, options: CountbenchOptions) -> Conversion:
+    """A Parquet or JSON file with `number`, `text`, and `image` (embedded) or `image_url`: one record a row.
+
+    The caption in `text` gives the number away, so the question comes from a column `question` or from CountBenchQA.
+
+    Raises:
+        DataError: not this layout, or there are no questions.
+        ConfigError: --images beside embedded images.
+    """
+    rows = _rows(job.source)
+    questions = _questions(Path(options.questions).expanduser(), len(rows)) if options.questions else None
+    if questions is None and rows and "question" not in rows[0]:
+        raise DataError(
+            f"{job.source}: no column `question`, and the captions name the number. Give CountBenchQA's questions by "
+            "--questions"
+        )
+
+    def line(i: int, row: Any) -> Line | Unusable:
+        question = questions[i] if questions else take(row, "question", str, job.source, i)
+        number = _count(row, "number", job.source, i)
+        caption = row.get("text")
+        extra: dict[str, AnswerValue] = {"caption": clean_text(caption)} if isinstance(caption, str) else {}
+        return _line(job, i, row, clean_text(question), number, extra)
+
+    return Conversion("counting", _root(job, rows), _lines(job, rows, line))
+
+
+def convert_pixmo_count(job: Job, options: PixmoCountOptions) -> Conversion:
+    """A Parquet or JSON file with `label`, `count`, `points` and `image` (embedded) or `image_url`: one record a row.
+
+    Raises:
+        DataError: not this layout.
+        ConfigError: --images beside embedded images.
+    """
+    rows = _rows(job.source)
+
+    def line(i: int, row: Any) -> Line | Unusable:
+        label = clean_text(take(row, "label", str, job.source, i))
+        count = _count(row, "count", job.source, i)
+        points = _points(row.get("points"))
+        return _line(job, i, row, QUESTION.format(label=label), count, {"points": points} if points else {})
+
+    return Conversion("counting", _root(job, rows), _lines(job, rows, line))
+
+
+def _lines(
+    job: Job, rows: list[dict[str, Any]], line: Callable[[int, dict[str, Any]], Line | Unusable]
+) -> Iterator[Line]:
+    """The records of all rows that have one; the others are counted."""
+    for i, row in enumerate(job.track(rows)):
+        try:
+            made = line(i, row)
+        except DataError as error:
+            made = Unusable("cannot be read", str(error))
+        if isinstance(made, Unusable):
+            job.tally.drop("row", made.reason, example=made.example or place(job.source, i))
+        else:
+            yield made
+
+
+def _count(row: Any, key: str, *where: object) -> int:
+    """A whole number of things, also where a table has it as a float or a text."""
+    count = whole_in(row.get(key))
+    if count is None:
+        return take(row, key, int, *where)  # says what stands there instead
+    if count < 0:
+        raise DataError(f"{place(*where, key)}: got {count}, wanted a number of things")
+    return count
+
+
+def _root(job: Job, rows: list[dict[str, Any]]) -> Path:
+    """The folder of the images; embedded ones are laid beside the output."""
+    embedded = any("image" in row and not isinstance(row["image"], str) for row in rows)
+    if embedded and job.images:
+        raise ConfigError(f"--images has no effect: the images of {job.source} are embedded, and are laid beside --out")
+    return job.images or job.out.parent
+
+
+def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dict[str, AnswerValue]) -> Line | Unusable:
+    """The record of a row, unless it has no image."""
+    image = _image(job, index, row)
+    if isinstance(image, Unusable):
+        return image
+    return Line(f"{job.source.stem}-{index}", image, question, number, extra)
+
+
+def _image(job: Job, index: int, row: Any) -> str | Unusable:
+    """The path of a row's image: laid beside the output if it is embedded, looked for in --images, else its URL."""
+    if "image" in row and not isinstance(row["image"], str):
+        return _extract(job, index, row["image"])
+    if isinstance(row.get("image"), str):
+        found = Images(job.images or job.out.parent).find(row["image"])
+        return found or Unusable(NOT_FOUND, f"{(job.images or job.out.parent) / row['image']}")
+    url = take(row, "image_url", str, job.source, index)
+    if job.images is None:
+        job.tally.note(REMOTE, example=url)
+        return url
+    names = [name for name in (row.get("image_sha256"), url.partition("?")[0].rpartition("/")[2]) if name]
+    found = (name + suffix for name in names for suffix in _SUFFIXES)
+    return next((name for name in found if (job.images / name).is_file()), Unusable(NOT_FOUND, url))
+
+
+def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
+    """Write the embedded bytes as they are to `<output>_images/000012.jpg`."""
+    data = embedded.get("bytes") if isinstance(embedded, dict) else None
+    if not isinstance(data, bytes):
+        return Unusable(NO_IMAGE)
+    try:
+        with Image.open(BytesIO(data)) as image:
+            suffix = {"JPEG": "jpg"}.get(image.format or "", (image.format or "img").lower())
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return Unusable(UNREADABLE)
+    name = f"{job.out.stem}_images/{index:06d}.{suffix}"
+    path = job.out.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return name
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a Parquet, JSON Lines or JSON file."""
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    if path.suffix == ".jsonl":
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not JSON Lines: {error}") from error
+    else:
+        rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: got {shown(rows)}, wanted a list of objects")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: cannot read the Parquet file: {error}") from error
+
+
+def _questions(path: Path, n_rows: int) -> list[str]:
+    """One question for each row, in order."""
+    rows = read_json(path)
+    if not isinstance(rows, list) or len(rows) != n_rows:
+        got = f"{len(rows)} questions" if isinstance(rows, list) else shown(rows)
+        raise DataError(f"{path}: got {got}, wanted a list of one question for each of the {n_rows} rows")
+    return [take(row, "question", str, path, i) for i, row in enumerate(rows)]
+
+
+def _points(value: Any) -> list[AnswerValue]:
+    """[[x, y], …] in pixels, out of a list of {"x", "y"} or of {"x": […], "y": […]}, as the reader made of it."""
+    if isinstance(value, dict):
+        value = [{"x": x, "y": y} for x, y in zip(value.get("x") or [], value.get("y") or [], strict=False)]
+    return [[round(p["x"], 2), round(p["y"], 2)] for p in value or [] if isinstance(p, dict) and {"x", "y"} <= set(p)]
+
+
+COUNTBENCH = Converter(
+    name="countbench",
+    summary="CountBench (with CountBenchQA's questions) → counting",
+    layout="train-*.parquet with embedded images, and countbench_paired_questions.json",
+    options=CountbenchOptions,
+    convert=convert_countbench,
+    gives_sizes=False,
+)
+
+PIXMO_COUNT = Converter(
+    name="pixmo-count",
+    summary="PixMo-Count → counting",
+    layout="train-*.parquet; images by URL, or in --images under their SHA-256 or their own name",
+    options=PixmoCountOptions,
+    convert=convert_pixmo_count,
+    gives_sizes=False,
+)

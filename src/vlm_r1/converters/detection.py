@@ -1,0 +1,202 @@
+"""Open-vocabulary detection records: which names an image is asked for, and the boxes of those that are there.
+
+The gold answer must be complete: a model that boxes an object which is there but not annotated would be punished for
+being right. So a category is asked of an image only if every object of it has its box. A category with a crowd region
+(COCO boxes some ten of a crowd's people and marks the rest as one region), with a box that cannot be used, or known
+not to be exhaustive (LVIS) is not asked there, nor used as a negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from vlm_r1.converters.base import Line, Tally, option
+from vlm_r1.converters.coco_layout import CocoImage
+from vlm_r1.converters.coco_objects import CocoObject
+from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, usable_box
+from vlm_r1.errors import ConfigError
+from vlm_r1.parsing.names import list_names, needs_quotes
+from vlm_r1.types import AnswerValue, Box
+
+CROWD = "crowd region"
+INCOMPLETE = "its category is not boxed completely in the image"
+TWICE = "annotated twice, with the same category and box"
+NOTHING_TO_ASK = "nothing to ask"
+QUOTED = "question with a name in quotes, since it holds a comma"
+NONE = "None"
+
+
+@dataclass(frozen=True)
+class CompleteOptions:
+    """What is taken for a sign that an image's boxes are not all known."""
+
+    unknown_images: str = option(
+        "error", "boxes of images that the file does not list; drop: it lists a part on purpose", ("error", "drop")
+    )
+
+
+@dataclass(frozen=True)
+class DetectionOptions(CompleteOptions):
+    """What is asked of an image."""
+
+    negatives: tuple[int, int] = option((0, 0), "how many absent names are added to each question, e.g. 2 or 1:3")
+    max_per_category: int | None = option(None, "categories with more boxes in an image are not asked there")
+    too_many: str = option("category", "what is dropped above --max-per-category", ("category", "image"))
+    max_boxes: int | None = option(None, "images with more boxes are dropped")
+    seed: int = option(0, "names the random choice of negatives; each record has its own stream")
+
+    def __post_init__(self) -> None:
+        if self.too_many == "image" and self.max_per_category is None:
+            raise ConfigError("--too-many has no effect without --max-per-category; give that too")
+
+
+@dataclass(frozen=True)
+class CocoOptions(DetectionOptions):
+    """What is asked of an image whose absent categories are all known."""
+
+    mode: str = option(
+        "positive",
+        "positive: the categories present; all: every category; one-box: those with exactly one box",
+        ("positive", "all", "one-box"),
+    )
+    policy: str | None = option(
+        None, "limits of the authors' evaluation sets", ("coco_filtered", "coco_pos_2", "coco_pos_3")
+    )
+
+
+POLICIES: Mapping[str, Mapping[str, object]] = {
+    "coco_filtered": {"max_per_category": 10},
+    "coco_pos_2": {"max_per_category": 1, "too_many": "image"},
+    "coco_pos_3": {"max_boxes": 10},
+}
+"""As the authors describe their sets (findings of 2025-03-24, section 2.1), also called COCO_pos_1, 2 and 3: categories
+with more than 10 boxes are left out; images in which each category has only one box; at most 10 boxes over all
+categories. Read as limits for one image: over all of val2017 nearly every category has more than 10."""
+
+
+def with_policy(options: CocoOptions) -> CocoOptions:
+    """The options with the limits of their policy.
+
+    Raises:
+        ConfigError: an option would have no effect: a limit beside a policy, negatives in mode all.
+    """
+    if options.mode == "all" and options.negatives != (0, 0):
+        raise ConfigError("--mode all asks every category, so --negatives has no effect; leave one of them out")
+    if options.policy is None:
+        return options
+    plain = DetectionOptions()
+    if (options.max_per_category, options.too_many, options.max_boxes) != (None, plain.too_many, None):
+        raise ConfigError(
+            f"--policy {options.policy} sets the limits; leave --max-per-category, --too-many and --max-boxes out"
+        )
+    return replace(options, **POLICIES[options.policy])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one image shows.
+
+    Attributes:
+        present: name → all its boxes, none missing, e.g. {"cat": [(10, 20, 110, 220)]}.
+        incomplete: names that are there, or may be, without all their boxes.
+    """
+
+    present: Mapping[str, list[Box]]
+    incomplete: frozenset[str]
+
+
+def look_at(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
+    """The picture of an image of which everything is known that the file says; None (counted) if it cannot be used."""
+    picture = image.doubt or images.look(image.name, image.wh, tally)
+    if isinstance(picture, Unusable):
+        tally.drop("image", picture.reason, example=picture.example)
+        return None
+    return picture
+
+
+def contents_of(
+    objects: Iterable[CocoObject], picture: Picture, tally: Tally, incomplete: Iterable[str] = ()
+) -> Contents:
+    """Sort the objects of an image into what may be asked and what may not; boxes that are dropped are counted."""
+    present: dict[str, list[Box]] = {}
+    not_asked = set(incomplete)
+    for item in objects:
+        box = Unusable(CROWD) if item.crowd else item.box
+        box = box if isinstance(box, Unusable) else usable_box(box, picture, tally)
+        example = f"{item.label} in {picture.name}" if picture.name else ""
+        if isinstance(box, Unusable):
+            tally.drop("box", box.reason, example=example)
+            not_asked.add(item.label)
+        elif box in present.setdefault(item.label, []):
+            tally.drop("box", TWICE, example=example)
+        else:
+            present[item.label].append(box)
+    for label in sorted(not_asked & set(present)):
+        tally.drop("box", INCOMPLETE, len(present.pop(label)), f"{label} in {picture.name}" if picture.name else "")
+    return Contents(present, frozenset(not_asked))
+
+
+def limited(contents: Contents, options: DetectionOptions, tally: Tally) -> Contents | Unusable:
+    """Apply the limits on boxes: the contents without crowded categories, or why the image is dropped."""
+    most = options.max_per_category
+    crowded = [label for label, boxes in contents.present.items() if most is not None and len(boxes) > most]
+    if crowded and options.too_many == "image":
+        return Unusable(f"a category with more than {most} box{'es' * (most != 1)}")
+    present = {label: boxes for label, boxes in contents.present.items() if label not in crowded}
+    n_boxes = sum(map(len, present.values()))
+    if options.max_boxes is not None and n_boxes > options.max_boxes:
+        return Unusable(f"more than {options.max_boxes} boxes")
+    n_crowded = sum(len(contents.present[label]) for label in crowded)
+    tally.drop("box", f"one of more than {most} of its category in the image", n_crowded)
+    return Contents(present, contents.incomplete | set(crowded))
+
+
+def detection_line(
+    line: Line,
+    contents: Contents,
+    absent: Sequence[str],
+    options: DetectionOptions,
+    tally: Tally,
+    harder: Sequence[str] = (),
+) -> Line | None:
+    """Fill in question, answer and `targets`; None if there is nothing to ask.
+
+    Args:
+        line: id, image and extra keys.
+        contents: the names asked for and their boxes.
+        absent: names known not to be in the image; negatives are drawn from them, by a stream of the record's own.
+        options: how many negatives.
+        tally: gets the boxes kept, or the image dropped.
+        harder: absent names that are taken before the others.
+    """
+    rng = Random(f"{options.seed}/{line.id}")
+    n = rng.randint(*options.negatives)
+    negatives = _draw(harder, n, rng)
+    negatives += _draw(absent, n - len(negatives), rng)
+    targets = [*contents.present, *negatives]
+    if negatives:
+        rng.shuffle(targets)  # else the place in the list would tell what is there
+    return asked(line, targets, contents.present, tally)
+
+
+def _draw(names: Sequence[str], n: int, rng: Random) -> list[str]:
+    """n different names, or all if there are fewer."""
+    return rng.sample(names, min(n, len(names)))
+
+
+def asked(line: Line, targets: Sequence[str], present: Mapping[str, list[Box]], tally: Tally) -> Line | None:
+    """The record that asks for these names: its answer has the boxes of those present, or is "None"."""
+    if not targets:
+        tally.drop("image", NOTHING_TO_ASK, example=line.image)
+        return None
+    answer: list[AnswerValue] = [
+        {"bbox_2d": as_json(box), "label": label} for label, boxes in present.items() for box in boxes
+    ]
+    tally.kept["box"] += len(answer)
+    tally.kept["record with the answer None"] += not answer
+    quoted = [name for name in targets if needs_quotes(name)]
+    tally.note(QUOTED, bool(quoted), ", ".join(quoted))
+    extra = {**line.extra, "targets": list(targets)}
+    return replace(line, question=list_names(targets), answer=answer or NONE, extra=extra)

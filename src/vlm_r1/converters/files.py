@@ -1,0 +1,143 @@
+"""Annotation files → values, with every wrong one named by file and key path."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from vlm_r1.converters.ids import Id, read_id
+from vlm_r1.errors import DataError
+
+T = TypeVar("T")
+
+_NUMERIC = frozenset((int, float, str))
+_WANTED = {str: "a text", int: "an integer", float: "a number", list: "a list", dict: "an object"}
+
+
+def read_json(
+    path: Path, slim: Callable[[dict[str, Any]], dict[str, Any]] | None = None, encoding: str = "utf-8-sig"
+) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        slim: is given every object while reading, the inner ones first, and returns what is kept of it: the polygons
+            of COCO take most of its memory.
+        encoding: a byte order mark is taken off by the default.
+
+    Raises:
+        DataError: missing, unreadable or not JSON.
+    """
+    try:
+        with open(path, encoding=encoding) as file:
+            return json.load(file, object_hook=slim)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+@overload
+def take(row: Any, key: str, kind: type[T], *where: object) -> T: ...
+@overload
+def take(row: Any, key: str, kind: None, *where: object) -> Id: ...
+def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
+    """`row[key]`, which must be of that kind.
+
+    Args:
+        row: where to look; wanted an object.
+        key: e.g. "bbox".
+        kind: str, int (takes whole floats too), float (takes integers too), list or dict; None: an id (`read_id`).
+        where: file, then keys and numbers down to `row`, e.g. ("instances.json", "annotations", 12).
+
+    Raises:
+        DataError: e.g. "instances.json: annotations[12].bbox: missing, got the keys id; wanted a list".
+
+    >>> take({"id": 7, "area": 3}, "area", float, "a.json", "annotations", 0)
+    3
+    """
+    value = row.get(key) if isinstance(row, dict) else None
+    if kind is None:
+        value = read_id(value)
+    elif kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    fits = isinstance(value, (int, str) if kind is None else (int, float) if kind is float else kind)
+    if fits and (type(value) is not bool) and not (type(value) is float and not math.isfinite(value)):
+        return value
+    wanted = "an integer or a text" if kind is None else _WANTED[kind]
+    if not isinstance(row, dict):
+        raise DataError(f"{place(*where)}: got {shown(row)}, wanted an object with the key {key!r}")
+    if key not in row:
+        keys = ", ".join(map(str, row)) or "(none)"
+        raise DataError(f"{place(*where, key)}: missing, got the keys {keys:.200}; wanted {wanted}")
+    raise DataError(f"{place(*where, key)}: got {shown(row[key])}, wanted {wanted}")
+
+
+def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
+    """`row[key]`, which must be a list of n finite numbers; see `take`.
+
+    Raises:
+        DataError: it is not.
+    """
+    values = take(row, key, list, *where)
+    if len(values) != n or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+        raise DataError(f"{place(*where, key)}: got {shown(values)}, wanted {n} numbers")
+    return values
+
+
+def numbers_in(value: Any, n: int) -> list[float] | None:
+    """n finite numbers, or texts of numbers; None for anything else.
+
+    >>> numbers_in([1, "2.5"], 2), numbers_in([1, None], 2), numbers_in("12", 2)
+    ([1.0, 2.5], None, None)
+    """
+    if not isinstance(value, list) or len(value) != n or not _NUMERIC.issuperset(map(type, value)):
+        return None
+    try:
+        numbers = list(map(float, value))
+    except (ValueError, OverflowError):
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def whole_in(value: Any) -> int | None:
+    """A whole number, written as an integer, a float or a text; None for anything else.
+
+    >>> whole_in(640), whole_in(640.0), whole_in("640"), whole_in(0.5), whole_in(None)
+    (640, 640, 640, None, None)
+    """
+    number = numbers_in([value], 1)
+    return int(number[0]) if number and number[0].is_integer() else None
+
+
+def place(*where: object) -> str:
+    """File and key path.
+
+    >>> place("a.json", "annotations", 12, "bbox"), place("a.json")
+    ('a.json: annotations[12].bbox', 'a.json')
+    """
+    file, *steps = where
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+    return f"{file}: {path}" if path else str(file)
+
+
+def shown(value: object) -> str:
+    """A value in an error message, cut at 80 characters; of a long text or list only the beginning is looked at."""
+    start: Any = value[:100] if isinstance(value, (str, bytes, list)) else value  # pyright: ignore[reportUnknownVariableType]
+    text = repr(start)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def first_existing(what: str, candidates: list[Path]) -> Path:
+    """The first path that exists.
+
+    Raises:
+        DataError: none does; the message lists them.
+    """
+    for path in candidates:
+        if path.exists():
+            return path
+    raise DataError(f"{what} not found; looked for {', '.join(map(str, candidates))}")

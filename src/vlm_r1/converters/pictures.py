@@ -1,0 +1,207 @@
+"""The images of a source: where they lie, whether they are there, and how large they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from vlm_r1.converters.base import Job, Tally
+from vlm_r1.data.coordinates import upright_box
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation, image_size, spellings
+from vlm_r1.data.rows import BOX_TOLERANCE_PX
+from vlm_r1.errors import DataError, brief
+from vlm_r1.geometry.boxes import clip_box
+from vlm_r1.types import AnswerValue, Box
+
+MIN_SIDE_PX = 1.0
+"""Thinner boxes are dropped: models write whole pixels, so no answer could be such a box."""
+
+NOT_FOUND = "image not found"
+UNREADABLE = "image cannot be read"
+OTHER_SIZE = "image is not of the size that the annotations say"
+TURNED = "image annotated as it is stored, its boxes turned by its EXIF orientation"
+OUTSIDE = "outside its image"
+THIN = f"thinner than {MIN_SIDE_PX:g} px"
+CUT = "folders cut off the beginning of the images' names"
+SIZE_READ = "image without a size in the annotations, read from its file"
+CLIPPED = f"box reached more than {BOX_TOLERANCE_PX:g} px over its image, clipped"
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """Why an image or a box cannot be used, e.g. `Unusable("image not found", "coco/1.jpg")`."""
+
+    reason: str
+    example: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is there.
+
+    Attributes:
+        wh: width and height in pixels of the upright image.
+        turn: EXIF orientation by which its boxes must be turned; 1: they lie on the upright image already.
+        name: path below the root, as it is on the disk.
+    """
+
+    wh: tuple[int, int]
+    turn: int = 1
+    name: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images below one folder, each looked at once.
+
+    Attributes:
+        root: the folder.
+        verify: compare the annotated size with the file's own.
+        cut: what names start with that lies above the root, e.g. "images/" or "C:/data/images/".
+    """
+
+    root: Path
+    verify: bool = False
+    cut: str = ""
+    _seen: dict[str, Picture | Unusable] = field(default_factory=dict, repr=False)
+
+    def look(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
+        """The image, or why it cannot be used.
+
+        Args:
+            name: relative to the root, with / or Windows' \\, its accents composed or not.
+            annotated_wh: the size that the annotations give, which is believed unless `verify` is set; None: they
+                give none, and the file's header is read.
+            tally: gets a note of images that were annotated as they are stored.
+        """
+        if name not in self._seen:
+            self._seen[name] = found = self._look(name, annotated_wh)
+            if isinstance(found, Picture) and found.turn != 1:
+                tally.note(TURNED, example=name)
+        return self._seen[name]
+
+    def find(self, name: str) -> str | None:
+        """The name of a file below the root, as it is on the disk; None: there is none."""
+        return next((form for form in self._forms(name) if os.path.isfile(os.path.join(self.root, form))), None)
+
+    def _forms(self, name: str) -> Iterator[str]:
+        """How a name may be written on this disk, as it is given first."""
+        yield from spellings(name)
+        if self.cut:
+            yield from spellings(name.replace("\\", "/").removeprefix(self.cut))
+
+    def _look(self, name: str, annotated_wh: tuple[int, int] | None) -> Picture | Unusable:
+        found = self.find(name)
+        if found is None:
+            return Unusable(NOT_FOUND, os.path.join(self.root, name))
+        if annotated_wh and not self.verify:
+            return Picture(annotated_wh, name=found)
+        path = os.path.join(self.root, found)
+        try:
+            upright_wh, orientation = image_size(path), image_orientation(path)
+        except DataError as error:
+            return Unusable(UNREADABLE, str(error))
+        if annotated_wh in (None, upright_wh):
+            return Picture(upright_wh, name=found)
+        if annotated_wh == upright_wh[::-1] and orientation in SWAPS_SIDES:
+            return Picture(upright_wh, orientation, found)
+        (width, height), (w, h) = annotated_wh, upright_wh
+        return Unusable(OTHER_SIZE, f"{path}: annotated {width}x{height}, is {w}x{h}")
+
+
+_TRIED = 50
+"""Names that are looked for to find the folder of the images: the first ones may be missing."""
+
+
+def find_images(job: Job, candidates: Sequence[Path], names: Iterable[str]) -> Images:
+    """The images below the folder given (--images), or below the first candidate that holds one of the names.
+
+    Where none does, the folders that names start with are cut off, as few as will do, and that is noted: the tool that
+    wrote them had its files elsewhere. What is cut has to be the beginning of all names, or to end in the name of the
+    folder, so that no `cats/1.jpg` becomes the `1.jpg` of another folder.
+
+    Raises:
+        DataError: the folder given does not exist, or no candidate holds an image.
+    """
+    if job.images is not None and not job.images.is_dir():
+        raise DataError(f"{job.images}: no such folder of images (--images)")
+    tried = list(islice(names, _TRIED))
+    folders = [Images(root, job.verify) for root in ((job.images,) if job.images else dict.fromkeys(candidates))]
+    for images in (images for name in tried for images in folders if images.find(name) is not None):
+        return images
+    for name in tried:
+        for images in (replace(images, cut=cut) for cut in _beginnings(name) for images in folders):
+            if images.find(name) is not None and _may_cut(images, tried):
+                job.tally.note(CUT, example=f"{name} is {images.find(name)}")
+                return images
+    if job.images is not None or not tried:
+        return folders[0]
+    looked = ", ".join(str(images.root) for images in folders)
+    raise DataError(f"the images were not found: no {brief(tried[0])} in {looked}. Name their folder by --images")
+
+
+def _may_cut(images: Images, names: Sequence[str]) -> bool:
+    ends_alike = images.cut.rstrip("/").rpartition("/")[2] == images.root.resolve().name
+    return ends_alike or all(name.replace("\\", "/").startswith(images.cut) for name in names)
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    """The folders that a name starts with, the shortest first.
+
+    >>> list(_beginnings("C:\\\\data\\\\a.jpg"))
+    ['C:/', 'C:/data/']
+    """
+    folders = name.replace("\\", "/").split("/")[:-1]
+    return ("/".join(folders[:n]) + "/" for n in range(1, len(folders) + 1))
+
+
+def from_xywh(numbers: list[float]) -> Box:
+    """COCO's (x, y, width, height) as corners.
+
+    >>> from_xywh([10, 20, 100, 200])
+    (10, 20, 110, 220)
+    """
+    x, y, width, height = numbers
+    return (x, y, x + width, y + height)
+
+
+def usable_box(box: Box, picture: Picture, tally: Tally) -> Box | Unusable:
+    """The part of a box that lies on its upright image, rounded to a hundredth of a pixel, if it is not too thin.
+
+    Args:
+        box: xyxy in pixels, as annotated.
+        picture: its image.
+        tally: gets a note of boxes that reached clearly over their image.
+
+    >>> usable_box((10, 20, 110.004, 481), Picture((640, 480)), Tally())
+    (10, 20, 110, 480)
+    >>> usable_box((700, 20, 800, 40), Picture((640, 480)), Tally())
+    Unusable(reason='outside its image')
+    """
+    if picture.turn != 1:
+        height, width = picture.wh  # as stored: a turned image was stored with its sides swapped
+        box = upright_box(box, (width, height), picture.turn)
+    x1, y1, x2, y2 = box
+    if x2 - x1 < MIN_SIDE_PX or y2 - y1 < MIN_SIDE_PX:
+        return Unusable(THIN)
+    clipped = clip_box(box, picture.wh)
+    if clipped[2] - clipped[0] < MIN_SIDE_PX or clipped[3] - clipped[1] < MIN_SIDE_PX:
+        return Unusable(OUTSIDE)
+    if max(abs(a - b) for a, b in zip(box, clipped, strict=True)) > BOX_TOLERANCE_PX:
+        tally.note(CLIPPED, example=picture.name)
+    x1, y1, x2, y2 = map(_tidy, clipped)
+    return (x1, y1, x2, y2)
+
+
+def _tidy(number: float) -> float:
+    """A hundredth of a pixel is enough; whole numbers as integers."""
+    rounded = round(number, 2)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def as_json(box: Box) -> AnswerValue:
+    """A box as it stands in a line."""
+    return list(box)

@@ -1,0 +1,135 @@
+"""Examples of a world → pictures and data files. Every record has a random stream of its own, named by seed, split and
+number: a longer data set starts with the shorter one, and no split shares a stream with another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from vlm_r1.errors import DataError
+from vlm_r1.synthetic.base import ALL_SHIFTS, Example, World, shifted
+from vlm_r1.synthetic.rec import RecWorld
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue
+
+DEFAULT_COUNTS = {"train": 8000, "warmup": 8000, "in_domain": 512, "out_of_domain": 512}
+"""Lines of each file; `warmup` repeats the first records of `train`."""
+
+DEMO_WORLD = RecWorld()
+
+
+def write_dataset(
+    folder: str | os.PathLike[str],
+    world: World[Any],
+    *,
+    seed: int = 0,
+    counts: Mapping[str, int] = DEFAULT_COUNTS,
+    shifts: Sequence[str] = (ALL_SHIFTS,),
+) -> dict[str, Path]:
+    """Write pictures and data files; the same arguments give the same bytes.
+
+    `images/<split>/000001.png` and `<split>.jsonl` for train and in_domain (both drawn from `world`) and for each shift
+    out of domain; `warmup.jsonl` repeats the first training records with what a mediocre teacher thinks and answers.
+    What was drawn stands in each line under the extra key "scene".
+
+    Args:
+        folder: made if missing; files of these names are replaced.
+        world: what training examples look like.
+        seed: names the random streams.
+        counts: lines of each file, with the keys of `DEFAULT_COUNTS`; each shift has as many as `out_of_domain` says.
+        shifts: of `SHIFTS` and `ALL_SHIFTS`; "sizes" goes to `out_of_domain_sizes.jsonl`, "all" to
+            `out_of_domain.jsonl`.
+
+    Returns:
+        The JSONL files by name, e.g. {"train": …, "warmup": …, "in_domain": …, "out_of_domain": …}.
+
+    Raises:
+        DataError: more warm-up than training records are asked for, or the folder cannot be written.
+        ConfigError: a shift is unknown, or the world's objects do not fit its images.
+    """
+    if counts["warmup"] > counts["train"]:
+        raise DataError(
+            f"{counts['warmup']} warm-up records of {counts['train']} training records; wanted at most as many"
+        )
+    folder = Path(folder)
+    out_of_domain = {_split_name(shift): shifted(world, shift) for shift in shifts}
+    worlds = {"train": world, "in_domain": world, **out_of_domain}
+    n_of = {**counts, **dict.fromkeys(out_of_domain, counts["out_of_domain"])}
+    files = {name: folder / f"{name}.jsonl" for name in ("train", "warmup", "in_domain", *out_of_domain)}
+    try:
+        for split, split_world in worlds.items():
+            (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+            numbers = range(1, n_of[split] + 1)
+            _write_lines(files[split], (_write_record(folder, split, i, seed, split_world) for i in numbers))
+        _write_lines(files["warmup"], (_taught(i, seed, world) for i in range(1, counts["warmup"] + 1)))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot write the data set: {error.strerror}. Choose a folder you may write"
+        ) from error
+    return files
+
+
+def write_rec_dataset(
+    folder: str | os.PathLike[str],
+    seed: int = 0,
+    counts: Mapping[str, int] = DEFAULT_COUNTS,
+    world: RecWorld = DEMO_WORLD,
+) -> dict[str, Path]:
+    """The data set of the demo; see `write_dataset`."""
+    return write_dataset(folder, world, seed=seed, counts=counts)
+
+
+def _split_name(shift: str) -> str:
+    return "out_of_domain" if shift == ALL_SHIFTS else f"out_of_domain_{shift}"
+
+
+def _draw(seed: int, split: str, number: int, world: World[Any]) -> Example:
+    return world.draw(Random(f"{seed}/{split}/{number}"))
+
+
+def _write_record(folder: Path, split: str, number: int, seed: int, world: World[Any]) -> dict[str, Any]:
+    """Write the pictures and return the line."""
+    example = _draw(seed, split, number, world)
+    for picture, name in zip(example.pictures, _image_names(example, split, number), strict=True):
+        picture.paint().save(folder / name, compress_level=1)
+    return _line(example, split, number, example.answer)
+
+
+def _taught(number: int, seed: int, world: World[Any]) -> dict[str, Any]:
+    """The line of a training record with the teacher's thought and answer in place of the gold one."""
+    example = _draw(seed, "train", number, world)
+    rng = Random(f"{seed}/loose/{number}")
+    answer = world.misjudge(rng, example)
+    thought = world.think(rng, example, answer)
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    return _line(example, "train", number, f"<think>{thought}</think><answer>{text}</answer>")
+
+
+def _line(example: Example, split: str, number: int, value: AnswerValue) -> dict[str, Any]:
+    names = _image_names(example, split, number)
+    objects = [[{**t.kind._asdict(), "box": list(t.box)} for t in picture.things] for picture in example.pictures]
+    one = len(names) == 1
+    return {
+        "id": number,
+        "image": names[0] if one else names,
+        "conversations": [
+            {"from": "human", "value": IMAGE_TOKEN * len(names) + example.question},
+            {"from": "gpt", "value": value},
+        ],
+        "scene": {"size": list(example.pictures[0].wh), **example.facts, "objects": objects[0] if one else objects},
+    }
+
+
+def _image_names(example: Example, split: str, number: int) -> list[str]:
+    """`images/train/000001.png`, or `…_1.png` and `…_2.png` for two pictures."""
+    stem, n = f"images/{split}/{number:06d}", len(example.pictures)
+    return [f"{stem}.png"] if n == 1 else [f"{stem}_{i}.png" for i in range(1, n + 1)]
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{json.dumps(line)}\n" for line in lines)
