@@ -39,13 +39,13 @@ from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.config.model import LoraSection, ModelSection
 from vlm_r1.models import Adapter, load_adapter
 from vlm_r1.models.parts import set_trainable
-from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.planning.passes import policy_pass, sampling_pass
 from vlm_r1.planning.shapes import load_shapes
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.runtime.run_folder import environment
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
 
 SMALL = TinySize(

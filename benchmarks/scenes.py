@@ -14,9 +14,9 @@ from random import Random
 from string import ascii_lowercase
 
 from vlm_r1.data.jsonl import read_jsonl
-from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.synthetic import RecWorld, write_rec_dataset
+from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.types import Record
 
 MODEL = TinySize(

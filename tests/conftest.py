@@ -21,8 +21,8 @@ from testing_families import BOX_FORMATS, write_family
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.synthetic import write_rec_dataset
+from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 from vlm_r1.types import EncodedPrompt, Prompt
 
 torch.set_num_threads(1)

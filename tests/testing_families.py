@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.tiny import TINY, TinyFamily, TinySize, Vocabulary, write_tiny
-from vlm_r1.models.tiny.common import text_sizes, write_checkpoint
+from vlm_r1.testing import TINY, TinyFamily, TinySize, Vocabulary, text_sizes, write_checkpoint, write_tiny
 from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 
 FAMILIES = tuple(sorted(TINY))

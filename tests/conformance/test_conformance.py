@@ -11,7 +11,7 @@ from vlm_r1.conformance import CHECKS, Context, Finding, Result, Status, run_che
 from vlm_r1.conformance.base import Check
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import load_adapter, load_model
-from vlm_r1.models.tiny import TinySize, write_tiny_qwen2_5_vl
+from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 
 CORPUS = ["where is the small red circle? at [12, 34, 56, 78], not there"] * 4
 

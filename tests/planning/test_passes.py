@@ -14,7 +14,6 @@ from vlm_r1.config.model import LoraSection, ModelSection
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models import Adapter, load_adapter, load_model
 from vlm_r1.models.precision import frozen_matrices
-from vlm_r1.models.tiny import TinySize, write_tiny
 from vlm_r1.planning.meter import Meter
 from vlm_r1.planning.passes import optimizer_step, policy_pass, sampling_pass
 from vlm_r1.planning.shapes import Shapes, load_shapes
@@ -22,6 +21,7 @@ from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.testing import TinySize, write_tiny
 from vlm_r1.training.optimizer import make_optimizers
 
 DEEP = TinySize(num_key_value_heads=2, num_hidden_layers=6, vision_depth=5)

@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:
     """Write what a run starts from: start/data (so many pictures) and start/model (random weights, own tokenizer)."""
-    from vlm_r1.models.tiny import write_tiny_qwen2_5_vl
     from vlm_r1.synthetic import ALL_SHIFTS, DEMO_WORLD, write_dataset
+    from vlm_r1.testing import write_tiny_qwen2_5_vl
 
     counts = {"train": train, "warmup": train, "in_domain": held_out, "out_of_domain": held_out}
     files = write_dataset(out / "start/data", DEMO_WORLD, seed=seed, counts=counts, shifts=(ALL_SHIFTS, "kinds"))

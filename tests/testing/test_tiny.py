@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 from testing_families import FAMILIES
 from vlm_r1.errors import ConfigError
 from vlm_r1.models import ADAPTERS
-from vlm_r1.models.tiny import TINY, TinySize, write_tiny, write_tiny_qwen2_5_vl
+from vlm_r1.testing import TINY, TinySize, write_tiny, write_tiny_qwen2_5_vl
 
 CORPUS = ["user\n<image>the red circle\nassistant\n[1, 2, 30, 4]"] * 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes
+from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes
 
 # The part of Qwen2.5-VL's own template that concerns system, user and assistant turns with images.
 CHAT_TEMPLATE = (

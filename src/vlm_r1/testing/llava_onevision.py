@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm_r1.models.tiny.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
+from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
 # The part of LLaVA-OneVision's own template that concerns turns with images: these come first.
 CHAT_TEMPLATE = (

@@ -9,11 +9,32 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vlm_r1.errors import ConfigError
-from vlm_r1.models.tiny import gemma3, glm4v, idefics3, internvl, llava_onevision, qwen_vl
-from vlm_r1.models.tiny.common import TAGS, TinyFamily, TinySize, Vocabulary, write_checkpoint
 from vlm_r1.registry import suggestion
+from vlm_r1.testing import gemma3, glm4v, idefics3, internvl, llava_onevision, qwen_vl
+from vlm_r1.testing.common import (
+    TAGS,
+    TinyFamily,
+    TinySize,
+    Vocabulary,
+    text_sizes,
+    tile_edge,
+    tile_vision_sizes,
+    write_checkpoint,
+)
 
-__all__ = ["TAGS", "TINY", "TinyFamily", "TinySize", "Vocabulary", "write_tiny", "write_tiny_qwen2_5_vl"]
+__all__ = [
+    "TAGS",
+    "TINY",
+    "TinyFamily",
+    "TinySize",
+    "Vocabulary",
+    "text_sizes",
+    "tile_edge",
+    "tile_vision_sizes",
+    "write_checkpoint",
+    "write_tiny",
+    "write_tiny_qwen2_5_vl",
+]
 
 TINY: dict[str, TinyFamily] = {
     "gemma3": gemma3.GEMMA3,
