@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vlm_r1.cli.main import COMMANDS, main
-from vlm_r1.config.reference import reference
+from vlm_r1.config.markdown import reference
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
-from vlm_r1.config.reference import reference
+from vlm_r1.config.markdown import reference
 from vlm_r1.config.schema import Config, GrpoSection
 from vlm_r1.errors import ConfigError
 

@@ -11,7 +11,6 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlm_r1.config import load_config
 from vlm_r1.grpo.trainer import train
-from vlm_r1.models.parts import part_of
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sft.trainer import train_sft
@@ -160,7 +159,7 @@ def test_frozen_parts_stay_and_the_rest_moves(options, trains, recipe, tiny_chec
     folder, _, _ = run(recipe(**options))
     start, final = weights(tiny_checkpoint), weights(folder / "model")
     moved = {name for name in start if not torch.equal(start[name], final[name])}
-    assert moved == {name for name in start if part_of(name, adapter) in trains}
+    assert moved == {name for name in start if adapter.part_of(name) in trains}
 
 
 @pytest.mark.parametrize("include_vision", [True, False])

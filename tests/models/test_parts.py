@@ -23,7 +23,6 @@ from vlm_r1.models.parts import (
     check_rates,
     lora_config,
     lora_targets,
-    part_of,
     size_by_part,
 )
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
@@ -56,7 +55,7 @@ def trained_parts(model: Any, adapter: Any) -> set[str]:
     ],
 )
 def test_names_tell_the_part(name: str, part: str, adapter) -> None:
-    assert part_of(name, adapter) == part
+    assert adapter.part_of(name) == part
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -136,9 +135,9 @@ def test_targets_leave_head_and_vision_out(model64, adapter) -> None:
 
     default, everywhere = targets(), targets(freeze=[])
     assert len(default) == 3 * 7
-    assert {part_of(name, adapter) for name in default} == {"language"}
+    assert {adapter.part_of(name) for name in default} == {"language"}
     assert set(default) < set(everywhere)
-    assert {part_of(name, adapter) for name in everywhere} == set(PARTS)
+    assert {adapter.part_of(name) for name in everywhere} == set(PARTS)
     assert "lm_head" not in everywhere
     assert targets(target_modules=["lm_head"]) == ["lm_head"]
     assert len(targets(target_modules=["q_proj", "layers.0.mlp.up_proj"])) == 3 + 1
@@ -231,7 +230,7 @@ def test_a_mixture_gets_adapters_on_what_is_no_expert(family: str, freeze, famil
     adapted = {name.partition(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
     targets = lora_targets(load_model(ModelSection(path=path), adapter), section, adapter)
     assert adapted == {f"base_model.model.{name}" for name in targets}
-    assert not any("expert" in name or ".mlp." in name for name in adapted if part_of(name, adapter) == "language")
+    assert not any("expert" in name or ".mlp." in name for name in adapted if adapter.part_of(name) == "language")
 
 
 @pytest.mark.filterwarnings("ignore:.*_pattern keys did not match:RuntimeWarning")
@@ -281,7 +280,7 @@ def test_4_bits_for_the_language_model(load: Load, adapter, prompts) -> None:
     model = load(**QLORA)
     base = model.get_base_model()
     held = {name for name, module in base.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)}
-    assert {part_of(name, adapter) for name in held} == {"language"}
+    assert {adapter.part_of(name) for name in held} == {"language"}
     assert "lm_head" not in held
     assert size_by_part(model, adapter) == size_by_part(load(lora=QLORA["lora"]), adapter)
     batch = CompletionBatch([prompts["one"]], [completions(adapter, [6, 3])])

@@ -15,7 +15,7 @@ from vlm_r1.config.schema import TrainingSection
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.models import load_adapter
-from vlm_r1.models.parts import PARTS, part_of
+from vlm_r1.models.parts import PARTS
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.learner import Learner, seed_step
@@ -69,7 +69,7 @@ def test_parts_have_rates_of_their_own(model64, adapter) -> None:
     section = TrainingSection(learning_rate=1e-4, learning_rates={"vision": 1e-6, "projector": 1e-5})
     (adamw,) = make_optimizers(model64, section, adapter)
     names = {id(p): name for name, p in model64.named_parameters()}
-    parts = {group["lr"]: {part_of(names[id(p)], adapter) for p in group["params"]} for group in adamw.param_groups}
+    parts = {group["lr"]: {adapter.part_of(names[id(p)]) for p in group["params"]} for group in adamw.param_groups}
     assert parts == {1e-4: {"language"}, 1e-5: {"projector"}, 1e-6: {"vision"}}
     assert adamw.param_groups[0]["lr"] == 1e-4, "the rate that is logged"
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(names)
@@ -96,7 +96,7 @@ def test_the_first_step_of_adamw_moves_each_part_by_its_rate(recipe, tiny_checkp
     before, after = (AutoModelForImageTextToText.from_pretrained(folder) for folder in folders)
     adapter, moved = load_adapter(tiny_checkpoint), dict.fromkeys(PARTS, 0.0)
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
-        part = part_of(name, adapter)
+        part = adapter.part_of(name)
         moved[part] = max(moved[part], float((new - old).detach().abs().max()))
     assert moved == pytest.approx({**rates, "language": 1e-2}, rel=1e-2)
     assert read_metrics(tmp_path / "run/metrics.jsonl")[0]["learning_rate"] == 1e-2

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print docs/configuration.md."""
-    from vlm_r1.config.reference import reference
+    from vlm_r1.config.markdown import reference
 
     print(reference(), end="")
     return 0

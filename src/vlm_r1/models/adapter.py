@@ -1,6 +1,6 @@
 """What the rest of the package needs to know about a model family, and nothing about tasks.
 
-A family is a subclass of `Adapter` with constants (box format, part names) and four small methods. `loading.py` picks
+A family is a subclass of `Adapter` with constants (box format, part names) and a few small methods. `loading.py` picks
 it by the checkpoint's `model_type`.
 """
 
@@ -19,10 +19,19 @@ from jinja2 import TemplateError
 from PIL.Image import Image
 from transformers import PretrainedConfig, PreTrainedModel
 
+from vlm_r1.config.model import Part
 from vlm_r1.errors import ModelError
-from vlm_r1.models.parts import is_within
 from vlm_r1.parsing.tags import TAGS, THINK
 from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, Prompt
+
+
+def is_within(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of these modules or parameters, or inside one.
+
+    >>> is_within("model.visual.proj.weight", ("model.visual",)), is_within("model.visuals", ("model.visual",))
+    (True, False)
+    """
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 class Adapter(ABC):
@@ -152,6 +161,13 @@ class Adapter(ABC):
             return list(prompts)
         features_P = self.image_features(model, prompts)
         return [replace(prompt, features=own) for prompt, own in zip(prompts, features_P, strict=True)]
+
+    def part_of(self, name: str) -> Part:
+        """The part that a module or parameter belongs to, by its dotted name in the model or in the peft wrapper."""
+        name = name.removeprefix("base_model.model.")
+        if is_within(name, self.projector_modules):
+            return "projector"
+        return "vision" if is_within(name, self.vision_modules) else "language"
 
     def sees_with_frozen_parts(self, model: Any) -> bool:
         """Whether no parameter of the vision modules trains, so that an image's features never change."""

@@ -10,12 +10,11 @@ from torch import nn
 
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.models.adapter import Adapter
 from vlm_r1.registry import suggestion
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-    from vlm_r1.models.adapter import Adapter
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -41,23 +40,6 @@ _OF_EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj")
 """Layers that peft takes in some mixtures of experts for those of transformers 4, and adapts all experts instead."""
 
 
-def is_within(name: str, parts: tuple[str, ...]) -> bool:
-    """Whether a dotted name is one of these modules or parameters, or inside one.
-
-    >>> is_within("model.visual.proj.weight", ("model.visual",)), is_within("model.visuals", ("model.visual",))
-    (True, False)
-    """
-    return any(name == part or name.startswith(f"{part}.") for part in parts)
-
-
-def part_of(name: str, adapter: Adapter) -> Part:
-    """The part that a module or parameter belongs to, by its dotted name in the model or in the peft wrapper."""
-    name = name.removeprefix("base_model.model.")
-    if is_within(name, adapter.projector_modules):
-        return "projector"
-    return "vision" if is_within(name, adapter.vision_modules) else "language"
-
-
 def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
     """Let train what the section says: all weights of the parts that are not frozen, or new LoRA adapters there.
 
@@ -67,7 +49,7 @@ def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
     Raises:
         ConfigError: the section names a part or a layer that this model does not have, or what peft refuses.
     """
-    absent = set(section.freeze or ()) - {part_of(name, adapter) for name, _ in model.named_parameters()}
+    absent = set(section.freeze or ()) - {adapter.part_of(name) for name, _ in model.named_parameters()}
     if absent:
         raise ConfigError(
             f"model.freeze: {min(absent)} has no effect, since the adapter of this family names no such part: remove it"
@@ -75,7 +57,7 @@ def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
     if section.lora is not None:
         return add_lora(model, section.lora, lora_targets(model, section, adapter))
     for name, parameter in model.named_parameters():
-        if part_of(name, adapter) in section.frozen:
+        if adapter.part_of(name) in section.frozen:
             parameter.requires_grad_(False)
     return model
 
@@ -91,7 +73,7 @@ def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[st
         ConfigError: a name of `target_modules` fits no layer.
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    names = [name for name in linear if part_of(name, adapter) not in section.frozen]
+    names = [name for name in linear if adapter.part_of(name) not in section.frozen]
     wanted = section.lora.target_modules if section.lora is not None else None
     if wanted is None:
         head, mixture = model.get_output_embeddings(), any(".experts." in name for name, _ in model.named_parameters())
@@ -99,7 +81,7 @@ def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[st
         return [name for name in names if linear[name] is not head and name not in left_out]
     for end in wanted:
         if not any(_ends_in(name, end) for name in names):
-            where = {part_of(name, adapter) for name in linear if _ends_in(name, end)}
+            where = {adapter.part_of(name) for name in linear if _ends_in(name, end)}
             hint = f"it is in {', '.join(sorted(where))}: see model.freeze. " if where else _like(end, names)
             raise ConfigError(
                 f'model.lora.target_modules: "{end}" is no linear layer of the parts that are not frozen '
@@ -191,7 +173,7 @@ def size_by_part(
     parameters: dict[Part, int] = dict.fromkeys(PARTS, 0)
     trainable: dict[Part, int] = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
-        part, size = part_of(name, adapter), count(parameter)
+        part, size = adapter.part_of(name), count(parameter)
         parameters[part] += size
         trainable[part] += size if parameter.requires_grad else 0
     if not any(trainable.values()):

@@ -9,7 +9,7 @@ from torch import nn
 
 from vlm_r1.config import Config
 from vlm_r1.models import Adapter
-from vlm_r1.models.parts import PartSize, is_within, size_by_part
+from vlm_r1.models.parts import PartSize, size_by_part
 from vlm_r1.models.precision import autocasts
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
 from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass
@@ -205,7 +205,7 @@ def _weights(shapes: Shapes, in_4bit: bool) -> int:
     total = 0.0
     for name, p, times in shapes.parameters():
         small = in_4bit and id(p) in linear and not p.requires_grad
-        small = small and not is_within(name.removeprefix("base_model.model."), shapes.adapter.vision_modules)
+        small = small and shapes.adapter.part_of(name) == "language"
         total += times * (p.numel() * _NF4 if small else p.nbytes)
     return int(total)
 

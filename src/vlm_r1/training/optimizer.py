@@ -13,7 +13,7 @@ from transformers import get_scheduler
 from vlm_r1.config.model import Part
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.parts import PARTS, part_of
+from vlm_r1.models.parts import PARTS
 from vlm_r1.training.muon import Muon
 
 BUCKET = 1 << 25
@@ -90,7 +90,7 @@ def _by_rate_and_decay(
 ) -> list[dict[str, Any]]:
     rates = dict.fromkeys(parameters, section.learning_rate)
     if adapter is not None and section.learning_rates:
-        part_by_name: dict[str, Part] = {name: part_of(name, adapter) for name in parameters}
+        part_by_name: dict[str, Part] = {name: adapter.part_of(name) for name in parameters}
         in_order = sorted(part_by_name.items(), key=lambda item: PARTS.index(item[1]), reverse=True)
         rates = {name: section.learning_rates.get(part, section.learning_rate) for name, part in in_order}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
