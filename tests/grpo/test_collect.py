@@ -12,8 +12,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from vlm_r1.config import load_config
 from vlm_r1.grpo.collect import collect_groups
+from vlm_r1.grpo.reference import Reference
 from vlm_r1.grpo.trainer import train
-from vlm_r1.grpo.update import Reference, assign_advantages, update_policy
+from vlm_r1.grpo.update import assign_advantages, update_policy
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path

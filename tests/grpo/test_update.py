@@ -11,7 +11,8 @@ import torch
 
 from testing_policy import completions
 from vlm_r1.config import load_config
-from vlm_r1.grpo.update import Reference, update_policy
+from vlm_r1.grpo.reference import Reference
+from vlm_r1.grpo.update import update_policy
 from vlm_r1.models import Adapter
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.phases import Phases

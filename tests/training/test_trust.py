@@ -14,8 +14,8 @@ from testing_runs import sample_step
 from vlm_r1.config import load_config
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ModelError
+from vlm_r1.grpo.reference import Reference
 from vlm_r1.grpo.trainer import train
-from vlm_r1.grpo.update import Reference
 from vlm_r1.models import load_model
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.policy.logprobs import CompletionBatch

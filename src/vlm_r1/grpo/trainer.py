@@ -14,7 +14,8 @@ import torch
 from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.collect import collect_groups
-from vlm_r1.grpo.update import Reference, assign_advantages, rollout_metrics, update_policy
+from vlm_r1.grpo.reference import Reference
+from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
 from vlm_r1.runtime.metrics import Metric, ratio, reduce_metrics
 from vlm_r1.runtime.phases import Phases

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,40 +12,12 @@ from torch.nn.utils.rnn import pad_sequence
 from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
-from vlm_r1.models import Adapter, load_model
-from vlm_r1.policy.logprobs import CompletionBatch, Policy
+from vlm_r1.grpo.reference import Reference
+from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
-
-
-class Reference:
-    """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
-
-    Where passes compute in bfloat16 the copy is held in that type.
-    """
-
-    def __init__(self, config: Config, adapter: Adapter, learner: Learner):
-        self._learner = learner
-        self._frozen: Policy | None = None
-        if config.model.lora is None:
-            dtype = torch.bfloat16 if learner.precision.autocast else learner.precision.dtype
-            model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
-            frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
-            self._frozen = frozen.to(learner.accelerator.device)
-
-    @torch.no_grad()
-    def logprobs_NT(self, batch: CompletionBatch) -> torch.Tensor:
-        """Log-probabilities of the completions under the reference, without dropout."""
-        policy = self._frozen or self._learner.accelerator.unwrap_model(self._learner.policy)
-        training = policy.training
-        policy.eval()
-        off = nullcontext() if self._frozen is not None else self._learner.model.disable_adapter()
-        with off, self._learner.accelerator.autocast():
-            logprobs_NT = policy(batch).logprobs_NT
-        policy.train(training)
-        return logprobs_NT
 
 
 @dataclass

@@ -211,7 +211,7 @@ def _weights(shapes: Shapes, in_4bit: bool) -> int:
 
 
 def _reference(config: Config, shapes: Shapes) -> int:
-    """As `grpo.update.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
+    """As `grpo.reference.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
     return sum(p.numel() * times * (2 if shapes.autocast else p.element_size()) for _, p, times in shapes.parameters())
