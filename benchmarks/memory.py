@@ -40,7 +40,8 @@ from vlm_r1.config.model import LoraSection, ModelSection
 from vlm_r1.models import Adapter, load_adapter
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.planning.passes import policy_pass, sampling_pass
-from vlm_r1.planning.shapes import load_shapes
+from vlm_r1.planning.shapes import GPU, load_shapes
+from vlm_r1.policy.build import choose_setup
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.runtime.run_folder import environment
 from vlm_r1.sampling import SamplingParams
@@ -153,11 +154,13 @@ def numbers(case: Case, folder: str, device: str) -> dict[str, float]:
 def planned(case: Case, folder: str) -> int:
     """Bytes by the plan."""
     adapter = load_adapter(folder, max_pixels=PIXELS)
-    shapes, prompt = load_shapes(case.section(folder), adapter, case.autocast), make_prompt(adapter)
+    section, mixed_precision = case.section(folder), "bf16" if case.autocast else "no"
+    setup = choose_setup(section, adapter, GPU, mixed_precision=mixed_precision, layout="packed")
+    shapes, prompt = load_shapes(section, adapter, setup), make_prompt(adapter)
     if case.samples:
         params = SamplingParams(case.completion)
         return sampling_pass(shapes, [prompt] * case.prompts, case.generations, params).total
-    return policy_pass(shapes, case.batch(prompt), "packed").total
+    return policy_pass(shapes, case.batch(prompt)).total
 
 
 def measured(case: Case, folder: str, device: str, measure: str) -> float:

@@ -85,7 +85,7 @@ def test_what_is_proposed_fits(plan) -> None:
         pytest.param(("--gpu", "80GB", "--image", "640"), "wanted width and height in pixels like 640x480", id="side"),
         pytest.param(("--gpu", "80GB", "--gpus", "0"), "wanted a whole number of at least 1", id="no gpus"),
         pytest.param(("--gpu", "80GB", "--images", "2"), "--images and --text-tokens describe prompts", id="no image"),
-        pytest.param(("--gpu", "80GB", "--gpus", "3"), "wanted a multiple of 3", id="prompts that cannot be shared"),
+        pytest.param(("--gpu", "80GB", "--gpus", "3"), "to be a multiple of 3", id="prompts that cannot be shared"),
         pytest.param(("--gpu", "80GB", "--data.train=[]"), "or say with --image WxH", id="no data"),
         pytest.param(("--gpu", "80GB", "--model.path=nowhere"), "nowhere: cannot load the config", id="no checkpoint"),
     ],

@@ -56,5 +56,5 @@ def test_no_micro_batch_of_the_trainer_is_fuller_or_has_more_images(layout: Layo
 def test_a_process_has_its_share(recipe) -> None:
     config = load_config(recipe())
     assert lengths_of(config, 2, prompt=50) == Lengths(prompts=2, prompt=50, generations=4, completion=8)
-    with pytest.raises(ConfigError, match="prompts_per_step 4 cannot be shared by 3 processes: wanted a multiple of 3"):
+    with pytest.raises(ConfigError, match="4 prompts cannot be split equally over 3 processes"):
         lengths_of(config, 3, prompt=50)

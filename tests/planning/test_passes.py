@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from vlm_r1.models import Adapter, load_adapter, load_model
 from vlm_r1.models.precision import frozen_matrices
 from vlm_r1.planning.meter import Meter
 from vlm_r1.planning.passes import optimizer_step, policy_pass, sampling_pass
-from vlm_r1.planning.shapes import Shapes, load_shapes
+from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
+from vlm_r1.policy.build import choose_setup
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout, choose_layout
-from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling import SamplingParams, decoding
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.testing import TinySize, write_tiny
 from vlm_r1.training.optimizer import make_optimizers
@@ -45,7 +47,8 @@ class Small(NamedTuple):
         return ModelSection(path=str(self.folder), dtype="float32", **options)
 
     def shapes(self, section: ModelSection, autocast: bool = False) -> Shapes:
-        return load_shapes(section, self.adapter, autocast)
+        setup = choose_setup(section, self.adapter, GPU, mixed_precision="bf16" if autocast else "no")
+        return load_shapes(section, self.adapter, setup)
 
     @property
     def layout(self) -> Layout:
@@ -114,7 +117,7 @@ def real_sampling(small: Small, section: ModelSection, params: SamplingParams) -
 def test_a_pass_of_every_family(family: str, small) -> None:
     one = small(family)
     section = one.section(gradient_checkpointing=True)
-    planned = policy_pass(one.shapes(section, True), one.batch, one.layout).total
+    planned = policy_pass(one.shapes(section, True), one.batch).total
     assert planned == pytest.approx(real_pass(one, section, autocast=True), rel=PASS_TOLERANCE)
 
 
@@ -131,7 +134,7 @@ def test_a_pass_of_every_family(family: str, small) -> None:
 def test_a_pass_of_every_kind(options: dict[str, Any], autocast: bool, small) -> None:
     one = small("qwen2_5_vl")
     section = one.section(**options)
-    planned = policy_pass(one.shapes(section, autocast), one.batch, one.layout).total
+    planned = policy_pass(one.shapes(section, autocast), one.batch).total
     assert planned == pytest.approx(real_pass(one, section, autocast), rel=PASS_TOLERANCE)
 
 
@@ -140,10 +143,8 @@ def test_layers_that_stand_for_others_are_needed(small) -> None:
     one = small("qwen2_5_vl")
     section = one.section()
     shapes = one.shapes(section)
-    once = Shapes(
-        shapes.adapter, shapes.model, [layer._replace(times=1) for layer in shapes.layers], shapes.fake, False
-    )
-    planned = policy_pass(once, one.batch, one.layout).total
+    once = replace(shapes, layers=[layer._replace(times=1) for layer in shapes.layers])
+    planned = policy_pass(once, one.batch).total
     assert planned < 0.8 * real_pass(one, section, autocast=False)
 
 
@@ -173,6 +174,15 @@ def test_keys_and_values_by_hand(small) -> None:
     peak = sampling_pass(one.shapes(one.section()), one.batch.prompts, 2, LONG)
     token = 2 * 6 * 2 * 16 * 4
     assert peak.cache == token * (2 * len(one.batch.prompts[0].ids_L) + 4 * 128)
+
+
+def test_the_plan_follows_the_cache(small, monkeypatch) -> None:
+    """Where the sampler's cache begins with more room, the plan has more of it, without a word in planning/."""
+    one = small("qwen2_5_vl")
+    before = sampling_pass(one.shapes(one.section()), one.batch.prompts, 2, LONG)
+    monkeypatch.setattr(decoding, "FIRST_ROOM", 256)
+    after = sampling_pass(one.shapes(one.section()), one.batch.prompts, 2, LONG)
+    assert after.cache - before.cache == 2 * 6 * 2 * 16 * 4 * 4 * (256 - 128)
 
 
 @pytest.mark.parametrize("optim", ["adamw", "muon"])

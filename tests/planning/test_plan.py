@@ -12,12 +12,22 @@ import pytest
 from vlm_r1.config import load_config
 from vlm_r1.config.model import ModelSection
 from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.grpo.reference import Reference
 from vlm_r1.models import load_model
 from vlm_r1.models.parts import size_by_part
-from vlm_r1.planning.plan import CONTEXT, FRAGMENTATION, Plan, Standing, least_total, make_plan, what_stands
+from vlm_r1.planning.plan import (
+    CONTEXT,
+    FRAGMENTATION,
+    Plan,
+    Standing,
+    least_total,
+    make_plan,
+    shapes_of,
+    what_stands,
+)
 from vlm_r1.planning.prompts import longest_prompt, made_up_prompt
 from vlm_r1.planning.propose import Search, changes, largest_micro_batch, propose
-from vlm_r1.planning.shapes import load_shapes
+from vlm_r1.training.run import open_training
 
 
 @pytest.fixture
@@ -51,8 +61,8 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
 
 def test_what_each_setting_changes(recipe, adapter) -> None:
     def standing(**options: Any) -> Standing:
-        config = load_config(recipe(**options))
-        return what_stands(config, load_shapes(config.model, adapter, config.training.mixed_precision == "bf16"))
+        config = load_config(recipe(**{"training.mixed_precision": "no", **options}))
+        return what_stands(config, shapes_of(config, adapter))
 
     full = standing(**{"grpo.beta": 0.04})
     total = sum(size.parameters for size in full.sizes)
@@ -67,6 +77,16 @@ def test_what_each_setting_changes(recipe, adapter) -> None:
     assert 0.25 * lora.weights < quantized.weights < lora.weights, "linear layers of the language model alone"
     frozen = standing(**{"model.freeze_vision_modules": True})
     assert frozen.gradients == 4 * next(size.parameters for size in full.sizes if size.part == "language")
+
+
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+def test_the_reference_is_as_large_as_planned(recipe, mixed_precision) -> None:
+    """The trainer's own second copy, weighed."""
+    config = load_config(recipe(**{"grpo.beta": 0.04, "training.mixed_precision": mixed_precision}))
+    run = open_training(config, resume=False, temperature=1.0)
+    reference = Reference(config, run.env.adapter, run.learner)
+    weighed = sum(p.nbytes for p in reference.frozen.parameters())
+    assert what_stands(config, shapes_of(config, run.env.adapter)).reference == weighed
 
 
 def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
@@ -173,5 +193,5 @@ def test_what_stands_is_a_lower_bound(search) -> None:
 
 
 def test_prompts_that_cannot_be_shared_out(planned) -> None:
-    with pytest.raises(ConfigError, match="wanted a multiple of 3"):
+    with pytest.raises(ConfigError, match="to be a multiple of 3"):
         planned(gpus=3)

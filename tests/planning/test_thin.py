@@ -40,7 +40,7 @@ def test_a_thinned_model_has_few_layers_and_stands_for_all(family_adapter) -> No
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     every = sum(p.numel() for p in model.parameters())
-    layers = thin(model)
+    layers = thin(model, family_adapter("qwen3_vl").vision_taps)
     assert len(model.model.language_model.layers) == 6, "three take features of inner vision layers, one is the last"
     assert len(model.model.visual.blocks) == 6
     assert [layer.self_attn.layer_idx for layer in model.model.language_model.layers] == list(range(6))

@@ -27,7 +27,7 @@ from vlm_r1.grpo.trainer import train
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.sampling import SamplingParams
+from vlm_r1.sampling import SamplingParams, hf
 from vlm_r1.sampling.decoding import PrefixCache
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.sft.trainer import train_sft
@@ -150,14 +150,14 @@ def sampler_with_other_weights(run: TrainingRun, patch: pytest.MonkeyPatch) -> N
 
 
 def draws_colder_than_it_says(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
-    choose = run.sampler._choose
+    choose = hf.choose_tokens
 
-    def lie(logits_NV: Tensor, uniforms_N: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-        token_N, _ = choose(logits_NV * 2, uniforms_N, params)
+    def lie(logits_NV: Tensor, uniforms_N: Tensor, params: SamplingParams, banned: Any) -> tuple[Tensor, Tensor]:
+        token_N, _ = choose(logits_NV * 2, uniforms_N, params, banned)
         told = logits_NV.index_fill(-1, torch.tensor(run.env.adapter.banned_ids()), float("-inf")).float()
         return token_N, told.log_softmax(-1).gather(1, token_N[:, None])[:, 0]
 
-    patch.setattr(run.sampler, "_choose", lie)
+    patch.setattr(hf, "choose_tokens", lie)
 
 
 def padding_is_seen_when_decoding(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:

@@ -108,16 +108,16 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
 
 def load_answering(args: argparse.Namespace) -> tuple[Env, HFSampler]:
     """The model as it was trained to be asked, after `complete_arguments`: env and sampler."""
-    import torch
-
     from vlm_r1.config.schema import ModelSection
-    from vlm_r1.models import load_adapter, load_model
+    from vlm_r1.models import load_adapter
+    from vlm_r1.models.precision import look_at, this_device
+    from vlm_r1.policy.build import build_policy, choose_setup
     from vlm_r1.rollouts.env import Env
     from vlm_r1.sampling.hf import HFSampler
     from vlm_r1.tasks.templates import make_templates
 
     adapter = load_adapter(args.model, args.min_pixels, args.max_pixels, args.adapter, args.box_format)
     env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
-    model = load_model(ModelSection(path=args.model, dtype=args.dtype), adapter)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    return env, HFSampler(model, adapter)
+    section = ModelSection(path=args.model, dtype=args.dtype)
+    setup = choose_setup(section, adapter, look_at(this_device()))
+    return env, HFSampler(build_policy(section, adapter, setup, device=this_device()).model, adapter)

@@ -15,7 +15,7 @@ from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.policy.packed import choose_layout
+from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_run_folder
@@ -82,16 +82,15 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
     prompts = training.prompts_per_step
     G, T = (config.grpo.num_generations, config.sampling.max_completion_length) if stage == "grpo" else (1, 0)
     mean = sum(lengths) / len(lengths)
-    adapter = env.adapter
-    layout, layout_reason = choose_layout(training.layout, adapter.config.get_text_config(), adapter.doubt)
-    positions = prompts * (mean + G * T if layout == "packed" else G * (mean + T))
+    setup = setup_of(config, env.adapter)
+    positions = prompts * (mean + G * T if setup.layout == "packed" else G * (mean + T))
     budget = training.max_tokens_per_micro_batch
     lines = [
         f"data         {records} records, of which {len(encoded)} were encoded",
         f"prompt       {min(lengths)} to {max(lengths)} tokens, mean {mean:.0f}, "
         f"of which {sum(image_tokens) / len(lengths):.0f} are image tokens",
         f"steps        {training.max_steps} of {prompts} prompts: {training.max_steps * prompts / records:.2f} epochs",
-        layout_reason.replace("layout ", "layout       ", 1),
+        setup.layout_reason.replace("layout ", "layout       ", 1),
         f"policy pass  at most {positions:,.0f} positions a step{'' if T else ' and the answers'}, in micro-batches of "
         f"{budget:,}: {math.ceil(positions / budget)} on one process",
     ]

@@ -17,11 +17,12 @@ from transformers import AutoModelForImageTextToText
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import ConfigError, ModelError
-from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.models.precision import choose_precision, look_at
+from vlm_r1.models import Adapter, load_adapter
+from vlm_r1.models.precision import look_at, this_device
+from vlm_r1.policy.build import build_policy, choose_setup
 from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
-from vlm_r1.policy.packed import Layout, choose_layout
+from vlm_r1.policy.packed import Layout
 from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 
 Dtype = Literal["checkpoint", "float32", "bfloat16", "float64"]
@@ -72,7 +73,7 @@ class Context:
         self.path = path
         self.adapter_name = adapter
         self.box_format = box_format
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = this_device()
         self._dtype: Dtype | None = dtype
         self._given = [load_image(image) for image in images]
         self._model: Any = None
@@ -110,13 +111,14 @@ class Context:
         """A fresh model to change, by these options of a recipe's model section, e.g. freeze_vision_modules."""
         self._model = None
         section = ModelSection(path=self.path, dtype=self.dtype, **options)
-        precision = choose_precision(section, self.adapter, look_at(self.device))
-        return load_model(section, self.adapter, precision=precision).to(self.device).eval()
+        setup = choose_setup(section, self.adapter, look_at(self.device), layout="rows")  # the model's own attention
+        return build_policy(section, self.adapter, setup, device=self.device).eval().model
 
     @cached_property
     def layout(self) -> tuple[Layout, str]:
         """How the family computes a group in training, and why."""
-        return choose_layout("auto", self.adapter.config.get_text_config(), self.adapter.doubt)
+        setup = choose_setup(ModelSection(path=self.path), self.adapter, look_at(self.device))
+        return setup.layout, setup.layout_reason
 
     def policy(self, layout: Layout, model: Any = None) -> Policy:
         """Completion log-probabilities at temperature 1, of the untouched model or of this one."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 import torch
 
 from vlm_r1.config import Config
-from vlm_r1.models import Adapter, load_model
+from vlm_r1.models import Adapter
+from vlm_r1.policy.build import build_policy
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.training.learner import Learner
 
@@ -16,25 +16,30 @@ from vlm_r1.training.learner import Learner
 class Reference:
     """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
 
-    Where passes compute in bfloat16 the copy is held in that type.
+    Attributes:
+        frozen: the copy, held in bfloat16 where passes compute in that type; None under LoRA.
     """
 
     def __init__(self, config: Config, adapter: Adapter, learner: Learner):
         self._learner = learner
-        self._frozen: Policy | None = None
+        self.frozen: Policy | None = None
         if config.model.lora is None:
-            dtype = torch.bfloat16 if learner.precision.autocast else learner.precision.dtype
-            model = load_model(config.model, adapter, precision=replace(learner.precision, dtype=dtype))
-            frozen = Policy(model.requires_grad_(False).eval(), adapter, config.sampling.temperature, learner.layout)
-            self._frozen = frozen.to(learner.accelerator.device)
+            frozen = build_policy(
+                config.model,
+                adapter,
+                learner.setup.of_frozen_copy(),
+                temperature=config.sampling.temperature,
+                device=learner.accelerator.device,
+            )
+            self.frozen = frozen.requires_grad_(False).eval()
 
     @torch.no_grad()
     def logprobs_NT(self, batch: CompletionBatch) -> torch.Tensor:
         """Log-probabilities of the completions under the reference, without dropout."""
-        policy = self._frozen or self._learner.accelerator.unwrap_model(self._learner.policy)
+        policy = self.frozen or self._learner.accelerator.unwrap_model(self._learner.policy)
         training = policy.training
         policy.eval()
-        off = nullcontext() if self._frozen is not None else self._learner.model.disable_adapter()
+        off = nullcontext() if self.frozen is not None else self._learner.model.disable_adapter()
         with off, self._learner.accelerator.autocast():
             logprobs_NT = policy(batch).logprobs_NT
         policy.train(training)

@@ -84,7 +84,9 @@ _CUT = (
 def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
     """Say once if tokens were sampled with other log-probabilities than the policy's; returns whether it was said."""
     gap = numbers.get("sampling/sampling_logp_difference/mean", 0.0)
-    dtype = torch.bfloat16 if run.learner.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
+    dtype = (
+        torch.bfloat16 if run.learner.setup.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
+    )
     if gap <= MEAN_TOLERANCE[dtype]:
         return False
     run.display.say(

@@ -45,6 +45,8 @@ class Adapter(ABC):
         mark: what the chat template writes for an image, where that is not the placeholder, e.g. "<start_of_image>".
         control_tokens: names in the config of the tokens that only the processor writes, e.g. ("image_token_id",).
         doubt: why sharing a prompt should not be taken for exact, whatever the architecture; empty for no doubt.
+        vision_taps: where the config of the vision tower lists inner layers whose features the language model adds to
+            its first layers' inputs, e.g. "deepstack_visual_indexes"; empty where only the last layer's are used.
         silent_tokens: tokens round an answer that are no part of it, e.g. ("<|begin_of_box|>", "<|end_of_box|>").
     """
 
@@ -56,6 +58,7 @@ class Adapter(ABC):
     control_tokens: ClassVar[tuple[str, ...]] = ("image_token_id",)
     silent_tokens: ClassVar[tuple[str, ...]] = ()
     doubt: ClassVar[str] = ""
+    vision_taps: ClassVar[str] = ""
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.config = config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vlm_r1.config.model import ModelSection
 from vlm_r1.errors import ConfigError
-from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.adapter import Adapter, is_within
 
 _FLASH = "flash_attention_2"
 
@@ -30,6 +30,11 @@ class Device(NamedTuple):
 
 CPU = Device("cpu", bfloat16=False, flash_attention=False)
 """Any CPU: bfloat16 works there, and is slower than float32 on most."""
+
+
+def this_device() -> torch.device:
+    """The accelerator of this machine, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
 def look_at(device: torch.device) -> Device:
@@ -55,6 +60,15 @@ class Precision:
     why: tuple[str, str]
     autocast: bool = False
 
+    def passes_on(self, device_type: str, *, keep_weights: bool) -> torch.autocast:
+        """The context of passes, e.g. on "cpu": autocast to bfloat16, or none.
+
+        Args:
+            keep_weights: sampling keeps the weights that it rounds, for all tokens. A training pass rounds them as it
+                goes: all of them would be there beside its activations.
+        """
+        return torch.autocast(device_type, torch.bfloat16, enabled=self.autocast, cache_enabled=keep_weights)
+
     def describe(self, model: PreTrainedModel) -> str:
         """A line that says what came of it in the loaded model, and why."""
         dtype = weights_dtype(model)
@@ -67,6 +81,11 @@ class Precision:
             f"{'passes in bfloat16, ' if self.autocast else ''}"
             f"attention {seeing._attn_implementation} ({why_attention})"
         )
+
+
+def frozen_copy(precision: Precision) -> Precision:
+    """The precision of a second model that never trains: held in bfloat16 where passes compute in it."""
+    return replace(precision, dtype=torch.bfloat16) if precision.autocast else precision
 
 
 def autocasts(mixed_precision: str, section: ModelSection, device: Device) -> bool:
@@ -185,6 +204,17 @@ def loading_options(section: ModelSection, adapter: Adapter, precision: Precisio
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=precision.dtype or torch.bfloat16,
-            llm_int8_skip_modules=[*adapter.vision_modules, "lm_head"],
+            llm_int8_skip_modules=_whole_in_4bit(adapter),
         )
     return options
+
+
+def in_4bit(model: Any, adapter: Adapter) -> list[torch.Tensor]:
+    """The matrices that are held in 4 bits if a model is loaded with `load_in_4bit`."""
+    whole = tuple(_whole_in_4bit(adapter))
+    modules = adapter.unwrap(model).named_modules()
+    return [own.weight for name, own in modules if isinstance(own, nn.Linear) and not is_within(name, whole)]
+
+
+def _whole_in_4bit(adapter: Adapter) -> list[str]:
+    return [*adapter.vision_modules, "lm_head"]

@@ -38,6 +38,7 @@ class Qwen3VL(Qwen2VL):
     """
 
     projector_modules = ("model.visual.merger", "model.visual.deepstack_merger_list")
+    vision_taps = "deepstack_visual_indexes"
 
     def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
         output = self.vision_output(model, prompts)

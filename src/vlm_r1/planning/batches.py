@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlm_r1.config import Config
-from vlm_r1.errors import ConfigError
+from vlm_r1.data.prompts import shard
 from vlm_r1.policy.packed import Layout
 
 
@@ -37,17 +37,13 @@ class Lengths:
 
 
 def lengths_of(config: Config, gpus: int, prompt: int) -> Lengths:
-    """Of one of `gpus` processes.
+    """The share of one of `gpus` processes.
 
     Raises:
         ConfigError: prompts_per_step cannot be shared out evenly, as the trainer wants it.
     """
-    prompts = config.training.prompts_per_step
-    if prompts % gpus:
-        raise ConfigError(
-            f"training.prompts_per_step {prompts} cannot be shared by {gpus} processes: wanted a multiple of {gpus}"
-        )
-    return Lengths(prompts // gpus, prompt, config.grpo.num_generations, config.sampling.max_completion_length)
+    prompts = len(shard(range(config.training.prompts_per_step), 0, gpus))
+    return Lengths(prompts, prompt, config.grpo.num_generations, config.sampling.max_completion_length)
 
 
 def fullest(lengths: Lengths, budget: int, layout: Layout, many_images: bool) -> list[list[int]]:

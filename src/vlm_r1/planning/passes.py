@@ -13,17 +13,12 @@ from vlm_r1.config.schema import TrainingSection
 from vlm_r1.planning.meter import Meter
 from vlm_r1.planning.shapes import Shapes
 from vlm_r1.planning.thin import watch
-from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
-from vlm_r1.policy.packed import Layout
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.sampling.decoding import choose_decoding, shared
-from vlm_r1.sampling.filters import draw, filter_logprobs
+from vlm_r1.sampling.decoding import PrefixCache, choose_decoding, shared
+from vlm_r1.sampling.hf import choose_tokens
 from vlm_r1.training.optimizer import make_optimizers
 from vlm_r1.types import EncodedPrompt
-
-_ROOM = 32
-"""Tokens that `PrefixCache` has room for at first; it doubles when it is full."""
 
 
 class Peak(NamedTuple):
@@ -49,20 +44,20 @@ class OptimizerNeeds(NamedTuple):
     working: int
 
 
-def policy_pass(shapes: Shapes, batch: CompletionBatch, layout: Layout) -> Peak:
+def policy_pass(shapes: Shapes, batch: CompletionBatch) -> Peak:
     """Forward and backward of the log-probabilities of a micro-batch; gradients of earlier ones exist already."""
     _make_gradients(shapes)
-    return _score(shapes, batch, layout)
+    return _score(shapes, batch)
 
 
-def _score(shapes: Shapes, batch: CompletionBatch, layout: Layout) -> Peak:
-    policy = Policy(shapes.model, shapes.adapter, layout=layout).train()
+def _score(shapes: Shapes, batch: CompletionBatch) -> Peak:
+    policy = Policy(shapes.model, shapes.adapter, layout=shapes.setup.layout).train()
     with _metered(shapes) as meter:
         start = meter.live
-        with _autocast(shapes.autocast, keeping=False):
+        with shapes.passes(keep_weights=False):
             batch = batch._replace(prompts=shapes.adapter.with_features(shapes.model, batch.prompts))
         meter.restart()
-        with _autocast(shapes.autocast, keeping=False):
+        with shapes.passes(keep_weights=False):
             scored = policy(batch)
         scored.logprobs_NT.sum().backward()
     return Peak(meter.peak - start - meter.copies_at_peak, meter.copies_at_peak)
@@ -80,10 +75,10 @@ def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, para
     _, before, last = _decode(shapes, [text], N, params)
     once = choose_decoding(shapes.model, shapes.adapter) is shared
     if once:
-        token = (first.live - prefill.live) // _ROOM  # keys and values of one token of each completion
-        room = _room(T)
+        token = (first.live - prefill.live) // PrefixCache.room(1)  # keys and values of one token of each completion
+        room = PrefixCache.room(T)
         growth = token * room // 2 // max(_text_layers(shapes), 1)  # of one layer, the old beside the new
-        held = first.live - token * _ROOM
+        held = first.live - token * PrefixCache.room(1)
     else:
         token, room, growth = second.live - first.live, T, 0
         held = first.live - token
@@ -108,33 +103,20 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
     """As `HFSampler`: after the first token, and after each of two more."""
     moments = []
     shapes.model.eval()
-    with _metered(shapes) as meter, torch.no_grad(), _autocast(shapes.autocast, keeping=True):
+    with _metered(shapes) as meter, torch.no_grad(), shapes.passes(keep_weights=True):
         start = meter.live
         decoding = choose_decoding(shapes.model, shapes.adapter)
         logits_NV, next_logits = decoding(
             shapes.model, shapes.adapter, shapes.adapter.with_features(shapes.model, prompts), G
         )
         for step in range(3):
-            token_N = _choose(logits_NV, params)
+            token_N, _ = choose_tokens(logits_NV, torch.zeros(len(logits_NV)), params, ())
             moments.append(_Moment(meter.live - start, meter.peak - start, meter.copies))
             meter.restart()
             if step < 2:
                 logits_NV = next_logits(token_N, step)
     shapes.model.train()
     return moments
-
-
-def _choose(logits_NV: Tensor, params: SamplingParams) -> Tensor:
-    logprobs_NV = tempered_logits(logits_NV, params.temperature or 1.0, ()).log_softmax(-1)
-    return draw(filter_logprobs(logprobs_NV, params), torch.zeros(len(logprobs_NV)))
-
-
-def _room(tokens: int) -> int:
-    """For how many tokens there is room once so many were appended."""
-    room = _ROOM
-    while room < tokens:
-        room *= 2
-    return room
 
 
 def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
@@ -164,11 +146,6 @@ def _make_gradients(shapes: Shapes) -> None:
 
 def _text_layers(shapes: Shapes) -> int:
     return sum(layer.times for layer in shapes.layers if any(hasattr(m, "layer_idx") for m in layer.module.modules()))
-
-
-def _autocast(enabled: bool, keeping: bool) -> torch.autocast:
-    """As the learner's: only sampling keeps the weights that it rounds."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled, cache_enabled=keeping)
 
 
 @contextmanager

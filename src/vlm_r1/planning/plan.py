@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
 from vlm_r1.config import Config
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import PartSize, size_by_part
-from vlm_r1.models.precision import autocasts
+from vlm_r1.models.precision import frozen_copy, in_4bit
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
 from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass
 from vlm_r1.planning.prompts import Asked
 from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
+from vlm_r1.policy.build import setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
-from vlm_r1.policy.packed import Layout, choose_layout
 from vlm_r1.sampling import SamplingParams, greedy
 from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
+from vlm_r1.training.witness import is_wide
 from vlm_r1.types import EncodedPrompt
 
 GB = 10**9
@@ -131,7 +132,7 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
     adapter, encoded = asked.adapter, asked.prompt
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
-    layout, _ = choose_layout(config.training.layout, adapter.config.get_text_config(), adapter.doubt)
+    layout = shapes.setup.layout
     budget = config.training.max_tokens_per_micro_batch
     many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
     completions = fullest(lengths, budget, layout, many_images)
@@ -139,9 +140,9 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
         standing=what_stands(config, shapes),
-        policy=policy_pass(shapes, batch, layout),
+        policy=policy_pass(shapes, batch),
         sampling=_sampling(config, shapes, lengths, encoded),
-        checks=_checks(shapes, encoded, lengths.completion, layout) if config.training.trust_checks else Peak(),
+        checks=_checks(shapes, encoded, lengths.completion) if config.training.trust_checks else Peak(),
         asked=asked,
         lengths=lengths,
         budget=budget,
@@ -154,7 +155,7 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
 
 def shapes_of(config: Config, adapter: Adapter) -> Shapes:
     """The recipe's model on the GPU that is planned for."""
-    return load_shapes(config.model, adapter, autocasts(config.training.mixed_precision, config.model, GPU))
+    return load_shapes(config.model, adapter, setup_of(config, adapter, GPU))
 
 
 def least_total(config: Config, adapter: Adapter) -> int:
@@ -175,12 +176,11 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
     return max(peak, evaluation, key=lambda one: one.total)
 
 
-def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int, layout: Layout) -> Peak:
+def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int) -> Peak:
     """The largest pass of the trust checks: in float32, where the weights are."""
     short = [[0] * min(completion, CHECKED_TOKENS)]
     batch = CompletionBatch([prompt] * len(CHECKED_COMPLETIONS), [short * n for n in CHECKED_COMPLETIONS])
-    wide = all(p.dtype.itemsize >= 4 for _, p, _ in shapes.parameters())
-    return policy_pass(replace(shapes, autocast=shapes.autocast and not wide), batch, layout)
+    return policy_pass(shapes.computing_exactly() if is_wide(shapes.model) else shapes, batch)
 
 
 def what_stands(config: Config, shapes: Shapes) -> Standing:
@@ -198,28 +198,23 @@ def what_stands(config: Config, shapes: Shapes) -> Standing:
     )
 
 
-def _weights(shapes: Shapes, in_4bit: bool) -> int:
-    """In 4 bits are the frozen linear layers of the language model, but for the head (`precision.loading_options`)."""
-    head = shapes.adapter.unwrap(shapes.model).get_output_embeddings()
-    linear = {id(m.weight) for m in shapes.model.modules() if isinstance(m, nn.Linear) and m is not head}
-    total = 0.0
-    for name, p, times in shapes.parameters():
-        small = in_4bit and id(p) in linear and not p.requires_grad
-        small = small and shapes.adapter.part_of(name) == "language"
-        total += times * (p.numel() * _NF4 if small else p.nbytes)
-    return int(total)
+def _weights(shapes: Shapes, quantized: bool) -> int:
+    small = {id(p) for p in in_4bit(shapes.model, shapes.adapter) if not p.requires_grad} if quantized else set[int]()
+    sizes = (times * (p.numel() * _NF4 if id(p) in small else p.nbytes) for _, p, times in shapes.parameters())
+    return int(sum(sizes))
 
 
 def _reference(config: Config, shapes: Shapes) -> int:
     """As `grpo.reference.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
-    return sum(p.numel() * times * (2 if shapes.autocast else p.element_size()) for _, p, times in shapes.parameters())
+    dtype = frozen_copy(shapes.setup.precision).dtype
+    return sum(p.numel() * times * (dtype or p.dtype).itemsize for _, p, times in shapes.parameters())
 
 
 def _gathered(shapes: Shapes) -> int:
     def computing(p: nn.Parameter) -> int:
-        size = 2 if shapes.autocast else p.element_size()
+        size = 2 if shapes.setup.precision.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)
 
     layers = [sum(computing(p) for p in layer.module.parameters()) for layer in shapes.layers]

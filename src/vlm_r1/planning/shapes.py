@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from vlm_r1.config.model import ModelSection
 from vlm_r1.errors import ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import set_trainable
-from vlm_r1.models.precision import Device, choose_precision, frozen_matrices
+from vlm_r1.models.precision import Device, frozen_matrices
 from vlm_r1.planning.thin import Layer, thin
+from vlm_r1.policy.build import Setup
 
 GPU = Device("cuda", bfloat16=True, flash_attention=False)
 """What is planned for; with flash-attn the vision tower needs as much."""
@@ -31,7 +32,15 @@ class Shapes:
     model: Any
     layers: list[Layer]
     fake: FakeTensorMode
-    autocast: bool
+    setup: Setup
+
+    def computing_exactly(self) -> Shapes:
+        """The same without autocast, as the trust checks compute where the weights allow it."""
+        return replace(self, setup=replace(self.setup, precision=replace(self.setup.precision, autocast=False)))
+
+    def passes(self, *, keep_weights: bool) -> torch.autocast:
+        """The context in which the recipe's passes compute; tensors without data claim to be on a CPU."""
+        return self.setup.precision.passes_on("cpu", keep_weights=keep_weights)
 
     def parameters(self, trainable: bool = False) -> Iterator[tuple[str, nn.Parameter, int]]:
         """(name, parameter, for how many it stands) of all, or of those that train; tied ones once."""
@@ -41,13 +50,13 @@ class Shapes:
                 yield name, parameter, times.get(id(parameter), 1)
 
 
-def load_shapes(section: ModelSection, adapter: Adapter, autocast: bool) -> Shapes:
+def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes:
     """Make the model that a checkpoint's config describes, of tensors without data.
 
     Args:
         section: of the recipe; its `path` needs to hold no weights.
         adapter: loaded from there.
-        autocast: see `precision.autocasts`.
+        setup: how it computes on the device that is planned for.
 
     Raises:
         ConfigError: the section asks for what this model does not have.
@@ -59,23 +68,23 @@ def load_shapes(section: ModelSection, adapter: Adapter, autocast: bool) -> Shap
             "cannot be planned for: try a step with a small training.max_tokens_per_micro_batch instead, or write an "
             "adapter (docs/add_a_model.md)"
         )
-    precision = choose_precision(section, adapter, GPU, autocast)
+    precision = setup.precision
     stored: torch.dtype = getattr(adapter.config, "dtype", None) or torch.float32
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             deepcopy(adapter.config), dtype=precision.dtype or stored, attn_implementation=precision.attention
         )
         adapter.prepare(model)
-        layers = thin(model)
+        layers = thin(model, adapter.vision_taps)
         model = set_trainable(model, section, adapter)
     fake = FakeTensorMode()
     _take_from_meta(model, fake)
-    if autocast:
+    if precision.autocast:
         for parameter in frozen_matrices(model):  # as `hold_frozen` does with those of published checkpoints
             parameter.data = parameter.data.bfloat16()
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()
-    return Shapes(adapter, model, layers, fake, autocast)
+    return Shapes(adapter, model, layers, fake, setup)
 
 
 def _take_from_meta(model: nn.Module, fake: FakeTensorMode) -> None:

@@ -25,13 +25,16 @@ class Layer(NamedTuple):
     end: bool
 
 
-def thin(model: Any) -> list[Layer]:
+def thin(model: Any, taps: str = "") -> list[Layer]:
     """Drop, in place, all layers of the model but those that stand for the others; returns these.
 
     Layers are of one kind if their class and the shapes of their parameters are, and their attention.
+
+    Args:
+        taps: see `Adapter.vision_taps`; as many layers stay at the start as features are taken from inner ones.
     """
     left = []
-    levels = len(getattr(getattr(model.config, "vision_config", None), "deepstack_visual_indexes", ()))
+    levels = len(getattr(model.config.vision_config, taps)) if taps else 0
     for parent, name, layers in list(_lists_of_layers(model)):
         config = getattr(parent, "config", None)
         types = getattr(config, "layer_types", None)
@@ -40,9 +43,8 @@ def thin(model: Any) -> list[Layer]:
         left += [Layer(layers[n], *counts) for n, counts in chosen.items()]
         for place, n in enumerate(chosen):
             _renumber(layers[n], place)
-        # Qwen3-VL: inner vision layers hand on features, which the first text layers add
-        if hasattr(parent, "deepstack_visual_indexes"):
-            parent.deepstack_visual_indexes = list(range(levels))  # type: ignore[assignment]
+        if taps and hasattr(parent, taps):
+            setattr(parent, taps, list(range(levels)))
         if getattr(config, "num_hidden_layers", None) == len(layers):
             config.num_hidden_layers = len(chosen)  # type: ignore[union-attr]
         if types:

@@ -20,6 +20,7 @@ from vlm_r1.policy.rows import as_forward_takes, pad_right
 from vlm_r1.types import EncodedPrompt
 
 Layout = Literal["packed", "rows"]
+LayoutOption = Literal["auto", "packed", "rows"]
 Completions = Sequence[Sequence[Sequence[int]]]
 
 
@@ -52,7 +53,7 @@ def packed_hidden(
     return output.last_hidden_state[0, _predecessors(layout, model.device)]
 
 
-def choose_layout(wanted: Literal["auto", "packed", "rows"], text_config: Any, doubt: str = "") -> tuple[Layout, str]:
+def choose_layout(wanted: LayoutOption, text_config: Any, doubt: str = "") -> tuple[Layout, str]:
     """The layout for an architecture, and a line that says why.
 
     Args:

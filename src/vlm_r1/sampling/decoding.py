@@ -19,6 +19,9 @@ from vlm_r1.policy.packed import packing_obstacle
 from vlm_r1.policy.rows import as_forward_takes, prompt_rows
 from vlm_r1.types import EncodedPrompt
 
+FIRST_ROOM = 32
+"""Tokens of a completion that `PrefixCache` has memory for at first."""
+
 NextLogits = Callable[[Tensor, int], Tensor]
 """(token of each completion, its number from 0) → logits (N, V) of the next; N = P · G, prompt by prompt."""
 
@@ -116,6 +119,18 @@ class PrefixCache:
         self._used: dict[int, int] = {}
         self._padding: Tensor | None = None
 
+    @staticmethod
+    def room(tokens: int) -> int:
+        """For how many tokens of a completion there is memory once so many are held: it doubles when it is full.
+
+        >>> [PrefixCache.room(tokens) for tokens in (1, 32, 33)]
+        [32, 32, 64]
+        """
+        room = FIRST_ROOM
+        while room < tokens:
+            room *= 2
+        return room
+
     @property
     def reach(self) -> int:
         """See `SharedPrefix.reach`."""
@@ -146,16 +161,13 @@ class PrefixCache:
         return out.unflatten(2, (self._G, -1)).transpose(1, 2).reshape(P * self._G, -1, 1, q.shape[-1])
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Views (P, heads, G, tokens, d) of the completions' keys and values, this token's at the end.
-
-        The room for them doubles when it is full.
-        """
+        """Views (P, heads, G, tokens, d) of the completions' keys and values, this token's at the end."""
         used = self._used[layer]
         new = [self._by_prompt(x, x.shape[1]) for x in (k, v)]
         if used == 0 or used == self._own[layer][0].shape[3]:
             old = self._own.get(layer, (new[0][:, :, :, :0], new[1][:, :, :, :0]))
-            room = torch.zeros_like(new[0]).expand(-1, -1, -1, max(used, 32), -1)
-            self._own[layer] = (torch.cat([old[0], room], 3), torch.cat([old[1], room], 3))
+            more = torch.zeros_like(new[0]).expand(-1, -1, -1, self.room(used + 1) - used, -1)
+            self._own[layer] = (torch.cat([old[0], more], 3), torch.cat([old[1], more], 3))
         self._used[layer] = used + 1
         own_k, own_v = self._own[layer]
         own_k[:, :, :, used : used + 1], own_v[:, :, :, used : used + 1] = new

@@ -51,7 +51,7 @@ class HFSampler:
         done_N = torch.zeros(len(logits_NV), dtype=torch.bool, device=device)
         ids, logprobs = [], []
         for step in range(T):
-            token_N, logprob_N = self._choose(logits_NV, uniforms_NT[:, step], params)
+            token_N, logprob_N = choose_tokens(logits_NV, uniforms_NT[:, step], params, self.adapter.banned_ids())
             ids.append(token_N)
             logprobs.append(logprob_N)
             done_N |= torch.isin(token_N, stop_ids)
@@ -60,21 +60,22 @@ class HFSampler:
             logits_NV = next_logits(token_N, step)
         return torch.stack(ids, 1), torch.stack(logprobs, 1)
 
-    def _choose(
-        self, logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits_NV = tempered_logits(logits_NV, params.temperature or 1.0, self.adapter.banned_ids())
-        logprobs_NV = logits_NV.log_softmax(-1)
-        if params.temperature == 0:
-            token_N = logprobs_NV.argmax(-1)
-        else:
-            logprobs_NV = filter_logprobs(logprobs_NV, params)
-            token_N = draw(logprobs_NV, uniforms_N)
-        return token_N, logprobs_NV.gather(1, token_N[:, None])[:, 0]
-
     def _completion(self, ids: list[int], logprobs: list[float], stop_ids: set[int]) -> Completion:
         """Cut a row after its first stop token; what was decoded behind it belongs to nobody."""
         end = next((t + 1 for t, token in enumerate(ids) if token in stop_ids), None)
         reason = StopReason.LENGTH if end is None else StopReason.STOP
         ids = ids[:end]
         return Completion(tuple(ids), tuple(logprobs[:end]), self.adapter.decode(ids), reason)
+
+
+def choose_tokens(
+    logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams, banned_ids: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next token of each completion and its log-probability, by inverse transform of its number in [0, 1)."""
+    logprobs_NV = tempered_logits(logits_NV, params.temperature or 1.0, banned_ids).log_softmax(-1)
+    if params.temperature == 0:
+        token_N = logprobs_NV.argmax(-1)
+    else:
+        logprobs_NV = filter_logprobs(logprobs_NV, params)
+        token_N = draw(logprobs_NV, uniforms_N)
+    return token_N, logprobs_NV.gather(1, token_N[:, None])[:, 0]

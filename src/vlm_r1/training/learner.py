@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from accelerate.utils import AutocastKwargs, DistributedType, gather_object
 
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
-from vlm_r1.models import Adapter, load_model
+from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.models.precision import autocasts, choose_precision, look_at, save_model
-from vlm_r1.policy.kernels import obstacle_on
-from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
-from vlm_r1.policy.packed import Layout, choose_layout
+from vlm_r1.models.precision import save_model
+from vlm_r1.policy.build import build_policy, setup_of
+from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, micro_batches
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
@@ -40,8 +38,8 @@ class Learner:
     Attributes:
         policy: the root module, wrapped by accelerate; call it for log-probabilities.
         sizes: how many parameters each part has, and how many of them train.
-        layout, layout_reason: how it computes a group, and why.
-        precision, precision_reason: in which type and with which attention, and why.
+        setup: in which types, with which attention and layout it computes.
+        descriptions: two lines for people that say the same with the reasons.
         step: finished steps.
         skipped_in_a_row: steps that were left out because their gradient was not finite.
     """
@@ -49,25 +47,17 @@ class Learner:
     def __init__(self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float):
         self.config = config
         self.adapter = adapter
-        device = look_at(torch.accelerator.current_accelerator() or torch.device("cpu"))
-        autocast = autocasts(config.training.mixed_precision, config.model, device)
-        self.accelerator = make_accelerator(config, autocast)
+        training = config.training
+        self.setup = setup_of(config, adapter)
+        self.accelerator = make_accelerator(config, self.setup.precision.autocast)
         seed_step(config.seed, 0, 0)
-        self.precision = choose_precision(config.model, adapter, device, autocast)
-        model = load_model(config.model, adapter, checkpoint, self.precision)
-        _check_that_updates_count(model)
-        self.precision_reason = self.precision.describe(adapter.unwrap(model))
-        self.sizes = size_by_part(model, adapter)
-        check_rates(config.training.learning_rates, self.sizes)
-        text_config = adapter.unwrap(model).config.get_text_config()
-        self.layout: Layout
-        self.layout, self.layout_reason = choose_layout(config.training.layout, text_config, adapter.doubt)
-        if self.layout == "packed":
-            dtype = torch.bfloat16 if autocast else adapter.unwrap(model).dtype
-            self.layout_reason += _detour(text_config, dtype, self.accelerator.device)
-        policy = Policy(model, adapter, temperature, self.layout)
-        optimizers = make_optimizers(model, config.training, adapter)
-        schedulers = make_schedulers(optimizers, config.training)
+        policy = build_policy(config.model, adapter, self.setup, temperature=temperature, weights=checkpoint)
+        _check_that_updates_count(policy.model)
+        self.sizes = size_by_part(policy.model, adapter)
+        check_rates(training.learning_rates, self.sizes)
+        self.descriptions = self.setup.describe(policy.to(self.accelerator.device))
+        optimizers = make_optimizers(policy.model, training, adapter)
+        schedulers = make_schedulers(optimizers, training)
         # evaluation_mode: without DistributedDataParallel, which would hold all gradients twice (`sum_gradients`)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
         self.optimizers = [self.accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
@@ -82,7 +72,7 @@ class Learner:
 
     def micro_batches(self, batch: CompletionBatch) -> list[MicroBatch]:
         """Cut this process's batch by `max_tokens_per_micro_batch`."""
-        return micro_batches(batch, self.config.training.max_tokens_per_micro_batch, self.layout)
+        return micro_batches(batch, self.config.training.max_tokens_per_micro_batch, self.setup.layout)
 
     def with_features(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
         """See `Adapter.with_features`."""
@@ -110,9 +100,9 @@ class Learner:
             )
         self.accelerator.backward(loss)
 
-    def autocast_for_sampling(self) -> AbstractContextManager[None]:
+    def autocast_for_sampling(self) -> torch.autocast:
         """The recipe's precision, with weights rounded once for all tokens; a training pass rounds them as it goes."""
-        return self.accelerator.autocast(AutocastKwargs(cache_enabled=True))
+        return self.setup.precision.passes_on(self.accelerator.device.type, keep_weights=True)
 
     def update(self) -> float:
         """Add up the gradients of all processes, clip and apply the sum; returns its norm before clipping.
@@ -241,13 +231,6 @@ def _check_that_updates_count(model: torch.nn.Module) -> None:
             "1e-6 is lost: use model.dtype=auto or float32. training.mixed_precision=bf16 makes the passes compute in "
             "bfloat16, and model.lora leaves the weights in it"
         )
-
-
-def _detour(text_config: Any, dtype: torch.dtype, device: torch.device) -> str:
-    """Why attention does not go through a flash kernel, for the line about the layout."""
-    head_dim = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
-    obstacle = obstacle_on(device, dtype, head_dim, head_dim)
-    return f"; attention goes by matrix products, which is slower, because {obstacle}" if obstacle else ""
 
 
 def seed_step(run_seed: int, step: int, rank: int) -> None:

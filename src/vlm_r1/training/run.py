@@ -140,8 +140,8 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     for sentence in called:
         shown.say(sentence)
     shown.say(start_table(learner.sizes, config))
-    shown.say(learner.precision_reason)
-    shown.say(learner.layout_reason)
+    for line in learner.descriptions:
+        shown.say(line)
     return TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
 
 

@@ -38,9 +38,10 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
         {"path": source.path, "records": len(part)} for source, part in zip(data.train, records.parts, strict=True)
     ]
     held = {name: {"path": data.eval[name].path, "records": len(part)} for name, part in held_out.items()}
+    precision, layout = learner.descriptions
     return {
         "parameters": {size.part: {"total": size.parameters, "trainable": size.trainable} for size in learner.sizes},
-        "precision": learner.precision_reason,
-        "layout": learner.layout_reason,
+        "precision": precision,
+        "layout": layout,
         "records": {"train": counts, "eval": held},
     }

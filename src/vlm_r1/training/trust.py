@@ -223,7 +223,7 @@ def _check_passes(
     """As exactly as the weights allow, and as training computes."""
     policy, autocast, exactly = witness.policy, learner.accelerator.autocast, is_wide(witness.policy)
     best = nullcontext if exactly else autocast
-    rounds = exactly and learner.precision.autocast  # then features that a prompt carries are rounded
+    rounds = exactly and learner.setup.precision.autocast  # then features that a prompt carries are rounded
     drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in asked] if rounds else asked
     seeds: list[int] = []
     if sampler is not None and params is not None:

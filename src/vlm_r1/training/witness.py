@@ -181,9 +181,9 @@ def computing_dtype(policy: Policy) -> torch.dtype:
     return weights_dtype(policy.adapter.unwrap(policy.model))
 
 
-def is_wide(policy: Policy) -> bool:
+def is_wide(model: nn.Module) -> bool:
     """Whether all weights have at least 32 bits, so that passes can be computed so."""
-    return all(p.dtype in (torch.float32, torch.float64) for p in policy.parameters())
+    return all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""How a policy is put together: the only place where type, attention, layout and weights meet.
+
+Training, its reference, evaluation, `trace`, `check-model` and `plan` all come here, so that they compute alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from vlm_r1.config import Config
+from vlm_r1.config.model import ModelSection
+from vlm_r1.models import Adapter, load_model
+from vlm_r1.models.precision import Device, Precision, autocasts, choose_precision, frozen_copy, look_at, this_device
+from vlm_r1.policy.kernels import obstacle_on
+from vlm_r1.policy.logprobs import Policy
+from vlm_r1.policy.packed import Layout, LayoutOption, choose_layout
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a model computes on a device. It follows from recipe, adapter and device, before any weights are loaded.
+
+    Attributes:
+        precision: types of weights and passes, and the attention of the vision tower.
+        layout: how a group goes through the policy.
+        layout_reason: a line for people that says why.
+    """
+
+    precision: Precision
+    layout: Layout
+    layout_reason: str
+
+    def of_frozen_copy(self) -> Setup:
+        """For a second model that never trains, as the reference of the KL term."""
+        return replace(self, precision=frozen_copy(self.precision))
+
+    def describe(self, policy: Policy) -> tuple[str, str]:
+        """Two lines for people about the policy that was built: its precision and its layout, each with the reason."""
+        model = policy.adapter.unwrap(policy.model)
+        layout = self.layout_reason
+        if self.layout == "packed":
+            text_config = model.config.get_text_config()
+            head_dim = (
+                getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+            )
+            dtype = torch.bfloat16 if self.precision.autocast else model.dtype
+            if obstacle := obstacle_on(policy.model.device, dtype, head_dim, head_dim):
+                layout += f"; attention goes by matrix products, which is slower, because {obstacle}"
+        return self.precision.describe(model), layout
+
+
+def choose_setup(
+    section: ModelSection,
+    adapter: Adapter,
+    device: Device,
+    *,
+    mixed_precision: str = "no",
+    layout: LayoutOption = "auto",
+) -> Setup:
+    """Decide how the recipe's model computes on a device.
+
+    Args:
+        section: `model` of the recipe.
+        device: from `models.precision.look_at`.
+        mixed_precision, layout: as `training` of the recipe has them.
+
+    Raises:
+        ConfigError: layout packed is wanted, but this architecture cannot share a prompt.
+    """
+    precision = choose_precision(section, adapter, device, autocasts(mixed_precision, section, device))
+    return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.doubt))
+
+
+def setup_of(config: Config, adapter: Adapter, device: Device | None = None) -> Setup:
+    """`choose_setup` of a whole recipe, on this machine's accelerator unless a device is given.
+
+    Raises:
+        ConfigError: see `choose_setup`.
+    """
+    training = config.training
+    return choose_setup(
+        config.model,
+        adapter,
+        device or look_at(this_device()),
+        mixed_precision=training.mixed_precision,
+        layout=training.layout,
+    )
+
+
+def build_policy(
+    section: ModelSection,
+    adapter: Adapter,
+    setup: Setup,
+    *,
+    temperature: float = 1.0,
+    weights: str | Path | None = None,
+    device: torch.device | None = None,
+) -> Policy:
+    """Load the recipe's model and make it a policy.
+
+    Args:
+        temperature: logits are divided by it.
+        weights: a folder to take the weights from instead of `section.path`, e.g. a checkpoint.
+        device: where it goes; None: it stays on the CPU.
+
+    Raises:
+        ConfigError, ModelError: see `load_model`.
+    """
+    model = load_model(section, adapter, weights, setup.precision)
+    if device is not None:
+        model.to(device)
+    return Policy(model, adapter, temperature, setup.layout)
