@@ -12,6 +12,7 @@ from vlm_r1.types import Group
 def sample_step(run: TrainingRun, params: SamplingParams) -> list[Group]:
     """Four completions of each of the next records."""
     draws, records = run.next_records()
+    run.sampler.sync(run.learner.step)
     with run.learner.autocast_for_sampling():
         return sample_groups(
             records,

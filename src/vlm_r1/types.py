@@ -9,12 +9,13 @@ pixels of the original image everywhere inside the package; conversions happen i
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 V = TypeVar("V")
 
@@ -104,8 +105,11 @@ class EncodedPrompt:
         frames: one frame for each image, in order.
         text: the rendered chat text, placeholders unexpanded, for people to read.
         features: what a frozen vision part made of each image, (tokens, H), to be reused; None: not computed.
+        images: the pictures as the model sees them, RGB, in order; see `Adapter.as_seen`.
         template: name of the template that put the question, e.g. "r1".
         box_format: the coordinates in which answers are written.
+
+    `Adapter.encode` makes the first four; `rollouts.env.Env` adds what the whole question knows.
     """
 
     ids_L: tuple[int, ...]
@@ -113,6 +117,7 @@ class EncodedPrompt:
     frames: tuple[ImageFrame, ...]
     text: str
     features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
+    images: tuple[Image, ...] = field(default=(), repr=False, compare=False)
     template: str = ""
     box_format: BoxFormat = BoxFormat.ORIGINAL_PIXELS
 
@@ -133,20 +138,64 @@ class StopReason(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Completion:
-    """One sampled answer.
+class Segment:
+    """A run of tokens that the policy sampled, or that it was given between two such runs, e.g. a tool's answer.
 
     Attributes:
-        ids_T: token ids including the stop token, if one was drawn; never empty.
-        logprobs_T: natural-log probability of each token under the distribution it was drawn from, e.g. (-0.02, -1.3).
-        text: decoded without special tokens.
-        stop_reason: STOP or LENGTH.
+        ids_T: token ids; a sampled segment ends with its stop token, if one was drawn. Never empty.
+        logprobs_T: natural-log probability of each token under the distribution it was drawn from, e.g. (-0.02, -1.3);
+            None: the tokens were given, so nothing is learnt from them.
     """
 
     ids_T: tuple[int, ...]
-    logprobs_T: tuple[float, ...]
+    logprobs_T: tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        if self.logprobs_T is not None and len(self.logprobs_T) != len(self.ids_T):
+            raise ValueError(f"{len(self.ids_T)} tokens have {len(self.logprobs_T)} log-probabilities")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer to a prompt.
+
+    >>> one = Completion((Segment((5, 6), (-0.5, -0.1)), Segment((9,), None)), "a tool said 9", StopReason.LENGTH)
+    >>> one.ids_T, one.logprobs_T, one.sampled_T
+    ((5, 6, 9), (-0.5, -0.1, 0.0), (True, True, False))
+
+    Attributes:
+        segments: its tokens in order, at least one segment.
+        text: all of them, decoded without special tokens.
+        stop_reason: why the last segment ended, STOP or LENGTH.
+        version: of the weights that sampled it: the number of updates before.
+    """
+
+    segments: tuple[Segment, ...]
     text: str
     stop_reason: StopReason
+    version: int = 0
+
+    @classmethod
+    def sampled(
+        cls, ids_T: Iterable[int], logprobs_T: Iterable[float], text: str, stop_reason: StopReason, version: int = 0
+    ) -> Completion:
+        """A completion of one sampled segment."""
+        return cls((Segment(tuple(ids_T), tuple(logprobs_T)),), text, stop_reason, version)
+
+    @property
+    def ids_T(self) -> tuple[int, ...]:
+        """Token ids of all segments."""
+        return tuple(token for segment in self.segments for token in segment.ids_T)
+
+    @property
+    def sampled_T(self) -> tuple[bool, ...]:
+        """For each token whether the policy sampled it."""
+        return tuple(segment.logprobs_T is not None for segment in self.segments for _ in segment.ids_T)
+
+    @property
+    def logprobs_T(self) -> tuple[float, ...]:
+        """Of each token, 0.0 of those that were given."""
+        return tuple(x for segment in self.segments for x in segment.logprobs_T or (0.0,) * len(segment.ids_T))
 
 
 @dataclass(frozen=True)
@@ -200,3 +249,8 @@ class Group:
     record: Record
     encoded: EncodedPrompt
     rollouts: tuple[Rollout, ...]
+
+    def light(self) -> Group:
+        """The group without pixels and without the line of its file: to send it to another process, or to write it."""
+        encoded = replace(self.encoded, vision={}, features=None, images=())
+        return replace(self, encoded=encoded, record=replace(self.record, row={}))

@@ -25,7 +25,7 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.types import StopReason
+from vlm_r1.types import Segment, StopReason
 
 LEAVES_OUT = "testing_rewards:letters_of_even"
 PATHS = os.pathsep.join(str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__))
@@ -92,7 +92,7 @@ def main(path: str) -> None:
 
     def cut(self, ids, logprobs, stop_ids):
         whole = complete(self, ids, logprobs, stop_ids)
-        return replace(whole, stop_reason=StopReason.STOP, ids_T=(7,), logprobs_T=(-1.0,))
+        return replace(whole, stop_reason=StopReason.STOP, segments=(Segment((7,), (-1.0,)),))
 
     def told(self, record):
         sys.stdout.write(f"process {rank} {record.source}\n")

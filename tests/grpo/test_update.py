@@ -17,7 +17,7 @@ from vlm_r1.models import Adapter
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
-from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
+from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, Segment, StopReason
 
 TINY = 1e-200
 """An advantage that makes a group be computed, but adds nothing to a gradient in float64."""
@@ -27,7 +27,11 @@ def group(
     adapter: Adapter, prompt: EncodedPrompt, lengths: Sequence[int], advantages: Sequence[float], seed: int
 ) -> Group:
     rollouts = [
-        Rollout(Completion(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP), Score(0.0, {}, None, None, {}), advantage)
+        Rollout(
+            Completion.sampled(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP),
+            Score(0.0, {}, None, None, {}),
+            advantage,
+        )
         for ids_T, advantage in zip(completions(adapter, lengths, seed), advantages, strict=True)
     ]
     return Group(Record("0", "rec", "", (), None), prompt, tuple(rollouts))
@@ -187,7 +191,7 @@ def test_the_difference_from_the_sampler_is_logged(learner, groups) -> None:
         for rollout, by in zip(group.rollouts, off, strict=True):
             ids = rollout.completion.ids_T
             logprobs = tuple(value + by for value in next(rows)[: len(ids)])
-            told.append(replace(rollout, completion=replace(rollout.completion, logprobs_T=logprobs)))
+            told.append(replace(rollout, completion=replace(rollout.completion, segments=(Segment(ids, logprobs),))))
         return replace(group, rollouts=tuple(told))
 
     told = [sampled(group, off) for group, off in zip(groups, [(0.1, -0.3), (9, 9), (0, 0), (9, 9)], strict=True)]

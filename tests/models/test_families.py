@@ -336,7 +336,11 @@ def test_rows_and_packed_equal_the_stock_forward_and_each_other(family: str, mad
 def judged(adapter: Any, prompt: EncodedPrompt) -> Group:
     """Two completions of which the first was better."""
     rollouts = [
-        Rollout(Completion(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP), Score(0.0, {}, None, None, {}), advantage)
+        Rollout(
+            Completion.sampled(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP),
+            Score(0.0, {}, None, None, {}),
+            advantage,
+        )
         for ids_T, advantage in zip(completions(adapter, [6, 9]), (1.0, -1.0), strict=True)
     ]
     return Group(Record("0", "rec", "", (), None), prompt, tuple(rollouts))

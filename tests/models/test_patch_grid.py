@@ -9,6 +9,7 @@ from math import ceil, floor, sqrt
 from typing import Any
 
 import pytest
+import torch
 
 from testing_families import encode, picture_of, random_sizes
 from vlm_r1.errors import DataError, ModelError
@@ -44,6 +45,18 @@ def test_frames_are_those_of_smart_resize_and_of_the_processor(family: str, fami
         assert encoded.frames == (ImageFrame((width, height), expected),)
         tokens = expected[0] * expected[1] // adapter.factor**2
         assert adapter.image_tokens(width, height) == encoded.ids_L.count(adapter.placeholder_id) == tokens
+
+
+@every_family
+def test_the_picture_as_seen_makes_the_same_patches(family: str, family_adapter) -> None:
+    adapter = family_adapter(family)
+    for wh in [(56, 56), (500, 131), *random_sizes(adapter.factor, 8)]:
+        encoded = encode(adapter, "<image>what is it", [picture := picture_of(*wh)])
+        (frame,) = encoded.frames
+        seen = adapter.as_seen(picture, frame)
+        again = encode(adapter, "<image>what is it", [seen])
+        assert (seen.size, again.frames[0].input_wh) == (frame.input_wh, frame.input_wh)
+        assert torch.equal(again.vision["pixel_values"], encoded.vision["pixel_values"])
 
 
 @every_family

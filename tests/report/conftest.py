@@ -40,7 +40,7 @@ def make_group(
     for (text, answer, accuracy, reason), reward in zip(answers, rewards, strict=True):
         parts = {"accuracy": accuracy, "format": float(reason is None)}
         score = Score(reward, parts, answer, reason, {"iou": accuracy, "accuracy_iou50": float(accuracy >= 0.5)})
-        completion = Completion(tuple(range(max(1, len(text) // 3))), (), text, StopReason.STOP)
+        completion = Completion.sampled(range(n := max(1, len(text) // 3)), (0.0,) * n, text, StopReason.STOP)
         rollouts.append(Rollout(completion, score, (reward - mean) / (std + 1e-4)))
     return Group(record, encoded, tuple(rollouts))
 

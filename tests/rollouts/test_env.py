@@ -19,7 +19,7 @@ from vlm_r1.grpo.trainer import train
 from vlm_r1.rollouts.env import Env, same_encoding
 from vlm_r1.sampling.scripted import ScriptedSampler
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.types import Record
+from vlm_r1.types import Group, Record
 
 
 @pytest.fixture
@@ -112,3 +112,12 @@ def test_text_alone_fills_the_memory_too(line: Path, adapter, monkeypatch) -> No
     kept = [env.encode(record) for record in records]
     assert env.encode(records[-1]) is kept[-1]
     assert env.encode(records[0]) is not first, "it was the oldest of nine, and there is room for about three"
+
+
+def test_pictures_are_kept_as_the_model_sees_them(line: Path, adapter) -> None:
+    (record,) = load_sources([DataSource(path=str(line), task="vqa")])
+    encoded = env_of([record], adapter).encode(record)
+    assert [image.size for image in encoded.images] == [frame.input_wh for frame in encoded.frames]
+    group = Group(record, encoded, ()).light()
+    assert (group.encoded.images, group.encoded.vision, group.record.row) == ((), {}, {})
+    assert (group.encoded.ids_L, group.encoded.frames) == (encoded.ids_L, encoded.frames)

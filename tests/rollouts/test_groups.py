@@ -92,6 +92,6 @@ def test_encoding_is_remembered_and_a_gold_answer_earns_full_marks(records, env,
     assert env.encode(records[0]) is env.encode(records[0])
     ids = env.gold_ids(records[0], env.encode(records[0]), adapter.tokenizer.eos_token_id)
     assert ids[-1] == adapter.tokenizer.eos_token_id
-    completion = Completion(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
+    completion = Completion.sampled(ids, (0.0,) * len(ids), adapter.decode(ids), StopReason.STOP)
     (score,) = env.judge([(records[0], env.encode(records[0]), completion)])
     assert score.parts["format"] == 1

@@ -32,7 +32,7 @@ def group(record_id: str, *answers: AnswerValue, text: str = "hm") -> Group:
     encoded = EncodedPrompt((5, 6, 7), {}, frames, "<|user|><image>the dog", None, "r1", BoxFormat.INPUT_PIXELS)
     rollouts = tuple(
         Rollout(
-            Completion((8, 9), (-0.5, -0.25), text, StopReason.LENGTH if answer is None else StopReason.STOP),
+            Completion.sampled((8, 9), (-0.5, -0.25), text, StopReason.LENGTH if answer is None else StopReason.STOP),
             Score(0.75, {"accuracy": 0.5, "format": 1.0}, answer, "no_box" if answer is None else None, {"iou": 0.5}),
             advantage=-1.5,
         )

@@ -17,7 +17,7 @@ from vlm_r1.sampling import SamplingParams, completion_seed, greedy
 from vlm_r1.sampling.decoding import choose_decoding, expanded, shared
 from vlm_r1.sampling.filters import filter_logprobs
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.training.differences import difference, sampled_logprobs
+from vlm_r1.training.differences import difference
 from vlm_r1.types import Record, StopReason
 
 G, T = 3, 12
@@ -149,12 +149,12 @@ def test_large_scores_keep_their_digits_in_bfloat16(
     prompt = prompts["wide"]
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         (sampled,) = HFSampler(model, adapter, shared).sample([prompt], seeds(1, n=16), SamplingParams(24))
-    policy, batch = Policy(model, adapter), CompletionBatch([prompt], [[c.ids_T for c in sampled]])
+    policy, batch = Policy(model, adapter), CompletionBatch.of_groups([prompt], [sampled])
     with torch.no_grad():
         exact = policy(batch)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = policy(batch)
-    of_sampler = difference(rounded, sampled_logprobs(sampled, rounded.logprobs_NT)).mean
+    of_sampler = difference(rounded, batch.sampled_logprobs_NT(rounded.logprobs_NT)).mean
     noise = difference(rounded, exact.logprobs_NT).mean
     assert (of_sampler < noise / 4) is right, (of_sampler, noise)
 

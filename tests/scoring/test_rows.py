@@ -198,7 +198,7 @@ def group(task, gold, texts, images=("a.png",)):
     frames = (FRAME,) * len(images)
     attempts = [Attempt(text, record, frames, get_task(task), TEMPLATES["r1"]) for text in texts]
     scores = judge(attempts, BoxFormat.INPUT_PIXELS, {"accuracy": 1.0, "format": 1.0})
-    completions = [Completion((1, 2), (-0.1, -0.1), text, StopReason.STOP) for text in texts]
+    completions = [Completion.sampled((1, 2), (-0.1, -0.1), text, StopReason.STOP) for text in texts]
     rollouts = tuple(Rollout(c, s) for c, s in zip(completions, scores, strict=True))
     return Group(
         record, EncodedPrompt((1,), {}, frames, "?", template="r1", box_format=BoxFormat.INPUT_PIXELS), rollouts

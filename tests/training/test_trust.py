@@ -25,7 +25,7 @@ from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_gold, check_sampled, is_due
-from vlm_r1.types import Group
+from vlm_r1.types import Group, Segment
 
 PARAMS = SamplingParams(max_completion_length=8)
 
@@ -196,7 +196,8 @@ def with_token(group: Group, token: int) -> Group:
     """The first completion ends in this token instead of its own."""
     first, *others = group.rollouts
     ids_T = (*first.completion.ids_T[:-1], token)
-    return replace(group, rollouts=(replace(first, completion=replace(first.completion, ids_T=ids_T)), *others))
+    segment = Segment(ids_T, first.completion.logprobs_T)
+    return replace(group, rollouts=(replace(first, completion=replace(first.completion, segments=(segment,))), *others))
 
 
 @pytest.mark.parametrize("name", ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])

@@ -33,7 +33,7 @@ from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_sampled
-from vlm_r1.types import EncodedPrompt, StopReason
+from vlm_r1.types import EncodedPrompt, Segment, StopReason
 
 PARAMS = SamplingParams(max_completion_length=16)
 Bug = Callable[[TrainingRun, pytest.MonkeyPatch], None]
@@ -172,7 +172,7 @@ def stop_token_cut_off(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
         whole = complete(ids, logprobs, stop_ids)
         if whole.stop_reason is StopReason.LENGTH or len(whole.ids_T) == 1:
             return whole
-        return replace(whole, ids_T=whole.ids_T[:-1], logprobs_T=whole.logprobs_T[:-1])
+        return replace(whole, segments=(Segment(whole.ids_T[:-1], whole.logprobs_T[:-1]),))
 
     patch.setattr(run.sampler, "_completion", cut)
 

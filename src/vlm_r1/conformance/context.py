@@ -221,7 +221,7 @@ class Context:
     def plain_logprobs(self, model: Any, batch: CompletionBatch) -> Tensor:
         """Log-probabilities by transformers' own forward, one completion at a time; (N, T), 0 on padding."""
         rows = []
-        for prompt, ids_G_T in zip(*batch, strict=True):
+        for prompt, ids_G_T in zip(batch.prompts, batch.ids_P_G_T, strict=True):
             for ids_T in ids_G_T:
                 inputs = self.plain_inputs(model, prompt, ids_T)
                 logits_TV = model(**inputs, use_cache=False, logits_to_keep=len(ids_T) + 1).logits[0, :-1]

@@ -23,7 +23,6 @@ from vlm_r1.training.differences import (
     difference,
     explained_by_rounding,
     image_effect,
-    sampled_logprobs,
 )
 from vlm_r1.training.witness import Witness
 
@@ -129,9 +128,9 @@ def sampler(context: Context) -> Finding:
     seeds_P_G = [[10 * p, 10 * p + 1] for p in range(len(prompts))]
     sampled = HFSampler(context.model, context.adapter).sample(prompts, seeds_P_G, SamplingParams(12))
     policy = context.policy(context.layout[0])
-    scored = policy(CompletionBatch(prompts, [[completion.ids_T for completion in own] for own in sampled]))
-    completions = [completion for own in sampled for completion in own]
-    differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
+    batch = CompletionBatch.of_groups(prompts, sampled)
+    scored = policy(batch)
+    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
     problem = (
         f"the sampler's log-probabilities differ from the policy's by {differs}: decoding token by token does not "
         "continue the prompt as one pass does; look at positions()"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -134,11 +133,7 @@ def _tell_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> boo
 def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
     """Write the completions of all processes, without pixels."""
     step = run.learner.step + 1
-    light = [
-        replace(group, encoded=replace(group.encoded, vision={}, features=None), record=replace(group.record, row={}))
-        for group in groups
-    ]
-    everyone = run.learner.gather(light)
+    everyone = run.learner.gather([group.light() for group in groups])
     if run.learner.accelerator.is_main_process:
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)
 

@@ -22,7 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from vlm_r1.config.model import Part
 from vlm_r1.errors import ModelError
 from vlm_r1.parsing.tags import TAGS, THINK
-from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, Prompt
+from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, ImageFrame, Prompt
 
 
 def is_within(name: str, modules: tuple[str, ...]) -> bool:
@@ -95,6 +95,10 @@ class Adapter(ABC):
         Raises:
             ModelError: the template drops images, or the text contains a placeholder token.
         """
+
+    def as_seen(self, image: Image, frame: ImageFrame) -> Image:
+        """The picture as the model sees it: an upright RGB image, resized where the processor does only that."""
+        return image
 
     @abstractmethod
     def image_tokens(self, width: int, height: int) -> int:

@@ -63,6 +63,9 @@ class PatchGrid(Adapter):
         ids_L = self.tokenize(expanded.replace("\0", self.placeholder))
         return EncodedPrompt(ids_L, {"pixel_values": pixel_values, "image_grid_thw": grid_thw}, frames, text)
 
+    def as_seen(self, image: Image, frame: ImageFrame) -> Image:
+        return image.resize(frame.input_wh, self.image_processor.resample)
+
     def image_tokens(self, width: int, height: int) -> int:
         """See `Adapter`.
 

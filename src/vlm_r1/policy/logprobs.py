@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
@@ -17,21 +18,56 @@ from vlm_r1.policy.attention import use_shared_prefix
 from vlm_r1.policy.head import token_logprobs
 from vlm_r1.policy.packed import Layout, packed_hidden
 from vlm_r1.policy.rows import rows_hidden
-from vlm_r1.types import EncodedPrompt
+from vlm_r1.types import Completion, EncodedPrompt
+
+V = TypeVar("V")
 
 
 class CompletionBatch(NamedTuple):
-    """Groups to score: `prompts[p]` with its completions `ids_P_G_T[p]`, ragged in G and T; no completion is empty."""
+    """Groups to score: `prompts[p]` with its completions `ids_P_G_T[p]`, ragged in G and T; no completion is empty.
+
+    `sampled_P_G_T`: for each token whether it counts, as those that the policy sampled do; None: all do, as in gold
+    answers. `logprobs_P_G_T`: the log-probabilities that the tokens were sampled with; None: they were not sampled.
+    """
 
     prompts: Sequence[EncodedPrompt]
     ids_P_G_T: Sequence[Sequence[Sequence[int]]]
+    sampled_P_G_T: Sequence[Sequence[Sequence[bool]]] | None = None
+    logprobs_P_G_T: Sequence[Sequence[Sequence[float]]] | None = None
+
+    @classmethod
+    def of_groups(cls, prompts: Sequence[EncodedPrompt], completions_P_G: Sequence[Sequence[Completion]]) -> Self:
+        """Sampled completions of some prompts."""
+        return cls(
+            prompts,
+            [[one.ids_T for one in own] for own in completions_P_G],
+            [[one.sampled_T for one in own] for own in completions_P_G],
+            [[one.logprobs_T for one in own] for own in completions_P_G],
+        )
+
+    def masks_N(self) -> list[Sequence[bool]]:
+        """For each completion, in order, which of its tokens count."""
+        if self.sampled_P_G_T is None:
+            return [[True] * len(ids_T) for ids_G_T in self.ids_P_G_T for ids_T in ids_G_T]
+        return [sampled_T for sampled_G_T in self.sampled_P_G_T for sampled_T in sampled_G_T]
+
+    def sampled_logprobs_NT(self, like_NT: torch.Tensor) -> torch.Tensor:
+        """The log-probabilities that the tokens were sampled with, as `like_NT`, which is as wide; 0 on padding.
+
+        Raises:
+            ValueError: the tokens were not sampled.
+        """
+        if self.logprobs_P_G_T is None:
+            raise ValueError("these completions were not sampled, so they have no such log-probabilities")
+        rows = [torch.tensor(own) for logprobs_G_T in self.logprobs_P_G_T for own in logprobs_G_T]
+        return pad_sequence(rows, batch_first=True).to(like_NT)
 
 
 class TokenLogProbs(NamedTuple):
-    """Per sampled token, rows in the order of groups and completions, padded on the right to the longest.
+    """Per token that counts, rows in the order of groups and completions, padded on the right to the longest.
 
-    `logprobs_NT`: natural log, float32 or wider, 0 on padding. `entropies_NT`: nats, no gradient, 0 on padding.
-    `mask_NT`: True on tokens.
+    `logprobs_NT`: natural log, float32 or wider. `entropies_NT`: nats, no gradient. `mask_NT`: True on tokens that
+    count. Elsewhere, on padding and on tokens that were given, both are 0.
     """
 
     logprobs_NT: torch.Tensor
@@ -64,14 +100,14 @@ class Policy(nn.Module):
         """
         hidden = packed_hidden if (layout or self.layout) == "packed" else rows_hidden
         hidden_KH = hidden(self.model, self.adapter, batch.prompts, batch.ids_P_G_T)
-        lengths_N = [len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T]
-        ids_K = torch.tensor(
-            [token for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T for token in ids_T], device=hidden_KH.device
-        )
+        device, masks_N = hidden_KH.device, batch.masks_N()
+        ids_K = torch.tensor([token for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T for token in ids_T])
+        counts_K = torch.tensor([counts for mask_T in masks_N for counts in mask_T])
+        if not bool(counts_K.all()):
+            ids_K, hidden_KH = ids_K[counts_K], hidden_KH[counts_K.to(device)]
         head = self.adapter.unwrap(self.model).get_output_embeddings()
-        scored = token_logprobs(hidden_KH, head, ids_K, self.temperature, self.adapter.banned_ids())
-        steps_T = torch.arange(max(lengths_N), device=hidden_KH.device)
-        mask_NT = steps_T < torch.tensor(lengths_N, device=hidden_KH.device)[:, None]
+        scored = token_logprobs(hidden_KH, head, ids_K.to(device), self.temperature, self.adapter.banned_ids())
+        mask_NT = pad_sequence([torch.tensor(mask_T) for mask_T in masks_N], batch_first=True).to(device)
         logprobs_NT, entropies_NT = (
             values_K.new_zeros(mask_NT.shape).masked_scatter(mask_NT, values_K) for values_K in scored
         )
@@ -126,6 +162,13 @@ def count_positions(batch: CompletionBatch, members: Sequence[tuple[int, int]], 
 
 def _select(batch: CompletionBatch, members: Sequence[tuple[int, int]]) -> CompletionBatch:
     groups = [(p, [g for _, g in own]) for p, own in groupby(members, key=itemgetter(0))]
+
+    def chosen(values_P_G: Sequence[Sequence[V]]) -> list[list[V]]:
+        return [[values_P_G[p][g] for g in own] for p, own in groups]
+
     return CompletionBatch(
-        [batch.prompts[p] for p, _ in groups], [[batch.ids_P_G_T[p][g] for g in own] for p, own in groups]
+        [batch.prompts[p] for p, _ in groups],
+        chosen(batch.ids_P_G_T),
+        batch.sampled_P_G_T and chosen(batch.sampled_P_G_T),
+        batch.logprobs_P_G_T and chosen(batch.logprobs_P_G_T),
     )

@@ -22,6 +22,9 @@ from vlm_r1.types import Completion, EncodedPrompt, Prompt, Record, Score
 CACHE_BYTES = 1 << 30
 """Encoded prompts that are kept for the next epoch or evaluation, in bytes; small data sets fit whole."""
 
+_PIXEL_BYTES = 4
+"""Of an RGB image in Pillow's memory."""
+
 _TOKEN_BYTES = 40
 """An int of Python and the reference to it. A prompt without images has nothing else."""
 
@@ -66,7 +69,8 @@ class Env:
             encoded = self.adapter.encode(prompt, images)
         except ModelError as error:
             raise ModelError(f"{record.source}: {error}") from error
-        encoded = replace(encoded, template=template.name, box_format=self.adapter.box_format)
+        seen = tuple(map(self.adapter.as_seen, images, encoded.frames))
+        encoded = replace(encoded, images=seen, template=template.name, box_format=self.adapter.box_format)
         self._remember(key, encoded)
         return encoded
 
@@ -144,4 +148,6 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
 
 
 def _bytes(encoded: EncodedPrompt) -> int:
-    return sum(tensor.nbytes for tensor in encoded.vision.values()) + _TOKEN_BYTES * len(encoded.ids_L)
+    pixels = sum(image.width * image.height for image in encoded.images)
+    tensors = sum(tensor.nbytes for tensor in encoded.vision.values())
+    return tensors + _PIXEL_BYTES * pixels + _TOKEN_BYTES * len(encoded.ids_L)

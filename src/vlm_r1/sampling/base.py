@@ -37,6 +37,16 @@ def greedy(max_completion_length: int) -> SamplingParams:
 class Sampler(Protocol):
     """Draws completions. Engines: `hf` (transformers), `scripted` (given texts, for tests)."""
 
+    def sync(self, version: int) -> None:
+        """Sample with the policy's present weights from now on, and write `version` on every completion.
+
+        An engine that holds weights of its own fetches them here.
+
+        Args:
+            version: how many updates made the weights.
+        """
+        ...
+
     def sample(
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:

@@ -22,6 +22,11 @@ class HFSampler:
         self.model = model
         self.adapter = adapter
         self._decoding = decoding or choose_decoding(model, adapter)
+        self._version = 0
+
+    def sync(self, version: int) -> None:
+        """See `Sampler.sync`; the weights are the trainer's own."""
+        self._version = version
 
     @torch.no_grad()
     def sample(
@@ -65,7 +70,7 @@ class HFSampler:
         end = next((t + 1 for t, token in enumerate(ids) if token in stop_ids), None)
         reason = StopReason.LENGTH if end is None else StopReason.STOP
         ids = ids[:end]
-        return Completion(tuple(ids), tuple(logprobs[:end]), self.adapter.decode(ids), reason)
+        return Completion.sampled(ids, logprobs[:end], self.adapter.decode(ids), reason, self._version)
 
 
 def choose_tokens(

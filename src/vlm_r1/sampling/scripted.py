@@ -15,6 +15,11 @@ class ScriptedSampler:
     def __init__(self, texts_P_G: Sequence[Sequence[str]], adapter: Adapter):
         self._remaining = list(texts_P_G)
         self._adapter = adapter
+        self._version = 0
+
+    def sync(self, version: int) -> None:
+        """See `Sampler.sync`; texts have no weights."""
+        self._version = version
 
     def sample(
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
@@ -29,5 +34,6 @@ class ScriptedSampler:
     def _completion(self, text: str, limit: int) -> Completion:
         ids = (*self._adapter.tokenize(text), self._adapter.tokenizer.eos_token_id)
         if len(ids) <= limit:
-            return Completion(ids, (0.0,) * len(ids), text, StopReason.STOP)
-        return Completion(ids[:limit], (0.0,) * limit, self._adapter.decode(ids[:limit]), StopReason.LENGTH)
+            return Completion.sampled(ids, (0.0,) * len(ids), text, StopReason.STOP, self._version)
+        text = self._adapter.decode(ids[:limit])
+        return Completion.sampled(ids[:limit], (0.0,) * limit, text, StopReason.LENGTH, self._version)

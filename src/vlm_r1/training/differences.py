@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
-from vlm_r1.types import Completion, EncodedPrompt
+from vlm_r1.types import EncodedPrompt
 
 MEAN_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
 """Largest mean difference of log-probabilities that rounding explains, by the type that computes; a single token may
@@ -41,20 +41,12 @@ def explained_by_rounding(differs: Difference, dtype: torch.dtype) -> bool:
     return differs.mean <= tolerance and differs.largest <= 20 * tolerance  # NaN is not explained
 
 
-def sampled_logprobs(completions: Sequence[Completion], like_NT: Tensor) -> Tensor:
-    """The sampler's log-probabilities in the shape of the policy's."""
-    padded_NT = torch.zeros_like(like_NT)
-    for row_T, completion in zip(padded_NT, completions, strict=True):
-        row_T[: len(completion.logprobs_T)] = torch.tensor(completion.logprobs_T)
-    return padded_NT
-
-
 def image_effect(scored: TokenLogProbs, policy: Policy, batch: CompletionBatch, other: EncodedPrompt) -> float:
     """Largest change of the log-probabilities of the batch's one prompt when it has other pixels.
 
     At most `BLANK_TOLERANCE` means: none.
     """
-    return difference(scored, policy(CompletionBatch([other], batch.ids_P_G_T)).logprobs_NT).largest
+    return difference(scored, policy(batch._replace(prompts=[other])).logprobs_NT).largest
 
 
 def gradient_difference(gradients: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from vlm_r1.config import Config
@@ -86,8 +85,7 @@ def _answer_in_parallel(
             trainer_state=TrainerState(learner.step, config.training.max_steps),
             advance=advance,
         )
-    light = [replace(group, encoded=replace(group.encoded, vision={}, features=None)) for group in groups]
-    ranked = learner.gather([light])
+    ranked = learner.gather([[group.light() for group in groups]])
     return [ranked[index % world][index // world] for index in range(len(records))]
 
 

@@ -34,7 +34,6 @@ from vlm_r1.training.differences import (
     difference,
     explained_by_rounding,
     image_effect,
-    sampled_logprobs,
 )
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.witness import (
@@ -49,7 +48,7 @@ from vlm_r1.training.witness import (
     too_far,
     training_without_dropout,
 )
-from vlm_r1.types import Completion, EncodedPrompt, Group, Record, StopReason
+from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Segment, StopReason
 
 CHECKED_TOKENS = 32
 """Of each completion, at most."""
@@ -149,10 +148,15 @@ def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learn
         ModelError: on all processes, if any of them fails.
     """
     asked = [
-        Asked(record, encoded, tuple(Completion(tuple(ids_T), (), "", StopReason.STOP) for ids_T in ids_G_T))
-        for record, encoded, ids_G_T in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
+        Asked(record, encoded, tuple(_gold_completion(ids_T) for ids_T in own))
+        for record, encoded, own in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
     ]
     return _check(asked, learner, env, 1.0)
+
+
+def _gold_completion(ids_T: Sequence[int]) -> Completion:
+    """A gold answer as if it had been sampled; nobody looks at its log-probabilities."""
+    return Completion.sampled(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP)
 
 
 def _check(
@@ -191,15 +195,26 @@ def _two(asked: Sequence[Asked]) -> list[Asked]:
 
 
 def _shortened(completion: Completion) -> Completion:
-    ids_T, logprobs_T = completion.ids_T[:CHECKED_TOKENS], completion.logprobs_T[:CHECKED_TOKENS]
-    return replace(completion, ids_T=ids_T, logprobs_T=logprobs_T)
+    """The first `CHECKED_TOKENS` tokens, in their segments."""
+    left, kept = CHECKED_TOKENS, list[Segment]()
+    for segment in completion.segments:
+        ids_T, logprobs_T = segment.ids_T[:left], segment.logprobs_T and segment.logprobs_T[:left]
+        kept += [Segment(ids_T, logprobs_T)] if ids_T else []
+        left -= len(ids_T)
+    return replace(completion, segments=tuple(kept))
 
 
 def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
     """Placeholders among the tokens, and completions that do not end as they say; those of data always stop."""
     banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
-    if drawn := sorted({token for one in asked.completions for token in one.ids_T if token in banned}):
+    sampled = [segment for one in asked.completions for segment in one.segments if segment.logprobs_T is not None]
+    if drawn := sorted({token for segment in sampled for token in segment.ids_T if token in banned}):
         yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
+    if params is not None and (stale := {one.version for one in asked.completions} - {learner.step}):
+        yield (
+            f"completions were sampled with the weights after {min(stale)} updates, but the policy has had "
+            f"{learner.step}: the sampler was not given the new weights (Sampler.sync)"
+        )
     for completion in asked.completions:
         length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
         stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
@@ -334,8 +349,7 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, label: str) -> None:
     batch = _batch(asked)
     scored = Policy.forward(witness.policy, batch)
-    completions = [completion for one in asked for completion in one.completions]
-    differs = difference(scored, sampled_logprobs(completions, scored.logprobs_NT))
+    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
     if not bool(scored.logprobs_NT.isfinite().all()):
         return
@@ -389,7 +403,7 @@ def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report)
 
 
 def _batch(asked: Sequence[Asked]) -> CompletionBatch:
-    return CompletionBatch([one.encoded for one in asked], [[c.ids_T for c in one.completions] for one in asked])
+    return CompletionBatch.of_groups([one.encoded for one in asked], [one.completions for one in asked])
 
 
 def _uncut(params: SamplingParams) -> SamplingParams:

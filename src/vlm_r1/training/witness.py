@@ -140,9 +140,9 @@ def policy_side(
     """What training computes, in one batch."""
     # not `policy(batch)`: accelerate replaces that by one that always computes as the recipe says
     scored = Policy.forward(policy, batch)
-    weights = torch.cat(list(_weights(batch))).to(scored.logprobs_NT)
-    values_K = scored.logprobs_NT[scored.mask_NT]
-    return Side(scored.logprobs_NT.detach(), _gradients(values_K, weights, parameters)), scored
+    weights_NT = nn.utils.rnn.pad_sequence(list(_weights(batch)), batch_first=True).to(scored.logprobs_NT)
+    values_K, weights_K = (x_NT[scored.mask_NT] for x_NT in (scored.logprobs_NT, weights_NT))
+    return Side(scored.logprobs_NT.detach(), _gradients(values_K, weights_K, parameters)), scored
 
 
 def gap(scored: TokenLogProbs, one: Side, other: Side) -> Gap:
@@ -237,9 +237,10 @@ def _dropouts(settings: object) -> Iterator[float]:
 
 
 def _weights(batch: CompletionBatch) -> Iterator[Tensor]:
-    """A weight for each token, so that no gradients cancel, for each completion."""
-    lengths = [len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T]
-    yield from torch.linspace(-1, 1, sum(lengths) + 1)[1:].split(lengths)
+    """A weight for each token, so that no gradients cancel, for each completion; 0 for those that do not count."""
+    masks_N = batch.masks_N()
+    weights_N = torch.linspace(-1, 1, sum(map(len, masks_N)) + 1)[1:].split([len(mask_T) for mask_T in masks_N])
+    yield from (weights_T * torch.tensor(mask_T) for weights_T, mask_T in zip(weights_N, masks_N, strict=True))
 
 
 def _gradients(values_K: Tensor, weights_K: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
