@@ -105,9 +105,9 @@ class EncodedPrompt:
         frames: one frame for each image, in order.
         text: the rendered chat text, placeholders unexpanded, for people to read.
         features: what a frozen vision part made of each image, (tokens, H), to be reused; None: not computed.
-        images: the pictures as the model sees them, RGB, in order; see `Adapter.as_seen`.
         template: name of the template that put the question, e.g. "r1".
         box_format: the coordinates in which answers are written.
+        images: the pictures as the model sees them, RGB, in order; see `Adapter.as_seen`.
 
     `Adapter.encode` makes the first four; `rollouts.env.Env` adds what the whole question knows.
     """
@@ -117,9 +117,9 @@ class EncodedPrompt:
     frames: tuple[ImageFrame, ...]
     text: str
     features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
-    images: tuple[Image, ...] = field(default=(), repr=False, compare=False)
     template: str = ""
     box_format: BoxFormat = BoxFormat.ORIGINAL_PIXELS
+    images: tuple[Image, ...] = field(default=(), repr=False, compare=False)
 
 
 class Thinking(enum.Enum):

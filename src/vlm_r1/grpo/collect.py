@@ -31,6 +31,7 @@ def collect_groups(
     own: dict[tuple[int, int, int], Group] = {}  # by (round, process, place), which is the order of the records
     signals: dict[tuple[int, int, int], bool] = {}  # of all processes
     ended = ended_comparisons()
+    run.sampler.sync(learner.step)
     for round_number in range(config.grpo.dynamic_sampling_rounds):
         draws, records = run.next_records()
         with learner.autocast_for_sampling():

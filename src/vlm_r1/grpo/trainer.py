@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,14 +15,13 @@ from vlm_r1.grpo.collect import collect_groups
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
-from vlm_r1.runtime.metrics import Metric, ratio, reduce_metrics
-from vlm_r1.runtime.phases import Phases
+from vlm_r1.runtime.metrics import ratio, reduce_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.training.run import TrainingRun, open_training
-from vlm_r1.training.trust import check_sampled, check_when_due
+from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import Group
 
 
@@ -40,38 +38,32 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
         VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
     """
     run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display)
-    learner, training = run.learner, config.training
+    learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
     params = SamplingParams(**config.sampling.model_dump())
-    if learner.step == 0:
-        run.evaluate("before")
-    first, told = True, (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
+    told = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
-    if told:
-        run.display.say(_CUT)
-    with run.display.steps("GRPO", training.max_steps, done=learner.step) as show:
-        while learner.step < training.max_steps:
-            start, phases, logged = time.perf_counter(), Phases(), Logged()
-            learner.begin_step()
-            groups, spare, metrics = collect_groups(run, params, phases, logged)
+    with run.steps("GRPO") as (steps, show):
+        if told:
+            run.display.say(_CUT)
+        for phases in steps:
+            logged = Logged()
+            groups, fallback_group, metrics = collect_groups(run, params, phases, logged)
             groups = assign_advantages(groups, config, learner)
-            learning_rate = learner.learning_rate
             with phases("log"):
                 _log_rollouts(run, groups)
             scored_by = reference.logprobs_NT if reference is not None else None
-            check = partial(check_sampled, groups or [spare], learner, run.env, run.sampler, params, scored_by)
-            check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
-            first = False
-            metrics |= update_policy(groups, spare, learner, reference, phases)
+            asked = groups or [fallback_group]
+            run.check_trust(partial(check_sampled, asked, learner, run.env, run.sampler, params, scored_by), phases)
+            metrics |= update_policy(groups, fallback_group, learner, reference, phases)
             metrics |= rollout_metrics(groups)
-            metrics |= time_metrics(phases, time.perf_counter() - start, metrics)
-            numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
+            numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
             judged = judged and not _tell_of_the_unjudged(numbers, run)
             run.finish_step(numbers, stage="grpo")
             told = told or _tell_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
-    return run.finish({})
+    return run.finish()
 
 
 _CUT = (
@@ -93,17 +85,6 @@ def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool
         "token: is it dropout, or a sampler that is not the policy?[/yellow]"
     )
     return True
-
-
-def time_metrics(phases: Phases, step_s: float, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """Seconds of the slowest process by phase, and tokens per second of all where `metrics` count a phase's tokens."""
-    times = {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
-    rates = {
-        f"tokens_per_s/{name}": Metric("sum", metrics[f"tokens/{name}"].total / max(seconds, 1e-9))
-        for name, seconds in phases.seconds.items()
-        if f"tokens/{name}" in metrics
-    }
-    return {**times, "time/step_s": Metric("max", step_s), **rates}
 
 
 def _logged_by_rewards(logged: Logged, numbers: Mapping[str, float], gather: Callable[..., Any]) -> dict[str, float]:

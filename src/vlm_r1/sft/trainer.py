@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
 from vlm_r1.config import Config
 from vlm_r1.policy.logprobs import CompletionBatch
-from vlm_r1.runtime.metrics import Metric, ratio, reduce_metrics
-from vlm_r1.runtime.phases import Phases
+from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.progress import Display
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.run import open_training
-from vlm_r1.training.trust import check_gold, check_when_due
+from vlm_r1.training.trust import check_gold
 
 
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
@@ -26,31 +24,22 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
         VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
     """
     run = open_training(config, resume=resume, temperature=1.0, display=display)
-    learner, training = run.learner, config.training
-    if learner.step == 0:
-        run.evaluate("before")
-    first, end = True, run.env.adapter.answer_end(learner.model)
-    with run.display.steps("SFT", training.max_steps, done=learner.step) as show:
-        while learner.step < training.max_steps:
-            start, phases = time.perf_counter(), Phases()
-            learner.begin_step()
+    learner = run.learner
+    end = run.env.adapter.answer_end(learner.model)
+    with run.steps("SFT") as (steps, show):
+        for phases in steps:
             with phases("encode"):
                 _, records = run.next_records()
                 encoded = [run.env.encode(record) for record in records]
                 gold = [[run.env.gold_ids(r, e, end)] for r, e in zip(records, encoded, strict=True)]
             batch = CompletionBatch(encoded, gold)
-            check = partial(check_gold, records, batch, learner, run.env)
-            check_when_due(learner.step + 1, first, training, check, phases, run.display.say)
-            first = False
-            learning_rate = learner.learning_rate
+            run.check_trust(partial(check_gold, records, batch, learner, run.env), phases)
             with phases("policy"):
                 metrics = _update(batch, learner)
-            metrics |= {f"time/{name}_s": Metric("max", seconds) for name, seconds in phases.seconds.items()}
-            metrics["time/step_s"] = Metric("max", time.perf_counter() - start)
-            numbers = reduce_metrics(metrics, learner.gather) | {"learning_rate": learning_rate}
+            numbers = run.reduce(metrics, phases)
             run.finish_step(numbers, stage="sft")
             show(1, {"loss": numbers["loss"]})
-    return run.finish({})
+    return run.finish()
 
 
 def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,9 @@ from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.checkpoint import checkpoint_step
+from vlm_r1.runtime.metrics import Metric, reduce_metrics
 from vlm_r1.runtime.metrics_log import append_metrics
+from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
 from vlm_r1.sampling.hf import HFSampler
@@ -28,6 +31,7 @@ from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.held_out import evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.start import start_facts, start_table
+from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
 
 T = TypeVar("T")
@@ -45,7 +49,42 @@ class TrainingRun:
     held_out: Mapping[str, Sequence[Record]]
     folder: RunFolder
     display: Display
-    evaluation_s: float = field(default=0.0)
+    evaluation_s: float = 0.0
+    checked: bool = False
+
+    @contextmanager
+    def steps(self, title: str) -> Iterator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
+        """Evaluate before the first step; then `with run.steps(…) as (steps, show)` goes through those that are left.
+
+        An item of `steps` is that step's timer; `finish_step` ends it. `show(1, numbers)` moves the progress bar.
+        """
+        if self.learner.step == 0:
+            self.evaluate("before")
+        with self.display.steps(title, self.config.training.max_steps, done=self.learner.step) as show:
+            yield self._each_step(), show
+
+    def _each_step(self) -> Iterator[Phases]:
+        while self.learner.step < self.config.training.max_steps:
+            phases = Phases()
+            self.learner.begin_step()
+            yield phases
+
+    def check_trust(self, check: Callable[[], str], phases: Phases) -> None:
+        """Run `trust.check_sampled` or `trust.check_gold` if it is due; say what was found and how long it took.
+
+        Args:
+            phases: is told the seconds of "trust".
+        """
+        if is_due(self.learner.step + 1, not self.checked, self.config.training):
+            with phases("trust"):
+                found = check()
+            self.display.say(f"{found} ({phases.seconds['trust']:.1f} s)")
+        self.checked = True
+
+    def reduce(self, metrics: dict[str, Metric], phases: Phases) -> dict[str, float]:
+        """The step's metrics over all processes, with its times and the learning rate of its updates."""
+        numbers = reduce_metrics(metrics | phases.metrics(metrics), self.learner.gather)
+        return numbers | {"learning_rate": self.learner.learning_rate}
 
     def next_records(self) -> tuple[list[int], list[Record]]:
         """This process's share of the next `prompts_per_step` records; the images of those after are begun.
@@ -68,6 +107,7 @@ class TrainingRun:
     def evaluate(self, moment: str) -> dict[str, float]:
         """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
         start = time.perf_counter()
+        self.sampler.sync(self.learner.step)
         means = evaluate_in_training(
             moment, self.held_out, self.learner, self.env, self.sampler, self.folder, self.display
         )
@@ -94,14 +134,14 @@ class TrainingRun:
         """Write a checkpoint of the finished step."""
         self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
 
-    def finish(self, seconds: Mapping[str, float]) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Save the last checkpoint and the final model, evaluate it, and write the summary, which is returned."""
         self.save_checkpoint()
         self.learner.save_model(self.folder)
         self.evaluate("after")
         summary: dict[str, Any] = {}
         if self.learner.accelerator.is_main_process:
-            summary = write_summary(self.folder, self.config, {**seconds, "evaluate": self.evaluation_s})
+            summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
         self.learner.accelerator.end_training()
         return summary
 

@@ -25,7 +25,6 @@ from vlm_r1.errors import ModelError
 from vlm_r1.models.stock import Inputs, inputs_of, stock_inputs, stock_processor
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
 from vlm_r1.rollouts.env import Env
-from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.training.differences import (
@@ -90,26 +89,6 @@ def is_due(step: int, first: bool, section: TrainingSection) -> bool:
     """
     every = section.trust_check_steps
     return section.trust_checks and (first or step == 2 or (every > 0 and step % every == 0))
-
-
-def check_when_due(
-    step: int,
-    first: bool,
-    section: TrainingSection,
-    check: Callable[[], str],
-    phases: Phases,
-    say: Callable[[str], None],
-) -> None:
-    """Run `check`, `check_sampled` or `check_gold`, if it `is_due`; tell what was found and how long it took.
-
-    Args:
-        phases: is told the seconds of "trust".
-    """
-    if not is_due(step, first, section):
-        return
-    with phases("trust"):
-        found = check()
-    say(f"{found} ({phases.seconds['trust']:.1f} s)")
 
 
 def check_sampled(
