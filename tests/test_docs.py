@@ -21,10 +21,14 @@ from vlm_r1.data.formats import AUTO, read_row, recognise_row
 from vlm_r1.rewards import REWARDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS])
 BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
 TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "reward_adapters")
 """Pages whose snippets a test of their own runs."""
+COLUMNS = 100
+NOT_WRAPPED = {"architecture", "configuration"}
+"""Pages whose prose is longer: architecture is rewritten elsewhere, configuration is generated from the schema."""
 
 
 def blocks(page, language):
@@ -99,3 +103,50 @@ def test_every_reward_is_described_with_its_options():
         first = next(own for own in REWARDS if REWARDS[own] is function)  # others are its aliases
         missing += [] if f"`{first}{written}`" in page and f"`{name}" in page else [name]
     assert missing == []
+
+
+def prose(text):
+    """(line number, line) of all that is not code, a table, a heading or a picture."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        fence = line.lstrip().startswith("```")
+        fenced ^= fence
+        if not (fence or fenced or line.startswith(("|", "#", "![", "    "))):
+            yield number, line
+
+
+def too_long(text):
+    """Numbers of the lines of prose above 100 columns; a single word, such as an address, cannot be broken."""
+    return [
+        n for n, line in prose(text) if len(line) > COLUMNS and len(re.sub(r"^ *([-*]|\d+\.) ", "", line).split()) > 1
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_prose_is_wrapped(page):
+    assert page.stem in NOT_WRAPPED or too_long(page.read_text(encoding="utf-8")) == []
+
+
+def test_long_prose_would_be_found():
+    long, address = "word " * 21, f"https://{'x' * 100}"
+    page = ["# " + long, long, "- " + long, "| " + long, "```", long, "```", "  " + long, address, "- " + address]
+    assert too_long("\n".join(page)) == [2, 3, 8]
+    assert too_long("word " * 20) == []
+
+
+def not_listed(pages, index):
+    """Names of pages that have no line of their own, `- [name](name): …`, in the index."""
+    return [page.name for page in pages if f"\n- [{page.name}]({page.name}): " not in index]
+
+
+def test_the_index_lists_every_page():
+    assert (
+        not_listed([page for page in DOCS if page.stem != "README"], (ROOT / "docs/README.md").read_text("utf-8")) == []
+    )
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_page_missing_in_the_index_would_be_found():
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert not_listed([ROOT / "docs/new.md"], index) == ["new.md"]
+    assert not_listed([ROOT / "docs/data.md"], index.replace("- [data.md](data.md): ", "data.md ")) == ["data.md"]

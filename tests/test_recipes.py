@@ -35,7 +35,7 @@ def test_recipe_loads_and_its_names_resolve(path):
 def test_recipe_says_what_it_is_and_how_to_run_it(path):
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
-    for entry in ("Whence", "Data", "Hardware"):
+    for entry in ("Origin", "Data", "Hardware"):
         assert re.search(rf"^# {entry}  ", header, flags=re.MULTILINE), entry
     assert re.search(rf"^# Command .* train recipes/{path.name}$", header, flags=re.MULTILINE)
     assert load_config(path).output_dir == f"runs/{path.stem}"
