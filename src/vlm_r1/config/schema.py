@@ -19,6 +19,7 @@ from vlm_r1.config.base import (
     Section,
 )
 from vlm_r1.config.model import LoraSection, ModelSection, Part
+from vlm_r1.config.words import Coordinates, LayoutOption, ThinkingChoice
 
 __all__ = [
     "Config",
@@ -51,7 +52,7 @@ class DataSource(Section):
         description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
     )
     template: str | None = Field(default=None, description="Template of these records; default: data.template.")
-    coordinates: Literal["pixels", "norm_1000", "norm_1"] = Field(
+    coordinates: Coordinates = Field(
         default="pixels",
         description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
     )
@@ -88,7 +89,7 @@ class DataSource(Section):
 class TemplateSection(Section):
     """A template of the recipe's own: what is added to a question, and which form of completion that asks for."""
 
-    thinking: Literal["required", "free", "absent"] = Field(
+    thinking: ThinkingChoice = Field(
         default="required",
         description="required: <think>…</think><answer>…</answer>; free: the thought may be left out; absent: the bare "
         "answer without tags.",
@@ -221,7 +222,7 @@ class TrainingSection(Section):
         description="Positions in one forward and backward on one process: as many groups as fit, a larger group in "
         "parts. Changes memory, not the result.",
     )
-    layout: Literal["auto", "packed", "rows"] = Field(
+    layout: LayoutOption = Field(
         default="auto",
         description="How a group goes through the policy. packed: its prompt once, then its completions; rows: the "
         "prompt again for each completion, slower; auto: packed where the architecture allows it.",
