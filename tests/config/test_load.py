@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
 from vlm_r1.config.markdown import reference
-from vlm_r1.config.schema import Config, GrpoSection
+from vlm_r1.config.schema import Config, GrpoSection, TrainingSection
 from vlm_r1.errors import ConfigError
 
 RECIPE = """
@@ -149,6 +149,15 @@ def test_bad_files(text: str, message: str, tmp_path) -> None:
         load_config(path)
     with pytest.raises(ConfigError, match="cannot read the recipe"):
         load_config(tmp_path / "missing.yaml")
+
+
+def test_an_option_without_effect_is_one_that_is_not_at_its_default() -> None:
+    class Other(TrainingSection):
+        save_total_limit: int = 5
+
+    assert Other().save_total_limit == Other(save_total_limit=5).save_total_limit == 5
+    with pytest.raises(ValueError, match="save_total_limit has no effect"):
+        Other(save_total_limit=2)
 
 
 def test_overrides_need_their_form() -> None:

@@ -20,3 +20,7 @@ class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys, defaults validated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    def changes(self, option: str) -> bool:
+        """Return whether an option is not at its default; validators ask it of options that would have no effect."""
+        return getattr(self, option) != type(self).model_fields[option].get_default(call_default_factory=True)

@@ -81,7 +81,7 @@ class DataSource(Section):
         first, last = self.split_range
         if not 0 <= first < last <= 1:
             raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
-        if self.split_by != "id" and (first, last) == (0, 1):
+        if self.changes("split_by") and not self.changes("split_range"):
             raise ValueError("split_by has no effect without split_range: set split_range, or remove it")
         return self
 
@@ -204,7 +204,7 @@ class GrpoSection(Section):
             raise ValueError(
                 "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
             )
-        if self.num_iterations == 1 and (self.epsilon != 0.2 or self.epsilon_high is not None):
+        if self.num_iterations == 1 and (self.changes("epsilon") or self.changes("epsilon_high")):
             raise ValueError(
                 "epsilon and epsilon_high have no effect with num_iterations 1, where the ratio is exactly 1: "
                 "remove them, or set num_iterations to 2 or more"
@@ -281,12 +281,9 @@ class TrainingSection(Section):
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
-        if (
-            not self.trust_checks
-            and self.trust_check_steps != TrainingSection.model_fields["trust_check_steps"].default
-        ):
+        if not self.trust_checks and self.changes("trust_check_steps"):
             raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
-        if not self.save_steps and self.save_total_limit != 2:
+        if not self.save_steps and self.changes("save_total_limit"):
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
             )
@@ -334,13 +331,13 @@ class Config(Section):
                 "projector are unless model.freeze says otherwise, e.g. []"
             )
         others = set(get_args(Part)) - self.model.frozen - set(self.training.learning_rates)
-        if not others and self.training.learning_rate != TrainingSection().learning_rate:
+        if not others and self.training.changes("learning_rate"):
             raise ValueError(
                 "training.learning_rate has no effect: every part that trains has a rate of its own; remove it"
             )
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
-        if not self.data.eval and self.training.eval_batch_size != 32:
+        if not self.data.eval and self.training.changes("eval_batch_size"):
             raise ValueError(
                 "training.eval_batch_size has no effect without data.eval: name a held-out file, or remove it"
             )
