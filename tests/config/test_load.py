@@ -77,7 +77,11 @@ BAD = {
     "inside a mapping": (["--data.eval.val.pathh=x", "--data.eval.val.path=y"], 'Did you mean "path"?'),
     "wrong type": (["--grpo.beta=high"], "grpo.beta"),
     "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
-    "a choice": (["--grpo.loss_type=ppo"], "'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
+    "a choice": (["--training.mixed_precision=fp16"], "'auto', 'no' or 'bf16', got 'fp16'"),
+    "a name of a table": (
+        ["--grpo.loss_type=dr_gpro"],
+        'grpo.loss_type: unknown name "dr_gpro". Did you mean "dr_grpo"? Known: grpo, dr_grpo, dapo, gspo',
+    ),
     "into a scalar": (["--model.path.x=1"], "--model.path.x: model.path has no options inside"),
     "one weight of two": (["--data.train.0.weight=2"], "either all of at least two have one or none has; got 1 of 2"),
     "a weight of held-out data": (
