@@ -80,8 +80,15 @@ BAD = {
     "a choice": (["--training.mixed_precision=fp16"], "'auto', 'no' or 'bf16', got 'fp16'"),
     "a name of a table": (
         ["--grpo.loss_type=dr_gpro"],
-        'grpo.loss_type: unknown name "dr_gpro". Did you mean "dr_grpo"? Known: grpo, dr_grpo, dapo, gspo',
+        'grpo.loss_type: unknown name "dr_gpro". Did you mean "dr_grpo"? Known: grpo, dr_grpo, dapo, gspo, cispo',
     ),
+    "a clip that nothing reaches": (["--grpo.epsilon_high=0.3"], "no effect with num_iterations 1"),
+    "a lower limit of cispo": (
+        ["--grpo.loss_type=cispo", "--grpo.epsilon_high=5", "--grpo.epsilon=0.1"],
+        "epsilon has no effect with loss_type cispo",
+    ),
+    "a cap of cispo below 1": (["--grpo.loss_type=cispo", "--grpo.epsilon_high=0.3"], "got 0.3, wanted at least 1"),
+    "no cap of cispo": (["--grpo.loss_type=cispo"], "caps the ratio at epsilon_high itself"),
     "into a scalar": (["--model.path.x=1"], "--model.path.x: model.path has no options inside"),
     "one weight of two": (["--data.train.0.weight=2"], "either all of at least two have one or none has; got 1 of 2"),
     "a weight of held-out data": (

@@ -22,13 +22,13 @@ class Loss:
         ratio: how much likelier a completion has become since it was sampled: one number for each token, or one for
             the whole completion.
         surrogate: from ratio and advantage to the loss of a token. clipped: the ratio carries the gradient, up to a
-            clip.
+            clip; detached: the log-probability does, and the ratio is its weight, up to a cap.
         mean: what the sum over tokens is divided by. completion: the number of completions, after the mean over the
             tokens of each; tokens: that of all tokens; constant: completions times the length cap.
     """
 
     ratio: Literal["token", "sequence"]
-    surrogate: Literal["clipped"]
+    surrogate: Literal["clipped", "detached"]
     mean: Literal["completion", "tokens", "constant"]
 
 
@@ -37,6 +37,7 @@ LOSSES: Mapping[str, Loss] = {
     "dr_grpo": Loss(ratio="token", surrogate="clipped", mean="constant"),
     "dapo": Loss(ratio="token", surrogate="clipped", mean="tokens"),
     "gspo": Loss(ratio="sequence", surrogate="clipped", mean="completion"),
+    "cispo": Loss(ratio="token", surrogate="detached", mean="tokens"),
 }
 
 
@@ -49,13 +50,16 @@ class GrpoSection(Section):
     loss_type: Annotated[str, AfterValidator(TableName(tuple(LOSSES)))] = Field(
         default="grpo",
         description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
-        "dapo: mean over all tokens; gspo: grpo with one ratio per completion.",
+        "dapo: mean over all tokens; gspo: grpo with one ratio per completion; "
+        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient.",
     )
     epsilon: PositiveFloat = Field(
         default=0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
     )
     epsilon_high: PositiveFloat | None = Field(
-        default=None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon."
+        default=None,
+        description="Clip of the ratio above, 1 + epsilon_high; default epsilon. cispo, as in TRL: the cap itself, at "
+        "least 1, e.g. 5.",
     )
     beta: NonNegativeFloat = Field(
         default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
@@ -89,10 +93,25 @@ class GrpoSection(Section):
             raise ValueError(
                 "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
             )
-        if not self.ratio_can_differ and (self.changes("epsilon") or self.changes("epsilon_high")):
+        return self
+
+    @model_validator(mode="after")
+    def _limits_have_effect(self):
+        surrogate = LOSSES[self.loss_type].surrogate if self.loss_type in LOSSES else None  # one's own: anything goes
+        limited = self.changes("epsilon") or self.changes("epsilon_high")
+        if surrogate == "clipped" and limited and not self.ratio_can_differ:
             raise ValueError(
                 "epsilon and epsilon_high have no effect with num_iterations 1, where the ratio is exactly 1: "
                 "remove them, or set num_iterations to 2 or more"
+            )
+        if surrogate == "detached" and self.changes("epsilon"):
+            raise ValueError(
+                f"epsilon has no effect with loss_type {self.loss_type}, which has no lower limit: remove it"
+            )
+        if surrogate == "detached" and self.upper_epsilon < 1:
+            raise ValueError(
+                f"loss_type {self.loss_type} caps the ratio at epsilon_high itself, and not at 1 + epsilon_high; got "
+                f"{self.upper_epsilon}, wanted at least 1: for example epsilon_high: 5"
             )
         return self
 

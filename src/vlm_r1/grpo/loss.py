@@ -107,8 +107,8 @@ def loss_normalizer(loss: Loss, completions: int, tokens: int, max_completion_le
         tokens: unmasked ones of the whole batch, over all processes.
         max_completion_length: the sampling cap, in tokens.
 
-    >>> [loss_normalizer(LOSSES[name], 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo")]
-    [16.0, 8192.0, 1000.0, 16.0]
+    >>> [loss_normalizer(LOSSES[name], 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo", "cispo")]
+    [16.0, 8192.0, 1000.0, 16.0, 1000.0]
     """
     counts = {"completion": completions, "tokens": tokens, "constant": completions * max_completion_length}
     return float(max(counts[loss.mean], 1))
@@ -135,7 +135,7 @@ def grpo_loss(
         ValueError: beta without a reference.
 
     Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
-    the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
+    CISPO arXiv 2506.13585 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
     """
     given = _with_masked_positions_0(given)
     mask_NT = given.mask_NT
@@ -176,10 +176,25 @@ def clipped_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
     )
 
 
+def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
+    """Return `−stop_gradient(min(ρ, epsilon_high)) A log π`: each token keeps its gradient, with a capped weight.
+
+    The cap is `epsilon_high` itself, not 1 + epsilon_high, as in TRL 1.16; `epsilon` is not used, as in the paper's
+    experiments. `clipped_high_NT` are all tokens with a capped weight; TRL counts those with A > 0.
+
+    Source: CISPO, MiniMax-M1 arXiv 2506.13585.
+    """
+    weights_NT = ratio_NT.detach().clamp(max=given.epsilon_high)
+    return TokenLosses(
+        -weights_NT * given.advantages_N[:, None] * given.logprobs_NT,
+        clipped_high_NT=(ratio_NT > given.epsilon_high) & given.mask_NT,
+    )
+
+
 Surrogate = Callable[[LossInput, Tensor], TokenLosses]
 """From a micro-batch, in which masked positions are 0, and its ratios (N, T), to the losses of its tokens."""
 
-SURROGATES: Mapping[str, Surrogate] = {"clipped": clipped_surrogate}
+SURROGATES: Mapping[str, Surrogate] = {"clipped": clipped_surrogate, "detached": detached_surrogate}
 
 
 def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor, loss: Loss) -> Tensor:
