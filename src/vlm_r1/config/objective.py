@@ -5,13 +5,17 @@ The table is here because the section is checked by what a loss is made of, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Section, TableName
+
+Ratio = Literal["token", "sequence"]
+Surrogate = Literal["clipped", "detached"]
+Mean = Literal["completion", "tokens", "constant"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,26 @@ class Loss:
         ratio: how much likelier a completion has become since it was sampled: one number for each token, or one for
             the whole completion.
         surrogate: from ratio and advantage to the loss of a token. clipped: the ratio carries the gradient, up to a
-            clip; detached: the log-probability does, and the ratio is its weight, up to a cap.
+            clip; detached: the log-probability does, and the ratio is its weight, up to a cap; or a function
+            of one's own from `LossInput` and ratios (N, T) to `TokenLosses` (docs/add_an_objective.md).
         mean: what the sum over tokens is divided by. completion: the number of completions, after the mean over the
             tokens of each; tokens: that of all tokens; constant: completions times the length cap.
     """
 
-    ratio: Literal["token", "sequence"]
-    surrogate: Literal["clipped", "detached"]
-    mean: Literal["completion", "tokens", "constant"]
+    ratio: Ratio
+    surrogate: Surrogate | Callable[..., Any]
+    mean: Mean
+
+    def __post_init__(self) -> None:
+        """Refuse words without a meaning.
+
+        Raises:
+            ValueError: one of the three is none of its words, nor a function where one may be.
+        """
+        for name, words in (("ratio", Ratio), ("surrogate", Surrogate), ("mean", Mean)):
+            value = getattr(self, name)
+            if value not in get_args(words) and not (name == "surrogate" and callable(value)):
+                raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(get_args(words))}")
 
 
 LOSSES: Mapping[str, Loss] = {
@@ -51,7 +67,8 @@ class GrpoSection(Section):
         default="grpo",
         description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
         "dapo: mean over all tokens; gspo: grpo with one ratio per completion; "
-        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient.",
+        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient. Your own: "
+        "docs/add_an_objective.md.",
     )
     epsilon: PositiveFloat = Field(
         default=0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."

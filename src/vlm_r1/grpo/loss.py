@@ -133,6 +133,7 @@ def grpo_loss(
 
     Raises:
         ValueError: beta without a reference.
+        ConfigError: a surrogate of one's own returned something else than `TokenLosses` of shape (N, T).
 
     Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
     CISPO arXiv 2506.13585 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
@@ -140,7 +141,7 @@ def grpo_loss(
     given = _with_masked_positions_0(given)
     mask_NT = given.mask_NT
     ratio_NT = importance_ratio(given.logprobs_NT, given.old_logprobs_NT, mask_NT, loss)
-    token = SURROGATES[loss.surrogate](given, ratio_NT)
+    token = _token_losses(given, ratio_NT, loss)
     losses_NT = token.losses_NT
     kl_NT = torch.zeros_like(losses_NT)
     if given.ref_logprobs_NT is not None:
@@ -191,10 +192,27 @@ def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
     )
 
 
-Surrogate = Callable[[LossInput, Tensor], TokenLosses]
-"""From a micro-batch, in which masked positions are 0, and its ratios (N, T), to the losses of its tokens."""
+SURROGATES: Mapping[str, Callable[[LossInput, Tensor], TokenLosses]] = {
+    "clipped": clipped_surrogate,
+    "detached": detached_surrogate,
+}
+"""From a micro-batch, whose log-probabilities are 0 where masked, and its ratios (N, T) to the losses of its tokens."""
 
-SURROGATES: Mapping[str, Surrogate] = {"clipped": clipped_surrogate, "detached": detached_surrogate}
+
+def _token_losses(given: LossInput, ratio_NT: Tensor, loss: Loss) -> TokenLosses:
+    surrogate = loss.surrogate
+    if not callable(surrogate):
+        return SURROGATES[surrogate](given, ratio_NT)
+    found = surrogate(given, ratio_NT)
+    if not isinstance(found, TokenLosses):
+        raise ConfigError(f"grpo.loss_type: its surrogate returned {found!r:.100}; wanted TokenLosses")
+    if any(x_NT is not None and x_NT.shape != given.mask_NT.shape for x_NT in found):
+        shapes = [None if x_NT is None else tuple(x_NT.shape) for x_NT in found]
+        raise ConfigError(
+            f"grpo.loss_type: its surrogate returned TokenLosses of shapes {shapes}; wanted the shape of mask_NT, "
+            f"{tuple(given.mask_NT.shape)}"
+        )
+    return found
 
 
 def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor, loss: Loss) -> Tensor:
