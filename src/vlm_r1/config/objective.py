@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Section, TableName
+from vlm_r1.config.words import ADVANTAGES
 
 Ratio = Literal["token", "sequence"]
 Surrogate = Literal["clipped", "detached"]
@@ -87,9 +88,10 @@ class GrpoSection(Section):
         "false: as in the paper. TRL's default is true.",
     )
     num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
-    scale_rewards: Literal["group", "batch", "none"] = Field(
+    scale_rewards: Annotated[str, AfterValidator(TableName(ADVANTAGES))] = Field(
         default="group",
-        description="Divide advantages by the standard deviation of the group, of the batch, or not at all.",
+        description="Divide advantages by the standard deviation of the group, of the batch, or not at all. Your own: "
+        "docs/add_an_objective.md.",
     )
     dynamic_sampling_rounds: PositiveInt = Field(
         default=1,

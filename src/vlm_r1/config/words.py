@@ -1,8 +1,14 @@
-"""Choices of words that a recipe offers and the packages above act on: each is written here, once."""
+"""Words that a recipe chooses from and the packages above act on: each choice is written here, once."""
 
 from __future__ import annotations
 
 from typing import Literal
+
+ADVANTAGES = ("group", "batch", "none")
+"""Names of the table `ADVANTAGES` of `grpo/advantage.py`."""
+
+OPTIMIZERS = ("adamw", "muon")
+"""Names of the table `OPTIMIZERS` of `training/optimizer.py`."""
 
 Coordinates = Literal["pixels", "norm_1000", "norm_1"]
 """Unit of gold boxes: pixels, or 0–1000 or 0–1 of the image's width and height."""
