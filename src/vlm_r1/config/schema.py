@@ -5,9 +5,9 @@ Names follow Hugging Face and TRL where the meaning is the same. `docs/configura
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import (
     NonNegativeFloat,
@@ -17,10 +17,12 @@ from vlm_r1.config.base import (
     PositiveInt,
     Probability,
     Section,
+    TableName,
+    is_own,
 )
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.config.objective import GrpoSection
-from vlm_r1.config.words import Coordinates, LayoutOption, ThinkingChoice
+from vlm_r1.config.words import OPTIMIZERS, Coordinates, LayoutOption, ThinkingChoice
 
 __all__ = [
     "Config",
@@ -180,10 +182,11 @@ class TrainingSection(Section):
     trust_check_steps: NonNegativeInt = Field(
         default=100, description="Check again every so many steps; 0: at the first two alone."
     )
-    optim: Literal["adamw", "muon"] = Field(
+    optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS))] = Field(
         default="adamw",
         description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
-        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md).",
+        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). Your own, for all "
+        "that trains: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(
@@ -227,6 +230,11 @@ class TrainingSection(Section):
             )
         if not self.trust_checks and self.changes("trust_check_steps"):
             raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
+        for option in ("adam_beta1", "adam_beta2"):
+            if is_own(self.optim) and self.changes(option):
+                raise ValueError(
+                    f"{option} has no effect with an optim of your own, which is given no options: remove it"
+                )
         if not self.save_steps and self.changes("save_total_limit"):
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
