@@ -65,6 +65,12 @@ def test_what_a_surrogate_may_not_return(surrogate: Any, message: str) -> None:
         grpo_loss(given(), Loss(ratio="token", surrogate=surrogate, mean="tokens"), normalizer=1.0)
 
 
+def test_a_cap_below_1_is_refused() -> None:
+    """A recipe is checked for losses of the table alone; without `epsilon_high` the cap would be `epsilon`."""
+    with pytest.raises(ConfigError, match=r"capped at grpo.epsilon_high itself; got 0.3, wanted at least 1"):
+        grpo_loss(given(), Loss(ratio="token", surrogate="detached", mean="tokens"), normalizer=1.0)
+
+
 @pytest.mark.parametrize("choice", ["ratio", "surrogate", "mean"])
 def test_a_choice_without_meaning_is_refused(choice: str) -> None:
     words: Any = {"ratio": "token", "surrogate": "clipped", "mean": "tokens"} | {choice: "median"}

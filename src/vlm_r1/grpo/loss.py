@@ -183,8 +183,16 @@ def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
     The cap is `epsilon_high` itself, not 1 + epsilon_high, as in TRL 1.16; `epsilon` is not used, as in the paper's
     experiments. `clipped_high_NT` are all tokens with a capped weight; TRL counts those with A > 0.
 
+    Raises:
+        ConfigError: a cap below 1, which would scale all gradients down: as `epsilon` is, where the recipe of a loss of
+            one's own has no `epsilon_high`.
+
     Source: CISPO, MiniMax-M1 arXiv 2506.13585.
     """
+    if given.epsilon_high < 1:
+        raise ConfigError(
+            f"the ratio is capped at grpo.epsilon_high itself; got {given.epsilon_high}, wanted at least 1"
+        )
     weights_NT = ratio_NT.detach().clamp(max=given.epsilon_high)
     return TokenLosses(
         -weights_NT * given.advantages_N[:, None] * given.logprobs_NT,
