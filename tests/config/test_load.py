@@ -10,7 +10,7 @@ from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
 from vlm_r1.config.markdown import reference
-from vlm_r1.config.schema import Config, GrpoSection
+from vlm_r1.config.schema import Config, GrpoSection, TrainingSection
 from vlm_r1.errors import ConfigError
 
 RECIPE = """
@@ -77,7 +77,18 @@ BAD = {
     "inside a mapping": (["--data.eval.val.pathh=x", "--data.eval.val.path=y"], 'Did you mean "path"?'),
     "wrong type": (["--grpo.beta=high"], "grpo.beta"),
     "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
-    "a choice": (["--grpo.loss_type=ppo"], "'grpo', 'dr_grpo', 'dapo' or 'gspo'"),
+    "a choice": (["--training.mixed_precision=fp16"], "'auto', 'no' or 'bf16', got 'fp16'"),
+    "a name of a table": (
+        ["--grpo.loss_type=dr_gpro"],
+        'grpo.loss_type: unknown name "dr_gpro". Did you mean "dr_grpo"? Known: grpo, dr_grpo, dapo, gspo, cispo',
+    ),
+    "a clip that nothing reaches": (["--grpo.epsilon_high=0.3"], "no effect with num_iterations 1"),
+    "a lower limit of cispo": (
+        ["--grpo.loss_type=cispo", "--grpo.epsilon_high=5", "--grpo.epsilon=0.1"],
+        "epsilon has no effect with loss_type cispo",
+    ),
+    "a cap of cispo below 1": (["--grpo.loss_type=cispo", "--grpo.epsilon_high=0.3"], "got 0.3, wanted at least 1"),
+    "no cap of cispo": (["--grpo.loss_type=cispo"], "caps the ratio at epsilon_high itself"),
     "into a scalar": (["--model.path.x=1"], "--model.path.x: model.path has no options inside"),
     "one weight of two": (["--data.train.0.weight=2"], "either all of at least two have one or none has; got 1 of 2"),
     "a weight of held-out data": (
@@ -149,6 +160,15 @@ def test_bad_files(text: str, message: str, tmp_path) -> None:
         load_config(path)
     with pytest.raises(ConfigError, match="cannot read the recipe"):
         load_config(tmp_path / "missing.yaml")
+
+
+def test_an_option_without_effect_is_one_that_is_not_at_its_default() -> None:
+    class Other(TrainingSection):
+        save_total_limit: int = 5
+
+    assert Other().save_total_limit == Other(save_total_limit=5).save_total_limit == 5
+    with pytest.raises(ValueError, match="save_total_limit has no effect"):
+        Other(save_total_limit=2)
 
 
 def test_overrides_need_their_form() -> None:

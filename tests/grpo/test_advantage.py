@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.trainer import grpo_trainer
 
-from vlm_r1.grpo.advantage import group_advantages, no_signal
+from vlm_r1.config import words
+from vlm_r1.errors import ConfigError
+from vlm_r1.grpo.advantage import ADVANTAGES, group_advantages, no_signal
 
 REWARDS_PG = torch.tensor([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], dtype=torch.float64)
 
@@ -139,3 +141,46 @@ def test_nothing_judged_at_all_is_no_signal():
 
 def test_trl_tells_the_scales_apart():
     assert not torch.allclose(trl_advantages(REWARDS_PG, "group"), group_advantages(REWARDS_PG, "batch"), atol=1e-2)
+
+
+def test_a_recipe_knows_the_names_of_the_table():
+    assert tuple(ADVANTAGES) == words.ADVANTAGES
+
+
+def rewards_themselves(rewards_PG, judged_PG):
+    """No group is left out, and what is not judged was made 0."""
+    return rewards_PG
+
+
+def flat(rewards_PG, judged_PG):
+    return rewards_PG.flatten()
+
+
+def infinite(rewards_PG, judged_PG):
+    return rewards_PG / 0
+
+
+def test_a_function_of_ones_own(monkeypatch):
+    rewards_PG = torch.tensor([[0.5, 0.5], [math.nan, 1.0]])
+    monkeypatch.setitem(ADVANTAGES, "own", rewards_themselves)
+    assert group_advantages(rewards_PG, "own", judged_PG=~rewards_PG.isnan()).tolist() == [[0.5, 0.5], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("function", [flat, infinite])
+def test_advantages_that_cannot_be(function, monkeypatch):
+    monkeypatch.setitem(ADVANTAGES, "own", function)
+    with pytest.raises(ConfigError, match=r'"own" returned .*; wanted finite numbers of shape \(1, 2\)'):
+        group_advantages(torch.tensor([[0.0, 1.0]]), "own")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("groups", 'Did you mean "group"', id="a typing error"),
+        pytest.param("nowhere:f", "cannot be imported", id="no module"),
+        pytest.param("math:pi", "wanted a function", id="no function"),
+    ],
+)
+def test_a_name_that_is_no_function(name, message):
+    with pytest.raises(ConfigError, match=message):
+        group_advantages(torch.tensor([[0.0, 1.0]]), name)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from vlm_r1.grpo.loss import grpo_loss, importance_ratio, k3_kl, loss_normalizer
+from vlm_r1.grpo.loss import LOSSES, LossInput, grpo_loss, importance_ratio, k3_kl, loss_normalizer
 
-LOSS_TYPES = ["grpo", "dr_grpo", "dapo", "gspo"]
+LOSS_TYPES = list(LOSSES)
 MAX_COMPLETION_LENGTH = 10
 
 
@@ -22,20 +22,18 @@ def tensor(values) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def limit(loss_type, epsilon_high):
+    """`epsilon_high` of a recipe whose ratios end at 1 + `epsilon_high`: cispo's is the cap itself, as TRL's."""
+    return 1 + epsilon_high if loss_type == "cispo" else epsilon_high
+
+
 def loss_of(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, normalizer=None, corrected=False):
     """Loss of a batch (logprobs, old, ref, advantages, mask), normalised as the whole of it."""
     mask_NT = batch[4]
     if normalizer is None:
-        normalizer = loss_normalizer(loss_type, len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
-    return grpo_loss(
-        *batch,
-        loss_type=loss_type,
-        epsilon=epsilon,
-        epsilon_high=epsilon_high,
-        beta=beta,
-        normalizer=normalizer,
-        use_bias_correction_kl=corrected,
-    )
+        normalizer = loss_normalizer(LOSSES[loss_type], len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
+    given = LossInput(*batch, epsilon=epsilon, epsilon_high=limit(loss_type, epsilon_high))
+    return grpo_loss(given, LOSSES[loss_type], normalizer=normalizer, beta=beta, use_bias_correction_kl=corrected)
 
 
 def random_batch(seed=0, n=24, t=7, spread=0.4):
@@ -77,6 +75,12 @@ K3 = 2 - LN(2) - 1  # of the one token whose reference is twice as likely
             "dr_grpo", (-1.3 - 0.5 + 1.6) / (2 * 10), K3 / (2 * 10), id="dr_grpo: over two times the cap of ten"
         ),
         pytest.param("gspo", (-SEQUENCE_RATIO + 1.6) / 2, K3 / 2 / 2, id="gspo: one ratio for each completion"),
+        pytest.param(
+            "cispo",
+            (-1.3 * LN(0.75) - 0.5 * LN(0.25) + 2 * 0.5 * LN(0.2)) / 3,
+            K3 / 3,
+            id="cispo: log-probabilities weighted by ratios up to 1.3, mean over three tokens",
+        ),
     ],
 )
 def test_by_hand(loss_type, expected, expected_kl):
@@ -89,6 +93,18 @@ def test_gradients_by_hand():
     # token 0 is clipped: no gradient; token 1: d(−ρA)/d lp = −0.5, half of its completion, half of the batch;
     # completion 1 is clipped below with A < 0: no gradient; padding: none
     torch.testing.assert_close(gradient_NT, tensor([[0.0, -0.5 / 2 / 2], [0.0, 0.0]]))
+
+
+def test_every_token_of_cispo_keeps_its_gradient():
+    (gradient_NT,) = torch.autograd.grad(loss_of(HAND, "cispo").loss, HAND[0])
+    # −min(ρ, 1.3) A of a mean over three tokens: capped for the first, and nothing is lost where grpo has no gradient
+    torch.testing.assert_close(gradient_NT, tensor([[-1.3 / 3, -0.5 / 3], [2 * 0.5 / 3, 0.0]]))
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_cispo_counts_capped_weights(advantage):
+    sums = loss_of((*HAND[:3], tensor([advantage, 1.0]), HAND[4]), "cispo").sums
+    assert (sums["clipped_low"].item(), sums["clipped_high"].item()) == (0.0, 1.0)
 
 
 def test_sums_by_hand():
@@ -109,7 +125,7 @@ def test_on_policy_the_gradient_is_minus_advantage(loss_type):
     logprobs_NT, _, _, advantages_N, mask_NT = random_batch()
     output = loss_of((logprobs_NT, logprobs_NT.detach(), None, advantages_N, mask_NT), loss_type, normalizer=1.0)
     (gradient_NT,) = torch.autograd.grad(output.loss, logprobs_NT)
-    per_token = 1 if loss_type in ("dr_grpo", "dapo") else mask_NT.sum(1, keepdim=True).clamp(min=1)
+    per_token = 1 if loss_type in ("dr_grpo", "dapo", "cispo") else mask_NT.sum(1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(gradient_NT, -advantages_N[:, None] * mask_NT / per_token)
     assert output.sums["clipped_low"] == output.sums["clipped_high"] == output.sums["kl_sum"] == 0
 
@@ -129,7 +145,7 @@ def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, corre
         aux_loss_enabled=False,
         beta=beta,
         epsilon_low=epsilon,
-        epsilon_high=epsilon_high,
+        epsilon_high=limit(loss_type, epsilon_high),
         importance_sampling_level="sequence" if loss_type == "gspo" else "token",
         loss_type="grpo" if loss_type == "gspo" else loss_type,
         max_completion_length=MAX_COMPLETION_LENGTH,
@@ -167,11 +183,19 @@ def test_equal_to_trl(loss_type, corrected, beta, seed):
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
     if beta:
         assert output.sums["kl_sum"] / output.sums["tokens"] == pytest.approx(metrics["kl"])
-    for side in ("low", "high"):
+    for side in ("high",) if loss_type == "cispo" else ("low", "high"):
         clipped = output.sums[f"clipped_{side}"] / output.sums["tokens"]
         assert clipped > 0, "the case must exercise both clips"
-        if loss_type != "gspo":  # there TRL counts completions, we count their tokens
+        if loss_type in (
+            "grpo",
+            "dr_grpo",
+            "dapo",
+        ):  # of gspo TRL counts completions, of cispo capped tokens with A > 0
             assert clipped == pytest.approx(metrics[f"clip_ratio/{side}_mean"])
+    if loss_type == "cispo":
+        worse = loss_of((*batch[:3], batch[3].clamp(max=0.0), batch[4]), loss_type, **options)
+        assert output.sums["clipped_high"] == worse.sums["clipped_high"]
+        assert output.sums["clipped_high"] / output.sums["tokens"] > metrics["cispo_clip_ratio"] > 0
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -195,7 +219,7 @@ def test_trl_notices_swapped_clip_bounds(loss_type):
     assert abs(swapped.loss - expected) > 1e-4
 
 
-def test_the_four_types_differ():
+def test_the_types_differ():
     losses = [loss_of(random_batch(), loss_type).loss.item() for loss_type in LOSS_TYPES]
     assert len({round(loss, 6) for loss in losses}) == len(LOSS_TYPES)
 
@@ -213,9 +237,11 @@ def naive_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
         ratio = torch.exp((lp_T - old_T).mean()) if loss_type == "gspo" else torch.exp(lp_T - old_T)
         outside = (ratio > 1 + epsilon_high) if advantage > 0 else (ratio < 1 - epsilon)
         bound = 1 + epsilon_high if advantage > 0 else 1 - epsilon
+        weight = ratio.detach().clamp(max=1 + epsilon_high)
         kl_T = torch.exp(ref_T - lp_T) - (ref_T - lp_T) - 1
-        loss_T = -torch.where(outside, torch.full_like(ratio, bound), ratio) * advantage + beta * kl_T
-        total = total + (loss_T.sum() if loss_type in ("dr_grpo", "dapo") else loss_T.mean())
+        gain_T = weight * lp_T if loss_type == "cispo" else torch.where(outside, torch.full_like(ratio, bound), ratio)
+        loss_T = -gain_T * advantage + beta * kl_T
+        total = total + (loss_T.sum() if loss_type in ("dr_grpo", "dapo", "cispo") else loss_T.mean())
     return (
         total
         / {
@@ -223,6 +249,7 @@ def naive_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
             "gspo": len(mask_NT),
             "dr_grpo": len(mask_NT) * MAX_COMPLETION_LENGTH,
             "dapo": mask_NT.sum(),
+            "cispo": mask_NT.sum(),
         }[loss_type]
     )
 
@@ -249,7 +276,7 @@ def test_gradient_equals_autograd_of_the_naive_formula(loss_type):
 def test_micro_batches_add_up(loss_type, cut, beta, seed):
     batch = random_batch(seed)
     mask_NT = batch[4]
-    normalizer = loss_normalizer(loss_type, len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
+    normalizer = loss_normalizer(LOSSES[loss_type], len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
     whole = loss_of(batch, loss_type, beta=beta)
     parts = [
         loss_of(tuple(x[rows] for x in batch), loss_type, beta=beta, normalizer=normalizer)
@@ -313,7 +340,7 @@ def test_beta_without_a_reference_is_refused():
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_an_empty_batch_has_a_normaliser(loss_type):
-    assert loss_normalizer(loss_type, 0, 0, MAX_COMPLETION_LENGTH) == 1.0
+    assert loss_normalizer(LOSSES[loss_type], 0, 0, MAX_COMPLETION_LENGTH) == 1.0
 
 
 def test_k3_estimates_the_divergence():
@@ -357,5 +384,5 @@ def test_of_which_divergence_the_gradient_is(corrected, forward):
 
 
 def test_sequence_ratio_is_the_geometric_mean():
-    ratio_NT = importance_ratio(*HAND[:2], HAND[4], "gspo")
+    ratio_NT = importance_ratio(*HAND[:2], HAND[4], LOSSES["gspo"])
     torch.testing.assert_close(ratio_NT, tensor([[SEQUENCE_RATIO] * 2, [0.5, 1.0]]))

@@ -145,12 +145,12 @@ def test_a_reference_that_is_not_the_start_of_the_policy(layout: str, recipe, tm
 
     def warmer(self: Reference, *args: Any) -> None:
         init(self, *args)
-        self._frozen.temperature = 1.1  # type: ignore[union-attr]
+        self.frozen.temperature = 1.1  # type: ignore[union-attr]
 
     def other_weights(self: Reference, *args: Any) -> None:
         init(self, *args)
         with torch.no_grad():
-            self._frozen.model.get_output_embeddings().weight.mul_(1.02)  # type: ignore[union-attr]
+            self.frozen.model.get_output_embeddings().weight.mul_(1.02)  # type: ignore[union-attr]
 
     for bug in (warmer, other_weights):
         monkeypatch.setattr(Reference, "__init__", bug)

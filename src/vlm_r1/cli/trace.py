@@ -102,25 +102,23 @@ def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group,
     import torch
 
     from vlm_r1.grpo.advantage import group_advantages
-    from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
+    from vlm_r1.grpo.loss import LossInput, get_loss, grpo_loss, loss_normalizer
 
     rewards = [math.nan if r.score.reward is None else r.score.reward for r in group.rollouts]
     rewards_1G = torch.tensor([rewards], dtype=torch.float64)
     advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards, judged_PG=~rewards_1G.isnan())[0]
-    grpo = config.grpo
-    tokens = int(scored.mask_NT.sum())
-    output = grpo_loss(
+    given = LossInput(
         scored.logprobs_NT,
         scored.logprobs_NT,
         None,
         advantages_G.to(scored.logprobs_NT.dtype),
         scored.mask_NT,
-        loss_type=grpo.loss_type,
-        epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
-        beta=0.0,
-        normalizer=loss_normalizer(grpo.loss_type, len(group.rollouts), tokens, config.sampling.max_completion_length),
+        epsilon=config.grpo.epsilon,
+        epsilon_high=config.grpo.upper_epsilon,
     )
+    loss, tokens = get_loss(config.grpo.loss_type), int(scored.mask_NT.sum())
+    normalizer = loss_normalizer(loss, len(group.rollouts), tokens, config.sampling.max_completion_length)
+    output = grpo_loss(given, loss, normalizer=normalizer)
     judged = tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, advantages_G.tolist(), strict=True))
     return replace(group, rollouts=judged), float(output.loss)
 

@@ -7,8 +7,10 @@ import typing
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from vlm_r1.config.base import TableName
 from vlm_r1.config.load import _section_of
 from vlm_r1.config.schema import Config
 
@@ -25,7 +27,7 @@ def _section(section: type[BaseModel], prefix: str, title: str) -> list[str]:
     for name, field in section.model_fields.items():
         inner = _section_of(field.annotation)
         key = f"{prefix}{name}"
-        lines.append(f"| `{key}` | {_type(field.annotation)} | {_default(field)} | {field.description} |")
+        lines.append(f"| `{key}` | {_type_of(field)} | {_default(field)} | {field.description} |")
         if inner is not None:
             origin = typing.get_origin(field.annotation)
             nested.append((inner, {list: f"{key}.0.", dict: f"{key}.<name>."}.get(typing.cast(Any, origin), f"{key}.")))
@@ -35,6 +37,13 @@ def _section(section: type[BaseModel], prefix: str, title: str) -> list[str]:
             continue  # same fields as data.train.0
         lines += _section(inner, inner_prefix, f"`{inner_prefix.rstrip('.')}`")
     return lines
+
+
+def _type_of(field: FieldInfo) -> str:
+    """The names that a field may have where a table gives them a meaning, else its type."""
+    checks = [getattr(entry, "func", None) for entry in field.metadata]
+    known = next((check.known for check in checks if isinstance(check, TableName)), None)
+    return _type(field.annotation) if known is None else " \\| ".join((*known, "package.module:Name"))
 
 
 def _type(annotation: Any) -> str:

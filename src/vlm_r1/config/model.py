@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from vlm_r1.config.base import PathText, PositiveFloat, PositiveInt, Section
+from vlm_r1.config.words import Dtype
 from vlm_r1.types import BoxFormat
 
 Part = Literal["vision", "projector", "language"]
@@ -49,7 +50,7 @@ class ModelSection(Section):
         default=None,
         description="How the model writes boxes; default: as its family, which a family without its own adapter lacks.",
     )
-    dtype: Literal["auto", "checkpoint", "float32", "bfloat16", "float64"] = Field(
+    dtype: Literal["auto", Dtype] = Field(
         default="auto",
         description="Type of the weights in memory. auto: bfloat16 on a GPU with lora, where they do not train, else "
         "float32; checkpoint: as stored. Autocast is mixed_precision's.",

@@ -5,9 +5,9 @@ Names follow Hugging Face and TRL where the meaning is the same. `docs/configura
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import (
     NonNegativeFloat,
@@ -17,8 +17,12 @@ from vlm_r1.config.base import (
     PositiveInt,
     Probability,
     Section,
+    TableName,
+    is_own,
 )
 from vlm_r1.config.model import LoraSection, ModelSection, Part
+from vlm_r1.config.objective import GrpoSection
+from vlm_r1.config.words import OPTIMIZERS, Coordinates, LayoutOption, ThinkingChoice
 
 __all__ = [
     "Config",
@@ -51,7 +55,7 @@ class DataSource(Section):
         description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
     )
     template: str | None = Field(default=None, description="Template of these records; default: data.template.")
-    coordinates: Literal["pixels", "norm_1000", "norm_1"] = Field(
+    coordinates: Coordinates = Field(
         default="pixels",
         description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
     )
@@ -80,7 +84,7 @@ class DataSource(Section):
         first, last = self.split_range
         if not 0 <= first < last <= 1:
             raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
-        if self.split_by != "id" and (first, last) == (0, 1):
+        if self.changes("split_by") and not self.changes("split_range"):
             raise ValueError("split_by has no effect without split_range: set split_range, or remove it")
         return self
 
@@ -88,7 +92,7 @@ class DataSource(Section):
 class TemplateSection(Section):
     """A template of the recipe's own: what is added to a question, and which form of completion that asks for."""
 
-    thinking: Literal["required", "free", "absent"] = Field(
+    thinking: ThinkingChoice = Field(
         default="required",
         description="required: <think>…</think><answer>…</answer>; free: the thought may be left out; absent: the bare "
         "answer without tags.",
@@ -154,63 +158,6 @@ class SamplingSection(Section):
     )
 
 
-class GrpoSection(Section):
-    """Objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and use_bias_correction_kl: the paper's."""
-
-    num_generations: int = Field(
-        default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
-    )
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo"] = Field(
-        default="grpo",
-        description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
-        "dapo: mean over all tokens; gspo: grpo with one ratio per completion.",
-    )
-    epsilon: PositiveFloat = Field(
-        default=0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
-    )
-    epsilon_high: PositiveFloat | None = Field(
-        default=None, description="Clip of the ratio above, 1 + epsilon_high; default epsilon."
-    )
-    beta: NonNegativeFloat = Field(
-        default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
-    )
-    use_bias_correction_kl: bool = Field(
-        default=False,
-        description="Multiply the KL term by the ratio, which makes its gradient that of KL(policy to reference); "
-        "false: as in the paper. TRL's default is true.",
-    )
-    num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        default="group",
-        description="Divide advantages by the standard deviation of the group, of the batch, or not at all.",
-    )
-    dynamic_sampling_rounds: PositiveInt = Field(
-        default=1,
-        description="Draw prompts up to so many times in a step, until prompts_per_step groups have rewards that "
-        "differ (DAPO's dynamic sampling); 1: once.",
-    )
-    mask_truncated_completions: bool = Field(
-        default=False, description="Leave completions that hit max_completion_length out of the loss."
-    )
-
-    @model_validator(mode="after")
-    def _comparable(self):
-        if self.num_generations < 2:
-            raise ValueError(
-                f"num_generations is {self.num_generations}, but answers are compared within a group: wanted at least 2"
-            )
-        if self.use_bias_correction_kl and not self.beta:
-            raise ValueError(
-                "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
-            )
-        if self.num_iterations == 1 and (self.epsilon != 0.2 or self.epsilon_high is not None):
-            raise ValueError(
-                "epsilon and epsilon_high have no effect with num_iterations 1, where the ratio is exactly 1: "
-                "remove them, or set num_iterations to 2 or more"
-            )
-        return self
-
-
 class TrainingSection(Section):
     """The loop: budget, optimizer, checkpoints, evaluation. Shared by `train` and `sft`."""
 
@@ -221,7 +168,7 @@ class TrainingSection(Section):
         description="Positions in one forward and backward on one process: as many groups as fit, a larger group in "
         "parts. Changes memory, not the result.",
     )
-    layout: Literal["auto", "packed", "rows"] = Field(
+    layout: LayoutOption = Field(
         default="auto",
         description="How a group goes through the policy. packed: its prompt once, then its completions; rows: the "
         "prompt again for each completion, slower; auto: packed where the architecture allows it.",
@@ -235,10 +182,11 @@ class TrainingSection(Section):
     trust_check_steps: NonNegativeInt = Field(
         default=100, description="Check again every so many steps; 0: at the first two alone."
     )
-    optim: Literal["adamw", "muon"] = Field(
+    optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS))] = Field(
         default="adamw",
         description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
-        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md).",
+        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). Your own, for all "
+        "that trains: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(
@@ -280,12 +228,14 @@ class TrainingSection(Section):
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
-        if (
-            not self.trust_checks
-            and self.trust_check_steps != TrainingSection.model_fields["trust_check_steps"].default
-        ):
+        if not self.trust_checks and self.changes("trust_check_steps"):
             raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
-        if not self.save_steps and self.save_total_limit != 2:
+        for option in ("adam_beta1", "adam_beta2"):
+            if is_own(self.optim) and self.changes(option):
+                raise ValueError(
+                    f"{option} has no effect with an optim of your own, which is given no options: remove it"
+                )
+        if not self.save_steps and self.changes("save_total_limit"):
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
             )
@@ -333,13 +283,13 @@ class Config(Section):
                 "projector are unless model.freeze says otherwise, e.g. []"
             )
         others = set(get_args(Part)) - self.model.frozen - set(self.training.learning_rates)
-        if not others and self.training.learning_rate != TrainingSection().learning_rate:
+        if not others and self.training.changes("learning_rate"):
             raise ValueError(
                 "training.learning_rate has no effect: every part that trains has a rate of its own; remove it"
             )
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
-        if not self.data.eval and self.training.eval_batch_size != 32:
+        if not self.data.eval and self.training.changes("eval_batch_size"):
             raise ValueError(
                 "training.eval_batch_size has no effect without data.eval: name a held-out file, or remove it"
             )

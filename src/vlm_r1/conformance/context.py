@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config.schema import ModelSection
+from vlm_r1.config.words import Dtype
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models import Adapter, load_adapter
@@ -24,8 +25,6 @@ from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout
 from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
-
-Dtype = Literal["checkpoint", "float32", "bfloat16", "float64"]
 
 SIZES_WH = ((112, 84), (84, 140), (60, 56))
 """Of the made pictures: small, of different shapes, the last no multiple of any patch."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
+from vlm_r1.config.words import Coordinates
 from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import order_corners
 from vlm_r1.parsing.gold_boxes import BOX_KEYS
 from vlm_r1.types import AnswerValue, Box, Point
-
-Coordinates = Literal["pixels", "norm_1000", "norm_1"]
-"""Unit of the boxes: pixels, or 0–1000 or 0–1 of the image's width and height."""
 
 POINT_KEYS = ("point_2d", "point")
 """Keys of an object under which its point stands."""

@@ -11,13 +11,13 @@ import os
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from vlm_r1.config import Config, load_config
 from vlm_r1.config.base import PositiveInt, Section
 from vlm_r1.config.schema import TemplateSection
+from vlm_r1.config.words import ThinkingChoice
 from vlm_r1.errors import ConfigError
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
 from vlm_r1.types import BoxFormat
@@ -39,7 +39,7 @@ class Asking(Section):
 
     task: str | None = None
     template: str = "r1"
-    thinking: Literal["required", "free", "absent"] | None = None
+    thinking: ThinkingChoice | None = None
     templates: dict[str, TemplateSection] = Field(default_factory=dict)
     max_completion_length: PositiveInt = 512
     adapter: str | None = None

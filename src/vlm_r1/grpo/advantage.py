@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-ScaleRewards = Literal["group", "batch", "none"]
+from vlm_r1.errors import ConfigError
+from vlm_r1.registry import resolve
+
+_EPS = 1e-4
+"""In units of reward: keeps a quotient finite whose divisor is a standard deviation."""
 
 
-def group_advantages(
-    rewards_PG: Tensor, scale: ScaleRewards, eps: float = 1e-4, judged_PG: Tensor | None = None
-) -> Tensor:
+def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor | None = None) -> Tensor:
     """Compare each completion's reward with the mean of its group.
 
-    `A = (r − mean_G r) / (s + eps)`, where `s` is the unbiased standard deviation of the group ("group") or of all
+    `A = (r − mean_G r) / (s + 1e-4)`, where `s` is the unbiased standard deviation of the group ("group") or of all
     rewards of the batch ("batch"); with "none", `A = r − mean_G r`. A group whose rewards are all equal gets exactly 0,
     whatever floating point makes of its mean, so it can be left out of the update without changing the gradient.
 
     Args:
         rewards_PG: finite floats (P, G), G ≥ 2. "batch" is about the whole step: pass the rewards of all processes.
-        scale: what to divide by.
-        eps: keeps the quotient finite, in units of reward.
+        scale_rewards: a name of `ADVANTAGES`, or `package.module:Name` of such a function.
         judged_PG: bool; where False, all parts left the completion out: it takes no part in mean or standard deviation,
             its reward may be anything, and its advantage is 0, as in TRL. None: all were judged.
 
@@ -31,6 +32,7 @@ def group_advantages(
 
     Raises:
         ValueError: wrong shape, or a reward that is not finite.
+        ConfigError: unknown name, or a function of one's own returned no finite advantages (P, G).
 
     Source: DeepSeekMath (arXiv 2402.03300) section 4.1, as coded in VLM-R1 and TRL 1.16; "none" is Dr. GRPO's
     (arXiv 2503.20783), "batch" is from arXiv 2508.08221.
@@ -44,15 +46,53 @@ def group_advantages(
     judged_PG = torch.ones_like(rewards_PG, dtype=torch.bool) if judged_PG is None else judged_PG
     if not bool(torch.isfinite(rewards_PG[judged_PG]).all()):
         raise ValueError(f"rewards_PG must be finite, got {rewards_PG}")
+    advantages_PG = get_advantages(scale_rewards)(rewards_PG.masked_fill(~judged_PG, 0.0), judged_PG)
+    if advantages_PG.shape != rewards_PG.shape or not bool(torch.isfinite(advantages_PG[judged_PG]).all()):
+        raise ConfigError(
+            f'scale_rewards "{scale_rewards}" returned {advantages_PG}; wanted finite numbers of shape '
+            f"{tuple(rewards_PG.shape)}"
+        )
+    return advantages_PG.masked_fill(~judged_PG, 0.0)
+
+
+def differences(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    """Return `r − mean_G r` over judged completions; exactly 0 for the others and for groups without signal."""
     counts_P1 = judged_PG.sum(dim=1, keepdim=True)
     means_P1 = rewards_PG.masked_fill(~judged_PG, 0.0).sum(dim=1, keepdim=True) / counts_P1.clamp(min=1)
-    advantages_PG = (rewards_PG - means_P1).masked_fill(~judged_PG, 0.0)
-    if scale == "group":
-        variances_P1 = advantages_PG.square().sum(dim=1, keepdim=True) / (counts_P1 - 1).clamp(min=1)
-        advantages_PG = advantages_PG / (variances_P1.sqrt() + eps)
-    elif scale == "batch" and int(judged_PG.sum()) > 1:
-        advantages_PG = advantages_PG / (rewards_PG[judged_PG].std() + eps)
-    return advantages_PG.masked_fill(no_signal(rewards_PG, judged_PG)[:, None], 0.0)
+    left_out_PG = ~judged_PG | no_signal(rewards_PG, judged_PG)[:, None]
+    return (rewards_PG - means_P1).masked_fill(left_out_PG, 0.0)
+
+
+def scaled_by_group(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    """Return the differences over the standard deviation of their group."""
+    differences_PG = differences(rewards_PG, judged_PG)
+    degrees_P1 = (judged_PG.sum(dim=1, keepdim=True) - 1).clamp(min=1)
+    variances_P1 = differences_PG.square().sum(dim=1, keepdim=True) / degrees_P1
+    return differences_PG / (variances_P1.sqrt() + _EPS)
+
+
+def scaled_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    """Return the differences over the standard deviation of all judged rewards."""
+    differences_PG, rewards_N = differences(rewards_PG, judged_PG), rewards_PG[judged_PG]
+    return differences_PG / (rewards_N.std() + _EPS) if len(rewards_N) > 1 else differences_PG
+
+
+Advantages = Callable[[Tensor, Tensor], Tensor]
+"""From `rewards_PG`, 0 where not judged, and `judged_PG` to advantages (P, G)."""
+
+ADVANTAGES: Mapping[str, Advantages] = {"group": scaled_by_group, "batch": scaled_by_batch, "none": differences}
+
+
+def get_advantages(name: str) -> Advantages:
+    """Return the function of this name in `ADVANTAGES`, or one's own by `package.module:Name`.
+
+    Raises:
+        ConfigError: unknown name, one that cannot be imported, or what it names cannot be called.
+    """
+    found = resolve("scale_rewards", name, ADVANTAGES)
+    if not callable(found):
+        raise ConfigError(f'scale_rewards "{name}" is {found!r:.100}; wanted a function (docs/add_an_objective.md)')
+    return found
 
 
 def no_signal(rewards_PG: Tensor, judged_PG: Tensor | None = None) -> Tensor:

@@ -7,14 +7,67 @@ processes. Parts add up to the loss of the whole: how a batch is cut changes nei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-LossType = Literal["grpo", "dr_grpo", "dapo", "gspo"]
+from vlm_r1.config.objective import LOSSES, Loss
+from vlm_r1.errors import ConfigError
+from vlm_r1.registry import resolve
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "LossInput",
+    "LossOutput",
+    "TokenLosses",
+    "get_loss",
+    "grpo_loss",
+    "importance_ratio",
+    "k3_kl",
+    "loss_normalizer",
+]
+
+
+@dataclass(frozen=True)
+class LossInput:
+    """What an objective is computed from: one micro-batch, and how far a ratio may go.
+
+    Attributes:
+        logprobs_NT: of the completion tokens under the policy, with gradient (natural log, ≤ 0).
+        old_logprobs_NT: under the policy that sampled; `logprobs_NT.detach()` in the first iteration.
+        ref_logprobs_NT: under the frozen reference, or None.
+        advantages_N: one for each completion.
+        mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
+        epsilon: the recipe's `grpo.epsilon`, how far below 1.
+        epsilon_high: the recipe's `grpo.epsilon_high`, how far above.
+    """
+
+    logprobs_NT: Tensor
+    old_logprobs_NT: Tensor
+    ref_logprobs_NT: Tensor | None
+    advantages_N: Tensor
+    mask_NT: Tensor
+    epsilon: float
+    epsilon_high: float
+
+
+class TokenLosses(NamedTuple):
+    """What a surrogate returns: a loss for each token, and which tokens a limit of the ratio reached.
+
+    Attributes:
+        losses_NT: floats with gradient; what stands at masked positions is left out.
+        clipped_low_NT: bool, tokens whose ratio is below the lower limit, where this stops or bounds their gradient;
+            None: there is no lower limit.
+        clipped_high_NT: bool, the same above.
+    """
+
+    losses_NT: Tensor
+    clipped_low_NT: Tensor | None = None
+    clipped_high_NT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -24,88 +77,85 @@ class LossOutput:
     Attributes:
         loss: scalar; adds up over micro-batches and processes.
         sums: detached scalars, to be added over the step and divided by "tokens": "kl_sum" (k3, without beta, but
-            with the ratio where that weighs it; 0 without a reference), "clipped_low" and "clipped_high" (tokens where
-            the clip below, or above, stops the gradient), "tokens" (unmasked ones).
+            with the ratio where that weighs it; 0 without a reference), "clipped_low" and "clipped_high" (tokens whose
+            ratio a limit reached, see `TokenLosses`), "tokens" (unmasked ones).
     """
 
     loss: Tensor
     sums: Mapping[str, Tensor]
 
 
-def loss_normalizer(loss_type: LossType, completions: int, tokens: int, max_completion_length: int) -> float:
+def get_loss(name: str) -> Loss:
+    """Return the loss of this name in `LOSSES`, or the `Loss` of one's own by `package.module:Name`.
+
+    Raises:
+        ConfigError: unknown name, one that cannot be imported, or what it names is no `Loss`.
+    """
+    found = resolve("loss", name, LOSSES)
+    if not isinstance(found, Loss):  # pyright: ignore[reportUnnecessaryIsInstance] what is imported may be anything
+        raise ConfigError(f'loss "{name}" is {found!r:.100}; wanted a Loss (docs/add_an_objective.md)')
+    return found
+
+
+def loss_normalizer(loss: Loss, completions: int, tokens: int, max_completion_length: int) -> float:
     """Return the count that the loss of a whole batch is divided by; at least 1, so that an empty batch gives 0.
 
     Args:
-        loss_type: grpo, gspo: completions, each of which adds its token mean; dr_grpo: completions times the length
-            cap, a constant, so that length earns nothing; dapo: tokens.
+        loss: its `mean` decides. completion: completions, each of which adds its token mean; constant: completions
+            times the length cap, so that length earns nothing; tokens: tokens.
         completions: of the whole batch, over all processes, fully masked ones included.
         tokens: unmasked ones of the whole batch, over all processes.
         max_completion_length: the sampling cap, in tokens.
 
-    >>> [loss_normalizer(name, 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo")]
-    [16.0, 8192.0, 1000.0, 16.0]
+    >>> [loss_normalizer(LOSSES[name], 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo", "cispo")]
+    [16.0, 8192.0, 1000.0, 16.0, 1000.0]
     """
-    if loss_type == "dapo":
-        return float(max(tokens, 1))
-    if loss_type == "dr_grpo":
-        return float(max(completions * max_completion_length, 1))
-    return float(max(completions, 1))
+    counts = {"completion": completions, "tokens": tokens, "constant": completions * max_completion_length}
+    return float(max(counts[loss.mean], 1))
 
 
 def grpo_loss(
-    logprobs_NT: Tensor,
-    old_logprobs_NT: Tensor,
-    ref_logprobs_NT: Tensor | None,
-    advantages_N: Tensor,
-    mask_NT: Tensor,
-    *,
-    loss_type: LossType,
-    epsilon: float,
-    epsilon_high: float,
-    beta: float,
-    normalizer: float,
-    use_bias_correction_kl: bool = False,
+    given: LossInput, loss: Loss, *, normalizer: float, beta: float = 0.0, use_bias_correction_kl: bool = False
 ) -> LossOutput:
-    """Clipped policy-gradient loss of one micro-batch, with an optional KL term.
+    """Policy-gradient loss of one micro-batch, with an optional KL term.
 
-    Per token `l = −min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A) + beta · k3`, with ρ of `importance_ratio`. grpo
-    and gspo add up each completion's mean of `l` over its own tokens, dr_grpo and dapo add up `l`; then all is divided
-    by `normalizer`. With `use_bias_correction_kl` the KL term is `beta · ρ · k3`, ρ with its gradient and unclipped.
+    Per token `l = surrogate(ρ, A) + beta · k3`, with ρ of `importance_ratio` and the surrogate of the loss, e.g.
+    `clipped_surrogate`. Where the mean is over completions, each completion's mean of `l` over its own tokens is added
+    up, else `l` itself; then all is divided by `normalizer`. With `use_bias_correction_kl` the KL term is
+    `beta · ρ · k3`, ρ with its gradient and unclipped.
 
     Masked positions may hold anything (padding, −inf, NaN): they add 0 to the loss and to the gradient. An unmasked
     −inf or NaN is a bug of the caller, since a sampled token has a probability: it is not hidden here, so that the
     trainer can see a non-finite loss or gradient.
 
     Args:
-        logprobs_NT: of the completion tokens under the policy, with gradient (natural log, ≤ 0).
-        old_logprobs_NT: under the policy that sampled; `logprobs_NT.detach()` in the first iteration.
-        ref_logprobs_NT: under the frozen reference, or None.
-        advantages_N: one for each completion.
-        mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
         normalizer: from `loss_normalizer`.
 
     Raises:
         ValueError: beta without a reference.
+        ConfigError: a surrogate of one's own returned something else than `TokenLosses` of shape (N, T).
 
     Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
-    the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
+    CISPO arXiv 2506.13585 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
     """
-    advantages_N1 = advantages_N[:, None]
-    ratio_NT = importance_ratio(logprobs_NT, old_logprobs_NT, mask_NT, loss_type)
-    clipped_NT = ratio_NT.clamp(1 - epsilon, 1 + epsilon_high)
-    losses_NT = -torch.minimum(ratio_NT * advantages_N1, clipped_NT * advantages_N1)
+    given = _with_masked_positions_0(given)
+    mask_NT = given.mask_NT
+    ratio_NT = importance_ratio(given.logprobs_NT, given.old_logprobs_NT, mask_NT, loss)
+    token = _token_losses(given, ratio_NT, loss)
+    losses_NT = token.losses_NT
     kl_NT = torch.zeros_like(losses_NT)
-    if ref_logprobs_NT is not None:
-        kl_NT = k3_kl(logprobs_NT, ref_logprobs_NT, mask_NT) * (ratio_NT if use_bias_correction_kl else 1.0)
+    if given.ref_logprobs_NT is not None:
+        kl_NT = k3_kl(given.logprobs_NT, given.ref_logprobs_NT, mask_NT) * (ratio_NT if use_bias_correction_kl else 1.0)
         losses_NT = losses_NT + beta * kl_NT
     elif beta:
         raise ValueError(f"beta is {beta}, but there are no log-probabilities of a reference")
-    if loss_type in ("grpo", "gspo"):
+    if loss.mean == "completion":
         losses_NT = losses_NT / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
+    nothing_NT = torch.zeros_like(mask_NT)
     sums = {
         "kl_sum": kl_NT,
-        "clipped_low": (ratio_NT < 1 - epsilon) & (advantages_N1 < 0),
-        "clipped_high": (ratio_NT > 1 + epsilon_high) & (advantages_N1 > 0),
+        "clipped_low": nothing_NT if token.clipped_low_NT is None else token.clipped_low_NT,
+        "clipped_high": nothing_NT if token.clipped_high_NT is None else token.clipped_high_NT,
         "tokens": torch.ones_like(losses_NT),
     }
     return LossOutput(
@@ -114,18 +164,77 @@ def grpo_loss(
     )
 
 
-def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor, loss_type: LossType) -> Tensor:
+def clipped_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
+    """Return `−min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A)`: no gradient beyond the clip, away from 1.
+
+    Source: PPO arXiv 1707.06347; one clip for each side: DAPO arXiv 2503.14476.
+    """
+    advantages_N1, low, high = given.advantages_N[:, None], 1 - given.epsilon, 1 + given.epsilon_high
+    return TokenLosses(
+        -torch.minimum(ratio_NT * advantages_N1, ratio_NT.clamp(low, high) * advantages_N1),
+        clipped_low_NT=(ratio_NT < low) & (advantages_N1 < 0),
+        clipped_high_NT=(ratio_NT > high) & (advantages_N1 > 0),
+    )
+
+
+def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
+    """Return `−stop_gradient(min(ρ, epsilon_high)) A log π`: each token keeps its gradient, with a capped weight.
+
+    The cap is `epsilon_high` itself, not 1 + epsilon_high, as in TRL 1.16; `epsilon` is not used, as in the paper's
+    experiments. `clipped_high_NT` are all tokens with a capped weight; TRL counts those with A > 0.
+
+    Raises:
+        ConfigError: a cap below 1, which would scale all gradients down: as `epsilon` is, where the recipe of a loss of
+            one's own has no `epsilon_high`.
+
+    Source: CISPO, MiniMax-M1 arXiv 2506.13585.
+    """
+    if given.epsilon_high < 1:
+        raise ConfigError(
+            f"the ratio is capped at grpo.epsilon_high itself; got {given.epsilon_high}, wanted at least 1"
+        )
+    weights_NT = ratio_NT.detach().clamp(max=given.epsilon_high)
+    return TokenLosses(
+        -weights_NT * given.advantages_N[:, None] * given.logprobs_NT,
+        clipped_high_NT=(ratio_NT > given.epsilon_high) & given.mask_NT,
+    )
+
+
+SURROGATES: Mapping[str, Callable[[LossInput, Tensor], TokenLosses]] = {
+    "clipped": clipped_surrogate,
+    "detached": detached_surrogate,
+}
+"""From a micro-batch, whose log-probabilities are 0 where masked, and its ratios (N, T) to the losses of its tokens."""
+
+
+def _token_losses(given: LossInput, ratio_NT: Tensor, loss: Loss) -> TokenLosses:
+    surrogate = loss.surrogate
+    if not callable(surrogate):
+        return SURROGATES[surrogate](given, ratio_NT)
+    found = surrogate(given, ratio_NT)
+    if not isinstance(found, TokenLosses):
+        raise ConfigError(f"grpo.loss_type: its surrogate returned {found!r:.100}; wanted TokenLosses")
+    if any(x_NT is not None and x_NT.shape != given.mask_NT.shape for x_NT in found):
+        shapes = [None if x_NT is None else tuple(x_NT.shape) for x_NT in found]
+        raise ConfigError(
+            f"grpo.loss_type: its surrogate returned TokenLosses of shapes {shapes}; wanted the shape of mask_NT, "
+            f"{tuple(given.mask_NT.shape)}"
+        )
+    return found
+
+
+def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor, loss: Loss) -> Tensor:
     """Return how much likelier each token has become since it was sampled: (N, T), 1 where masked.
 
-    gspo: `exp(mean_t (lp − old))` over a completion's own tokens, the same for each of them, so that all tokens get an
-    equal share of the gradient; otherwise `exp(lp − old)` of each token.
+    Ratio "sequence": `exp(mean_t (lp − old))` over a completion's own tokens, the same for each of them, so that all
+    tokens get an equal share of the gradient; "token": `exp(lp − old)` of each token.
 
     >>> logprobs, old = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.5]])
-    >>> importance_ratio(logprobs, old, torch.tensor([[True, False]]), "grpo")
+    >>> importance_ratio(logprobs, old, torch.tensor([[True, False]]), LOSSES["grpo"])
     tensor([[1.6487, 1.0000]])
     """
     log_ratio_NT = (logprobs_NT - old_logprobs_NT).masked_fill(~mask_NT, 0.0)
-    if loss_type == "gspo":
+    if loss.ratio == "sequence":
         mean_N1 = log_ratio_NT.sum(dim=1, keepdim=True) / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
         log_ratio_NT = mean_N1.expand_as(log_ratio_NT).masked_fill(~mask_NT, 0.0)
     return log_ratio_NT.exp()
@@ -144,3 +253,14 @@ def k3_kl(logprobs_NT: Tensor, ref_logprobs_NT: Tensor, mask_NT: Tensor) -> Tens
     """
     difference_NT = (ref_logprobs_NT - logprobs_NT).masked_fill(~mask_NT, 0.0)
     return difference_NT.exp() - difference_NT - 1
+
+
+def _with_masked_positions_0(given: LossInput) -> LossInput:
+    """Log-probabilities of 0 where the mask is False, so that no surrogate has to think of what may stand there."""
+    padding_NT, reference_NT = ~given.mask_NT, given.ref_logprobs_NT
+    return replace(
+        given,
+        logprobs_NT=given.logprobs_NT.masked_fill(padding_NT, 0.0),
+        old_logprobs_NT=given.old_logprobs_NT.masked_fill(padding_NT, 0.0),
+        ref_logprobs_NT=None if reference_NT is None else reference_NT.masked_fill(padding_NT, 0.0),
+    )

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
-from vlm_r1.grpo.loss import grpo_loss, loss_normalizer
+from vlm_r1.grpo.loss import LossInput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio
@@ -111,17 +111,20 @@ def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, t
     if old_logprobs_NT is None:
         old_logprobs_NT = part.old_logprobs_NT = scored.logprobs_NT.detach()
     mask_NT = scored.mask_NT & part.kept_N1
-    output = grpo_loss(
+    given = LossInput(
         scored.logprobs_NT,
         old_logprobs_NT,
         part.ref_logprobs_NT,
         part.advantages_N.to(scored.logprobs_NT.dtype),
         mask_NT,
-        loss_type=grpo.loss_type,
         epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
-        beta=grpo.beta,
+        epsilon_high=grpo.upper_epsilon,
+    )
+    output = grpo_loss(
+        given,
+        get_loss(grpo.loss_type),
         normalizer=normalizer,
+        beta=grpo.beta,
         use_bias_correction_kl=grpo.use_bias_correction_kl,
     )
     learner.backward(output.loss)
@@ -196,7 +199,7 @@ def _global_normalizer(groups: Sequence[Group], config: Config, learner: Learner
     tokens = sum(len(c.ids_T) for c in completions if _is_kept(c.stop_reason, config))
     counts = learner.gather([(len(completions), tokens)])
     return loss_normalizer(
-        config.grpo.loss_type,
+        get_loss(config.grpo.loss_type),
         completions=sum(count for count, _ in counts),
         tokens=sum(tokens for _, tokens in counts),
         max_completion_length=config.sampling.max_completion_length,

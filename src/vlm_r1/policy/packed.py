@@ -6,21 +6,20 @@ Positions of a completion continue those of its prompt; attention keeps siblings
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_masks_for_generate
 
+from vlm_r1.config.words import Layout, LayoutOption
 from vlm_r1.errors import ConfigError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import PackedGroup, PackedLayout
 from vlm_r1.policy.rows import as_forward_takes, pad_right
 from vlm_r1.types import EncodedPrompt
 
-Layout = Literal["packed", "rows"]
-LayoutOption = Literal["auto", "packed", "rows"]
 Completions = Sequence[Sequence[Sequence[int]]]
 
 

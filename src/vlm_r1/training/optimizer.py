@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,35 +13,93 @@ from transformers import get_scheduler
 
 from vlm_r1.config.model import Part
 from vlm_r1.config.schema import TrainingSection
+from vlm_r1.errors import ConfigError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.parts import PARTS
+from vlm_r1.registry import resolve
 from vlm_r1.training.muon import Muon
 
 BUCKET = 1 << 25
 """Numbers of gradients that are summed over the processes at once: 128 MiB in float32."""
 
 
+ParameterGroups = list[dict[str, Any]]
+"""As torch's optimizers take them: "params" with one "lr" and one "weight_decay"."""
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """How an optimizer is made, and of which parameters.
+
+    Attributes:
+        make: from parameter groups and the recipe's section to the optimizer.
+        hidden_matrices: it takes the weights of hidden linear layers alone, and AdamW takes what is left.
+    """
+
+    make: Callable[[ParameterGroups, TrainingSection], torch.optim.Optimizer]
+    hidden_matrices: bool = False
+
+
+def _adamw(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, betas=(section.adam_beta1, section.adam_beta2), fused=True)
+
+
+def _muon(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
+    return Muon(groups, weight_decay=section.weight_decay)
+
+
+OPTIMIZERS: Mapping[str, OptimizerKind] = {
+    "adamw": OptimizerKind(_adamw),
+    "muon": OptimizerKind(_muon, hidden_matrices=True),
+}
+
+
+def get_optimizer(name: str) -> OptimizerKind:
+    """Return the kind of this name in `OPTIMIZERS`, or of the class or function that `package.module:Name` names.
+
+    Raises:
+        ConfigError: unknown name, or one that cannot be imported. What makes no torch optimizer is found out when it
+            is called.
+    """
+    found: Any = resolve("optim", name, OPTIMIZERS)
+    if isinstance(found, OptimizerKind):
+        return found
+
+    def make(groups: ParameterGroups, _: TrainingSection) -> torch.optim.Optimizer:
+        optimizer = found(groups) if callable(found) else found
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ConfigError(
+                f'training.optim "{name}" made {optimizer!r:.100}; wanted a class of torch optimizers, or a function '
+                "that makes one from parameter groups (docs/add_an_objective.md)"
+            )
+        return optimizer
+
+    return OptimizerKind(make)
+
+
 def make_optimizers(
     model: nn.Module, section: TrainingSection, adapter: Adapter | None = None
 ) -> list[torch.optim.Optimizer]:
-    """One AdamW over all trainable parameters; or Muon for hidden matrices and AdamW for what is left.
+    """The recipe's optimizer over all trainable parameters; or Muon for hidden matrices and AdamW for what is left.
 
     Each has one group for each learning rate, the language model's first. Norms and biases do not decay, as in
     transformers' Trainer.
 
     Args:
         adapter: says which part a parameter belongs to; wanted with `learning_rates`.
+
+    Raises:
+        ConfigError: what `optim` names is no optimizer.
     """
+    kind = get_optimizer(section.optim)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    hidden = _hidden_matrices(model) if section.optim == "muon" else set()
+    hidden = _hidden_matrices(model) if kind.hidden_matrices else set()
     optimizers: list[torch.optim.Optimizer] = []
     if rest := {name: p for name, p in trainable.items() if id(p) not in hidden}:
-        betas = (section.adam_beta1, section.adam_beta2)
-        groups = _by_rate_and_decay(rest, section, adapter)
-        optimizers.append(torch.optim.AdamW(groups, betas=betas, fused=True))
+        make = _adamw if kind.hidden_matrices else kind.make
+        optimizers.append(make(_by_rate_and_decay(rest, section, adapter), section))
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
-        groups = _by_rate_and_decay(matrices, section, adapter)
-        optimizers.append(Muon(groups, weight_decay=section.weight_decay))
+        optimizers.append(kind.make(_by_rate_and_decay(matrices, section, adapter), section))
     return optimizers
 
 

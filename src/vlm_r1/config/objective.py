@@ -1,0 +1,145 @@
+"""The section `grpo`: the objective, and the table of losses. `grpo/loss.py` computes them.
+
+The table is here because the section is checked by what a loss is made of, never by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Section, TableName
+from vlm_r1.config.words import ADVANTAGES
+
+Ratio = Literal["token", "sequence"]
+Surrogate = Literal["clipped", "detached"]
+Mean = Literal["completion", "tokens", "constant"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An objective as three choices that do not depend on one another (docs/algorithm.md).
+
+    Attributes:
+        ratio: how much likelier a completion has become since it was sampled: one number for each token, or one for
+            the whole completion.
+        surrogate: from ratio and advantage to the loss of a token. clipped: the ratio carries the gradient, up to a
+            clip; detached: the log-probability does, and the ratio is its weight, up to a cap; or a function
+            of one's own from `LossInput` and ratios (N, T) to `TokenLosses` (docs/add_an_objective.md).
+        mean: what the sum over tokens is divided by. completion: the number of completions, after the mean over the
+            tokens of each; tokens: that of all tokens; constant: completions times the length cap.
+    """
+
+    ratio: Ratio
+    surrogate: Surrogate | Callable[..., Any]
+    mean: Mean
+
+    def __post_init__(self) -> None:
+        """Refuse words without a meaning.
+
+        Raises:
+            ValueError: one of the three is none of its words, nor a function where one may be.
+        """
+        for name, words in (("ratio", Ratio), ("surrogate", Surrogate), ("mean", Mean)):
+            value = getattr(self, name)
+            if value not in get_args(words) and not (name == "surrogate" and callable(value)):
+                raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(get_args(words))}")
+
+
+LOSSES: Mapping[str, Loss] = {
+    "grpo": Loss(ratio="token", surrogate="clipped", mean="completion"),
+    "dr_grpo": Loss(ratio="token", surrogate="clipped", mean="constant"),
+    "dapo": Loss(ratio="token", surrogate="clipped", mean="tokens"),
+    "gspo": Loss(ratio="sequence", surrogate="clipped", mean="completion"),
+    "cispo": Loss(ratio="token", surrogate="detached", mean="tokens"),
+}
+
+
+class GrpoSection(Section):
+    """Objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and use_bias_correction_kl: the paper's."""
+
+    num_generations: int = Field(
+        default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
+    )
+    loss_type: Annotated[str, AfterValidator(TableName(tuple(LOSSES)))] = Field(
+        default="grpo",
+        description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
+        "dapo: mean over all tokens; gspo: grpo with one ratio per completion; "
+        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient. Your own: "
+        "docs/add_an_objective.md.",
+    )
+    epsilon: PositiveFloat = Field(
+        default=0.2, description="Clip of the ratio below, 1 - epsilon (and above, without epsilon_high)."
+    )
+    epsilon_high: PositiveFloat | None = Field(
+        default=None,
+        description="Clip of the ratio above, 1 + epsilon_high; default epsilon. cispo, as in TRL: the cap itself, at "
+        "least 1, e.g. 5.",
+    )
+    beta: NonNegativeFloat = Field(
+        default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
+    )
+    use_bias_correction_kl: bool = Field(
+        default=False,
+        description="Multiply the KL term by the ratio, which makes its gradient that of KL(policy to reference); "
+        "false: as in the paper. TRL's default is true.",
+    )
+    num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
+    scale_rewards: Annotated[str, AfterValidator(TableName(ADVANTAGES))] = Field(
+        default="group",
+        description="Divide advantages by the standard deviation of the group, of the batch, or not at all. Your own: "
+        "docs/add_an_objective.md.",
+    )
+    dynamic_sampling_rounds: PositiveInt = Field(
+        default=1,
+        description="Draw prompts up to so many times in a step, until prompts_per_step groups have rewards that "
+        "differ (DAPO's dynamic sampling); 1: once.",
+    )
+    mask_truncated_completions: bool = Field(
+        default=False, description="Leave completions that hit max_completion_length out of the loss."
+    )
+
+    @model_validator(mode="after")
+    def _comparable(self):
+        if self.num_generations < 2:
+            raise ValueError(
+                f"num_generations is {self.num_generations}, but answers are compared within a group: wanted at least 2"
+            )
+        if self.use_bias_correction_kl and not self.beta:
+            raise ValueError(
+                "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_have_effect(self):
+        surrogate = LOSSES[self.loss_type].surrogate if self.loss_type in LOSSES else None  # one's own: anything goes
+        limited = self.changes("epsilon") or self.changes("epsilon_high")
+        if surrogate == "clipped" and limited and not self.ratio_can_differ:
+            raise ValueError(
+                "epsilon and epsilon_high have no effect with num_iterations 1, where the ratio is exactly 1: "
+                "remove them, or set num_iterations to 2 or more"
+            )
+        if surrogate == "detached" and self.changes("epsilon"):
+            raise ValueError(
+                f"epsilon has no effect with loss_type {self.loss_type}, which has no lower limit: remove it"
+            )
+        if surrogate == "detached" and self.upper_epsilon < 1:
+            raise ValueError(
+                f"loss_type {self.loss_type} caps the ratio at epsilon_high itself, and not at 1 + epsilon_high; got "
+                f"{self.upper_epsilon}, wanted at least 1: for example epsilon_high: 5"
+            )
+        return self
+
+    @property
+    def upper_epsilon(self) -> float:
+        """`epsilon_high`, or `epsilon` where it is not set."""
+        return self.epsilon if self.epsilon_high is None else self.epsilon_high
+
+    @property
+    def ratio_can_differ(self) -> bool:
+        """Whether a ratio can differ from 1: the old log-probabilities are the policy's own in the first iteration."""
+        return self.num_iterations > 1

@@ -1,0 +1,26 @@
+"""Words that a recipe chooses from and the packages above act on: each choice is written here, once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ADVANTAGES = ("group", "batch", "none")
+"""Names of the table `ADVANTAGES` of `grpo/advantage.py`."""
+
+OPTIMIZERS = ("adamw", "muon")
+"""Names of the table `OPTIMIZERS` of `training/optimizer.py`."""
+
+Coordinates = Literal["pixels", "norm_1000", "norm_1"]
+"""Unit of gold boxes: pixels, or 0–1000 or 0–1 of the image's width and height."""
+
+Dtype = Literal["checkpoint", "float32", "bfloat16", "float64"]
+"""Type of weights in memory; checkpoint: as stored."""
+
+Layout = Literal["packed", "rows"]
+"""How a group goes through the policy: its prompt once, or again for each completion."""
+
+LayoutOption = Literal["auto", Layout]
+"""`auto`: packed where the architecture allows it."""
+
+ThinkingChoice = Literal["required", "free", "absent"]
+"""Whether a completion has a thought before its answer; the values of `types.Thinking`."""
