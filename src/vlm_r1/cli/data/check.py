@@ -100,8 +100,8 @@ def run(args: argparse.Namespace) -> int:
         write_data_page(args.page, source, check, args.page_records)
         console.print(f"\nboxes drawn: {args.page}")
     verdict = "ready for training, but for the warnings above" if check.warnings or check.notes else "all well"
-    console.print(f"\n{verdict}" if check.well else "\nnot ready for training")
-    return 0 if check.well else 1
+    console.print(f"\n{verdict}" if check.is_ready else "\nnot ready for training")
+    return 0 if check.is_ready else 1
 
 
 def _print_check(console: Console, source: DataSource, check: DataCheck, images_read: bool) -> None:
