@@ -12,7 +12,7 @@ from vlm_r1.data.formats.media import files_not_shown, marks_as_text
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.data.options import read_options
-from vlm_r1.data.tokens import KNOWN_TOKENS, own_tokens_in
+from vlm_r1.data.tokens import KNOWN_TOKENS, control_tokens_in
 from vlm_r1.parsing.names import needs_quotes, split_names
 from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.rewards.math import what_is_read
@@ -38,7 +38,7 @@ _SYSTEM_KEYS = ("system", "system_prompt")
 
 def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> Iterator[tuple[str, str]]:
     """Yield the warnings about one usable record: a kind, e.g. `TWICE`, and a sentence."""
-    if tokens := ", ".join(f"{token} in {place}" for place, token in own_tokens_in(record, sorted(KNOWN_TOKENS))):
+    if tokens := ", ".join(f"{token} in {place}" for place, token in control_tokens_in(record, sorted(KNOWN_TOKENS))):
         yield TOKENS, f"{tokens:.120}: a model that has such a token cannot train on the row"
     if marks := ", ".join(marks_as_text(record.problem)):
         yield MARKS, f"{marks:.120} in the question: only {IMAGE_TOKEN} stands for a picture"
