@@ -15,7 +15,7 @@ from vlm_r1.data.options import read_options
 from vlm_r1.data.tokens import KNOWN_TOKENS, control_tokens_in
 from vlm_r1.parsing.names import needs_quotes, split_names
 from vlm_r1.parsing.normal_form import normalize_text
-from vlm_r1.rewards.math import what_is_read
+from vlm_r1.rewards.math import values_read
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, judge
 from vlm_r1.tasks.templates import Template, gold_completion
@@ -63,7 +63,7 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
 
 def _unread_formula(record: Record, task: Task[Any, Any], gold: object) -> str | None:
     """Return a sentence if a gold answer of `math` is compared as text only; None if it is compared by value."""
-    if (record.reward or task.reward) != "math" or what_is_read(str(gold)) is not None:
+    if (record.reward or task.reward) != "math" or values_read(str(gold)) is not None:
         return None
     return f"{str(gold)!r:.80}: no values are read, since not all of it can be; only the same text earns 1"
 

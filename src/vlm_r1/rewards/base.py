@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -48,7 +49,8 @@ class RewardInput(Generic[V]):
         image: index of the image that boxes and points lie on, as in a sequence: −1 is the last.
         completion_ids: its token ids, the stop token included; None where there are none.
         trainer_state: how far training is.
-        extra: what rewards log beside, by name; filled by TRL's `log_extra`.
+        extra: further values that rewards log, by name; filled by TRL's `log_extra`.
+        counts: numbers of events that rewards count, by metric name; a training step logs their sums.
     """
 
     text: str
@@ -64,6 +66,7 @@ class RewardInput(Generic[V]):
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
     extra: dict[str, AnswerValue] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -22,8 +23,18 @@ from vlm_r1.types import AnswerValue
 
 __all__ = ["COLUMNS", "Logged", "Reward", "call_reward", "columns_of", "evaluate", "resolve_reward"]
 
-Logged = dict[str, list[float]]
-"""What rewards log with TRL's `log_metric`: all values by name, to be averaged over the step."""
+
+class Logged(dict[str, list[float]]):
+    """The metrics of the rewards of one step.
+
+    The items are the values that rewards log with TRL's `log_metric`, by name; the step logs their means. `counts` are
+    the counts of our own rewards (`RewardInput.counts`), by name; the step logs their sums.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
 
 COLUMNS = ("id", "problem", "solution", "images", "image_path", "image_size", "model_input_size")
 """What a function of TRL's signature gets of each record, where its line has no key of that name."""
@@ -32,9 +43,9 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def call_reward(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
 ) -> list[float | None]:
-    """`evaluate`, with one line where a function from outside fails; ours fail with a traceback, being a bug of ours.
+    """Call `evaluate`; if a function from outside fails, raise an error of one line. If one of ours fails, it is our bug.
 
     Raises:
         RewardError: names the function, the record, what was raised, and where in their file.
@@ -50,7 +61,7 @@ def call_reward(
 
 
 def evaluate(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
 ) -> list[float | None]:
     """Call a reward for many completions, and stop with the name of reward and record if it misbehaves.
 
@@ -79,7 +90,9 @@ def evaluate(
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
-def _many(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> list[float | None]:
+def _many(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
+) -> list[float | None]:
     """Call a function of TRL's signature once."""
 
     def call() -> Any:
@@ -168,7 +181,9 @@ def _is_plain(given: RewardInput[Any]) -> bool:
     return isinstance(given.record.row.get("prompt"), str)
 
 
-def _arguments(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
+def _arguments(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
+) -> dict[str, Any]:
     """What TRL hands to a reward function, as far as the function takes it."""
     offered = _columns(givens) | _protocol(name, givens, logged)
     if any(given.completion_ids is None for given in givens):
@@ -183,7 +198,7 @@ def _arguments(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], lo
     return {key: value for key, value in offered.items() if key in wanted} | missing
 
 
-def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
+def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None) -> dict[str, Any]:
     plain = _is_plain(givens[0])
 
     def log_metric(metric: str, value: Any) -> None:

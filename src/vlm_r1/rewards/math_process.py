@@ -18,15 +18,11 @@ from pathlib import Path
 class MathProcess:
     """Runs a program that writes a byte when it is ready, and then a byte for each line of JSON `[text, text]`.
 
-    Attributes:
-        ended: how many questions have brought it down.
-
     Args:
         program: the file of the program.
     """
 
     def __init__(self, program: Path) -> None:
-        self.ended = 0
         self._program = program
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,7 +38,6 @@ class MathProcess:
             self._process.stdin.write(json.dumps([first, second]).encode() + b"\n")
             reply = _read_byte(self._process)
             if not reply:
-                self.ended += 1
                 self.close()
             return reply
 

@@ -11,7 +11,7 @@ from vlm_r1.parsing.normal_form import lower, normalize_text
 from vlm_r1.parsing.numbers import parse_number
 from vlm_r1.parsing.options import options_of, read_choice
 from vlm_r1.rewards.base import RewardInput, unsuitable
-from vlm_r1.rewards.math import same_mathematics
+from vlm_r1.rewards.math import judged_mathematics
 from vlm_r1.types import Parsed
 
 Text = str | int | float | tuple[str, ...]
@@ -83,7 +83,7 @@ def default(given: RewardInput[Text]) -> float:
     return (
         0.0
         if given.value is None
-        else max(_by_kind(str(given.value), gold, options_of(given.record)) for gold in golds)
+        else max(_by_kind(given, str(given.value), gold, options_of(given.record)) for gold in golds)
     )
 
 
@@ -116,13 +116,13 @@ def text_similarity(a: str, b: str) -> float:
     return Indel.normalized_similarity(normalize_text(a), normalize_text(b))
 
 
-def _by_kind(value: str, gold: str, options: Mapping[str, str]) -> float:
+def _by_kind(given: RewardInput[Text], value: str, gold: str, options: Mapping[str, str]) -> float:
     if same_text(value, gold):
         return 1.0
     option = read_choice(gold, options)
     if (options or _OPTION.match(gold)) and isinstance(option, Parsed):
         return float(read_choice(value, options) == option)
-    return float(same_mathematics(gold, value)) if _is_mathematics(gold) else text_similarity(value, gold)
+    return judged_mathematics(given, gold, value) if _is_mathematics(gold) else text_similarity(value, gold)
 
 
 def _is_mathematics(gold: str) -> bool:

@@ -108,6 +108,10 @@ def _judge_together(
             values = call_reward(spec, _resolve_reward(spec, trusted), [givens[i] for i in members], logged)
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
+    if logged is not None:
+        for given in givens:
+            for name, count in given.counts.items():
+                logged.counts[name] += count
     combine = COMBINATIONS[combination]
     return [
         Score(
