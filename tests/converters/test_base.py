@@ -78,7 +78,7 @@ def test_texts(text, cleaned):
 def test_an_image_is_looked_at_once(tmp_path, picture_file):
     path = picture_file(tmp_path / "a.jpg", (30, 20), exif=6)
     images, tally = Images(tmp_path), Job(tmp_path, tmp_path).tally
-    assert images.look("a.jpg", None, tally) == Picture((20, 30))
+    assert images.picture("a.jpg", None, tally) == Picture((20, 30))
     path.unlink()
-    assert images.look("a.jpg", None, tally) == Picture((20, 30))
-    assert images.look("b.jpg", (30, 20), tally) == Unusable("image not found")
+    assert images.picture("a.jpg", None, tally) == Picture((20, 30))
+    assert images.picture("b.jpg", (30, 20), tally) == Unusable("image not found")

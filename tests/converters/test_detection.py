@@ -10,9 +10,9 @@ from vlm_r1.converters.detection import (
     CocoOptions,
     Contents,
     DetectionOptions,
+    apply_limits,
     contents_of,
     detection_line,
-    limited,
     with_policy,
 )
 from vlm_r1.converters.pictures import Picture, Unusable
@@ -84,12 +84,12 @@ CROWDED = Contents({"cat": [(1, 1, 5, 5)], "dog": [(2, 2, 9, 9)] * 3}, frozenset
     ],
 )
 def test_limits(options, result):
-    assert limited(CROWDED, DetectionOptions(**options), Tally()) == result
+    assert apply_limits(CROWDED, DetectionOptions(**options), Tally()) == result
 
 
 def test_boxes_over_a_limit_are_counted():
     tally = Tally()
-    limited(CROWDED, DetectionOptions(max_per_category=2), tally)
+    apply_limits(CROWDED, DetectionOptions(max_per_category=2), tally)
     assert tally.dropped == {("box", "one of more than 2 of its category in the image"): 3}
 
 

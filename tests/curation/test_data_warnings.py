@@ -61,8 +61,8 @@ def test_a_label_in_another_case_costs_what_was_asked_for(check):
     found = check({"problem": "cat, dog", "answer": boxes("dog", "Cat")})
     [problem] = found.low
     assert problem.message.startswith('the gold label "Cat" is asked for as "cat": who writes that earns')
-    assert not found.well
-    assert check({"problem": "cat, dog", "answer": boxes("dog", "cat")}).well
+    assert not found.is_ready
+    assert check({"problem": "cat, dog", "answer": boxes("dog", "cat")}).is_ready
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_control_tokens_are_named_with_their_line(check):
     assert problem.source.endswith("a.jsonl:2")
     for text in ("<|image_pad|> in the question", "<|im_end|> in the answer"):
         assert text in problem.message
-    assert found.well
+    assert found.is_ready
     assert TOKENS not in check({"problem": "Is 1 < 2 > 0? <b>", "answer": "yes"}, task="vqa").warnings
 
 
@@ -230,7 +230,7 @@ def test_formulas_that_are_not_read_as_a_whole_are_counted_and_shown(check, gold
     found = check({"problem": "How long?", "answer": gold}, task="math")
     messages = [problem.message for problem in found.warnings.get(AS_TEXT, [])]
     assert [text[: len(message or "")] for text in messages] == ([message] if message else [])
-    assert found.well  # the same text earns 1
+    assert found.is_ready  # the same text earns 1
 
 
 def test_formulas_of_other_rewards_are_not_looked_at(check):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vlm_r1.config import DataSource
-from vlm_r1.data.embedded import keep_embedded
+from vlm_r1.data.embedded import store_embedded
 from vlm_r1.data.images import load_image
 from vlm_r1.data.records import RecordFile, iter_records
 from vlm_r1.data.rows import Problem
@@ -39,15 +39,15 @@ PNG, JPEG = encoded("PNG"), encoded("JPEG", (40, 30))
     ],
 )
 def test_kept_as_a_file(tmp_path, text, size):
-    path = keep_embedded(text, tmp_path)
+    path = store_embedded(text, tmp_path)
     assert path is not None
     assert load_image(path).size == size
-    assert keep_embedded(text, tmp_path) == path
+    assert store_embedded(text, tmp_path) == path
 
 
 @pytest.mark.parametrize("name", ["a.png", "/9j/a.jpg", "s3://b/a.png", "data/images/a.png", "data:1.png"])
 def test_paths_are_paths(tmp_path, name):
-    assert keep_embedded(name, tmp_path) is None
+    assert store_embedded(name, tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_paths_are_paths(tmp_path, name):
 )
 def test_broken_ones_are_one_short_line(tmp_path, text, message):
     with pytest.raises(DataError) as raised:
-        keep_embedded(text, tmp_path)
+        store_embedded(text, tmp_path)
     assert message in str(raised.value)
     assert len(str(raised.value)) < 150
 

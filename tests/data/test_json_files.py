@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlm_r1.data.jsonl import find_places, read_jsonl, scan_jsonl
+from vlm_r1.data.jsonl import find_rows, read_jsonl, scan_jsonl
 from vlm_r1.data.rows import Problem
 from vlm_r1.errors import DataError, brief
 
@@ -43,10 +43,10 @@ OBJECTS = [
 @pytest.mark.parametrize(("value", "rows"), OBJECTS)
 def test_one_object(json_text, value, rows, indent, mark):
     """The numbers are those of the items, as in a list."""
-    places = find_places(json_text(f"\n {json.dumps(value, indent=indent, ensure_ascii=False)}\n\n", mark))
+    offsets = find_rows(json_text(f"\n {json.dumps(value, indent=indent, ensure_ascii=False)}\n\n", mark))
     rows = [value] if rows == "itself" else rows
-    assert [json.loads(line) for line in places.lines()] == rows
-    assert places.numbers_N.tolist() == list(range(1, len(rows) + 1))
+    assert [json.loads(line) for line in offsets.lines()] == rows
+    assert offsets.numbers_N.tolist() == list(range(1, len(rows) + 1))
 
 
 def test_a_bad_item_is_named_by_its_number(json_text):
@@ -116,7 +116,7 @@ def test_one_error_for_the_file(json_text, text, message):
 )
 def test_lines_stay_lines(json_text, lines):
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    assert find_places(json_text(text)).numbers_N.tolist() == list(range(1, len(lines) + 1))
+    assert find_rows(json_text(text)).numbers_N.tolist() == list(range(1, len(lines) + 1))
 
 
 def test_the_case_that_was_handed_in():
@@ -191,10 +191,10 @@ def test_one_value_under_another_name(tmp_path, name, indent, value):
     rows = value if isinstance(value, list) else value["data"]
     one_line_of_an_object = isinstance(value, dict) and indent is None and not name.lower().endswith(".json")
     expected = [value] if one_line_of_an_object else rows
-    assert [json.loads(line) for line in find_places(str(tmp_path / name)).lines()] == expected
+    assert [json.loads(line) for line in find_rows(str(tmp_path / name)).lines()] == expected
 
 
 @pytest.mark.parametrize("first", ["[1, 2]", '{"problem": "?"', "[", "{"])
 def test_lines_under_another_name_stay_lines(tmp_path, first):
     (tmp_path / "a.jsonl").write_text(f"{first}\n{json.dumps(ROW)}\n", encoding="utf-8")
-    assert find_places(str(tmp_path / "a.jsonl")).numbers_N.tolist() == [1, 2]
+    assert find_rows(str(tmp_path / "a.jsonl")).numbers_N.tolist() == [1, 2]

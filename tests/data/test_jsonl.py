@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm_r1.data.jsonl import find_places, iter_jsonl, read_jsonl, scan_jsonl
+from vlm_r1.data.jsonl import find_rows, iter_jsonl, read_jsonl, scan_jsonl
 from vlm_r1.data.rows import MAX_LISTED, Problem
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
@@ -297,10 +297,10 @@ ROWS = [{"id": "é"}, {"id": 2, "a": ["]", {"b": "[,"}]}, {"id": "日本"}]
 def test_places_in_a_json_list(tmp_path, indent, ascii_only, mark):
     path = tmp_path / "a.json"
     path.write_text(mark + "\n " + json.dumps(ROWS, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
-    places = find_places(str(path))
-    assert [json.loads(line) for line in places.lines()] == ROWS
-    assert json.loads(places.line(2)) == ROWS[2]
-    assert places.numbers_N.tolist() == [1, 2, 3]
+    offsets = find_rows(str(path))
+    assert [json.loads(line) for line in offsets.lines()] == ROWS
+    assert json.loads(offsets.line(2)) == ROWS[2]
+    assert offsets.numbers_N.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -331,10 +331,10 @@ def test_lines_in_a_file_that_is_named_json(folder):
 def test_places_of_lines_are_those_of_reading_line_by_line(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "places.jsonl"
     path.write_bytes(b"{}\n" + b"\n".join(lines))
-    places = find_places(str(path))
+    offsets = find_rows(str(path))
     expected = {1 + i: raw for i, raw in enumerate([b"{}", *lines]) if raw.strip()}
-    found = [raw.removesuffix(b"\n") for raw in places.lines()]
-    assert dict(zip(places.numbers_N.tolist(), found, strict=True)) == expected
+    found = [raw.removesuffix(b"\n") for raw in offsets.lines()]
+    assert dict(zip(offsets.numbers_N.tolist(), found, strict=True)) == expected
 
 
 def test_a_real_file_of_the_original_repository():

@@ -56,7 +56,7 @@ def test_one_sequence_of_several_files(tmp_path):
     assert [record.id for record in records] == list("abcdef")
     assert [records[i].id for i in (0, 2, 3, 4, -1)] == list("acdef")
     assert [record.id for record in records[1:5:2]] == list("bd")
-    assert ([len(part) for part in records.parts], len(records)) == ([3, 1, 2], 6)
+    assert ([len(part) for part in records.files], len(records)) == ([3, 1, 2], 6)
     assert list(records[:2]) == [records[0], records[1]]
     for index in (6, -7):
         with pytest.raises(IndexError):

@@ -6,7 +6,7 @@ import pytest
 
 from vlm_r1.config import DataSource
 from vlm_r1.data.records import CHECKED_LINES, RecordFile
-from vlm_r1.data.tokens import KNOWN_TOKENS, find_own_tokens, own_tokens_in
+from vlm_r1.data.tokens import KNOWN_TOKENS, control_tokens_in, find_control_tokens
 from vlm_r1.models.loading import ADAPTERS
 from vlm_r1.types import IMAGE_TOKEN, Record
 
@@ -27,7 +27,9 @@ OWN = {
 def found(tmp_path, *lines, tokens=OWN):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [(p.source.removeprefix(f"{path}:"), p.message) for p in find_own_tokens(RecordFile(source(path)), tokens)]
+    return [
+        (p.source.removeprefix(f"{path}:"), p.message) for p in find_control_tokens(RecordFile(source(path)), tokens)
+    ]
 
 
 def source(path, **other):
@@ -98,7 +100,7 @@ def test_only_the_part_that_is_drawn_from_is_looked_at(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row("<|im_end|>", id=i)) + "\n" for i in range(50)), encoding="utf-8")
     halves = [RecordFile(source(path, split_range=part)) for part in ((0, 0.5), (0.5, 1))]
-    numbers = [{problem.source for problem in find_own_tokens(half, OWN)} for half in halves]
+    numbers = [{problem.source for problem in find_control_tokens(half, OWN)} for half in halves]
     assert [len(part) for part in numbers] == [len(half) for half in halves]
     assert numbers[0].isdisjoint(numbers[1])
 
@@ -123,7 +125,7 @@ def test_the_tokens_of_a_checkpoint(adapter, family_adapter):
 
 def test_places_of_a_record():
     record = Record("1", "vqa", "<image><|im_end|></s>", ("a.png",), ["<|im_end|>"], thought="ok")
-    assert list(own_tokens_in(record, ["<|im_end|>", "</s>"])) == [
+    assert list(control_tokens_in(record, ["<|im_end|>", "</s>"])) == [
         ("the question", "<|im_end|>"),
         ("the question", "</s>"),
         ("the answer", "<|im_end|>"),

@@ -73,6 +73,21 @@ def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, s
         assert metrics["groups/drawn"].total == drawn
 
 
+@pytest.mark.parametrize(("reward", "counted"), [("math", True), ("exact_match", False)])
+def test_ended_comparisons_are_a_metric_where_mathematics_is_judged(reward, counted, recipe, rec_files, tmp_path):
+    """The reward of a file decides, not its task: here the task is vqa."""
+    rows = [json.loads(line) for line in rec_files["train"].read_text(encoding="utf-8").splitlines()]
+    rows = [{**row, "conversations": [row["conversations"][0], {"from": "gpt", "value": "2"}]} for row in rows]
+    path = tmp_path / "numbers.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    train = [{"path": str(path), "image_root": str(rec_files["train"].parent), "task": "vqa", "reward": reward}]
+    options = {**NUMBERS, "data.train": train, "rewards": {"accuracy": 1.0}}
+    run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+    run.sampler = ScriptedSampler([["1", "2"]] * 4, run.env.adapter)  # type: ignore[assignment]
+    _, _, metrics = collect_groups(run, PARAMS, Phases())
+    assert ("math/ended_comparisons" in metrics) == counted
+
+
 @pytest.mark.parametrize("rounds", [1, 3], ids=["in one step", "drawn again by dynamic sampling"])
 def test_a_record_that_comes_twice_is_answered_anew(rounds: int, recipe, rec_files, tmp_path) -> None:
     """Three records, eight prompts: each record comes at least twice, and no two completions are the same draw."""

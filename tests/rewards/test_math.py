@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards import math_worker
 from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.call import Logged
 from vlm_r1.rewards.math import math_reward, same_mathematics
 from vlm_r1.rewards.math_process import MathProcess
-from vlm_r1.types import Record, Thinking
+from vlm_r1.tasks import get_task
+from vlm_r1.tasks.judge import Attempt, judge
+from vlm_r1.tasks.templates import TEMPLATES
+from vlm_r1.types import BoxFormat, Record, Thinking
 
 ENDLESS = "9^{9^{9^{9}}}"
 RECORD = Record("1", "math", "?", (), "1", source="f.jsonl:7")
@@ -61,7 +66,6 @@ def test_an_endless_expression_is_ended_in_any_thread_and_the_next_is_judged(che
     thread.start()
     thread.join()
     assert answers == [b"1", b"", b"1", b"0"]
-    assert checker.ended == 1
     assert time.perf_counter() - start < 60  # 2 s of processor time, and two starts; without the limit, for ever
 
 
@@ -82,3 +86,21 @@ def test_math_reward(value, gold, expected):
 def test_a_gold_answer_of_another_kind_names_the_record(gold):
     with pytest.raises(DataError, match=r'^f\.jsonl:7: reward "math" compares formulas or numbers, but '):
         math_reward(RewardInput("", split_tags(""), Thinking.REQUIRED, None, gold, (), RECORD))
+
+
+@pytest.mark.parametrize(
+    ("task", "reward", "texts", "counts"),
+    [
+        pytest.param("math", None, ["1"], {"math/ended_comparisons": 0}, id="task math"),
+        pytest.param("vqa", "math", [ENDLESS, "2"], {"math/ended_comparisons": 1}, id="task vqa, reward math"),
+        pytest.param("vqa", "math", [""], {"math/ended_comparisons": 0}, id="nothing to compare"),
+        pytest.param("vqa", "default", ["2", "1.5"], {"math/ended_comparisons": 0}, id="a formula by default"),
+        pytest.param("vqa", "exact_match", ["2"], {}, id="no mathematics"),
+    ],
+)
+def test_ended_comparisons_are_counted_where_mathematics_is_judged(task, reward, texts, counts):
+    record, logged = replace(RECORD, task=task, reward=reward, answer="\\frac{3}{2}"), Logged()
+    template = TEMPLATES["r1"]
+    attempts = [Attempt(f"<answer>{text}</answer>", record, (), get_task(task), template) for text in texts]
+    judge(attempts, BoxFormat.ORIGINAL_PIXELS, {"accuracy": 1.0}, logged=logged)
+    assert (logged.counts, logged) == (counts, {})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_r1.parsing.limits import MAX_EXPRESSION_CHARS
-from vlm_r1.rewards.math import same_mathematics, what_is_read
+from vlm_r1.rewards.math import same_mathematics, values_read
 from vlm_r1.rewards.math_text import read
 
 
@@ -179,8 +179,8 @@ def test_never_by_a_part(gold, answer):
         pytest.param("1" * (MAX_EXPRESSION_CHARS + 1), None, id="too_long"),
     ],
 )
-def test_what_is_read(gold, values):
-    assert what_is_read(gold) == values
+def test_values_read(gold, values):
+    assert values_read(gold) == values
 
 
 PIECES = [

@@ -13,7 +13,7 @@ from vlm_r1.official import OFFICIAL
 from vlm_r1.rewards import REWARDS
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.scoring.files import check_file, read_rows, score_file
-from vlm_r1.scoring.rows import MEANINGS, RowScore, Scoring, check_row, score_rows
+from vlm_r1.scoring.rows import REWARD_SETTINGS, RowScore, Scoring, check_row, score_rows
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
@@ -182,9 +182,9 @@ def test_official():
 
 
 def test_names_mean_what_exists():
-    assert MEANINGS.keys() == OFFICIAL.keys()
-    for meaning in MEANINGS.values():
-        assert (meaning.task in TASKS, meaning.reward in REWARDS, meaning.template in TEMPLATES) == (True, True, True)
+    assert REWARD_SETTINGS.keys() == OFFICIAL.keys()
+    for row in REWARD_SETTINGS.values():
+        assert (row.task in TASKS, row.reward in REWARDS, row.template in TEMPLATES) == (True, True, True)
 
 
 # ---- what a run logged ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What commands share: quiet libraries, and the table at the end of a run."""
+"""Functions that several commands share: quiet libraries, and the table at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' weight-loading bars and hints out of our output; errors still show."""
+    """Keep transformers' progress bars and hints out of our output; errors are still shown."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 
@@ -25,7 +25,7 @@ def quiet_libraries() -> None:
 
 
 def show_result(config: Config, summary: Mapping[str, Any]) -> None:
-    """Write the report of a finished run and print its table and paths; nothing on processes without a summary."""
+    """Write the report of a finished run, print its table and paths; do nothing if this process has no summary."""
     if not summary:
         return
     from rich.console import Console
@@ -40,7 +40,7 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
 
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:
-    """Held-out results before and after: accuracy with its 95 % interval, and the task's other numbers."""
+    """Make the table of held-out results before and after: accuracy with its 95 % interval, and other metrics."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -55,7 +55,7 @@ def before_after_table(summary: Mapping[str, Any]) -> Table:
             table.add_row(
                 name if index == 0 else "",
                 metric,
-                *(_percent(part, metric, index == 0) for part in (before, after)),
+                *(_percent(numbers, metric, index == 0) for numbers in (before, after)),
                 gain,
             )
     return table

@@ -26,16 +26,16 @@ COMMANDS = {
     "report": "write the offline page of a run",
     "config": "print the reference of all recipe options",
 }
-"""Name and help of each command; its module, see `_module`, has `add_arguments(parser)` and `run(args)`."""
+"""Name and help of each command. Its module (see `_module`) has `add_arguments(parser)` and `run(args)`."""
 
 USER_ERROR = 2
 
 _SPINS = "10000"
-"""OpenMP threads that spin for long make a run ten times slower once another program wants a core (docs/log.md)."""
+"""OpenMP threads that spin for long make a run ten times slower when another program needs a core (docs/log.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for findings (data check), 2 for an error of the user."""
+    """Run one command; returns the exit status: 0, 1 for findings (data check), 2 for a user's error."""
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; the command modules import nothing heavy before `run`."""
+    """Make the parser of all commands; the command modules import no large library before `run`."""
     parser = argparse.ArgumentParser(
         prog="vlm-r1",
         description="Teach vision-language models to reason about images by RL with rule-based rewards (GRPO).",
@@ -68,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _module(command: str) -> Any:
-    """`vlm_r1.cli.<command>`, with _ for -."""
+    """Import `vlm_r1.cli.<command>`, with _ for -."""
     return import_module(f"vlm_r1.cli.{command.replace('-', '_')}")
 
 

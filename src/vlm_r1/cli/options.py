@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
     return int(text)
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -26,12 +26,12 @@ def share(text: str) -> float:
 
 
 def local_path(text: str) -> Path:
-    """A path; a leading ~ is the home folder, which a shell does not see behind `--out=`."""
+    """Parse a path. A leading ~ is the home folder; a shell does not replace it in `--out=~/…`."""
     return Path(path_text(text))
 
 
 def path_text(text: str) -> str:
-    """The same as text, for what may also be a URL or the name of a model."""
-    if text.startswith("--"):  # argparse takes an unknown option with a space in it for an argument
+    """Parse a path as text, for an option that may also be a URL or the name of a model."""
+    if text.startswith("--"):  # argparse treats an unknown option that contains a space as an argument
         raise argparse.ArgumentTypeError(f"wanted a path, got {text!r}; overrides go behind the recipe")
     return os.path.expanduser(text)

@@ -6,7 +6,7 @@
   vlm-r1 score runs/rec/eval/after-val.samples.jsonl --out scores.jsonl --recipe other.yaml
 
 Each line of --out is its input line plus `score`: a number, or null where the gold answer cannot be used. Reward names
-are those of a recipe, or the original's (docs/parity.md); cases with boxes need image_size and, for models that write
+are those of a recipe, or the original's (docs/parity.md). Cases with boxes need image_size and, for models that write
 pixels of the processed image, model_input_size, each [width, height].
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from vlm_r1.scoring.rows import Scoring
     from vlm_r1.tasks.templates import Template
 
-_ROWS_PER_WORKER = 2000  # fewer are scored before another process has started
+_ROWS_PER_WORKER = 2000  # with fewer rows, starting another process takes longer than scoring them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare input, output, and what rows need not say themselves."""
+    """Declare input, output, and defaults for rows that lack them."""
     parser.add_argument(
         "cases",
         metavar="CASES",
@@ -58,13 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check all rows, score them, write the file, print a table."""
+    """Check all rows, score them, write the file and print a table."""
     from vlm_r1.runtime.progress import Display
     from vlm_r1.scoring.files import check_file, score_file
 
     scoring, display = _scoring(args), Display()
     if not args.official:
-        display.console.print(_template_told(args), markup=False, highlight=False, soft_wrap=True)
+        display.console.print(_template_note(args), markup=False, highlight=False, soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
     with display.bar("score", rows) as advance:
@@ -117,15 +117,15 @@ def _own_templates(cases: Path) -> Mapping[str, Template]:
     return own_templates(find_templates(cases)[0])
 
 
-def _template_told(args: argparse.Namespace) -> str:
+def _template_note(args: argparse.Namespace) -> str:
     from vlm_r1.evaluation.asking import find_templates
 
     if args.template:
         return f"template {args.template} (as given)"
     if args.recipe:
         return f"template as in {args.recipe}"
-    told = ["template as each row says, else what its reward's name means, else the default, r1"]
-    return "; ".join([*told, *filter(None, [find_templates(args.cases)[1]])])
+    notes = ["template as each row says, else what its reward's name means, else the default, r1"]
+    return "; ".join([*notes, *filter(None, [find_templates(args.cases)[1]])])
 
 
 def _table(summary: Summary) -> Table:

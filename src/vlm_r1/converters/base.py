@@ -1,4 +1,4 @@
-"""What all converters share: lines, the tally of what was kept and dropped, and the file that is written at once."""
+"""The parts that all converters share: output lines, the tally of kept and dropped things, and the atomic writer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 SAME_ID = "record whose id another one has too"
 
 NOTE = "note"
-"""What the examples of notes go by, beside those of things dropped."""
+"""First half of the key of a note's example in `Tally.examples`, where a dropped thing has its kind."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Line:
 
 @dataclass
 class Tally:
-    """What a conversion kept, dropped and changed.
+    """Counts of the things that a conversion kept, dropped and changed.
 
     Attributes:
         kept: things that are in the output, e.g. {"record": 10, "box": 34}.
-        dropped: things that are not, with the reason, e.g. {("box", "crowd region"): 2}.
-        notes: what was changed or must be known, e.g. {"box clipped to its image": 1}.
-        examples: the first of each of the dropped and of the notes, by (what, reason) and (NOTE, note), where there
-            is one to show.
+        dropped: things that are not in the output, with the reason, e.g. {("box", "crowd region"): 2}.
+        notes: changes and warnings, e.g. {"box clipped to its image": 1}.
+        examples: the first example of each dropped kind and of each note, if it has one. Keys are (what, reason) or
+            (NOTE, note).
     """
 
     kept: Counter[str] = field(default_factory=Counter)
@@ -68,13 +68,13 @@ class Tally:
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def drop(self, what: str, reason: str, n: int = 1, example: str = "") -> None:
-        """Count n things that are not in the output; nothing for n = 0."""
+        """Count n things that are not in the output; n = 0 adds no entry."""
         if n:
             self.dropped[what, reason] += n
             self._show((what, reason), example)
 
     def note(self, text: str, n: int = 1, example: str = "") -> None:
-        """Count n things that are not as the source has them; nothing for n = 0."""
+        """Count n things that differ from the source; n = 0 adds no entry."""
         if n:
             self.notes[text] += n
             self._show((NOTE, text), example)
@@ -92,15 +92,15 @@ class Track(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a converter is given.
+    """The input of a converter.
 
     Attributes:
         source: the folder or file to read.
-        out: the JSONL file that will be written; embedded images are laid beside it.
-        images: folder of the images; None: where the published layout has them.
-        verify: compare the sizes in the annotations with those of the image files.
-        tally: to be filled.
-        track: progress over the items of the source.
+        out: the JSONL file that will be written; embedded images are written next to it.
+        images: folder of the images; None: the converter looks where the published layout has them.
+        verify: whether sizes in the annotations are compared with those of the image files.
+        tally: filled by the converter.
+        track: wraps the items of the source to show progress.
     """
 
     source: Path
@@ -113,12 +113,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a converter makes of a source whose annotations it has read.
+    """The result of a converter that has read the annotations of its source.
 
     Attributes:
         task: name of the task that asks and judges the lines, e.g. "ovd".
-        image_root: folder that the lines' images are relative to.
-        lines: made one by one as they are written.
+        image_root: folder to which the lines' image paths are relative.
+        lines: an iterator; each line is made when it is written.
     """
 
     task: str
@@ -128,12 +128,12 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converter:
-    """A published format and how it is read.
+    """A published format and the function that reads it.
 
     Attributes:
-        name: as on the command line, e.g. "refcoco".
-        summary: what comes out, in a few words.
-        layout: what has to lie on the disk, in a few words.
+        name: its name on the command line, e.g. "refcoco".
+        summary: a few words about the output, for `--help`.
+        layout: a few words about the files that the source must hold, for `--help`.
         options: frozen dataclass whose fields, made by `option`, become the options of the command.
         convert: reads a source; raises DataError if it is not in this format.
         gives_sizes: whether the annotations give the sizes of the images, so that they can be verified.
@@ -156,7 +156,7 @@ def option(default: T, help: str, choices: Sequence[str] | None = None) -> T:
 
 
 def run_conversion(converter: Converter, job: Job, options: Any) -> Conversion:
-    """Convert a source into `job.out`, which is replaced at the end and left alone if anything fails.
+    """Convert a source into `job.out`, which is replaced at the end; if anything fails, it is left as it was.
 
     Raises:
         DataError: the source is not in the format, nothing could be kept, or the file cannot be written.
@@ -167,7 +167,7 @@ def run_conversion(converter: Converter, job: Job, options: Any) -> Conversion:
 
 
 def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
-    """Write the lines to a temporary file that becomes `path`; returns how many they are."""
+    """Write the lines to a temporary file that becomes `path`; returns their number."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,11 +200,13 @@ def _encoded(line: Line) -> bytes:
     try:
         return f"{line.text()}\n".encode()
     except ValueError as error:  # NaN, half a surrogate pair
-        raise DataError(f"record {line.id}: cannot be written as JSON: {error}. Mend its texts and numbers") from error
+        raise DataError(
+            f"record {line.id}: cannot be written as JSON: {error}. Correct its texts and numbers"
+        ) from error
 
 
 def _reasons(tally: Tally) -> str:
-    """E.g. "5 × image: not found (e.g. a.jpg)", the commonest first."""
+    """The reasons in one text, e.g. "5 × image: not found (e.g. a.jpg)", the commonest first."""
     reasons = []
     for (what, reason), n in tally.dropped.most_common():
         example = tally.examples.get((what, reason))
@@ -213,7 +215,7 @@ def _reasons(tally: Tally) -> str:
 
 
 def clean_text(text: str) -> str:
-    """White space as single spaces; no `<image>` and no half characters, which no data line may hold.
+    """Return a text with single spaces, without `<image>` and without lone surrogates, which a data line may not hold.
 
     >>> clean_text("  the man\\n in <image> blue ")
     'the man in blue'

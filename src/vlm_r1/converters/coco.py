@@ -10,21 +10,21 @@ from vlm_r1.converters.coco_layout import CocoFile, CocoImage, read_coco, requir
 from vlm_r1.converters.detection import (
     CocoOptions,
     Contents,
-    asked,
+    apply_limits,
     contents_of,
     detection_line,
-    limited,
-    look_at,
+    line_asking,
+    usable_picture,
     with_policy,
 )
 from vlm_r1.converters.pictures import Images, Unusable, find_images
 
 
 def convert(job: Job, options: CocoOptions) -> Conversion:
-    """`annotations/instances_val2017.json` with its images in `val2017/`: one record for each image.
+    """Convert `annotations/instances_val2017.json` with its images in `val2017/`: one record for each image.
 
     Raises:
-        DataError: not this layout, or the images are nowhere.
+        DataError: the source has another layout, or its images were not found.
         ConfigError: an option would have no effect.
     """
     options = with_policy(options)
@@ -55,18 +55,18 @@ def coco_line(
     names: Sequence[str],
     images: Images,
 ) -> Line | None:
-    """The record of one image of which every category is annotated; None (counted) if it cannot be used."""
-    picture = look_at(image, images, job.tally)
+    """Make the record of one image in which every category is annotated; None (and counted) if it cannot be used."""
+    picture = usable_picture(image, images, job.tally)
     if picture is None:
         return None
     line = Line(id_, picture.name, "", None, {"size": list(picture.wh)})
-    contents = limited(contents_of(image.objects, picture, job.tally), options, job.tally)
+    contents = apply_limits(contents_of(image.objects, picture, job.tally), options, job.tally)
     if isinstance(contents, Unusable):
         job.tally.drop("image", contents.reason, example=picture.name)
         return None
     if options.mode == "all":
         targets = [name for name in names if name not in contents.incomplete]
-        return asked(line, targets, contents.present, job.tally)
+        return line_asking(line, targets, contents.present, job.tally)
     absent = [name for name in names if name not in contents.present and name not in contents.incomplete]
     return detection_line(line, _for_mode(contents, options.mode, job), absent, options, job.tally)
 

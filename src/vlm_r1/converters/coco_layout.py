@@ -36,12 +36,12 @@ class CocoImage:
 
     Attributes:
         id: in the form of `read_id`.
-        name: path of its file as it is written; empty: there is none.
-        wh: its size in the annotations; None: they give none.
+        name: path of its file as the annotations write it; empty: they give none.
+        wh: its width and height in the annotations; None: they give none.
         objects: in the order of the file, without those of unknown categories.
-        row: all that the file says about it.
-        place: where that stands in the file's list.
-        doubt: why its objects are not known completely; None: they are.
+        row: its object in the file.
+        place: index of that object in the file's list.
+        unusable: why its objects are not known completely; None: they are known.
     """
 
     id: Id
@@ -50,7 +50,7 @@ class CocoImage:
     objects: list[CocoObject]
     row: Mapping[str, Any]
     place: int
-    doubt: Unusable | None = None
+    unusable: Unusable | None = None
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ class CocoFile:
     """A file that was read.
 
     Attributes:
-        path: where it lies.
-        images: in the order of the file; each id once.
-        names: category id → name, as people say it, in the order of the file.
+        path: its path.
+        images: the images in the order of the file; each id occurs once.
+        names: category id → readable name, in the order of the file.
         annotation_boxes: annotation id → its object, for references into the file; None: several have that id.
-        strays: of the annotations that name no image of the file: how many they are, and the first.
-        image_ids, category_ids: all that the annotations name, known or not.
+        unmatched: number of the annotations that name no image of the file, and the first of them as an example.
+        image_ids, category_ids: all ids that the annotations name, known or not.
     """
 
     path: Path
     images: list[CocoImage]
     names: Mapping[Id, str]
     annotation_boxes: Mapping[Id, CocoObject | None]
-    strays: tuple[int, str]
+    unmatched: tuple[int, str]
     image_ids: frozenset[Id]
     category_ids: frozenset[Id]
 
@@ -89,69 +89,69 @@ def file_name(row: Mapping[str, Any]) -> str:
 def read_coco(
     path: Path,
     tally: Tally,
-    say: Callable[[str], str] = clean_text,
+    clean_name: Callable[[str], str] = clean_text,
     name_of: Callable[[Mapping[str, Any]], str] = file_name,
     shared_files: bool = False,
 ) -> CocoFile:
-    """Read a whole file; polygons are forgotten as they are read.
+    """Read a whole file; polygons are dropped while reading, to save memory.
 
     Args:
         path: the file.
-        tally: gets what is dropped.
-        say: makes a category's name what people say, e.g. "fire_hydrant" → "fire hydrant".
-        name_of: the path of an image, out of its row.
-        shared_files: several images may have one file, each asked for names of its own; else their boxes are in doubt.
+        tally: counts everything that is dropped.
+        clean_name: makes a category's name readable, e.g. "fire_hydrant" → "fire hydrant".
+        name_of: returns the path of an image from its row.
+        shared_files: several images may have one file, each with its own names; without this they are unusable.
 
     Raises:
-        DataError: unreadable, not in this layout, or ids of images or categories that mean several things: file and
-            key path are named.
+        DataError: unreadable, not in this layout, or an id of an image or category is ambiguous. The message names
+            file and key path.
     """
     root = read_json(path, slim=slim)
     listed = take(root, "images", list, path)
     places = _by_id(listed, "image", path, tally, name_of)
     annotations = _Annotations.read(take(root, "annotations", list, path), places, path, tally)
-    names = _names(take(root, "categories", list, path), annotations.category_ids, path, say, tally)
+    names = _names(take(root, "categories", list, path), annotations.category_ids, path, clean_name, tally)
     check_alike("image", {*places, *annotations.image_ids}, path)
     check_alike("category", {*names, *annotations.category_ids}, path)
-    objects, doubts, boxes = annotations.sorted_out(names, tally)
+    objects, reasons, boxes = annotations.by_image(names, tally)
     files = Counter(one_form(name_of(listed[i])) for i in places.values())
     images = []
     for id_, i in places.items():
-        name, doubt = name_of(listed[i]), doubts.get(id_)
+        name, unusable = name_of(listed[i]), reasons.get(id_)
         if files[one_form(name)] > 1 and not shared_files:
-            doubt = Unusable(FILE_TWICE, name)
+            unusable = Unusable(FILE_TWICE, name)
         if not name:
-            doubt = Unusable(NO_NAME, f"{place(path, 'images', i)}: {shown(listed[i])}")
-        images.append(CocoImage(id_, name, _size(listed[i], name, tally), objects.get(id_, []), listed[i], i, doubt))
-    return CocoFile(path, images, names, boxes, annotations.strays, annotations.image_ids, annotations.category_ids)
+            unusable = Unusable(NO_NAME, f"{place(path, 'images', i)}: {shown(listed[i])}")
+        images.append(CocoImage(id_, name, _size(listed[i], name, tally), objects.get(id_, []), listed[i], i, unusable))
+    return CocoFile(path, images, names, boxes, annotations.unmatched, annotations.image_ids, annotations.category_ids)
 
 
 def require_images(file: CocoFile, unknown_images: str) -> None:
-    """Refuse a file whose ids cannot be trusted to tell all that an image shows.
+    """Refuse a file whose ids cannot be trusted to name every object of an image.
 
     Args:
-        file: what was read.
-        unknown_images: "drop": boxes of images that the file does not list are no sign of that.
+        file: the file that was read.
+        unknown_images: "drop": boxes of images that the file does not list are no reason to refuse it.
 
     Raises:
-        DataError: it has such boxes, or none at all, or all its ids of images or of categories are one too high or
-            too low.
+        DataError: it has boxes of unknown images, or no boxes at all, or all its image ids or category ids are one
+            too high or too low.
     """
     if not file.image_ids:
         raise DataError(f"{file.path}: no annotation names an image, so nobody knows what its images show")
     check_shift("image", {image.id for image in file.images}, file.image_ids, file.path)
     check_shift("category", file.names.keys(), file.category_ids, file.path)
-    n, example = file.strays
+    n, example = file.unmatched
     if n and unknown_images != "drop":
         example = example.removeprefix(f"{file.path}: ")
         raise DataError(
             f"{file.path}: {n} box{'es' * (n != 1)} of no image that the file lists, e.g. {example}, so any image may "
-            "lack one. Mend the ids, or give --unknown-images drop if it lists a part of its images on purpose"
+            "lack one. Correct the ids, or give --unknown-images drop if it lists a part of its images on purpose"
         )
 
 
 def name_key(name: str) -> str:
-    """What names of categories are compared by: composed, without case, white space as single spaces.
+    """Return the key by which category names are compared: composed (NFC), without case, with single spaces.
 
     >>> name_key("Traffic  Light")
     'traffic light'
@@ -160,14 +160,14 @@ def name_key(name: str) -> str:
 
 
 def one_form(name: str) -> str:
-    """A path, the same whether Windows or another system wrote it."""
+    """Return a path in one form, whether Windows or another system wrote it."""
     return posixpath.normpath(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 def _by_id(
     rows: Sequence[Any], what: str, path: Path, tally: Tally, name_of: Callable[[Mapping[str, Any]], str]
 ) -> dict[Id, int]:
-    """Where the row of each id is; rows without an id are dropped, and of one that is listed twice the first is kept.
+    """Map each id to the index of its row; rows without an id are dropped, and the first of equal rows is kept.
 
     Raises:
         DataError: rows with different names share an id.
@@ -204,25 +204,25 @@ def _size(row: Mapping[str, Any], name: str, tally: Tally) -> tuple[int, int] | 
 
 @dataclass(frozen=True)
 class _Annotations:
-    """The annotations of a file before their categories have names.
+    """The annotations of a file before their category ids are replaced by names.
 
     Attributes:
         path: the file.
         rows: place, image id, category id and row of each whose image is known, in the order of the file.
-        image_ids, category_ids: all that they name.
-        strays: see `CocoFile`.
+        image_ids, category_ids: all ids that they name.
+        unmatched: see `CocoFile`.
     """
 
     path: Path
     rows: list[tuple[int, Id, Id | None, dict[str, Any]]]
     image_ids: frozenset[Id]
     category_ids: frozenset[Id]
-    strays: tuple[int, str]
+    unmatched: tuple[int, str]
 
     @classmethod
     def read(cls, rows: Sequence[Any], images: Mapping[Id, Any], path: Path, tally: Tally) -> _Annotations:
-        """Join them with the images; those of unknown images are counted as dropped."""
-        found, image_ids, category_ids, strays = [], set[Id](), set[Id](), []
+        """Match the annotations with the images; those of unknown images are counted as dropped."""
+        found, image_ids, category_ids, unmatched = [], set[Id](), set[Id](), []
         for i, row in enumerate(rows):
             if row is None or row == {}:
                 tally.drop("annotation", "empty", example=place(path, "annotations", i))
@@ -232,19 +232,24 @@ class _Annotations:
             image_ids |= set() if image_id is None else {image_id}
             category_ids |= set() if category_id is None else {category_id}
             if image_id is None or image_id not in images:
-                strays.append(i)
+                unmatched.append(i)
             else:
                 found.append((i, image_id, category_id, row))
-        example = _stray(rows[strays[0]], path, strays[0]) if strays else ""
-        tally.drop("box", UNKNOWN_IMAGE, len(strays), example)
-        return cls(path, found, frozenset(image_ids), frozenset(category_ids), (len(strays), example))
+        example = _unmatched_example(rows[unmatched[0]], path, unmatched[0]) if unmatched else ""
+        tally.drop("box", UNKNOWN_IMAGE, len(unmatched), example)
+        return cls(path, found, frozenset(image_ids), frozenset(category_ids), (len(unmatched), example))
 
-    def sorted_out(
+    def by_image(
         self, names: Mapping[Id, str], tally: Tally
     ) -> tuple[dict[Id, list[CocoObject]], dict[Id, Unusable], dict[Id, CocoObject | None]]:
-        """By image: the objects of known categories, and the doubt that one of no known category casts; all by id."""
+        """Sort the annotations by their image.
+
+        Returns:
+            Image id → objects of known categories; image id → why it is unusable, if it has a box of an unknown
+            category; annotation id → object, as in `CocoFile`.
+        """
         objects: dict[Id, list[CocoObject]] = {}
-        doubts: dict[Id, Unusable] = {}
+        unusable: dict[Id, Unusable] = {}
         boxes: dict[Id, CocoObject | None] = {}
         for i, image_id, category_id, row in self.rows:
             label = None if category_id is None else names.get(category_id)
@@ -254,25 +259,25 @@ class _Annotations:
             if label is None:
                 example = f"{place(self.path, 'annotations', i, 'category_id')}: {shown(row.get('category_id'))}"
                 tally.drop("box", "of an unknown category", example=example)
-                doubts[image_id] = Unusable(OF_UNKNOWN_CATEGORY, example)
+                unusable[image_id] = Unusable(OF_UNKNOWN_CATEGORY, example)
             else:
                 objects.setdefault(image_id, []).append(made)
             own = read_id(row.get("id"))
             if own is not None and boxes.setdefault(own, made) != made:
                 boxes[own] = None
                 tally.note(REUSED_IDS, example=place(self.path, "annotations", i, "id"))
-        return objects, doubts, boxes
+        return objects, unusable, boxes
 
 
-def _stray(row: Any, path: Path, i: int) -> str:
+def _unmatched_example(row: Any, path: Path, i: int) -> str:
     value = shown(row.get("image_id")) if isinstance(row, dict) else shown(row)
     return f"{place(path, 'annotations', i, 'image_id')}: {value}"
 
 
 def _names(
-    rows: Sequence[Any], used: frozenset[Id], path: Path, say: Callable[[str], str], tally: Tally
+    rows: Sequence[Any], used: frozenset[Id], path: Path, clean_name: Callable[[str], str], tally: Tally
 ) -> dict[Id, str]:
-    """Category id → name; names that differ in case and spaces only are written as the first of them.
+    """Map category ids to names; names that differ only in case and spaces are all written as the first of them.
 
     Roboflow puts a root above the real categories, which has no boxes: {"id": 0, "name": "fish",
     "supercategory": "none"} above {"id": 1, "name": "shark", "supercategory": "fish"}. It is left out.
@@ -284,7 +289,7 @@ def _names(
     for id_, i in found.items():
         number = rows[i].get("name")
         written = str(number) if type(number) is int else take(rows[i], "name", str, path, "categories", i)
-        name = say(written)
+        name = clean_name(written)
         if not name:
             raise DataError(f"{place(path, 'categories', i, 'name')}: got {shown(written)}, wanted a name")
         if rows[i].get("supercategory") == "none" and written in parents and id_ not in used:

@@ -1,4 +1,4 @@
-"""One annotation of a file in COCO's layout → the object that it marks, or why it marks none."""
+"""One annotation of a file in COCO's layout → its object, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vlm_r1.types import Box
 NO_BOX = "without a box of four numbers, and without a polygon"
 NEGATIVE = "of negative width or height"
 IGNORED = "marked as to be ignored"
-UNKNOWN_MARK = "its iscrowd or ignore is neither 0 nor 1"
+UNKNOWN_FLAG = "its iscrowd or ignore is neither 0 nor 1"
 
 _CROWD = ("iscrowd", "is_crowd", "isgroupof", "IsGroupOf")
-"""Keys of the mark of a crowd: COCO's, and those of Open Images."""
+"""Keys of the crowd flag: COCO's, and those of Open Images."""
 
 _UNUSED = ("rle", "keypoints", "counts")
-"""Keys that are most of such a file and that nobody here needs; so is `segmentation` where there is a box."""
+"""Keys that fill most of such a file and are not needed; neither is `segmentation` where there is a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class CocoObject:
     """One annotation.
 
     Attributes:
-        label: its category's name.
-        box: xyxy in pixels, or why there is none.
-        crowd: whether it stands for a crowd of objects.
-        image_id: of the image that it says it is in.
+        label: name of its category.
+        box: xyxy in pixels, or the reason why there is none.
+        crowd: whether it is a region with a crowd of objects.
+        image_id: id of the image to which the annotation assigns it.
     """
 
     label: str
@@ -41,7 +41,7 @@ class CocoObject:
 
 
 def slim(row: dict[str, Any]) -> dict[str, Any]:
-    """Forget polygons, unless they are all that says where an object is."""
+    """Remove polygons from an annotation, unless it has no box."""
     for key in _UNUSED:
         row.pop(key, None)
     if "segmentation" in row and numbers_in(row.get("bbox"), 4) is not None:
@@ -50,17 +50,17 @@ def slim(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_object(row: Mapping[str, Any], label: str, image_id: Id) -> CocoObject:
-    """One annotation, whatever its numbers and marks look like."""
-    crowds, ignored = [_mark(row[key]) for key in _CROWD if key in row], _mark(row.get("ignore"))
+    """Read one annotation; a malformed one yields an object with an `Unusable` box."""
+    crowds, ignored = [_flag(row[key]) for key in _CROWD if key in row], _flag(row.get("ignore"))
     if None in (*crowds, ignored):
-        return CocoObject(label, Unusable(UNKNOWN_MARK), image_id=image_id)
+        return CocoObject(label, Unusable(UNKNOWN_FLAG), image_id=image_id)
     return CocoObject(label, Unusable(IGNORED) if ignored else _box(row), any(crowds), image_id)
 
 
-def _mark(value: Any) -> bool | None:
-    """Whether 0 or 1 is meant, by a number, a truth value or a text; None: neither.
+def _flag(value: Any) -> bool | None:
+    """Read 0 or 1 from a number, a truth value or a text; None: it is neither.
 
-    >>> _mark("1"), _mark(1.0), _mark("false"), _mark(None), _mark(2)
+    >>> _flag("1"), _flag(1.0), _flag("false"), _flag(None), _flag(2)
     (True, True, False, False, None)
     """
     if value == 0 or value is None:  # as nearly all are
@@ -79,7 +79,7 @@ def _box(row: Mapping[str, Any]) -> Box | Unusable:
 
 
 def _extent(polygons: Any) -> Box | None:
-    """The box round polygons as COCO has them, [[x1, y1, x2, y2, …], …]; None if there are none, or one is broken."""
+    """The box around COCO's polygons, [[x1, y1, x2, y2, …], …]; None if there are none, or one is broken."""
     if not isinstance(polygons, list):
         return None
     xs: list[float] = []

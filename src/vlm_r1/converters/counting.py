@@ -25,7 +25,7 @@ QUESTION = "How many {label} are there in the image?"
 
 @dataclass(frozen=True)
 class CountbenchOptions:
-    """Where the questions come from."""
+    """The file of the questions."""
 
     questions: str | None = option(
         None, "CountBenchQA's countbench_paired_questions.json; needed unless the file has a column `question`"
@@ -34,17 +34,17 @@ class CountbenchOptions:
 
 @dataclass(frozen=True)
 class PixmoCountOptions:
-    """PixMo-Count has one question for all."""
+    """PixMo-Count has no options: all records have the same question."""
 
 
 def convert_countbench(job: Job, options: CountbenchOptions) -> Conversion:
-    """A Parquet or JSON file with `number`, `text`, and `image` (embedded) or `image_url`: one record a row.
+    """Convert a Parquet or JSON file with `number`, `text`, and `image` (embedded) or `image_url`: one record a row.
 
     The caption in `text` gives the number away, so the question comes from a column `question` or from CountBenchQA.
 
     Raises:
-        DataError: not this layout, or there are no questions.
-        ConfigError: --images beside embedded images.
+        DataError: the source has another layout, or there are no questions.
+        ConfigError: --images is given, but the images are embedded.
     """
     rows = _rows(job.source)
     questions = _questions(Path(options.questions).expanduser(), len(rows)) if options.questions else None
@@ -65,11 +65,11 @@ def convert_countbench(job: Job, options: CountbenchOptions) -> Conversion:
 
 
 def convert_pixmo_count(job: Job, options: PixmoCountOptions) -> Conversion:
-    """A Parquet or JSON file with `label`, `count`, `points` and `image` (embedded) or `image_url`: one record a row.
+    """Convert a Parquet or JSON file with `label`, `count`, `points` and `image` or `image_url`: one record a row.
 
     Raises:
-        DataError: not this layout.
-        ConfigError: --images beside embedded images.
+        DataError: the source has another layout.
+        ConfigError: --images is given, but the images are embedded.
     """
     rows = _rows(job.source)
 
@@ -85,7 +85,7 @@ def convert_pixmo_count(job: Job, options: PixmoCountOptions) -> Conversion:
 def _lines(
     job: Job, rows: list[dict[str, Any]], line: Callable[[int, dict[str, Any]], Line | Unusable]
 ) -> Iterator[Line]:
-    """The records of all rows that have one; the others are counted."""
+    """Yield the records of all usable rows; the others are counted."""
     for i, row in enumerate(job.track(rows)):
         try:
             made = line(i, row)
@@ -98,25 +98,27 @@ def _lines(
 
 
 def _count(row: Any, key: str, *where: object) -> int:
-    """A whole number of things, also where a table has it as a float or a text."""
+    """Read a count, which a table may hold as an integer, a float or a text."""
     count = whole_in(row.get(key))
     if count is None:
-        return take(row, key, int, *where)  # says what stands there instead
+        return take(row, key, int, *where)  # raises an error that shows the value
     if count < 0:
         raise DataError(f"{place(*where, key)}: got {count}, wanted a number of things")
     return count
 
 
 def _root(job: Job, rows: list[dict[str, Any]]) -> Path:
-    """The folder of the images; embedded ones are laid beside the output."""
+    """The folder of the images; embedded ones are written next to the output."""
     embedded = any("image" in row and not isinstance(row["image"], str) for row in rows)
     if embedded and job.images:
-        raise ConfigError(f"--images has no effect: the images of {job.source} are embedded, and are laid beside --out")
+        raise ConfigError(
+            f"--images has no effect: the images of {job.source} are embedded, and are written next to --out"
+        )
     return job.images or job.out.parent
 
 
 def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dict[str, AnswerValue]) -> Line | Unusable:
-    """The record of a row, unless it has no image."""
+    """Make the record of a row, unless it has no image."""
     image = _image(job, index, row)
     if isinstance(image, Unusable):
         return image
@@ -124,7 +126,7 @@ def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dic
 
 
 def _image(job: Job, index: int, row: Any) -> str | Unusable:
-    """The path of a row's image: laid beside the output if it is embedded, looked for in --images, else its URL."""
+    """The path of a row's image: written next to the output if embedded, else found in --images, else its URL."""
     if "image" in row and not isinstance(row["image"], str):
         return _extract(job, index, row["image"])
     if isinstance(row.get("image"), str):
@@ -192,7 +194,7 @@ def _questions(path: Path, n_rows: int) -> list[str]:
 
 
 def _points(value: Any) -> list[AnswerValue]:
-    """[[x, y], …] in pixels, out of a list of {"x", "y"} or of {"x": […], "y": […]}, as the reader made of it."""
+    """Return [[x, y], …] in pixels from a list of {"x", "y"} or from {"x": […], "y": […]}."""
     if isinstance(value, dict):
         value = [{"x": x, "y": y} for x, y in zip(value.get("x") or [], value.get("y") or [], strict=False)]
     return [[round(p["x"], 2), round(p["y"], 2)] for p in value or [] if isinstance(p, dict) and {"x", "y"} <= set(p)]

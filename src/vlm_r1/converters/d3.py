@@ -1,4 +1,4 @@
-"""Description Detection Dataset (D-cube, D³) → detection: what is asked for are descriptions, some of them absent."""
+"""Description Detection Dataset (D-cube, D³) → detection of described objects, some of them absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
 from vlm_r1.converters.coco_layout import CocoImage, read_coco, require_images
 from vlm_r1.converters.coco_objects import CocoObject, read_object
-from vlm_r1.converters.detection import DetectionOptions, contents_of, detection_line, limited, look_at
+from vlm_r1.converters.detection import DetectionOptions, apply_limits, contents_of, detection_line, usable_picture
 from vlm_r1.converters.files import place, shown, take, whole_in
 from vlm_r1.converters.ids import Id, check_alike, read_id
 from vlm_r1.converters.pickles import read_pickle
@@ -28,7 +28,7 @@ UNVERIFIED = (
 
 @dataclass(frozen=True)
 class D3Options(DetectionOptions):
-    """What is asked of an image: its group's descriptions that are there, and some that are not."""
+    """The question asks for the descriptions of the image's group that are present, and for some that are absent."""
 
     negatives: tuple[int, int] = option((1, 3), "how many absent descriptions are added to each question (paper: 1:3)")
 
@@ -38,9 +38,9 @@ class _Image:
     """One image of either layout.
 
     Attributes:
-        image: as COCO has it, with the boxes of the descriptions of its group.
-        group: all descriptions of its group; empty where the file does not say.
-        elsewhere: descriptions of other groups that are there too, so no negatives.
+        image: in COCO's form, with the boxes of the descriptions of its group.
+        group: all descriptions of its group; empty if the file does not give them.
+        elsewhere: descriptions of other groups that are present too, so they are no negatives.
     """
 
     image: CocoImage
@@ -49,10 +49,10 @@ class _Image:
 
 
 def convert(job: Job, options: D3Options) -> Conversion:
-    """The folder of the four pickles, or one of the JSON files: one record for each image.
+    """Convert the folder of the four pickles, or one of the JSON files: one record for each image.
 
     Raises:
-        DataError: not this layout, or the images are nowhere.
+        DataError: the source has another layout, or its images were not found.
     """
     if job.source.is_dir():
         names, found = _Pickles.read(job.source, job.tally).contents()
@@ -73,15 +73,15 @@ class _Pickles:
     """`sentences.pkl`, `annotations.pkl`, `images.pkl` and `groups.pkl`: dictionaries by id.
 
     Attributes:
-        folder: where they lie.
-        tally: to be filled.
-        said: id of a sentence → its text.
+        folder: their folder.
+        tally: filled while reading.
+        sentences: id of a sentence → its text.
         annotations, images, groups: id → row.
     """
 
     folder: Path
     tally: Tally
-    said: Mapping[Id, str]
+    sentences: Mapping[Id, str]
     annotations: Mapping[Id, Any]
     images: Mapping[Id, Any]
     groups: Mapping[Id, Any]
@@ -90,16 +90,16 @@ class _Pickles:
     def read(cls, folder: Path, tally: Tally) -> _Pickles:
         paths = {name: folder / f"{name}.pkl" for name in ("sentences", "annotations", "images", "groups")}
         tables = {name: _table(path) for name, path in paths.items()}
-        said: dict[Id, str] = {}
+        texts: dict[Id, str] = {}
         for id_, row in tables.pop("sentences").items():
             try:
-                said[id_] = clean_text(take(row, "raw_sent", str, paths["sentences"], id_))
+                texts[id_] = clean_text(take(row, "raw_sent", str, paths["sentences"], id_))
             except DataError as error:
                 tally.drop("sentence", UNREADABLE, example=str(error))
-        return cls(folder, tally, said, **tables)
+        return cls(folder, tally, texts, **tables)
 
     def contents(self) -> tuple[list[str], list[_Image]]:
-        """All descriptions, and the images with what is described in them."""
+        """All descriptions, and the images with the objects that the descriptions name."""
         path = self.folder / "images.pkl"
         by_image: dict[Id | None, list[Id]] = {}
         for own in self.annotations:
@@ -109,56 +109,56 @@ class _Pickles:
             try:
                 found.append(self._image(id_, row, by_image.get(id_, []), i, (path, id_)))
             except DataError as error:  # of this image, its group or its boxes
-                if not self.annotations:  # then no image shows anything known
+                if not self.annotations:  # then no image has an object
                     raise
                 self.tally.drop("image", UNREADABLE, example=str(error))
-        return list(self.said.values()), found
+        return list(self.sentences.values()), found
 
-    def _image(self, id_: Id, row: Any, own_say: Collection[Id], i: int, where: tuple[Path, Id]) -> _Image:
-        """An image with the boxes that it lists, and with those that say that they are in it."""
+    def _image(self, id_: Id, row: Any, claimed: Collection[Id], i: int, where: tuple[Path, Id]) -> _Image:
+        """An image with the boxes that it lists, and with those that name it as their image (`claimed`)."""
         group_id = take(row, "group_id", None, *where)
         inner = take(self.groups.get(group_id), "inner_sent_id", list, self.folder / "groups.pkl", group_id)
-        group = {self.said[s] for s in map(read_id, inner) if s is not None and s in self.said}
+        group = {self.sentences[s] for s in map(read_id, inner) if s is not None and s in self.sentences}
         listed = _ids(take(row, "anno_id", list, *where), (*where, "anno_id"))
         objects: list[CocoObject] = []
-        doubt = None
+        unusable = None
         if any(self._image_of(own) not in (None, id_) for own in listed):
-            doubt = Unusable(MISPLACED, place(*where))
-        unlisted = [own for own in own_say if own not in listed]
+            unusable = Unusable(MISPLACED, place(*where))
+        unlisted = [own for own in claimed if own not in listed]
         self.tally.note(UNLISTED, len(unlisted), place(*where))
         for own in dict.fromkeys([*listed, *unlisted]):
             made = self._objects(own, id_)
-            doubt = made if isinstance(made, Unusable) else doubt
+            unusable = made if isinstance(made, Unusable) else unusable
             objects += [] if isinstance(made, Unusable) else made
         name = take(row, "file_name", str, *where)
         wh = (whole_in(row.get("width")), whole_in(row.get("height")))
         inside = [item for item in objects if item.label in group]
-        image = CocoImage(id_, name, (wh[0], wh[1]) if wh[0] and wh[1] else None, inside, row, i, doubt)
+        image = CocoImage(id_, name, (wh[0], wh[1]) if wh[0] and wh[1] else None, inside, row, i, unusable)
         return _Image(image, sorted(group), frozenset({item.label for item in objects} - group))
 
     def _image_of(self, own: Id) -> Id | None:
-        """The image that an annotation says it is in; None: it does not say."""
+        """Id of the image that an annotation names; None: it names none."""
         row = self.annotations.get(own)
         return read_id(row.get("image_id")) if isinstance(row, dict) else None
 
     def _objects(self, own: Id, image_id: Id) -> list[CocoObject] | Unusable:
-        """One object for each description of an annotation."""
+        """Return one object for each description of an annotation."""
         where = (self.folder / "annotations.pkl", own)
-        row: Mapping[str, Any] = self.annotations.get(own)  # pyright: ignore[reportAssignmentType]  # `take` looks
-        said = _ids(take(row, "sent_id", list, *where), (*where, "sent_id"))
-        if any(s not in self.said for s in said):
-            return Unusable(UNKNOWN_SENTENCE, f"{place(*where, 'sent_id')}: {shown(said)}")
+        row: Mapping[str, Any] = self.annotations.get(own)  # pyright: ignore[reportAssignmentType]  # `take` checks
+        sentence_ids = _ids(take(row, "sent_id", list, *where), (*where, "sent_id"))
+        if any(s not in self.sentences for s in sentence_ids):
+            return Unusable(UNKNOWN_SENTENCE, f"{place(*where, 'sent_id')}: {shown(sentence_ids)}")
         values = row["bbox"] if isinstance(row.get("bbox"), list) else []
         if values and isinstance(values[0], list):  # as published, an array of one row
             row = {**row, "bbox": values[0]}
-        return [read_object(row, self.said[s], image_id) for s in said]
+        return [read_object(row, self.sentences[s], image_id) for s in sentence_ids]
 
 
 def _table(path: Path) -> dict[Id, Any]:
-    """A dictionary by id, its ids in one form.
+    """Read a dictionary by id and bring its ids to one form.
 
     Raises:
-        DataError: it is none, or two of its ids may be the same.
+        DataError: the file holds something else, or two of its ids may be the same.
     """
     table = read_pickle(path)
     if not isinstance(table, dict):
@@ -181,10 +181,10 @@ def _ids(values: Collection[Any], where: tuple[object, ...]) -> list[Id]:
 
 def _lines(job: Job, options: D3Options, names: list[str], found: list[_Image], images: Images) -> Iterator[Line]:
     for one in job.track(found):
-        picture = look_at(one.image, images, job.tally)
+        picture = usable_picture(one.image, images, job.tally)
         if picture is None:
             continue
-        contents = limited(contents_of(one.image.objects, picture, job.tally), options, job.tally)
+        contents = apply_limits(contents_of(one.image.objects, picture, job.tally), options, job.tally)
         if isinstance(contents, Unusable):
             job.tally.drop("image", contents.reason, example=picture.name)
             continue

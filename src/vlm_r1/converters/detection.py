@@ -1,9 +1,9 @@
-"""Open-vocabulary detection records: which names an image is asked for, and the boxes of those that are there.
+"""Open-vocabulary detection records: the names that a question asks for, and the boxes of those in the image.
 
-The gold answer must be complete: a model that boxes an object which is there but not annotated would be punished for
-being right. So a category is asked of an image only if every object of it has its box. A category with a crowd region
-(COCO boxes some ten of a crowd's people and marks the rest as one region), with a box that cannot be used, or known
-not to be exhaustive (LVIS) is not asked there, nor used as a negative.
+The gold answer must be complete: a model that boxes an object which is present but not annotated would be punished for
+being right. So a question asks for a category only if every object of it in the image has its box. It neither asks for
+a category nor uses it as a negative in three cases: the category has a crowd region (COCO boxes some ten of a crowd's
+people and marks the rest as one region), it has a box that cannot be used, or it is known not to be exhaustive (LVIS).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NONE = "None"
 
 @dataclass(frozen=True)
 class CompleteOptions:
-    """What is taken for a sign that an image's boxes are not all known."""
+    """Options of all formats whose images must be annotated completely."""
 
     unknown_images: str = option(
         "error", "boxes of images that the file does not list; drop: it lists a part on purpose", ("error", "drop")
@@ -39,7 +39,7 @@ class CompleteOptions:
 
 @dataclass(frozen=True)
 class DetectionOptions(CompleteOptions):
-    """What is asked of an image."""
+    """Limits and negatives of the questions."""
 
     negatives: tuple[int, int] = option((0, 0), "how many absent names are added to each question, e.g. 2 or 1:3")
     max_per_category: int | None = option(None, "categories with more boxes in an image are not asked there")
@@ -54,7 +54,7 @@ class DetectionOptions(CompleteOptions):
 
 @dataclass(frozen=True)
 class CocoOptions(DetectionOptions):
-    """What is asked of an image whose absent categories are all known."""
+    """Options of data sets in which the absent categories of an image are all known."""
 
     mode: str = option(
         "positive",
@@ -71,16 +71,17 @@ POLICIES: Mapping[str, Mapping[str, object]] = {
     "coco_pos_2": {"max_per_category": 1, "too_many": "image"},
     "coco_pos_3": {"max_boxes": 10},
 }
-"""As the authors describe their sets (findings of 2025-03-24, section 2.1), also called COCO_pos_1, 2 and 3: categories
-with more than 10 boxes are left out; images in which each category has only one box; at most 10 boxes over all
-categories. Read as limits for one image: over all of val2017 nearly every category has more than 10."""
+"""The authors' evaluation sets (findings of 2025-03-24, section 2.1), also called COCO_pos_1, 2 and 3. The first leaves
+out categories with more than 10 boxes; the second has images in which each category has only one box; the third allows
+at most 10 boxes over all categories. We read these as limits for one image, since over all of val2017 nearly every
+category has more than 10 boxes."""
 
 
 def with_policy(options: CocoOptions) -> CocoOptions:
-    """The options with the limits of their policy.
+    """Return the options with the limits of their policy.
 
     Raises:
-        ConfigError: an option would have no effect: a limit beside a policy, negatives in mode all.
+        ConfigError: an option would have no effect: a limit together with a policy, or negatives in mode all.
     """
     if options.mode == "all" and options.negatives != (0, 0):
         raise ConfigError("--mode all asks every category, so --negatives has no effect; leave one of them out")
@@ -96,20 +97,20 @@ def with_policy(options: CocoOptions) -> CocoOptions:
 
 @dataclass(frozen=True)
 class Contents:
-    """What one image shows.
+    """The objects of one image.
 
     Attributes:
         present: name → all its boxes, none missing, e.g. {"cat": [(10, 20, 110, 220)]}.
-        incomplete: names that are there, or may be, without all their boxes.
+        incomplete: names that are or may be present without all their boxes.
     """
 
     present: Mapping[str, list[Box]]
     incomplete: frozenset[str]
 
 
-def look_at(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
-    """The picture of an image of which everything is known that the file says; None (counted) if it cannot be used."""
-    picture = image.doubt or images.look(image.name, image.wh, tally)
+def usable_picture(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
+    """The picture of an image; None (and counted) if the image or its annotations cannot be used."""
+    picture = image.unusable or images.picture(image.name, image.wh, tally)
     if isinstance(picture, Unusable):
         tally.drop("image", picture.reason, example=picture.example)
         return None
@@ -119,7 +120,7 @@ def look_at(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
 def contents_of(
     objects: Iterable[CocoObject], picture: Picture, tally: Tally, incomplete: Iterable[str] = ()
 ) -> Contents:
-    """Sort the objects of an image into what may be asked and what may not; boxes that are dropped are counted."""
+    """Sort the objects of an image into names that may be asked for and names that may not; count dropped boxes."""
     present: dict[str, list[Box]] = {}
     not_asked = set(incomplete)
     for item in objects:
@@ -138,8 +139,8 @@ def contents_of(
     return Contents(present, frozenset(not_asked))
 
 
-def limited(contents: Contents, options: DetectionOptions, tally: Tally) -> Contents | Unusable:
-    """Apply the limits on boxes: the contents without crowded categories, or why the image is dropped."""
+def apply_limits(contents: Contents, options: DetectionOptions, tally: Tally) -> Contents | Unusable:
+    """Apply the limits on boxes: returns the contents without crowded categories, or why the image is dropped."""
     most = options.max_per_category
     crowded = [label for label, boxes in contents.present.items() if most is not None and len(boxes) > most]
     if crowded and options.too_many == "image":
@@ -166,9 +167,9 @@ def detection_line(
     Args:
         line: id, image and extra keys.
         contents: the names asked for and their boxes.
-        absent: names known not to be in the image; negatives are drawn from them, by a stream of the record's own.
-        options: how many negatives.
-        tally: gets the boxes kept, or the image dropped.
+        absent: names known not to be in the image; negatives are drawn from them, by a random stream of the record.
+        options: their `negatives` and `seed` are used.
+        tally: counts the boxes kept, or the image dropped.
         harder: absent names that are taken before the others.
     """
     rng = Random(f"{options.seed}/{line.id}")
@@ -177,17 +178,17 @@ def detection_line(
     negatives += _draw(absent, n - len(negatives), rng)
     targets = [*contents.present, *negatives]
     if negatives:
-        rng.shuffle(targets)  # else the place in the list would tell what is there
-    return asked(line, targets, contents.present, tally)
+        rng.shuffle(targets)  # otherwise a name's place in the list would reveal whether it is present
+    return line_asking(line, targets, contents.present, tally)
 
 
 def _draw(names: Sequence[str], n: int, rng: Random) -> list[str]:
-    """n different names, or all if there are fewer."""
+    """Draw n different names, or all if there are fewer."""
     return rng.sample(names, min(n, len(names)))
 
 
-def asked(line: Line, targets: Sequence[str], present: Mapping[str, list[Box]], tally: Tally) -> Line | None:
-    """The record that asks for these names: its answer has the boxes of those present, or is "None"."""
+def line_asking(line: Line, targets: Sequence[str], present: Mapping[str, list[Box]], tally: Tally) -> Line | None:
+    """Make the record that asks for these names; its answer has the boxes of those present, or is "None"."""
     if not targets:
         tally.drop("image", NOTHING_TO_ASK, example=line.image)
         return None

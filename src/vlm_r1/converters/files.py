@@ -1,4 +1,4 @@
-"""Annotation files → values, with every wrong one named by file and key path."""
+"""Annotation files → values; an error names the file and the key path of a wrong value."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def read_json(
 
     Args:
         path: the file.
-        slim: is given every object while reading, the inner ones first, and returns what is kept of it: the polygons
-            of COCO take most of its memory.
-        encoding: a byte order mark is taken off by the default.
+        slim: called with every object while reading, the inner ones first; returns the part of it to keep. It saves
+            the memory that COCO's polygons take.
+        encoding: the default also removes a byte order mark.
 
     Raises:
         DataError: missing, unreadable or not JSON.
@@ -45,10 +45,10 @@ def take(row: Any, key: str, kind: type[T], *where: object) -> T: ...
 @overload
 def take(row: Any, key: str, kind: None, *where: object) -> Id: ...
 def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
-    """`row[key]`, which must be of that kind.
+    """Return `row[key]`, which must be of the given kind.
 
     Args:
-        row: where to look; wanted an object.
+        row: the object that holds the key.
         key: e.g. "bbox".
         kind: str, int (takes whole floats too), float (takes integers too), list or dict; None: an id (`read_id`).
         where: file, then keys and numbers down to `row`, e.g. ("instances.json", "annotations", 12).
@@ -77,7 +77,7 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
 
 
 def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
-    """`row[key]`, which must be a list of n finite numbers; see `take`.
+    """Return `row[key]`, which must be a list of n finite numbers; see `take`.
 
     Raises:
         DataError: it is not.
@@ -89,7 +89,7 @@ def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
 
 
 def numbers_in(value: Any, n: int) -> list[float] | None:
-    """n finite numbers, or texts of numbers; None for anything else.
+    """Read n finite numbers from a list of numbers or of texts; None for anything else.
 
     >>> numbers_in([1, "2.5"], 2), numbers_in([1, None], 2), numbers_in("12", 2)
     ([1.0, 2.5], None, None)
@@ -104,7 +104,7 @@ def numbers_in(value: Any, n: int) -> list[float] | None:
 
 
 def whole_in(value: Any) -> int | None:
-    """A whole number, written as an integer, a float or a text; None for anything else.
+    """Read a whole number from an integer, a float or a text; None for anything else.
 
     >>> whole_in(640), whole_in(640.0), whole_in("640"), whole_in(0.5), whole_in(None)
     (640, 640, 640, None, None)
@@ -114,7 +114,7 @@ def whole_in(value: Any) -> int | None:
 
 
 def place(*where: object) -> str:
-    """File and key path.
+    """Format a file and a key path.
 
     >>> place("a.json", "annotations", 12, "bbox"), place("a.json")
     ('a.json: annotations[12].bbox', 'a.json')
@@ -125,19 +125,7 @@ def place(*where: object) -> str:
 
 
 def shown(value: object) -> str:
-    """A value in an error message, cut at 80 characters; of a long text or list only the beginning is looked at."""
+    """Format a value for an error message, cut at 80 characters; only the start of a long text or list is read."""
     start: Any = value[:100] if isinstance(value, (str, bytes, list)) else value  # pyright: ignore[reportUnknownVariableType]
     text = repr(start)
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def first_existing(what: str, candidates: list[Path]) -> Path:
-    """The first path that exists.
-
-    Raises:
-        DataError: none does; the message lists them.
-    """
-    for path in candidates:
-        if path.exists():
-            return path
-    raise DataError(f"{what} not found; looked for {', '.join(map(str, candidates))}")

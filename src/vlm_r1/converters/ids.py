@@ -1,4 +1,4 @@
-"""Ids of annotation files, which tools write as numbers, as texts or as floats, and get wrong in more ways than one."""
+"""Ids of annotation files, which tools write as numbers, as texts or as floats, sometimes wrongly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vlm_r1.errors import DataError
 
 Id = int | str
-"""Of an image, annotation or category, in the one form that `read_id` gives it."""
+"""The id of an image, annotation or category, in the form that `read_id` gives it."""
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0+)?")
 _PADDED = re.compile(r"-?0+[0-9]{1,18}")
@@ -19,12 +19,12 @@ _EXACT = 2.0**53
 
 
 def read_id(value: Any) -> Id | None:
-    """An id in one form, whatever type it is written in: whole numbers as integers, other texts composed (NFC).
+    """Bring an id of any type to one form: whole numbers to integers, other texts to composed characters (NFC).
 
-    A text with leading zeros stays a text: nobody knows whether 007 and 7 are the same (see `check_alike`).
+    A text with leading zeros stays a text: 007 and 7 may or may not be the same (see `check_alike`).
 
     Returns:
-        The id; None for what can be none: null, truth values, lists, fractions, an empty text.
+        The id; None for values that cannot be ids: null, truth values, lists, fractions, an empty text.
 
     >>> read_id(7), read_id("7"), read_id(7.0), read_id("7.0"), read_id("007"), read_id("a7"), read_id(7.5)
     (7, 7, 7, 7, '007', 'a7', None)
@@ -41,11 +41,11 @@ def read_id(value: Any) -> Id | None:
 
 
 def check_alike(what: str, ids: Iterable[Id], path: object) -> None:
-    """Refuse a file in which two ids differ by leading zeros only: they may be one or two.
+    """Refuse a file in which two ids differ by leading zeros only, since they may be the same id.
 
     Args:
         what: e.g. "image".
-        ids: all of that kind, those that are defined and those that are referred to.
+        ids: all ids of that kind, both those that are defined and those that are referred to.
         path: the file, for the error.
 
     Raises:
@@ -68,9 +68,9 @@ def check_alike(what: str, ids: Iterable[Id], path: object) -> None:
 
 
 def check_shift(what: str, known: Collection[Id], used: Collection[Id], path: object) -> None:
-    """Refuse a file whose references are all one too high, or too low, for what they refer to.
+    """Refuse a file whose references are all one too high, or all one too low.
 
-    Then most of them still hit something, but the wrong thing.
+    Most of them would still refer to something, but to the wrong thing.
 
     Raises:
         DataError: some used ids are unknown, and all of them are known ids plus one, or minus one.
@@ -82,7 +82,7 @@ def check_shift(what: str, known: Collection[Id], used: Collection[Id], path: ob
             low, high = min(map(int, used)), max(map(int, used))
             raise DataError(
                 f"{path}: the annotations' {what} ids ({low} to {high}) look shifted by {shift:+d} against those of "
-                "the file's own list, so every one may mean another. Mend them"
+                "the file's own list, so every one may mean another. Correct them"
             )
 
 

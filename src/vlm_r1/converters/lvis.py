@@ -1,4 +1,4 @@
-"""LVIS v1 instances → detection, with negatives that people have verified."""
+"""LVIS v1 instances → detection, with negatives verified by people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.converters.coco_layout import CocoFile, CocoImage, file_name, read_coco, require_images
-from vlm_r1.converters.detection import DetectionOptions, contents_of, detection_line, limited, look_at
+from vlm_r1.converters.detection import DetectionOptions, apply_limits, contents_of, detection_line, usable_picture
 from vlm_r1.converters.files import place, shown, take
 from vlm_r1.converters.ids import read_id
 from vlm_r1.converters.pictures import Images, Unusable, find_images
@@ -19,16 +19,16 @@ UNKNOWN_NOT_EXHAUSTIVE = "an unknown category is not exhaustive in it"
 
 @dataclass(frozen=True)
 class LvisOptions(DetectionOptions):
-    """What is asked of an image; of its absent categories only those in `neg_category_ids` are known."""
+    """Limits and negatives of the questions; only categories in `neg_category_ids` are known to be absent."""
 
     negatives: tuple[int, int] = option((1, 3), "how many verified absent names are added to each question")
 
 
 def convert(job: Job, options: LvisOptions) -> Conversion:
-    """`lvis_v1_val.json` with COCO's images in `train2017/` and `val2017/`: one record for each image.
+    """Convert `lvis_v1_val.json` with COCO's images in `train2017/` and `val2017/`: one record for each image.
 
     Raises:
-        DataError: not this layout, or the images are nowhere.
+        DataError: the source has another layout, or its images were not found.
     """
     file = read_coco(job.source, job.tally, lambda name: clean_text(name.replace("_", " ")), _name)
     require_images(file, options.unknown_images)
@@ -39,7 +39,7 @@ def convert(job: Job, options: LvisOptions) -> Conversion:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """Folder and file out of the image's address: version 1 mixes both folders of COCO and has no file names."""
+    """Folder and file from the image's URL: version 1 mixes both folders of COCO and has no file names."""
     url = row.get("coco_url")
     return "/".join(url.split("/")[-2:]) if isinstance(url, str) and url else file_name(row)
 
@@ -57,7 +57,7 @@ def _lines(job: Job, options: LvisOptions, file: CocoFile, images: Images) -> It
 
 
 def _line(job: Job, options: LvisOptions, file: CocoFile, image: CocoImage, images: Images) -> Line | Unusable | None:
-    picture = look_at(image, images, job.tally)
+    picture = usable_picture(image, images, job.tally)
     if picture is None:
         return None
     not_exhaustive, unknown = _names(file, image, "not_exhaustive_category_ids")
@@ -65,7 +65,7 @@ def _line(job: Job, options: LvisOptions, file: CocoFile, image: CocoImage, imag
         return Unusable(UNKNOWN_NOT_EXHAUSTIVE, unknown)
     negative, unknown = _names(file, image, "neg_category_ids")
     job.tally.drop("name", "negative of an unknown category", bool(unknown), unknown)
-    contents = limited(contents_of(image.objects, picture, job.tally, not_exhaustive), options, job.tally)
+    contents = apply_limits(contents_of(image.objects, picture, job.tally, not_exhaustive), options, job.tally)
     if isinstance(contents, Unusable):
         return contents
     absent = [n for n in negative if n not in contents.present and n not in contents.incomplete]
@@ -74,7 +74,7 @@ def _line(job: Job, options: LvisOptions, file: CocoFile, image: CocoImage, imag
 
 
 def _names(file: CocoFile, image: CocoImage, key: str) -> tuple[list[str], str]:
-    """The names of the categories listed under a key, each once, and the first id of no category, if there is one."""
+    """The names of the categories listed under a key, each once, and the first unknown id as an example, or ""."""
     where = (file.path, "images", image.place)
     known: dict[str, None] = {}
     unknown = ""

@@ -1,9 +1,8 @@
 """Absent names added to the questions of a detection file, so that a model learns to say what is not there.
 
-A name is added only if the file's own answers say that it is not in the image. That is assumed of every name which no
-answer about that image holds: true of files whose images are annotated with all the names, such as COCO's. Besides,
-a name is not added if it, or a synonym of it, is asked already, or if all its words are in a name that is there: with
-"brown dog" in the image, "dog" is no negative.
+A name is added only if no answer about that image holds it, so the images must be annotated with all the names, as
+COCO's are. A name is also not added in two cases: the question already asks for it or for a synonym, or all its words
+are in a name that is present. With "brown dog" in the image, "dog" is no negative.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _REMEMBERED = 1 << 16  # names whose words are remembered
 
 @dataclass(frozen=True)
 class NegativesOptions:
-    """How many names are added, and which."""
+    """Number and choice of the added names."""
 
     per_record: tuple[int, int] = option((1, 3), "how many names are added to each question, e.g. 2 or 1:3")
     strategy: str = option(
@@ -46,29 +45,33 @@ class NegativesOptions:
         "uniform; frequency: those that occur often; similar: those that share words and spelling with a name asked",
         ("uniform", "frequency", "similar"),
     )
-    labels: str | None = option(None, "file of names, one on a line, to draw from besides the file's own")
+    labels: str | None = option(None, "file of names, one on a line, to draw from in addition to the file's own")
     synonyms: str | None = option(None, "file of names that mean the same, one group on a line: couch = sofa = settee")
     seed: int = option(0, "names the random choice; each record has its own stream")
 
 
 def convert(job: Job, options: NegativesOptions) -> Conversion:
-    """Read a detection file of docs/data.md and write it again with longer questions; other keys stay as they are.
+    """Convert a detection file of docs/data.md to one with longer questions; other keys stay as they are.
 
     Raises:
-        DataError: a line is no detection record, or an option's file cannot be read.
+        DataError: a line is not a detection record, or the file of an option cannot be read.
     """
     rows = [_parse(job.source, number, text) for number, text in _lines_of(job.source)]
     groups = _synonyms(Path(options.synonyms).expanduser()) if options.synonyms else {}
     extra = [text for _, text in _lines_of(Path(options.labels).expanduser())] if options.labels else []
     pool = Pool.of(rows, [clean_text(name) for name in extra], groups)
-    return Conversion("ovd", job.images or job.source.parent, _longer(job, options, rows, pool))
+    return Conversion("ovd", job.images or job.source.parent, _with_negatives(job, options, rows, pool))
 
 
 @dataclass(frozen=True)
 class Question:
-    """One record: its line, the names it asks for, and those that its answer has boxes of.
+    """The question of one record.
 
-    `before` and `after` are the sentence round the names, if there is one; None: the sentence has no list of names.
+    Attributes:
+        line: the record.
+        names: the names that it asks for; None: the question is a sentence without a list of names.
+        present: the names for which its answer has boxes.
+        before, after: the sentence around the names, or "".
     """
 
     line: Line
@@ -83,9 +86,9 @@ class Pool:
     """Names to draw from.
 
     Attributes:
-        counts: name → number of records in whose answer it occurs, in the order of the alphabet.
-        present: image → all names that some answer about it holds.
-        synonyms: name → names that mean the same, by their keys (see `key_of`).
+        counts: name → number of records whose answer has it, in alphabetical order.
+        present: image → all names in the answers about it.
+        synonyms: key of a name → keys of all names that mean the same (see `key_of`).
     """
 
     counts: Mapping[str, int]
@@ -94,7 +97,7 @@ class Pool:
 
     @classmethod
     def of(cls, rows: Sequence[Question], extra: Sequence[str], synonyms: Mapping[str, frozenset[str]]) -> Pool:
-        """Count the names of all answers and questions, and those of a list."""
+        """Collect the names of all answers and questions and of an extra list; count those of the answers."""
         counts: Counter[str] = Counter()
         present: dict[str, set[str]] = defaultdict(set)
         for row in rows:
@@ -105,7 +108,7 @@ class Pool:
         return cls({name: counts[name] for name in sorted(everything)}, by_image, synonyms)
 
     def candidates(self, row: Question) -> list[str]:
-        """The names that may be added to a question, in the order of the alphabet."""
+        """The names that may be added to a question, in alphabetical order."""
         there = self.present[row.line.image]
         keys = {key for name in (*there, *(row.names or ())) for key in self._same(key_of(name))}
         excluded = {name for key in keys for name in self._by_key.get(key, ())}
@@ -114,7 +117,7 @@ class Pool:
         return [name for name in self.counts if name not in excluded]
 
     def nearest(self, name: str) -> list[str]:
-        """The other names of the pool that resemble it at all, the most similar first."""
+        """The other names of the pool with a similarity above 0, the most similar first."""
         if name not in self._nearest:
             scores = {other: similarity(name, other) for other in self.counts}
             self._nearest[name] = sorted((n for n in scores if scores[n] > 0), key=lambda n: (-scores[n], n))
@@ -151,13 +154,13 @@ def choose(pool: Pool, row: Question, n: int, strategy: str, rng: Random) -> lis
         return nlargest(n, candidates, key=keys.__getitem__)
     chosen: list[str] = []
     if strategy == "similar":
-        chosen = _sample(_resembling(pool, row, set(candidates), _NEAREST_FOR_EACH * n), n, rng)
+        chosen = _sample(_most_similar(pool, row, set(candidates), _NEAREST_FOR_EACH * n), n, rng)
     rest = [name for name in candidates if name not in chosen] if chosen else candidates
     return chosen + _sample(rest, n - len(chosen), rng)
 
 
-def _resembling(pool: Pool, row: Question, allowed: set[str], most: int) -> list[str]:
-    """At least `most` of the allowed names, if there are so many: the nearest to each name asked, then the second, …"""
+def _most_similar(pool: Pool, row: Question, allowed: set[str], most: int) -> list[str]:
+    """At least `most` of the allowed names, if there are so many: the nearest to each asked name, then the second, …"""
     found: dict[str, None] = {}
     for rank in zip_longest(*(pool.nearest(name) for name in row.names or ())):
         if len(found) >= most:
@@ -167,7 +170,7 @@ def _resembling(pool: Pool, row: Question, allowed: set[str], most: int) -> list
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two names are, in [0, 1]: the mean of the shares of common words and of common triples of letters.
+    """Similarity of two names in [0, 1]: the mean of the shares of common words and of common triples of letters.
 
     >>> similarity("red car", "red bus"), similarity("cat", "dog")  # words 1/3; " re", "red", "ed " of 11 triples
     (0.303030303030303, 0.0)
@@ -177,7 +180,7 @@ def similarity(a: str, b: str) -> float:
 
 @lru_cache(maxsize=_REMEMBERED)
 def key_of(name: str) -> str:
-    """What names are compared by: case, white space, punctuation and a plural s do not count.
+    """Return the key by which names are compared: case, white space, punctuation and a plural s do not count.
 
     >>> key_of("Brown  Dogs, asleep"), key_of("glass")
     ('brown dog asleep', 'glass')
@@ -209,7 +212,7 @@ def _sample(names: Sequence[str], n: int, rng: Random) -> list[str]:
     return rng.sample(names, min(n, len(names)))
 
 
-def _longer(job: Job, options: NegativesOptions, rows: Sequence[Question], pool: Pool) -> Iterator[Line]:
+def _with_negatives(job: Job, options: NegativesOptions, rows: Sequence[Question], pool: Pool) -> Iterator[Line]:
     for row in job.track(rows):
         if row.names is None:
             job.tally.note(OWN_SENTENCE, example=row.line.id)
@@ -221,7 +224,7 @@ def _longer(job: Job, options: NegativesOptions, rows: Sequence[Question], pool:
         job.tally.note(NONE_LEFT, not chosen and options.per_record[0] > 0, row.line.id)
         names = [*row.names, *chosen]
         if chosen:
-            rng.shuffle(names)  # else the place in the list would tell what is there
+            rng.shuffle(names)  # otherwise a name's place in the list would reveal whether it is present
         question = f"{row.before}{list_names(names)}{row.after}"
         extra: dict[str, AnswerValue] = {**row.line.extra, "targets": [*names]}
         yield Line(row.line.id, row.line.image, question, row.line.answer, extra)
@@ -262,7 +265,7 @@ def _parse(path: Path, number: int, text: str) -> Question:
 
 
 def _names(row: Mapping[str, Any], asked: str, source: str) -> list[str] | None:
-    """The names asked for: those of `targets`, else of the list in the question."""
+    """The names that are asked for, from `targets` or else from the list in the question; None: there is no list."""
     if "targets" in row:
         return [str(name) for name in take(row, "targets", list, source)]
     if is_whole_instruction(asked):
@@ -282,7 +285,7 @@ def _present(answer: Any, source: str) -> frozenset[str]:
 
 
 def _synonyms(path: Path) -> dict[str, frozenset[str]]:
-    """Key of each name → the keys of its group."""
+    """Read a file of synonyms: key of each name → the keys of its group."""
     groups: dict[str, frozenset[str]] = {}
     for _, text in _lines_of(path):
         keys = frozenset(key_of(name) for name in text.split("=") if name.strip())

@@ -15,25 +15,25 @@ from vlm_r1.errors import ConfigError, DataError
 
 ANNOTATIONS = "_annotations.coco.json"
 ANNOTATIONS_ODINW = "annotations_without_background.json"
-"""What ODinW as published with GLIP adds beside the export: the same without the root category."""
+"""A file that ODinW, as published with GLIP, has next to the export: the same without the root category."""
 
 
 @dataclass(frozen=True)
 class OdinwOptions(CocoOptions):
-    """What is asked of an image; every data set asks for its own categories."""
+    """Limits and negatives of the questions; every data set asks for its own categories."""
 
     split: str = option("test", "train, valid or test")
 
 
 def convert(job: Job, options: OdinwOptions) -> Conversion:
-    """Every `<split>/_annotations.coco.json` below the source, with the images beside it: one record for each image.
+    """Convert every `<split>/_annotations.coco.json` below the source, with the images in its folder.
 
     Raises:
-        DataError: there is no such file below the source, or one is not in this layout.
+        DataError: there is no such file below the source, or one has another layout.
         ConfigError: an option would have no effect.
     """
     if job.images:
-        raise ConfigError("--images has no effect: the images of this format lie beside their annotations")
+        raise ConfigError("--images has no effect: the images of this format are in the folder of their annotations")
     paths = [_annotations(folder) for folder in _folders(job.source, options.split)]
     if not paths:
         raise DataError(f"{job.source}: no {options.split}/{ANNOTATIONS} in this folder or below it. Other --split?")
@@ -41,7 +41,7 @@ def convert(job: Job, options: OdinwOptions) -> Conversion:
 
 
 def _folders(source: Path, split: str) -> list[Path]:
-    """Folders named like the split that hold annotations, in the order of their names."""
+    """Folders that are named like the split and hold annotations, in the order of their names."""
     found = {path.parent for name in (ANNOTATIONS, ANNOTATIONS_ODINW) for path in source.rglob(f"{split}/{name}")}
     return sorted(found)
 
@@ -58,7 +58,7 @@ def _lines(job: Job, options: OdinwOptions, paths: list[Path]) -> Iterator[Line]
 
 
 def _lines_of_file(job: Job, options: CocoOptions, path: Path) -> Iterator[Line]:
-    """The records of one data set, their images named from the source on."""
+    """Yield the records of one data set; their image paths are relative to the source."""
     file = read_coco(path, job.tally)
     require_images(file, options.unknown_images)
     names = list(dict.fromkeys(file.names.values()))

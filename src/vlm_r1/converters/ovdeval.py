@@ -10,7 +10,7 @@ from typing import Any
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
 from vlm_r1.converters.coco_layout import CocoImage, name_key, one_form, read_coco, require_images
-from vlm_r1.converters.detection import CompleteOptions, asked, contents_of, look_at
+from vlm_r1.converters.detection import CompleteOptions, contents_of, line_asking, usable_picture
 from vlm_r1.converters.files import place, shown, take
 from vlm_r1.converters.pictures import Images, find_images
 from vlm_r1.errors import DataError
@@ -28,10 +28,10 @@ class OvdevalOptions(CompleteOptions):
 
 
 def convert(job: Job, options: OvdevalOptions) -> Conversion:
-    """One of the subsets' JSON files, or a folder of them: one record for each image.
+    """Convert one of the subsets' JSON files, or a folder of them: one record for each image.
 
     Raises:
-        DataError: not this layout, or the images are nowhere.
+        DataError: the source has another layout, or its images were not found.
     """
     paths = sorted(job.source.glob("*.json")) if job.source.is_dir() else [job.source]
     if not paths:
@@ -48,7 +48,7 @@ def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Ima
     for path in job.track(paths):
         file = read_coco(path, job.tally, shared_files=True)
         require_images(file, options.unknown_images)
-        labels: dict[str, Counter[str]] = {}  # of each file: how many of the images that share it have the label
+        labels: dict[str, Counter[str]] = {}  # image file → label → number of its entries with that label
         for image in file.images:
             labels.setdefault(one_form(image.name), Counter()).update({item.label for item in image.objects})
         for image in file.images:
@@ -64,8 +64,12 @@ def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Ima
 def _line(
     job: Job, options: OvdevalOptions, image: CocoImage, images: Images, path: Path, labels: Counter[str]
 ) -> Line | None:
-    """The record of one image; what other images of the same file show is no negative, nor asked where both have it."""
-    picture = look_at(image, images, job.tally)
+    """Make the record of one image.
+
+    Several entries may share one image file. A label of another entry is no negative, and a label that several entries
+    have is not asked for.
+    """
+    picture = usable_picture(image, images, job.tally)
     if picture is None:
         return None
     where = (path, "images", image.place)
@@ -79,11 +83,11 @@ def _line(
     hard = [name for name in negative if name_key(name) not in there] if options.mode == "all" else []
     extra = {"size": list(picture.wh), "subset": path.stem}
     line = Line(f"{path.stem}-{image.id}", picture.name, "", None, extra)
-    return asked(line, [*contents.present, *hard], contents.present, job.tally)
+    return line_asking(line, [*contents.present, *hard], contents.present, job.tally)
 
 
 def _texts(row: Any, key: str, where: Sequence[object]) -> list[str]:
-    """The names under that key, each once, as it is first written; a file without the key has none."""
+    """The names under that key, each once, in its first spelling; none if the key is missing."""
     if key not in row:
         return []
     values = take(row, key, list, *where)

@@ -1,9 +1,9 @@
-"""Pickled annotations, read without running anything that they name.
+"""Read pickled annotations without running any function that they name.
 
-A pickle is a program: it may name any function of any module and call it. Annotations need none. Here a pickle may
-hold None, booleans, numbers, texts, bytes, lists, tuples and dictionaries, which the pickle machine makes by itself.
-Arrays of numbers, which D-cube's files hold, are rebuilt as lists by the stand-ins of this module; numpy is never
-called. Everything else that a pickle names is refused, before anything runs.
+A pickle is a program: it may name any function of any module and call it. Annotations need no functions. Here a pickle
+may hold None, booleans, numbers, texts, bytes, lists, tuples and dictionaries, which the pickle machine makes itself.
+D-cube's files hold arrays of numbers too. Replacements in this module rebuild those as lists; numpy is never called.
+Every other name in a pickle is refused before anything runs.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _BROKEN = (
     *(pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError),
     *(struct.error, MemoryError, RecursionError, OverflowError),
 )
-"""What the pickle machine raises on damaged files (Python's documentation: "not necessarily limited to")."""
+"""Errors that the pickle machine raises on damaged files (Python's documentation lists some, "not necessarily" all)."""
 
 
 def read_pickle(path: Path) -> Any:
     """Read a pickle of plain values, written by Python 2 or 3.
 
-    Texts of Python 2 are read as latin-1, which never fails, and those that are UTF-8 are made so.
+    Texts of Python 2 are read as latin-1, which never fails, and then decoded as UTF-8 where that is possible.
 
     Raises:
-        DataError: missing, damaged, or naming anything but plain values and arrays of numbers.
+        DataError: the file is missing or damaged, or names anything but plain values and arrays of numbers.
     """
     try:
         with open(path, "rb") as file:
@@ -49,15 +49,15 @@ def read_pickle(path: Path) -> Any:
 
 
 class _RefusedError(Exception):
-    """Deliberately no UnpicklingError, so that it can be told from damage."""
+    """A refused name. This is deliberately not an UnpicklingError, so that it differs from damage."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Finds nothing but the stand-ins, which are new for each file: a pickle can set attributes of what it finds."""
+    """Finds only the replacements. They are new for each file, since a pickle can set attributes of what it finds."""
 
     def __init__(self, file: Any, *, encoding: str):
         super().__init__(file, encoding=encoding)
-        self._found = _stand_ins()
+        self._found = _replacements()
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         found = self._found.get((module_name, global_name))
@@ -67,7 +67,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class _DType:
-    """numpy.dtype of one number; its state, (3, "<", …), has the byte order."""
+    """Replacement of numpy.dtype for one number; its state, (3, "<", …), has the byte order."""
 
     __slots__ = ("code", "order")
 
@@ -88,7 +88,7 @@ class _DType:
 
 
 class _Array:
-    """numpy.ndarray; its state is (version, shape, dtype, Fortran order, bytes)."""
+    """Replacement of numpy.ndarray; its state is (version, shape, dtype, Fortran order, bytes)."""
 
     __slots__ = ("values",)
 
@@ -105,7 +105,7 @@ class _Array:
 
 
 def _nested(values: list[float], shape: tuple[int, ...]) -> Any:
-    """A flat list as lists of lists; ValueError if the shape has another number of elements."""
+    """Turn a flat list into lists of lists; ValueError if the shape has another number of elements."""
     for side in reversed(shape[1:]):
         if side < 1 or len(values) % side:
             raise ValueError(f"{len(values)} numbers do not fill an array of {shape}")
@@ -113,8 +113,8 @@ def _nested(values: list[float], shape: tuple[int, ...]) -> Any:
     return values if shape else values[0]
 
 
-def _stand_ins() -> dict[tuple[str, str], Any]:
-    """What numpy and Python's own `bytes` name in a pickle → what reads it here."""
+def _replacements() -> dict[tuple[str, str], Any]:
+    """Map the names that numpy and Python's `bytes` write into a pickle to their replacements here."""
 
     def make_array(kind: object, shape: object, code: object) -> _Array:
         return _Array()
@@ -138,15 +138,15 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
         **{(f"numpy.{core}.multiarray", name): made for core in ("core", "_core") for name, made in cores.items()},
         ("numpy", "ndarray"): "numpy.ndarray",
         ("numpy", "dtype"): make_dtype,
-        ("_codecs", "encode"): make_bytes,  # how Python 3 writes bytes for Python 2, but for b"", which is bytes()
+        ("_codecs", "encode"): make_bytes,  # Python 3 writes bytes for Python 2 this way, except b"", which is bytes()
         ("__builtin__", "bytes"): make_no_bytes,
     }
 
 
 def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
-    """Arrays as lists, bytes and latin-1 texts as UTF-8 where they are UTF-8; down through all containers.
+    """Turn arrays into lists, and bytes and latin-1 texts into UTF-8 where possible, in all nested containers.
 
-    What several places share is made once (`done`): a file of a few lines can share lists into 2⁴⁰ places.
+    An object that several places share is converted once (`done`): a short file can share lists into 2⁴⁰ places.
     """
     done = {} if done is None else done
     if id(value) in done:
@@ -178,7 +178,7 @@ def _as_utf8(data: bytes) -> str:
 
 
 def _latin1_as_utf8(text: str) -> str:
-    """Python 2 wrote "café" as the bytes of its UTF-8; a text that is none of these stays as it is."""
+    """Decode a text that Python 2 wrote as UTF-8 bytes, e.g. "café"; any other text stays as it is."""
     try:
         return text.encode("latin1").decode("utf-8")
     except (UnicodeEncodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The images of a source: where they lie, whether they are there, and how large they are."""
+"""The images of a source: their folder, whether they exist, and their sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm_r1.geometry.boxes import clip_box
 from vlm_r1.types import AnswerValue, Box
 
 MIN_SIDE_PX = 1.0
-"""Thinner boxes are dropped: models write whole pixels, so no answer could be such a box."""
+"""Thinner boxes are dropped: models write whole pixels, so no answer could match such a box."""
 
 NOT_FOUND = "image not found"
 UNREADABLE = "image cannot be read"
@@ -40,12 +40,12 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that is there.
+    """An image file that exists.
 
     Attributes:
         wh: width and height in pixels of the upright image.
-        turn: EXIF orientation by which its boxes must be turned; 1: they lie on the upright image already.
-        name: path below the root, as it is on the disk.
+        turn: EXIF orientation by which its boxes must be turned; 1: they already lie on the upright image.
+        name: path below the root, as spelled on the disk.
     """
 
     wh: tuple[int, int]
@@ -55,45 +55,45 @@ class Picture:
 
 @dataclass(frozen=True)
 class Images:
-    """The images below one folder, each looked at once.
+    """The images below one folder; each is read once.
 
     Attributes:
         root: the folder.
-        verify: compare the annotated size with the file's own.
-        cut: what names start with that lies above the root, e.g. "images/" or "C:/data/images/".
+        verify: whether the annotated size is compared with the file's own.
+        removed_prefix: folders above the root with which names start, e.g. "images/" or "C:/data/images/".
     """
 
     root: Path
     verify: bool = False
-    cut: str = ""
+    removed_prefix: str = ""
     _seen: dict[str, Picture | Unusable] = field(default_factory=dict, repr=False)
 
-    def look(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
-        """The image, or why it cannot be used.
+    def picture(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
+        """Return the image, or why it cannot be used.
 
         Args:
             name: relative to the root, with / or Windows' \\, its accents composed or not.
-            annotated_wh: the size that the annotations give, which is believed unless `verify` is set; None: they
-                give none, and the file's header is read.
-            tally: gets a note of images that were annotated as they are stored.
+            annotated_wh: the size in the annotations, which is trusted unless `verify` is set; None: they give none,
+                and the file's header is read.
+            tally: gets a note of images whose boxes must be turned upright.
         """
         if name not in self._seen:
-            self._seen[name] = found = self._look(name, annotated_wh)
+            self._seen[name] = found = self._read(name, annotated_wh)
             if isinstance(found, Picture) and found.turn != 1:
                 tally.note(TURNED, example=name)
         return self._seen[name]
 
     def find(self, name: str) -> str | None:
-        """The name of a file below the root, as it is on the disk; None: there is none."""
+        """Return the name of a file below the root, as spelled on the disk; None: there is no such file."""
         return next((form for form in self._forms(name) if os.path.isfile(os.path.join(self.root, form))), None)
 
     def _forms(self, name: str) -> Iterator[str]:
-        """How a name may be written on this disk, as it is given first."""
+        """Yield the spellings that a name may have on this disk, the given one first."""
         yield from spellings(name)
-        if self.cut:
-            yield from spellings(name.replace("\\", "/").removeprefix(self.cut))
+        if self.removed_prefix:
+            yield from spellings(name.replace("\\", "/").removeprefix(self.removed_prefix))
 
-    def _look(self, name: str, annotated_wh: tuple[int, int] | None) -> Picture | Unusable:
+    def _read(self, name: str, annotated_wh: tuple[int, int] | None) -> Picture | Unusable:
         found = self.find(name)
         if found is None:
             return Unusable(NOT_FOUND, os.path.join(self.root, name))
@@ -113,18 +113,18 @@ class Images:
 
 
 _TRIED = 50
-"""Names that are looked for to find the folder of the images: the first ones may be missing."""
+"""Number of names that are tried to find the folder of the images, since the first images may be missing."""
 
 
 def find_images(job: Job, candidates: Sequence[Path], names: Iterable[str]) -> Images:
-    """The images below the folder given (--images), or below the first candidate that holds one of the names.
+    """Find the images below the given folder (--images), or below the first candidate that holds one of the names.
 
-    Where none does, the folders that names start with are cut off, as few as will do, and that is noted: the tool that
-    wrote them had its files elsewhere. What is cut has to be the beginning of all names, or to end in the name of the
-    folder, so that no `cats/1.jpg` becomes the `1.jpg` of another folder.
+    If no candidate does, as few leading folders as possible are removed from the names, and the tally notes this: the
+    tool that wrote them had its files elsewhere. The removed prefix has to begin all names or end in the name of the
+    folder, so that `cats/1.jpg` never becomes the `1.jpg` of another folder.
 
     Raises:
-        DataError: the folder given does not exist, or no candidate holds an image.
+        DataError: the given folder does not exist, or no candidate holds an image.
     """
     if job.images is not None and not job.images.is_dir():
         raise DataError(f"{job.images}: no such folder of images (--images)")
@@ -133,8 +133,8 @@ def find_images(job: Job, candidates: Sequence[Path], names: Iterable[str]) -> I
     for images in (images for name in tried for images in folders if images.find(name) is not None):
         return images
     for name in tried:
-        for images in (replace(images, cut=cut) for cut in _beginnings(name) for images in folders):
-            if images.find(name) is not None and _may_cut(images, tried):
+        for images in (replace(images, removed_prefix=prefix) for prefix in _beginnings(name) for images in folders):
+            if images.find(name) is not None and _may_remove_prefix(images, tried):
                 job.tally.note(CUT, example=f"{name} is {images.find(name)}")
                 return images
     if job.images is not None or not tried:
@@ -143,13 +143,13 @@ def find_images(job: Job, candidates: Sequence[Path], names: Iterable[str]) -> I
     raise DataError(f"the images were not found: no {brief(tried[0])} in {looked}. Name their folder by --images")
 
 
-def _may_cut(images: Images, names: Sequence[str]) -> bool:
-    ends_alike = images.cut.rstrip("/").rpartition("/")[2] == images.root.resolve().name
-    return ends_alike or all(name.replace("\\", "/").startswith(images.cut) for name in names)
+def _may_remove_prefix(images: Images, names: Sequence[str]) -> bool:
+    ends_alike = images.removed_prefix.rstrip("/").rpartition("/")[2] == images.root.resolve().name
+    return ends_alike or all(name.replace("\\", "/").startswith(images.removed_prefix) for name in names)
 
 
 def _beginnings(name: str) -> Iterator[str]:
-    """The folders that a name starts with, the shortest first.
+    """The leading folders of a name, the shortest first.
 
     >>> list(_beginnings("C:\\\\data\\\\a.jpg"))
     ['C:/', 'C:/data/']
@@ -159,7 +159,7 @@ def _beginnings(name: str) -> Iterator[str]:
 
 
 def from_xywh(numbers: list[float]) -> Box:
-    """COCO's (x, y, width, height) as corners.
+    """Turn COCO's (x, y, width, height) into corners.
 
     >>> from_xywh([10, 20, 100, 200])
     (10, 20, 110, 220)
@@ -174,7 +174,7 @@ def usable_box(box: Box, picture: Picture, tally: Tally) -> Box | Unusable:
     Args:
         box: xyxy in pixels, as annotated.
         picture: its image.
-        tally: gets a note of boxes that reached clearly over their image.
+        tally: gets a note of boxes that reached over their image by more than `BOX_TOLERANCE_PX`.
 
     >>> usable_box((10, 20, 110.004, 481), Picture((640, 480)), Tally())
     (10, 20, 110, 480)
@@ -197,11 +197,11 @@ def usable_box(box: Box, picture: Picture, tally: Tally) -> Box | Unusable:
 
 
 def _tidy(number: float) -> float:
-    """A hundredth of a pixel is enough; whole numbers as integers."""
+    """Round to a hundredth of a pixel; return whole numbers as integers."""
     rounded = round(number, 2)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
 def as_json(box: Box) -> AnswerValue:
-    """A box as it stands in a line."""
+    """Return a box as a list, as it is written in a line."""
     return list(box)

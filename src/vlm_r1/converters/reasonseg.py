@@ -1,8 +1,8 @@
-"""ReasonSeg (LISA): polygons of a reasoning question's answer → the box round them.
+"""ReasonSeg (LISA): polygons that answer a reasoning question → the box around them.
 
-As LISA's own reader has it, the polygons are painted into a mask from the largest to the smallest, so that a region to
-be ignored which lies on the target cuts a hole or a corner out of it. The box is that of the mask's target pixels;
-pixel i reaches from i to i + 1.
+Like LISA's own reader, this one paints the polygons into a mask from the largest to the smallest. So an ignored region
+on top of the target cuts a hole or a corner out of it. The box is that of the mask's target pixels; pixel i reaches
+from i to i + 1.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue, Box
 
 NO_TARGET = "no target region"
-_IGNORED = 1  # the first number that is painted; target polygons have 2, 3, …
+_IGNORED = 1  # the value of ignored pixels; target polygons have 2, 3, …
 
 
 @dataclass(frozen=True)
 class ReasonsegOptions:
-    """What becomes of several target regions."""
+    """Treatment of several target regions."""
 
     boxes: str = option(
-        "union", "union: one box round all target regions; each: a box for each region", ("union", "each")
+        "union", "union: one box around all target regions; each: a box for each region", ("union", "each")
     )
 
 
 def convert(job: Job, options: ReasonsegOptions) -> Conversion:
-    """A folder of `<name>.jpg` with `<name>.json` beside it: one record for each text.
+    """Convert a folder of pairs `<name>.jpg` and `<name>.json`: one record for each text.
 
     The task is rec, or multi_rec for the option `each`.
 
     Raises:
-        DataError: no JSON files in the folder, or one is not in this layout.
+        DataError: the folder has no JSON file, or one has another layout.
     """
     paths = sorted(job.source.glob("*.json"))
     if not paths:
@@ -67,9 +67,9 @@ def _lines(job: Job, options: ReasonsegOptions, paths: list[Path], images: Image
 
 
 def _line(job: Job, options: ReasonsegOptions, row: Any, path: Path, images: Images) -> Line | Unusable:
-    """What the texts of a file share: image and answer."""
+    """Make the image and answer that all texts of a file share."""
     name = f"{path.stem}.jpg"
-    picture = images.look(name, None, job.tally)
+    picture = images.picture(name, None, job.tally)
     if isinstance(picture, Unusable):
         return picture
     answer = _answer(job, options, row, picture, path)
@@ -79,7 +79,7 @@ def _line(job: Job, options: ReasonsegOptions, row: Any, path: Path, images: Ima
 
 
 def _read(path: Path) -> Any:
-    """UTF-8, and where it is not that, Windows' western code page, as LISA reads it."""
+    """Read a file as UTF-8 or, if it is not, as Windows' western code page, like LISA."""
     try:
         return read_json(path)
     except DataError as error:
@@ -108,7 +108,7 @@ def _answer(job: Job, options: ReasonsegOptions, row: Any, picture: Picture, pat
 
 
 def _polygons(row: Any, path: Path, job: Job) -> list[tuple[bool, list[tuple[int, int]]]]:
-    """(is a target, corners in whole pixels) of each shape."""
+    """Return (is a target, corners in whole pixels) for each shape."""
     polygons = []
     for i, shape in enumerate(take(row, "shapes", list, path)):
         where = (path, "shapes", i)
@@ -126,7 +126,7 @@ def _polygons(row: Any, path: Path, job: Job) -> list[tuple[bool, list[tuple[int
 
 
 def _extents(polygons: list[tuple[bool, list[tuple[int, int]]]], wh: tuple[int, int]) -> list[Box]:
-    """The box of what is visible of each target polygon, in the order of the file."""
+    """The boxes of the visible pixels of the target polygons, in the order of the file."""
     canvas = Image.new("I", wh)
     draw = ImageDraw.Draw(canvas)
     numbered = [(number, target, corners) for number, (target, corners) in enumerate(polygons, start=_IGNORED + 1)]

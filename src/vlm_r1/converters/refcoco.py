@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO as the refer API has them → one record for each sentence."""
+"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO in the layout of the refer API → one record for each sentence."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ UNREADABLE_REF = "its reference cannot be read"
 
 @dataclass(frozen=True)
 class RefcocoOptions:
-    """Which of the sentences."""
+    """The split to convert."""
 
     split: str = option("train", "train, val, testA, testB or test")
     by: str | None = option(None, "who split the data, if there are several: unc, google or umd")
 
 
 def convert(job: Job, options: RefcocoOptions) -> Conversion:
-    """A folder with `refs(unc).p` (or `.json`; gRefCOCO: `grefs(unc)`) and `instances.json`: one record a sentence.
+    """Convert a folder with `instances.json` and `refs(unc).p` (or `.json`; gRefCOCO: `grefs(unc)`).
 
-    The task is rec. In gRefCOCO a sentence may describe several objects or none, and the task is multi_rec.
+    There is one record for each sentence. The task is rec, or multi_rec for gRefCOCO, where a sentence may describe
 
     Raises:
-        DataError: not this layout, no such split, or the images are nowhere.
+        DataError: the source has another layout or no such split, or its images were not found.
     """
     refs_path = _refs_file(job.source, options.by)
     refs = read_json(refs_path) if refs_path.suffix == ".json" else read_pickle(refs_path)
@@ -67,7 +67,7 @@ def convert(job: Job, options: RefcocoOptions) -> Conversion:
 
 
 def _with_split(refs: Iterable[Any], path: Path, tally: Tally) -> Iterator[tuple[int, Any]]:
-    """The references that say of which split they are, with their places."""
+    """Yield the references that name their split, with their indices."""
     for i, ref in enumerate(refs):
         try:
             take(ref, "split", str, path, i)
@@ -90,12 +90,12 @@ def _refs_file(folder: Path, by: str | None) -> Path:
 
 
 def _by(path: Path) -> str:
-    """`refs(unc).p` → "unc"."""
+    """Return "unc" for `refs(unc).p`."""
     return path.stem.partition("(")[2].rstrip(")")
 
 
 def _places(folder: Path) -> list[Path]:
-    """Where the refer API, LISA and the original VLM-R1 have COCO's images of 2014."""
+    """Folders where the refer API, LISA and the original VLM-R1 keep COCO's images of 2014."""
     names = ("images/mscoco/images/train2014", "images/train2014", "train2014", "coco/train2014")
     bases = (folder, folder.parent, folder.parent.parent)
     return [base / name for base in bases for name in names]
@@ -103,7 +103,7 @@ def _places(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What all sentences of a file share; `prefix` starts their ids, e.g. "refcoco+-unc"."""
+    """Makes the records of a file; their ids start with `prefix`, e.g. "refcoco+-unc"."""
 
     job: Job
     file: CocoFile
@@ -117,7 +117,7 @@ class _Reader:
             where = (self.refs_path, index)
             try:
                 sentences = take(ref, "sentences", list, *where)
-                made = self._of_ref(ref, task, where)
+                made = self._line_of_ref(ref, task, where)
             except DataError as error:
                 self.job.tally.drop("reference", UNREADABLE_REF, example=str(error))
                 continue
@@ -125,16 +125,16 @@ class _Reader:
                 self.job.tally.drop("sentence", made.reason, len(sentences), made.example or place(*where))
                 continue
             for i, sentence in enumerate(sentences):
-                yield from self._of_sentence(made, sentence, (*where, "sentences", i))
+                yield from self._line_of_sentence(made, sentence, (*where, "sentences", i))
 
-    def _of_ref(self, ref: Any, task: str, where: tuple[object, ...]) -> Line | Unusable:
-        """What the sentences of a ref share: image and answer."""
+    def _line_of_ref(self, ref: Any, task: str, where: tuple[object, ...]) -> Line | Unusable:
+        """Make the image and answer that all sentences of a reference share."""
         image = self.images_by_id.get(take(ref, "image_id", None, *where))
         if image is None:
             return Unusable(NO_IMAGE)
         if not image.name:
-            return image.doubt or Unusable(NO_IMAGE)
-        picture = self.images.look(image.name, image.wh, self.job.tally)
+            return image.unusable or Unusable(NO_IMAGE)
+        picture = self.images.picture(image.name, image.wh, self.job.tally)
         if isinstance(picture, Unusable):
             return picture
         answer = self._answer(ref, image.id, task, picture, where)
@@ -164,7 +164,7 @@ class _Reader:
         return (boxes or NONE) if task == "multi_rec" else boxes[0]
 
     def _object(self, id_: Id | None, image_id: Id) -> Box | Unusable:
-        """The box of the one object with that id in that image."""
+        """The box of the only object with that id, which must be in that image."""
         if id_ is None or id_ not in self.file.annotation_boxes:
             return Unusable(NO_OBJECT)
         found = self.file.annotation_boxes[id_]
@@ -174,7 +174,7 @@ class _Reader:
             return Unusable(OTHER_IMAGE)
         return Unusable(f"its box is {found.box.reason}") if isinstance(found.box, Unusable) else found.box
 
-    def _of_sentence(self, line: Line, sentence: Any, where: tuple[object, ...]) -> Iterator[Line]:
+    def _line_of_sentence(self, line: Line, sentence: Any, where: tuple[object, ...]) -> Iterator[Line]:
         try:
             id_ = f"{self.prefix}-{take(sentence, 'sent_id', None, *where)}"
             question = clean_text(take(sentence, "sent", str, *where))

@@ -14,23 +14,23 @@ from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue, Box
 
 _DESCRIBES = ("data_type", "data_source", "platform", "application", "ui_type", "group")
-"""Keys that are kept for results by kind of element, platform or program."""
+"""Keys that are copied into the line, so that results can be split by kind of element, platform or program."""
 
 
 @dataclass(frozen=True)
 class ScreenspotOptions:
-    """Which of the files."""
+    """The files to convert."""
 
     part: str | None = option(None, "files whose name holds this, e.g. mobile, desktop, web (default: all)")
 
 
 def convert(job: Job, options: ScreenspotOptions) -> Conversion:
-    """The folder of the JSON files, or one of them: one record for each instruction.
+    """Convert the folder of the JSON files, or one of them: one record for each instruction.
 
-    Boxes are [x, y, width, height] in ScreenSpot and v2, and [x1, y1, x2, y2] in Pro, which is known by its `img_size`.
+    Boxes are [x, y, width, height] in ScreenSpot and v2, and [x1, y1, x2, y2] in Pro, which has the key `img_size`.
 
     Raises:
-        DataError: not this layout, or the images are nowhere.
+        DataError: the source has another layout, or its images were not found.
     """
     paths = _files(job.source, options.part)
     rows = {path: _rows(path) for path in paths}
@@ -77,7 +77,7 @@ def _line(job: Job, path: Path, i: int, row: Any, images: Images) -> Line | Unus
     name = take(row, "img_filename", str, path, i)
     question = clean_text(take(row, "instruction", str, path, i))
     annotated_wh, corners = _box(row, path, i)
-    picture = images.look(name, annotated_wh, job.tally)
+    picture = images.picture(name, annotated_wh, job.tally)
     if isinstance(picture, Unusable):
         return picture
     box = usable_box(corners, picture, job.tally)
@@ -92,7 +92,7 @@ def _line(job: Job, path: Path, i: int, row: Any, images: Images) -> Line | Unus
 
 
 def _box(row: Any, path: Path, i: int) -> tuple[tuple[int, int] | None, Box]:
-    """The annotated size of the image, if there is one, and the region."""
+    """Return the annotated size of the image, if there is one, and the region."""
     x, y, a, b = take_numbers(row, "bbox", 4, path, i)
     if "img_size" not in row:
         return None, from_xywh([x, y, a, b])

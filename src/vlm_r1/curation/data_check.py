@@ -1,4 +1,4 @@
-"""A data file as training would meet it: every row read, every image decoded, every gold answer judged."""
+"""The check of a data file: reads every row, decodes every image and judges every gold answer, as training would."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.curation.data_warnings import file_notes, relabelled, row_warnings
+from vlm_r1.curation.data_warnings import file_notes, relabelling_loss, row_warnings
 from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
@@ -23,19 +23,22 @@ from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
 _FULL_MARKS = 1 - 1e-6
 _ROUNDED_MARKS = 0.5
-"""Least accuracy of a gold box with fractions of a pixel, which a model can only write rounded."""
+"""Least accuracy of a gold box with fractional coordinates, since a model can only write it rounded."""
 
 _UNKNOWN_WH = (1, 1)
-"""Stands for the size of an image that is not looked at: boxes in original pixels convert without it."""
+"""Size used for an image that is not read: boxes in original pixels are converted without a size."""
 
 FORMAT = "format"
 
 
 @dataclass
 class Pictures:
-    """What is known of the images of a file: upright size and hash of the pixels, by path.
+    """Properties of the images of a file, by path.
 
-    `greys`: greatest value of those of 16 bits.
+    Attributes:
+        sizes_wh: upright width and height in pixels.
+        hashes: hash of the pixels.
+        greys: greatest value, for images of 16 bits only.
     """
 
     sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -43,7 +46,7 @@ class Pictures:
     greys: dict[str, int] = field(default_factory=dict)
 
     def measure(self, path: str) -> tuple[int, int]:
-        """Decode an image whole, since a header may promise more than the file holds."""
+        """Decode a whole image, since the file may be shorter than its header says; returns its (width, height)."""
         image = load_image(path)
         self.sizes_wh[path], self.hashes[path] = image.size, image_hash(image)
         if GREATEST_GREY in image.info:
@@ -53,21 +56,21 @@ class Pictures:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found.
+    """The findings about one data file.
 
     Attributes:
-        format: name of the format that the rows were read in.
-        judged: records that can be used, with the score of their gold answer.
-        pictures: their images; empty if none was looked at.
+        format: name of the format in which the rows were read.
+        judged: usable records with the score of their gold answer.
+        pictures: their images; empty if images were not read.
         problems: rows that cannot be used.
         low: records whose gold answer does not earn full marks.
-        left_out: records that their own reward leaves out, by None.
-        coordinates: what the boxes look like, if not like pixels.
+        left_out: records whose reward returns None for the gold answer.
+        coordinates: advice if the boxes do not look like pixels; None if they do.
         duplicates: sentences about records that occur twice.
-        leakage: sentences about pictures shared with other files, by their name.
-        warnings: what is doubtful in rows that can be used, by kind.
+        leakage: sentences about pictures shared with other files, by file name.
+        warnings: probable mistakes in usable rows, by kind.
         notes: sentences about the file as a whole.
-        first: where the first record stands, and its question as it will be asked; empty if there is none.
+        first: source of the first record, and its question as it will be asked; empty texts if there is no record.
     """
 
     format: str
@@ -84,8 +87,8 @@ class DataCheck:
     left_out: list[Problem] = field(default_factory=list)
 
     @property
-    def well(self) -> bool:
-        """Whether every row can be learnt from."""
+    def is_ready(self) -> bool:
+        """True if a model can learn from every row."""
         all_left_out = bool(self.left_out) and len(self.left_out) == len(self.judged)
         return not (self.problems or self.low or self.coordinates or all_left_out)
 
@@ -101,9 +104,9 @@ def check_data(
     """Read a file row by row; judge each gold answer by the functions that judge in training.
 
     Args:
-        images: decode all image files.
+        images: whether all image files are decoded.
         against: files that should share no picture with this one, e.g. the test set.
-        progress: is given what is iterated, its length and a name, for a progress bar.
+        progress: wraps an iterator, given its length and a name, to show a progress bar.
 
     Raises:
         ConfigError: unknown format.
@@ -135,9 +138,9 @@ def check_data(
         low=[
             problem
             for record, score in judged
-            for problem in (*_disagreement(record, score, task), *_relabelled(record, pictures, task, template))
+            for problem in (*_low_scores(record, score, task), *_relabelling_losses(record, pictures, task, template))
         ],
-        coordinates=_guess(source, file, pictures),
+        coordinates=_coordinates_advice(source, file, pictures),
         duplicates=find_duplicates(records, pictures.hashes),
         leakage=leakage,
         left_out=[_left_out(record, task) for record, score in judged if score.parts[ACCURACY] is None],
@@ -155,18 +158,18 @@ def _warnings(records: Sequence[Record], task: Task[Any, Any], template: Templat
     return found
 
 
-def _relabelled(record: Record, pictures: Pictures, task: Task[Any, Any], template: Template) -> list[Problem]:
-    message = relabelled(record, task, template, _frames(record, pictures))
+def _relabelling_losses(record: Record, pictures: Pictures, task: Task[Any, Any], template: Template) -> list[Problem]:
+    message = relabelling_loss(record, task, template, _frames(record, pictures))
     return [Problem(record.source, message)] if message else []
 
 
 def _judge_all(
     scanned: Iterable[Record | Problem], pictures: Pictures, task: Task[Any, Any], template: Template
 ) -> tuple[list[tuple[Record, Score]], list[Problem]]:
-    """The records with the score of their gold answer, and what cannot be used.
+    """Judge all gold answers; returns the usable records with their scores, and the problems of the others.
 
     Raises:
-        RewardError: not one gold answer could be judged, because its reward fails: not the data is wrong.
+        RewardError: the reward failed on every gold answer, so the reward is wrong and not the data.
         ConfigError: a reward takes a column that no line has.
     """
     judged: list[tuple[Record, Score]] = []
@@ -188,14 +191,14 @@ def _judge_all(
 
 
 def judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task[Any, Any], template: Template) -> Score:
-    """The score of the completion that a perfect model would write.
+    """Score the completion that a perfect model would write.
 
-    No tokenizer is loaded, so rewards that take token ids are handed one for each byte of the text.
+    No tokenizer is loaded, so rewards that take token ids get one id for each byte of the text.
 
     Raises:
-        DataError: the record cannot be asked, or its gold answer not be used.
+        DataError: the record cannot be asked, or its gold answer cannot be used.
         ConfigError: it names an unknown reward.
-        RewardError: its reward raises, or returns what is none.
+        RewardError: its reward raises, or returns something that is not a reward.
     """
     build_prompt(task, record, template)
     if all(frame.original_wh != _UNKNOWN_WH for frame in frames):
@@ -210,11 +213,11 @@ def _frames(record: Record, pictures: Pictures) -> tuple[ImageFrame, ...]:
     return tuple(ImageFrame(original_wh=wh, input_wh=wh) for wh in sizes)
 
 
-def _disagreement(record: Record, score: Score, task: Task[Any, Any]) -> list[Problem]:
-    """What is wrong if the gold answer does not earn full marks; nothing if it does."""
+def _low_scores(record: Record, score: Score, task: Task[Any, Any]) -> list[Problem]:
+    """Return a problem if the gold answer does not earn full marks, and an empty list if it does."""
     fractions = any(edge != round(edge) for box in task.boxes(task.gold(record)) for edge in box)
     wanted = {ACCURACY: _ROUNDED_MARKS if fractions else _FULL_MARKS, FORMAT: _FULL_MARKS}
-    earned = {name: part for name, part in score.parts.items() if part is not None}
+    earned = {name: value for name, value in score.parts.items() if value is not None}
     low = [f"{name} {earned[name]:.3g}" for name, least in wanted.items() if earned.get(name, 1.0) < least]
     if not low:
         return []
@@ -230,8 +233,8 @@ def _left_out(record: Record, task: Task[Any, Any]) -> Problem:
     return Problem(record.source, f'the reward "{record.reward or task.reward}" returns None for its gold answer')
 
 
-def _guess(source: DataSource, file: RecordFile, pictures: Pictures) -> str | None:
-    """Look at the boxes as they are written, of rows that cannot be used too; not if their unit is stated."""
+def _coordinates_advice(source: DataSource, file: RecordFile, pictures: Pictures) -> str | None:
+    """Guess the unit of the boxes as written, also from unusable rows; None if the unit is stated."""
     if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
         return None
     boxes = []

@@ -1,4 +1,4 @@
-"""What is probably wrong with records that can be read: labels that nobody asks for, boxes that stand twice, tokens."""
+"""Warnings about readable records: labels that no question asks for, boxes given twice, control tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_r1.data.formats.media import files_not_shown, marks_as_text
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.data.options import read_options
-from vlm_r1.data.tokens import KNOWN_TOKENS, own_tokens_in
+from vlm_r1.data.tokens import KNOWN_TOKENS, control_tokens_in
 from vlm_r1.parsing.names import needs_quotes, split_names
 from vlm_r1.parsing.normal_form import normalize_text
-from vlm_r1.rewards.math import what_is_read
+from vlm_r1.rewards.math import values_read
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, judge
 from vlm_r1.tasks.templates import Template, gold_completion
@@ -30,15 +30,15 @@ AS_TEXT = "gold formulas that are not read as a whole"
 
 _BETWEEN_NAMES = re.compile(r"[,;，、；\n]|\s(?:and|or)\s")
 _DARK = 1 << 14
-"""16-bit pictures whose greatest value is below it show less than a quarter of the brightness."""
+"""A 16-bit picture whose greatest value is below this uses less than a quarter of the range."""
 
 _FULL_MARKS = 1 - 1e-6
 _SYSTEM_KEYS = ("system", "system_prompt")
 
 
 def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> Iterator[tuple[str, str]]:
-    """What is doubtful in one record that can be used: a kind, e.g. `TWICE`, and a sentence."""
-    if tokens := ", ".join(f"{token} in {place}" for place, token in own_tokens_in(record, sorted(KNOWN_TOKENS))):
+    """Yield the warnings about one usable record: a kind, e.g. `TWICE`, and a sentence."""
+    if tokens := ", ".join(f"{token} in {place}" for place, token in control_tokens_in(record, sorted(KNOWN_TOKENS))):
         yield TOKENS, f"{tokens:.120}: a model that has such a token cannot train on the row"
     if marks := ", ".join(marks_as_text(record.problem)):
         yield MARKS, f"{marks:.120} in the question: only {IMAGE_TOKEN} stands for a picture"
@@ -55,23 +55,25 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     if asked is None:
         return
     for label in dict.fromkeys(filter(None, labels)):
-        if not _asks_for(asked, label):
+        if not _is_asked_for(asked, label):
             yield LABELS, f'the gold label "{label:.60}" is not among the names asked for: {asked:.80}'
-        elif needs_quotes(label) and not _stands_apart(asked, label):
+        elif needs_quotes(label) and not _is_delimited(asked, label):
             yield COMMAS, f'"{label:.60}" holds a comma, in a list of names between commas: {asked:.80}'
 
 
 def _unread_formula(record: Record, task: Task[Any, Any], gold: object) -> str | None:
-    """A sentence about a gold answer of `math` that is compared as text only; None if it is compared by value."""
-    if (record.reward or task.reward) != "math" or what_is_read(str(gold)) is not None:
+    """Return a sentence if a gold answer of `math` is compared as text only; None if it is compared by value."""
+    if (record.reward or task.reward) != "math" or values_read(str(gold)) is not None:
         return None
     return f"{str(gold)!r:.80}: no values are read, since not all of it can be; only the same text earns 1"
 
 
-def relabelled(record: Record, task: Task[Any, Any], template: Template, frames: tuple[ImageFrame, ...]) -> str | None:
-    """A sentence if a model that writes labels as they are asked for earns less than full marks; None if it does not.
+def relabelling_loss(
+    record: Record, task: Task[Any, Any], template: Template, frames: tuple[ImageFrame, ...]
+) -> str | None:
+    """Return a sentence if a model that writes labels as the question does earns less than full marks; else None.
 
-    E.g. asked are "cat, dog", and the gold label is "Cat".
+    Example: the question asks for "cat, dog", and the gold label is "Cat".
     """
     asked = asked_names(record, task, template)
     gold = task.gold(record)
@@ -84,25 +86,25 @@ def relabelled(record: Record, task: Task[Any, Any], template: Template, frames:
     if not changed:
         return None
     renamed = tuple(replace(item, label=changed.get(item.label, item.label)) for item in gold)
-    twin = replace(record, answer=task.answer_json(renamed))
-    text = gold_completion(task, twin, frames, BoxFormat.ORIGINAL_PIXELS, template)
+    renamed_record = replace(record, answer=task.answer_json(renamed))
+    text = gold_completion(task, renamed_record, frames, BoxFormat.ORIGINAL_PIXELS, template)
     attempt = Attempt(text, record, frames, task, template, completion_ids=byte_ids(text))
     score = judge([attempt], BoxFormat.ORIGINAL_PIXELS, {ACCURACY: 1.0})[0]
     label, name = next(iter(changed.items()))
     earned = score.parts[ACCURACY]
     if earned is None:
         return None
-    says = f'the gold label "{label:.60}" is asked for as "{name:.60}": who writes that earns {earned:.3g}'
-    return f"{says}; write both alike" if earned < _FULL_MARKS else None
+    loss = f'the gold label "{label:.60}" is asked for as "{name:.60}": who writes that earns {earned:.3g}'
+    return f"{loss}; write both alike" if earned < _FULL_MARKS else None
 
 
 def file_notes(
     records: Sequence[Record], task: Task[Any, Any], template: Template, greys: Mapping[str, int]
 ) -> list[str]:
-    """Sentences about a file as a whole: problems wrapped that should not be, columns not read, dark pictures.
+    """Return sentences about a file as a whole: wrongly wrapped problems, unread columns, dark pictures.
 
     Args:
-        greys: greatest value of each picture of 16 bits, by path.
+        greys: greatest value of each 16-bit picture, by path.
     """
     notes: list[str] = []
     whole = [record for record in records if _wraps(record, task, template) and _is_whole(record)]
@@ -123,17 +125,17 @@ def file_notes(
 
 
 def asked_names(record: Record, task: Task[Any, Any], template: Template) -> str | None:
-    """The names that a detection task puts into its sentence; None where the problem is a sentence itself."""
+    """The names that a detection task puts into its sentence; None if the problem is a sentence itself."""
     return _bare(record) if _wraps(record, task, template) and not _is_whole(record) else None
 
 
 def labels_of(gold: Any) -> list[str]:
-    """The labels of a gold answer, empty texts where its items have none."""
+    """The labels of a gold answer; "" for an item without a label."""
     return [getattr(item, "label", "") for item in gold] if isinstance(gold, tuple) else []
 
 
 def _wraps(record: Record, task: Task[Any, Any], template: Template) -> bool:
-    """Whether the task puts the problem into a sentence; what only follows a problem leaves it as it is."""
+    """Return whether the task puts the problem into a sentence; a sentence that only follows it does not count."""
     return template.wraps and not task.question(record).startswith(record.problem.rstrip())
 
 
@@ -149,14 +151,14 @@ def _names(asked: str) -> list[str]:
     return [name.strip(" .\"'") for name in (asked, *_BETWEEN_NAMES.split(asked))]
 
 
-def _asks_for(asked: str, label: str) -> bool:
-    """Whether the label, in any case, stands in the list as a name or as words of one."""
+def _is_asked_for(asked: str, label: str) -> bool:
+    """Return whether the list has the label, in upper or lower case, as a name or as words of a name."""
     found = re.search(rf"(?<!\w){re.escape(_normal(label))}(?!\w)", _normal(asked))
     return bool(found) or (not label.isascii() and _normal(label) in _normal(asked))
 
 
-def _stands_apart(asked: str, label: str) -> bool:
-    """Whether a name with a comma can be told from others: in quotes, between semicolons, or alone."""
+def _is_delimited(asked: str, label: str) -> bool:
+    """Return whether a name with a comma is clearly one name: in quotes, between semicolons, or alone."""
     return ";" in asked or label in split_names(asked) or _normal(asked) == _normal(label)
 
 
@@ -165,7 +167,7 @@ def _normal(text: str) -> str:
 
 
 def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator[str]:
-    """Columns that look as if they should be asked or shown, and are not."""
+    """Yield sentences about columns that look like something to ask or show, but are not used."""
     found: dict[str, list[AnswerValue]] = {}
     for record in records:
         for key, value in record.columns.items():

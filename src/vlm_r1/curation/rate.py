@@ -1,4 +1,4 @@
-"""How hard each record is for a model: the share of G sampled answers that are right. The ground of a curriculum."""
+"""Ratings of records for a curriculum: the share of G sampled answers that are right says how hard a record is."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vlm_r1.types import Group, Record
 
 @dataclass(frozen=True)
 class Rating:
-    """What a model made of one record.
+    """The accuracies of a model's answers to one record.
 
     Attributes:
         source: the record's line, e.g. "train.jsonl:17".
-        accuracies: the accuracy reward of each of the G answers, e.g. (0.0, 0.71, 0.64, 0.0); without those that the
-            reward left out, so there may be none.
+        accuracies: the accuracy reward of each of the G answers, e.g. (0.0, 0.71, 0.64, 0.0). Answers that the reward
+            left out are missing, so it may be empty.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Rating:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of the accuracies; 0 of none."""
+        """Mean of the accuracies; 0 if there are none."""
         return sum(self.accuracies) / max(len(self.accuracies), 1)
 
 
@@ -56,7 +56,7 @@ def rate_records(
     seed: int,
     batch_size: int,
 ) -> Iterator[list[Rating]]:
-    """Sample n answers of each record and judge them; ratings of `batch_size` records at a time, in order.
+    """Sample n answers of each record and judge them; yields the ratings of `batch_size` records at a time, in order.
 
     A rating depends on its record, the model, `params` and the seed, not on the batch it is in.
     """
@@ -77,13 +77,13 @@ def continue_ratings(
     records: Sequence[Record],
     rate: Callable[[Sequence[Record]], Iterator[list[Rating]]],
 ) -> Iterator[list[Rating]]:
-    """Yield the ratings of all records: those that `path` holds, then new ones, which are appended to it at once.
+    """Yield the ratings of all records: first those in the file `path`, then new ones, which are appended to it.
 
     Args:
-        path: a line with the settings, then one for each rated record; made if missing. A torn last line, of a run that
-            was killed, is dropped.
-        settings: what the ratings depend on besides the records.
-        rate: rates the records that are missing.
+        path: a line with the settings, then a line for each rated record; created if missing. An incomplete last line,
+            left by a killed run, is dropped.
+        settings: everything except the records that the ratings depend on.
+        rate: rates the records that are not in the file yet.
 
     Raises:
         DataError: the file was made with other settings or other records.

@@ -1,4 +1,4 @@
-"""What a data set is like, and what is probably wrong with it: coordinates, duplicates, leakage. For `data check`."""
+"""Statistics and probable mistakes of a data set, for `data check`: fields, coordinates, duplicates, leakage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, Record
 
 _ENOUGH_BOXES = 20
-"""A guess from the greatest of few numbers would be chance."""
+"""Least number of boxes for a guess: the greatest of a few numbers says little."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Field:
 
     Attributes:
         name: e.g. "answer".
-        present: how many records have it.
-        kinds: its commonest kinds with their numbers, e.g. "list (1200), text (3)".
-        values: how many values differ.
-        summary: lengths of texts, range of numbers, or the commonest values, whatever says most.
+        present: number of records that have it.
+        kinds: its commonest kinds with their counts, e.g. "list (1200), text (3)".
+        values: number of different values.
+        summary: the most useful of: lengths of texts, range of numbers, commonest values.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Field:
 
 
 def describe_fields(records: Sequence[Record]) -> list[Field]:
-    """Statistics of the fields that people write, and of every other column, in this order."""
+    """Return statistics of the fields that people write, then of every other column."""
     values: dict[str, list[AnswerValue]] = defaultdict(list)
     for record in records:
         values["id"].append(record.id)
@@ -64,7 +64,7 @@ def _describe(name: str, found: Sequence[AnswerValue]) -> Field:
 
 
 def kind_of(value: AnswerValue) -> str:
-    """In words: text, number, boolean, list, object or null."""
+    """Name the kind of a value: text, number, boolean, list, object or null."""
     names = {str: "text", bool: "boolean", int: "number", float: "number", list: "list", dict: "object"}
     return names.get(type(value), "null")
 
@@ -75,7 +75,7 @@ def _short(text: str) -> str:
 
 
 def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | None:
-    """What boxes that are read as pixels xyxy look like instead, with advice; None if they look as they should.
+    """Guess the true form of boxes that are read as xyxy in pixels; None if they look like it.
 
     Args:
         boxes: numbers as written, each with the (width, height) of its upright image.
@@ -115,7 +115,7 @@ def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | Non
 def _as_width_and_height(
     boxes: Sequence[tuple[Box, tuple[int, int]]], disordered_over: float, fitting_from: float
 ) -> str | None:
-    """Advice if more boxes than a share are out of order, and at least a share fit their images as width and height."""
+    """Return advice if boxes look like x, y, width, height: many are out of order, and most would fit their images."""
     disordered = _share(boxes, lambda box, wh: box[0] >= box[2] or box[1] >= box[3])
     as_wh = _share(boxes, lambda box, wh: box[0] + box[2] <= wh[0] + 1 and box[1] + box[3] <= wh[1] + 1)
     if disordered <= disordered_over or as_wh < fitting_from:
@@ -131,10 +131,10 @@ def _share(boxes: Sequence[tuple[Box, tuple[int, int]]], test: Callable[[Box, tu
 
 
 def find_duplicates(records: Iterable[Record], hashes: Mapping[str, str]) -> list[str]:
-    """Sentences about records that say the same, or contradict one another, on the same pictures.
+    """Return sentences about records that repeat or contradict one another on the same pictures.
 
     Args:
-        hashes: path of an image → hash of its pixels (`image_hash`); paths that are missing stand for themselves.
+        hashes: path of an image → hash of its pixels (`image_hash`); a missing path counts as its own hash.
     """
     by_question: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     by_id: dict[str, list[Record]] = defaultdict(list)
@@ -160,10 +160,10 @@ def find_duplicates(records: Iterable[Record], hashes: Mapping[str, str]) -> lis
 def find_leakage(
     records: Iterable[Record], hashes: Mapping[str, str], others: Iterable[Record], other_hashes: Mapping[str, str]
 ) -> str | None:
-    """A sentence about records whose pictures stand in another file too; None if there are none.
+    """Return a sentence about records whose pictures are in another file too; None if there are none.
 
     Args:
-        hashes, other_hashes: as in `find_duplicates`, of this file and of the other.
+        hashes, other_hashes: hashes of this file and of the other, as in `find_duplicates`.
     """
     known = {other_hashes[path]: record for record in others for path in record.images if path in other_hashes}
     shared = [

@@ -1,4 +1,4 @@
-"""Files on disk → records, images and the order in which they are learnt from. Knows no task, no model and no torch."""
+"""Files on disk → records, their images and their order in training. Imports no task, no model and no torch."""
 
 from vlm_r1.data.images import image_hash, image_size, load_image
 from vlm_r1.data.jsonl import read_jsonl, scan_jsonl

@@ -1,4 +1,4 @@
-"""Images decoded ahead of time: by threads, while the model trains on the step before."""
+"""Images that threads decode ahead of time, while the model trains on the previous step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vlm_r1.data.images import load_image
 
 
 class ImagesAhead:
-    """Loads images by path; those that `start` was told of are waiting, or nearly so.
+    """Loads images by path; images announced to `start` are decoded in the background.
 
-    An image that cannot be read raises its error when it is asked for, not before. What is decoded and not asked for is
-    forgotten with the next `start`.
+    The error of an unreadable image is raised by `load`, not before. Images that were decoded but not loaded are
+    dropped by the next `start`.
 
     Args:
-        workers: threads that read and decode (Pillow decodes outside Python's lock); 0: only when asked for.
+        workers: threads that read and decode (Pillow decodes outside Python's lock); 0: `load` decodes itself.
     """
 
     def __init__(self, workers: int) -> None:
@@ -25,7 +25,7 @@ class ImagesAhead:
         self._started: dict[str, Future[Image.Image]] = {}
 
     def start(self, paths: Iterable[str]) -> None:
-        """Begin to load images; those of an earlier call that nobody asked for are dropped."""
+        """Begin to load images; those of an earlier call that are not among them are dropped."""
         if self._pool is None:
             return
         wanted = dict.fromkeys(paths)
@@ -36,7 +36,7 @@ class ImagesAhead:
                 self._started[path] = self._pool.submit(load_image, path)
 
     def load(self, path: str) -> Image.Image:
-        """The image, upright RGB; waits for it if it is on its way.
+        """Return an image as upright RGB; waits if it is being decoded.
 
         Raises:
             DataError: see `load_image`.

@@ -1,7 +1,7 @@
-"""Gold boxes as a data file writes them → pixels of the upright image.
+"""Gold boxes in the units of a data file → pixels of the upright image.
 
-A file may give its boxes in pixels or as parts (0–1000, 0–1) of width and height, on the image as it is shown or as it
-is stored. (`geometry/frames.py` does the same for what a model writes.)
+A file may give its boxes in pixels or as fractions (0–1000, 0–1) of width and height, on the upright image or on the
+image as stored. (`geometry/frames.py` converts the boxes that a model writes.)
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from vlm_r1.parsing.gold_boxes import BOX_KEYS
 from vlm_r1.types import AnswerValue, Box, Point
 
 POINT_KEYS = ("point_2d", "point")
-"""Keys of an object under which its point stands."""
+"""Keys of an object for its point."""
 
 _SIZES = {"norm_1000": 1000.0, "norm_1": 1.0}
 
 
 def upright_point(point: Point, stored_wh: tuple[float, float], orientation: int) -> Point:
-    """Where a point of a stored image lies once the image is turned upright.
+    """Move a point with its image when the stored image is turned upright.
 
     Args:
         point: x and y in pixels of the stored image.
@@ -31,7 +31,7 @@ def upright_point(point: Point, stored_wh: tuple[float, float], orientation: int
         orientation: EXIF tag of the image, 1 to 8; any other value counts as 1, upright.
 
     Returns:
-        x and y in pixels of the upright image, which for orientations 5 to 8 is as wide as the stored one is high.
+        x and y in pixels of the upright image. For orientations 5 to 8 its width is the height of the stored image.
 
     >>> upright_point((10, 20), (640, 480), 3)  # upside down
     (630, 460)
@@ -53,7 +53,7 @@ def upright_point(point: Point, stored_wh: tuple[float, float], orientation: int
 
 
 def upright_box(box: Box, stored_wh: tuple[float, float], orientation: int) -> Box:
-    """`upright_point` of both corners, put in order.
+    """Apply `upright_point` to both corners and put the results in order.
 
     >>> upright_box((10, 20, 110, 220), (640, 480), 6)
     (260, 10, 460, 110)
@@ -68,18 +68,18 @@ def to_pixels(answer: AnswerValue, wh: tuple[int, int], coordinates: Coordinates
     """Convert all boxes and points of a gold answer to pixels of the upright image.
 
     Args:
-        answer: a box `[x1, y1, x2, y2]`, a point `[x, y]`, an object with either under one of `BOX_KEYS` or
-            `POINT_KEYS`, a list of these, or JSON text of any of them (in a ```json fence or not).
-        wh: width and height, in pixels, of the image that the boxes lie on: as stored, if it still has to be turned.
-        coordinates: their unit.
+        answer: a box `[x1, y1, x2, y2]`; a point `[x, y]`; an object with one of `BOX_KEYS` or `POINT_KEYS`; a list of
+            these; or JSON text of any of them, with or without a ```json fence.
+        wh: width and height in pixels of the image on which the boxes lie; as stored, if it still has to be turned.
+        coordinates: unit of the boxes.
         orientation: EXIF orientation of that image if it still has to be turned; 1: it is upright.
 
     Returns:
-        The same structure with floats, not rounded; JSON text becomes what it spells. A text without digits ("None")
-        and an empty list hold no box, and stay.
+        The same structure with unrounded floats; JSON text is parsed. A text without digits ("None") and an empty list
+        hold no box and are returned as they are.
 
     Raises:
-        DataError: a number that is part of no box, so that nobody knows whether it is in pixels.
+        DataError: a number belongs to no box, so its unit is unknown.
 
     >>> to_pixels([100, 200, 300, 400], (640, 480), "norm_1000")
     [64.0, 96.0, 192.0, 192.0]

@@ -1,4 +1,4 @@
-"""Pictures that a row holds as text, data URIs or bare base64 → files, kept as the embedded images of tables are."""
+"""Pictures that a row holds as a data URI or as bare base64 → files in the cache, like embedded images of tables."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import re
 from pathlib import Path
 
 from vlm_r1.data.formats.media import BARE_BASE64
-from vlm_r1.data.hub import cache_folder, keep_image
+from vlm_r1.data.hub import cache_folder, store_image
 from vlm_r1.errors import DataError
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
 _LONGEST_PATH = 4096
 _SHORTEST = 50
-"""Characters of base64 that a picture has at least."""
+"""Least number of base64 characters that a picture has."""
 
 
-def keep_embedded(name: str, cache: Path | None) -> str | None:
-    """Path of the file that holds an embedded picture, written if it is not there; None if `name` is no such text.
+def store_embedded(name: str, cache: Path | None) -> str | None:
+    """Store an embedded picture in a file, unless it is there already; returns its path, or None for other texts.
 
     Args:
-        name: a path, a URL, a data URI (`data:image/png;base64,…`), or base64 that begins as a picture's does.
-        cache: folder under which pictures are kept, by the hash of their content; None: `hub.cache_folder()`.
+        name: a path, a URL, a data URI (`data:image/png;base64,…`), or base64 with the first bytes of a picture.
+        cache: folder in which pictures are stored by the hash of their content; None: `hub.cache_folder()`.
 
     Raises:
-        DataError: not valid base64, a data URI of something else, or far too long for a path; never holds the text.
+        DataError: not valid base64, a data URI of another kind, or too long for a path. It never quotes the text.
     """
     if len(name) < _SHORTEST and name[:5].lower() != "data:":
         return None
@@ -47,6 +47,6 @@ def keep_embedded(name: str, cache: Path | None) -> str | None:
         raise DataError(f"the image is {what} that holds nothing; write it anew")
     folder = (cache or cache_folder()) / "images"
     try:
-        return str(keep_image(content, "", folder))
+        return str(store_image(content, "", folder))
     except OSError as error:
         raise DataError(f"the embedded image cannot be kept in {folder}: {error.strerror}") from error

@@ -1,6 +1,6 @@
-"""Tables of Parquet, of saved data sets and of the Hugging Face Hub → a JSONL file beside its images, made once.
+"""Tables of Parquet, of saved data sets and of the Hugging Face Hub → a JSONL file and its images, made once.
 
-What reads JSONL then reads them all: by offsets, lazily, in several processes.
+The readers of JSONL then read all of them: by offsets, on demand, in several processes.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import IO, Any
 from vlm_r1.errors import DataError
 
 HUB = "hub:"
-"""Prefix of the name of a data set of the Hub, e.g. "hub:leonardPKU/clevr_cogen_a_train:train"."""
+"""Prefix that marks the name of a data set on the Hub, e.g. "hub:leonardPKU/clevr_cogen_a_train:train"."""
 
 _BATCH_ROWS = 64
-"""Rows in memory at once, with their images."""
+"""Number of rows, with their images, that are in memory at once."""
 
 _SAVED = ("dataset_info.json", "state.json")
 _SAVED_SPLITS = "dataset_dict.json"
 
 
 def cache_folder() -> Path:
-    """Where rows and images are kept: `$XDG_CACHE_HOME/vlm-r1`, by default `~/.cache/vlm-r1`."""
+    """Return the folder for rows and images: `$XDG_CACHE_HOME/vlm-r1`, by default `~/.cache/vlm-r1`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vlm-r1"
 
 
 def local_rows(path: str, cache: Path | None = None) -> str:
-    """The JSONL file that stands for a table; of other files, the file itself.
+    """Return the path of the JSONL file made from a table; for other files, the path itself.
 
-    A table is converted when it is first asked for, and again when its file has changed (size or time). Its images,
-    if they are embedded (`{"bytes", "path"}` or bytes), are written to `images/` of the cache under a hash of
-    their content, so that an image that many rows share is kept once. Values that JSON has no form for: NaN and
-    infinity become null, dates and decimals text.
+    A table is converted on first use, and again when its file has changed (size or time). Embedded images
+    (`{"bytes", "path"}` or bytes) are written to `images/` of the cache. Their name is a hash of their content, so an
+    image that many rows share is stored once. Some values have no form in JSON: NaN and infinity become null, dates
+    and decimals become text.
 
     Args:
         path: a `.parquet` file, a folder that `Dataset.save_to_disk` wrote, `hub:owner/name[:split]` (split train by
@@ -60,7 +60,7 @@ def local_rows(path: str, cache: Path | None = None) -> str:
             return _convert_dataset(_load_from_disk(path), cache)
         if path.endswith(".parquet"):
             return _convert([path], _parquet_batches(path), cache)
-    except (OSError, ValueError) as error:  # pyarrow's and datasets' own errors are of these kinds too
+    except (OSError, ValueError) as error:  # the errors of pyarrow and datasets derive from these
         raise DataError(f"cannot read the data set: {error}") from error
     return path
 
@@ -70,7 +70,7 @@ def _load_from_hub(name: str) -> Any:
     datasets = _datasets()
     try:
         return datasets.load_dataset(repository, split=split or "train", keep_in_memory=False)
-    except Exception as error:  # of the hub, of the network, of any builder
+    except Exception as error:  # the hub, the network and each builder have errors of their own
         raise DataError(f"cannot be loaded: {error}. Check its name, the split, and that you are logged in") from error
 
 
@@ -106,7 +106,7 @@ def _parquet_batches(path: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: Path) -> str:
-    """Write the rows that these files hold, unless that was done before."""
+    """Write the rows of these files as JSONL, unless that was done before; returns its path."""
     states = [(os.path.abspath(file), os.path.getsize(file), os.stat(file).st_mtime_ns) for file in files]
     name = hashlib.blake2b(repr(states).encode(), digest_size=16).hexdigest()
     target = cache / "rows" / f"{name}.jsonl"
@@ -117,21 +117,21 @@ def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: P
             for row in batch:
                 lines.write(json.dumps(_plain(row, cache / "images"), ensure_ascii=False).encode() + b"\n")
         lines.flush()
-        os.fsync(lines.fileno())  # after a power cut, rows that are missing would not be missed
+        os.fsync(lines.fileno())  # otherwise rows lost in a power cut would go unnoticed
     return str(target)
 
 
 def _plain(value: Any, images: Path) -> Any:
-    """The value as JSON, with paths in the place of embedded images."""
+    """Turn a value into JSON, with paths instead of embedded images."""
     match value:
         case None | str() | bool() | int():
             return value
         case float():
             return value if math.isfinite(value) else None
         case bytes():
-            return keep_image(value, "", images)
+            return store_image(value, "", images)
         case {"bytes": bytes() as content, "path": path}:
-            return keep_image(content, os.path.splitext(path or "")[1], images)
+            return store_image(content, os.path.splitext(path or "")[1], images)
         case {"bytes": None, "path": path}:
             return path
         case dict():
@@ -141,8 +141,8 @@ def _plain(value: Any, images: Path) -> Any:
     return str(value)
 
 
-def keep_image(content: bytes, suffix: str, images: Path) -> str:
-    """Path of the file with this content in a folder of pictures, written if it is not there whole."""
+def store_image(content: bytes, suffix: str, images: Path) -> str:
+    """Store a picture in a file named by its content, unless it is there already; returns the path."""
     name = hashlib.blake2b(content, digest_size=16).hexdigest() + suffix
     path = images / name[:2] / name  # folders of a million files are slow
     if not path.exists() or path.stat().st_size != len(content):
@@ -153,7 +153,7 @@ def keep_image(content: bytes, suffix: str, images: Path) -> str:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes `path` at once when the block ends well; several processes may write the same."""
+    """Open a file that atomically becomes `path` if the block succeeds; several processes may write the same path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         try:

@@ -1,4 +1,4 @@
-"""Image files → sizes and upright RGB, whatever the mode they are stored in, on disk or behind a URL."""
+"""Image files, on disk or at a URL and in any mode → sizes and upright RGB."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MAX_ASPECT_RATIO = 200
 """Largest ratio of the longer to the shorter side: the image processors of the Qwen and GLM families refuse more."""
 
 SWAPS_SIDES = (5, 6, 7, 8)
-"""EXIF orientations whose upright image is as wide as the stored one is high."""
+"""EXIF orientations for which the upright image has the stored image's width and height swapped."""
 
 _HEADER_BYTES = 1 << 16
-"""How much of a remote image is fetched for its size; the whole of it where this does not hold the header."""
+"""Bytes of a remote image that are fetched to read its size; if they do not hold the header, all are fetched."""
 
 GREATEST_GREY = "greatest_grey"
-"""Key in the `info` of an image that `load_image` returned: greatest value of a 16-bit file, of 65,535."""
+"""Key in the `info` of an image from `load_image`: the greatest value of a 16-bit file (at most 65,535)."""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
-"""What Pillow's decoders raise on damaged files (a broken PNG is a SyntaxError)."""
+"""Errors that Pillow's decoders raise on damaged files (a broken PNG is a SyntaxError)."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,7 +44,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image upright by its EXIF orientation; 1 is upright."""
+"""EXIF orientation → the transposition that turns the image upright; 1 is upright."""
 
 Path = str | os.PathLike[str]
 """A path on disk or a URL of a protocol that fsspec knows, e.g. "s3://bucket/1.jpg"."""
@@ -54,7 +54,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from the header alone: the size of `load_image(path)`.
 
     Raises:
-        DataError: the file is missing, cannot be fetched, is no image by its header, is larger than
+        DataError: the file is missing, cannot be fetched, has no image header, is larger than
             `MAX_IMAGE_PIXELS`, or longer than `MAX_ASPECT_RATIO` times its width.
     """
     width, height, orientation = _header(path)
@@ -62,7 +62,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def image_orientation(path: Path) -> int:
-    """How the image is stored, by its EXIF tag: 1 (upright) to 8, as in `coordinates.upright_box`.
+    """Read the orientation from the EXIF tag: 1 (upright) to 8, as in `coordinates.upright_box`.
 
     Raises:
         DataError: as `image_size`.
@@ -73,9 +73,9 @@ def image_orientation(path: Path) -> int:
 def load_image(path: Path) -> Image.Image:
     """Decode an image as upright 8-bit RGB.
 
-    EXIF orientation is applied, 16-bit grey is scaled to 8 bits, palette, CMYK and grey are converted, transparent
-    parts are laid on white; of an animation the first picture is taken. Its size is that of the file: the smallest
-    side that a model can see is its image processor's affair, and enlarges that one image only.
+    The EXIF orientation is applied; 16-bit grey is scaled to 8 bits; palette, CMYK and grey are converted; transparent
+    areas become white; of an animation the first picture is taken. The size stays that of the file, even if it is
+    smaller than a model can see: image processors enlarge such images themselves.
 
     Raises:
         DataError: as `image_size`; or damaged, or of a mode without a defined brightness range (32-bit integers,
@@ -97,13 +97,13 @@ def load_image(path: Path) -> Image.Image:
 
 
 def image_hash(image: Path | Image.Image) -> str:
-    """BLAKE2b of the size and upright RGB pixels of an image, as 32 hexadecimal digits: equal for equal pictures.
+    """BLAKE2b of the size and upright RGB pixels of an image, as 32 hexadecimal digits; equal for equal pictures.
 
-    Of pixels and not of bytes, so that a copy under another name, in another lossless format or with other metadata
-    is found too. An image that was compressed or resized anew has another hash.
+    Pixels are hashed rather than bytes, so that a copy under another name, in another lossless format or with other
+    metadata is found too. An image that was compressed or resized again has another hash.
 
     Args:
-        image: a path or URL, or what `load_image` returned.
+        image: a path or URL, or an image from `load_image`.
 
     Raises:
         DataError: as `load_image`.
@@ -115,7 +115,7 @@ def image_hash(image: Path | Image.Image) -> str:
 
 
 def spellings(name: str) -> Iterator[str]:
-    """How a path of another system may be written on this one: as it is, / for \\, accents composed or not.
+    """Yield spellings of a path from another system: as it is, with / for \\, with accents composed or not.
 
     >>> list(spellings("a\\\\b.jpg")), list(spellings("a/b.jpg"))
     (['a\\\\b.jpg', 'a/b.jpg'], ['a/b.jpg'])
@@ -128,7 +128,7 @@ def spellings(name: str) -> Iterator[str]:
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a path is a URL, to be read by fsspec.
+    """Return whether a path is a URL, which fsspec reads.
 
     >>> is_remote("s3://bucket/1.jpg"), is_remote("coco/1.jpg")
     (True, False)
@@ -160,13 +160,13 @@ def _fetch(path: Path, n_bytes: int | None = None) -> bytes:
         raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
     except ImportError as error:
         raise DataError(f"{path}: cannot be fetched: {error}. Install that package, or copy the images") from error
-    except Exception as error:  # each protocol has its own package, with errors of its own
+    except Exception as error:  # each protocol has a package with its own errors
         raise DataError(f"{path}: cannot be fetched: {error}. Check the address and the access rights") from error
 
 
 @contextmanager
 def _opened(path: Path, content: bytes | None) -> Iterator[Image.Image]:
-    """The image, its header read and checked; from `content` if the file is remote."""
+    """Open an image, with its header read and checked; from `content` if the file is remote."""
     try:
         image = Image.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError as error:
@@ -197,18 +197,18 @@ def _too_large(path: Path, got: str) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":  # Pillow turns these upright by itself, and gives the upright size
+    if image.format == "TIFF":  # Pillow turns these upright itself, and gives the upright size
         return 1
     if image.format == "PNG" and "exif" not in image.info:  # looking for a late chunk would decode the whole file
         return 1
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _BROKEN:  # damaged metadata beside good pixels: shown as stored, as viewers do
+    except _BROKEN:  # damaged metadata with good pixels: taken as stored, like image viewers do
         return 1
 
 
 def _brightest(image: Image.Image) -> int:
-    """The greatest value of a picture of several bands, but for that of its transparency."""
+    """The greatest value in all bands of a picture except its transparency."""
     n_colours = sum(band != "A" for band in image.getbands())
     return int(np.asarray(image)[..., :n_colours].max())
 

@@ -1,4 +1,4 @@
-"""Whether a problem is a whole instruction rather than a name or an expression: in any of the usual languages."""
+"""A guess whether a problem is a whole instruction rather than a name or an expression, in the usual languages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import re
 from vlm_r1.parsing.names import split_names
 
 _LONG = 300
+"""A longer text between two commas, in characters, is an instruction."""
 _LONG_CJK = 30
-"""Characters between two commas; of Chinese or Japanese, which need fewer."""
+"""The same for Chinese or Japanese characters, of which fewer are needed."""
 
-_FORM = re.compile(  # speaks of how an answer is written, in words that no object is called by
+_FORM = re.compile(  # words about the form of an answer that are no names of objects
     r"json|\bcoordinate|coordenad|coordonn|koordinat|coordinat[ei]\b|współrzędn|координат|坐标|座標|좌표|إحداثي"
     r"|निर्देशांक|边界框|邊界框|包围盒|bounding|\bbbox|\[ ?x_?1|\bx_?min\b|输出|輸出|出力|출력|格式|形式で|형식",
     re.IGNORECASE,
 )
-_ORDER = re.compile(  # begins as an order does
+_ORDER = re.compile(  # beginnings of orders
     r"(?:please|you (?:are|will|must)|detect|find|locate|identify|return|look (?:at|for)|provide|output)\b"
     r"|(?:give|show|tell|point|mark|label|list|draw|outline|check|box|count|search)\s"
     r"(?:me|all|every|each|out|for|the|any)\b"
@@ -37,23 +38,23 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def is_whole_instruction(problem: str, *, orders: bool = True) -> bool:
-    """Whether a problem says itself what to do or how to answer, so that a task's own sentence round it makes nonsense.
+    """Guess whether a problem itself says what to do or how to answer, so that a task's sentence must not wrap it.
 
-    A guess, for a warning: long texts, several sentences, orders, words such as JSON and coordinates.
+    This serves a warning. Signs are long texts, several sentences, orders, and words such as JSON and coordinates.
 
     Args:
         problem: the text without its `<image>` marks.
-        orders: whether an order counts; not where every problem is one ("click OK").
+        orders: whether an order counts as a sign; False where every problem is an order ("click OK").
 
     >>> [is_whole_instruction(text) for text in ("the man who finds a key", "Find all cats.", "请检测所有安全帽")]
     [False, True, True]
     """
     text = problem.strip()
-    parts = split_names(text)
-    if _FORM.search(text) or any(len(part) > _LONG for part in parts):
+    names = split_names(text)
+    if _FORM.search(text) or any(len(name) > _LONG for name in names):
         return True
     if not orders:
         return False
     several = _NEXT_SENTENCE.search(text) and (len(text) > 80 or len(_CJK.findall(text)) > _LONG_CJK // 2)
-    long = any(len(_CJK.findall(part)) > _LONG_CJK for part in parts)
+    long = any(len(_CJK.findall(name)) > _LONG_CJK for name in names)
     return bool(_ORDER.match(text) or _ORDER_AT_THE_END.search(text) or several or long)

@@ -1,4 +1,4 @@
-"""Where the rows of a JSON text are, if it is one list or one object: places of characters, not values."""
+"""Character positions of the rows of a JSON text that is one list or one object; the values are not kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlm_r1.data.formats import recognise_row
 from vlm_r1.errors import DataError
 
 Span = tuple[int, int]
-"""First character, and the one after the last."""
+"""Index of the first character, and of the one after the last."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -18,14 +18,14 @@ _SHOWN_KEYS = 8
 
 
 def iter_items(text: str, opening: int | None = None) -> Iterator[Span]:
-    """The items of a JSON list.
+    """Yield the spans of the items of a JSON list.
 
     Args:
-        text: what is parsed.
-        opening: where its bracket is; None: the list is the whole text, and nothing may follow it.
+        text: the JSON text.
+        opening: index of the list's bracket; None: the list is the whole text, and nothing may follow it.
 
     Raises:
-        DataError: not valid JSON, told when it is reached.
+        DataError: not valid JSON; raised when the bad item is reached.
     """
     at = _after_space(text, (text.index("[") if opening is None else opening) + 1)
     while text[at : at + 1] != "]":
@@ -40,10 +40,10 @@ def iter_items(text: str, opening: int | None = None) -> Iterator[Span]:
 
 
 def rows_of_object(text: str) -> list[Span]:
-    """The rows of a text that is one JSON object: those of the one list of objects under its keys, or it is a row.
+    """Find the rows of a text that is one JSON object: its only list of objects, or the object itself.
 
     Raises:
-        DataError: not valid JSON, neither of them, or more than one object.
+        DataError: not valid JSON, no rows in either way, or more than one object.
     """
     values = dict(_members(text))
     lists = {key: spans for key, span in values.items() if (spans := _objects_in(text, span))}
@@ -66,7 +66,7 @@ def rows_of_object(text: str) -> list[Span]:
 
 
 def _members(text: str) -> Iterator[tuple[str, Span]]:
-    """Key, and the place of its value, of everything in the object; nothing may follow it."""
+    """Yield each key of the object with the span of its value; nothing may follow the object."""
     at = _after_space(text, text.index("{") + 1)
     while text[at : at + 1] != "}":
         end = _after_value(text, at, "an object")
@@ -94,7 +94,7 @@ def _check_end(text: str, at: int, what: str) -> None:
 
 
 def _objects_in(text: str, span: Span) -> list[Span]:
-    """The items of a list in which all are objects; of any other value none."""
+    """The items of a list of objects; empty for any other value."""
     if text[span[0]] != "[":
         return []
     items = list(iter_items(text, span[0]))
@@ -102,7 +102,7 @@ def _objects_in(text: str, span: Span) -> list[Span]:
 
 
 def _is_row(text: str, span: Span) -> bool:
-    """Whether an object has the keys of a known format."""
+    """Return whether an object has the keys of a known format."""
     try:
         recognise_row(json.loads(text[slice(*span)]))
     except DataError:

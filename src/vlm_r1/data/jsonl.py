@@ -1,4 +1,4 @@
-"""Lines of a file → records, with every bad line named (docs/data.md)."""
+"""Lines of a file → records; every bad line is named (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from vlm_r1.types import Record
 def read_jsonl(
     path: str | os.PathLike[str], *, image_root: str | os.PathLike[str] = "", task: str, reward: str | None = None
 ) -> list[Record]:
-    """Read a JSON or JSONL file in which every line must be good, as a whole. (`load_sources` reads lazily.)
+    """Read a whole JSON or JSONL file, in which every line must be good. (`load_sources` reads lines on demand.)
 
     Args:
         path: the file, in any of `FORMATS`.
-        image_root: folder or URL that image paths are relative to; empty: the file's own folder.
+        image_root: folder or URL to which image paths are relative; empty: the folder of the file.
         task: task of all its records, e.g. "rec".
         reward: accuracy reward of records without `accu_reward_method`; None: the task's own.
 
     Raises:
-        DataError: names all bad lines as `file:line: …` (see `summarise`), or a file that is missing or empty.
+        DataError: some lines are bad, each named as `file:line: …` (see `summarise`), or the file is missing or empty.
     """
     records, problems = scan_jsonl(path, image_root=image_root, task=task, reward=reward)
     if problems:
@@ -60,26 +60,26 @@ def iter_jsonl(
     """Yield a record or a problem for each line that is not blank; a missing or empty file is one problem.
 
     Args:
-        measure: called once for each image file; None: image files are not looked at, nor boxes compared with them.
+        measure: called once for each image file; None: images are not read and boxes are not compared with them.
     """
     source = DataSource(path=os.fspath(path), image_root=os.fspath(image_root), task=task, reward=reward)
     try:
-        places = find_places(source.path)
-        reader = RowReader(source, find_format(places.lines(), source.format), remember(measure))
+        offsets = find_rows(source.path)
+        reader = RowReader(source, find_format(offsets.lines(), source.format), remember(measure))
     except DataError as error:
         yield Problem(source.path, str(error))
         return
-    yield from map(reader.read, places.lines(), map(int, places.numbers_N))
+    yield from map(reader.read, offsets.lines(), map(int, offsets.numbers_N))
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the N rows of a file are: 24 bytes a row, whatever it holds.
+class RowOffsets:
+    """Positions of the N rows of a file: 24 bytes for each row.
 
     Attributes:
         path: the file.
         starts_N, sizes_N: first byte and number of bytes of each row.
-        numbers_N: number of its line, or of its item in a list of a `.json` file, from 1.
+        numbers_N: line number of each row, or its position in the list of a `.json` file, from 1.
     """
 
     path: str
@@ -90,57 +90,60 @@ class Places:
     def __len__(self) -> int:
         return len(self.starts_N)
 
-    def take(self, indices_K: npt.NDArray[np.int64]) -> Places:
-        """The rows at these indices."""
-        return Places(self.path, self.starts_N[indices_K], self.sizes_N[indices_K], self.numbers_N[indices_K])
+    def take(self, indices_K: npt.NDArray[np.int64]) -> RowOffsets:
+        """Select the rows at these indices."""
+        return RowOffsets(self.path, self.starts_N[indices_K], self.sizes_N[indices_K], self.numbers_N[indices_K])
 
     def line(self, index: int) -> bytes:
-        """The bytes of one row."""
+        """Read the bytes of one row."""
         return next(self.take(np.array([index])).lines())
 
     def lines(self) -> Iterator[bytes]:
-        """The bytes of all rows, one after another."""
+        """Yield the bytes of all rows in turn."""
         with open(self.path, "rb") as file:
             for start, size in zip(map(int, self.starts_N), map(int, self.sizes_N), strict=True):
                 file.seek(start)
                 yield file.read(size)
 
 
-def find_places(path: str) -> Places:
-    """Find the rows of a file: lines that are not blank, or what a file that is one JSON value holds.
+def find_rows(path: str) -> RowOffsets:
+    """Find the rows of a file: lines that are not blank, or the rows in the one JSON value of the file.
 
     Raises:
         DataError: the file cannot be read, or holds no rows; the message does not name it.
     """
     try:
-        found = _places_in_json(path)
-        places = _places_of_lines(path) if found is None else found
+        found = _rows_in_json(path)
+        offsets = _rows_of_lines(path) if found is None else found
     except OSError as error:
         raise DataError(f"cannot read the data file: {error.strerror}") from error
-    if not len(places):
+    if not len(offsets):
         raise DataError("holds no records; wanted one JSON object on each line, or a list of them in a .json file")
-    return places
+    return offsets
 
 
-def _places_of_lines(path: str) -> Places:
+def _rows_of_lines(path: str) -> RowOffsets:
     starts, sizes, numbers = array("q"), array("q"), array("q")
     start = 0
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
-            mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
-            if line[mark:].strip():
-                starts.append(start + mark)
-                sizes.append(len(line) - mark)
+            bom = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
+            if line[bom:].strip():
+                starts.append(start + bom)
+                sizes.append(len(line) - bom)
                 numbers.append(number)
             start += len(line)
-    return Places(path, *(np.frombuffer(column, dtype=np.int64) for column in (starts, sizes, numbers)))
+    return RowOffsets(path, *(np.frombuffer(column, dtype=np.int64) for column in (starts, sizes, numbers)))
 
 
-def _places_in_json(path: str) -> Places | None:
-    """The rows of a list, of the one list of rows in an object, or an object that is itself a row; None: it is lines.
+def _rows_in_json(path: str) -> RowOffsets | None:
+    """Find the rows of a file that is one JSON value: a list, an object with one list of rows, or a row itself.
 
-    A list or an object is read and parsed as a whole, once; what is kept are the places of its rows. Under another name
-    than `.json` it is one if none of the first lines is an object, and lines where it is not valid.
+    Such a file is parsed once as a whole, and only the offsets of its rows are kept. A file that is not named `.json`
+    counts as one value only if none of its first lines is an object and the whole is valid JSON.
+
+    Returns:
+        The rows; None if the file is to be read as lines.
     """
     first_lines = _first_lines(path)
     opening = first_lines[0][:1] if first_lines else b""
@@ -155,21 +158,23 @@ def _places_in_json(path: str) -> Places | None:
     try:
         text = decoded(content[skipped:])
         spans = iter_items(text) if opening == b"[" else rows_of_object(text)
-        return _places_of_spans(path, text, spans, skipped)
+        return _rows_of_spans(path, text, spans, skipped)
     except DataError:
-        if not is_named or (opening == b"{" and len(first_lines) > 1 and has_rows):  # lines, the first is broken
+        if not is_named or (
+            opening == b"{" and len(first_lines) > 1 and has_rows
+        ):  # lines, of which the first is broken
             return None
         raise
 
 
-_LOOKED_AT = 20
-"""Lines at the start of a file that tell whether it is lines or one value."""
+_SAMPLED_LINES = 20
+"""Number of lines at the start of a file that are read to decide whether it is lines or one value."""
 
 
 def _first_lines(path: str) -> list[bytes]:
     with open(path, "rb") as file:
         stripped = (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
-        return list(islice(filter(None, stripped), _LOOKED_AT))
+        return list(islice(filter(None, stripped), _SAMPLED_LINES))
 
 
 def _is_object(line: bytes) -> bool:
@@ -179,8 +184,8 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _places_of_spans(path: str, text: str, spans: Iterable[tuple[int, int]], skipped: int) -> Places:
-    """Places of characters → places of bytes."""
+def _rows_of_spans(path: str, text: str, spans: Iterable[tuple[int, int]], skipped: int) -> RowOffsets:
+    """Turn spans of characters into offsets of bytes."""
     starts, sizes = array("q"), array("q")
     byte, seen = skipped, 0
     for start, end in spans:
@@ -189,4 +194,4 @@ def _places_of_spans(path: str, text: str, spans: Iterable[tuple[int, int]], ski
         sizes.append(len(text[start:end].encode()))
         byte, seen = byte + sizes[-1], end
     numbers_N = np.arange(1, len(starts) + 1, dtype=np.int64)
-    return Places(path, np.frombuffer(starts, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64), numbers_N)
+    return RowOffsets(path, np.frombuffer(starts, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64), numbers_N)

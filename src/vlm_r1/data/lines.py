@@ -1,4 +1,4 @@
-"""Records → lines of the VLM-R1 format (docs/data.md): what `formats/vlm_r1.py` reads."""
+"""Records → lines of the VLM-R1 format (docs/data.md), which `formats/vlm_r1.py` reads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vlm_r1.types import AnswerValue, Record
 
 
 def vlm_r1_line(record: Record, **columns: AnswerValue) -> dict[str, AnswerValue]:
-    """The line that is read as this record: paths of images absolute, boxes in pixels of the upright image.
+    """Make the line of a record, with absolute image paths and boxes in pixels of the upright image.
 
     Args:
-        columns: other keys to add, before which the record's own of the same name give way.
+        columns: keys to add; they replace columns of the record with the same name.
     """
     images = list(record.images)
     system: list[AnswerValue] = [{"from": "system", "value": record.system}] if record.system else []
@@ -28,7 +28,7 @@ def vlm_r1_line(record: Record, **columns: AnswerValue) -> dict[str, AnswerValue
 
 
 def _gold(record: Record) -> AnswerValue:
-    """The answer, with the thought in tags if there is one."""
+    """The answer; if there is a thought, both in tags."""
     if record.thought is None:
         return record.answer
     answer = record.answer if isinstance(record.answer, str) else json.dumps(record.answer, ensure_ascii=False)

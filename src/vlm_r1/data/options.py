@@ -1,4 +1,4 @@
-"""The options of multiple-choice rows, however they are written → a list of texts, or texts by letter."""
+"""The options of multiple-choice rows in their many forms → a list of texts, or texts by letter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue
 
 OPTIONS = "options"
-"""The column that the task `choice` looks at."""
+"""The column from which the task `choice` reads the options."""
 
 _SYNONYMS = ("choices", "option", "choice", "candidates", "alternatives", "option_list", "answer_choices")
 _ONE_EACH = re.compile(r"(?:(?:option|choice)[_ ]?)?([A-Z])|(?:option|choice)[_ ]?([a-z])")
@@ -30,14 +30,14 @@ Options = list[AnswerValue] | dict[str, AnswerValue]
 
 
 def with_options(columns: Mapping[str, AnswerValue], problem: str, task: str) -> Mapping[str, AnswerValue]:
-    """The columns with the options of the record under `options`, for the task `choice` (other tasks have none).
+    """Return the columns with the record's options under `options`; for tasks other than `choice`, the columns as is.
 
-    They may stand under `options` or a synonym (`choices`, `candidates`, …), as a list or an object, as a text that
-    spells one (`"['cat', 'dog']"`), as one option a line, or under keys of their own, `A`, `B`, … or `option_a`, ….
-    Nulls are no options; the others keep their letters.
+    The options may be under `options` or a synonym (`choices`, `candidates`, …): as a list or an object, as the text of
+    one (`"['cat', 'dog']"`), or as a text with one option on each line. Or each has its own key: `A`, `B`, … or
+    `option_a`, …. Nulls are no options; the others keep their letters.
 
     Raises:
-        DataError: the key `options` holds no options; or there are none at all, and the problem speaks of no letters.
+        DataError: `options` holds no options, or there are none at all and the problem does not name letters.
     """
     if task != "choice":
         return columns
@@ -50,15 +50,15 @@ def with_options(columns: Mapping[str, AnswerValue], problem: str, task: str) ->
     found = _numbered({letter: lettered[letter] for letter in sorted(lettered)}) if "A" in lettered else None
     if found:
         return {**columns, OPTIONS: found}
-    if columns.get(OPTIONS) not in (None, "", []) and OPTIONS in columns and not _speaks_of_letters(problem):
+    if columns.get(OPTIONS) not in (None, "", []) and OPTIONS in columns and not _names_letters(problem):
         raise DataError(f'"options" is {shown(columns[OPTIONS])}; wanted a list of texts, or {{"A": text, "B": text}}')
-    if not _speaks_of_letters(problem):
+    if not _names_letters(problem):
         raise DataError('task choice, but no options in the problem, nor under "options"; write them in one of these')
     return columns
 
 
 def read_options(value: Any) -> Options | None:
-    """At least two options out of a value; None if it holds none.
+    """Read two or more options from a value; None if it does not hold them.
 
     >>> read_options("['cat', 'dog']"), read_options(["cat", None, "dog", None]), read_options("cat")
     (['cat', 'dog'], {'A': 'cat', 'C': 'dog'}, None)
@@ -66,7 +66,7 @@ def read_options(value: Any) -> Options | None:
     {'A': 'cat', 'B': 'dog'}
     """
     if isinstance(value, str):
-        value = _spelled(value)
+        value = _parsed_text(value)
     if isinstance(value, dict):
         texts, letters = value.get("text"), value.get("label")
         if isinstance(texts, list) and isinstance(letters, list) and len(texts) == len(letters):
@@ -75,8 +75,8 @@ def read_options(value: Any) -> Options | None:
     return _listed(value) if isinstance(value, list | tuple) else None
 
 
-def _spelled(text: str) -> Any:
-    """What a text spells: JSON, a Python list, or one option a line."""
+def _parsed_text(text: str) -> Any:
+    """Parse a text as JSON, as a Python list, or as one option on each line; None if it is none of these."""
     text = text.strip()
     if len(text) > _LONGEST:
         return None
@@ -102,7 +102,7 @@ def _listed(items: list[Any] | tuple[Any, ...]) -> Options | None:
 
 
 def _pair(item: Any, letter: str) -> tuple[str, Any]:
-    """Letter and text of an item, which may be an object with both."""
+    """The letter and text of an item, which may be an object with both."""
     if not isinstance(item, dict):
         return letter, item
     own = next((item[key] for key in _LETTER_KEYS if isinstance(item.get(key), str)), letter)
@@ -110,17 +110,17 @@ def _pair(item: Any, letter: str) -> tuple[str, Any]:
 
 
 def _numbered(options: Mapping[Any, Any]) -> dict[str, AnswerValue] | None:
-    """The options that are there, by letter; None if fewer than two, or one is no text."""
-    there = {str(key).strip().upper(): value for key, value in options.items() if value not in (None, "")}
-    if len(there) < 2 or not all(isinstance(value, str | int | float) for value in there.values()):
+    """The options that are not null, by letter; None if there are fewer than two, or one is neither text nor number."""
+    present = {str(key).strip().upper(): value for key, value in options.items() if value not in (None, "")}
+    if len(present) < 2 or not all(isinstance(value, str | int | float) for value in present.values()):
         return None
-    return {letter: str(value) for letter, value in there.items()}
+    return {letter: str(value) for letter, value in present.items()}
 
 
-def _speaks_of_letters(problem: str) -> bool:
-    """Whether a problem names at least two options by their letters, A and B among them, or numbers its options.
+def _names_letters(problem: str) -> bool:
+    """Return whether a problem names the letters of two or more options, including A and B, or numbers its options.
 
-    >>> [_speaks_of_letters(text) for text in ("(A) cat (B) dog", "A or B?", "1. cat 2. dog", "Is it a cat?")]
+    >>> [_names_letters(text) for text in ("(A) cat (B) dog", "A or B?", "1. cat 2. dog", "Is it a cat?")]
     [True, True, True, False]
     """
     problem = unicodedata.normalize("NFKC", problem)  # full-width letters

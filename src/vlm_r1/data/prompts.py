@@ -1,4 +1,4 @@
-"""The order in which records are learnt from: a function of the seed and of how many were drawn."""
+"""The order of records in training: a function of the seed and of the number of records drawn."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 
 class PromptStream:
-    """An endless stream of records. All its state is how many were drawn from each file.
+    """An endless stream of records. Its only state is the number of records drawn from each source.
 
-    Without weights the files are one long list, and each epoch is a permutation of it. With weights each file has
-    epochs of its own, and the next record comes from the file that lags most behind its share: after any number of
-    draws each file has had its share, to within one record for each other file.
+    Without weights the sources are one long list, and each epoch is a permutation of it. With weights each source has
+    its own epochs, and the next record comes from the source that is farthest below its share. After any number of
+    draws, each source has had its share to within one record for each other source.
 
     Every process draws the same prompts of a step and picks its own by `shard`.
 
     Args:
-        parts: the records of each file, at least one in all, and in each if there are weights.
+        sources: the records of each data file: at least one in all; with weights, at least one in each.
         seed: seeds the order of each epoch.
-        shuffle: a new order in each epoch; False: always the order given.
-        weights: relative shares of the parts, positive; None: no shares.
+        shuffle: draw a new order in each epoch; False: always keep the given order.
+        weights: relative shares of the sources, positive; None: no shares.
 
     Raises:
         DataError: there are no records.
@@ -34,40 +34,40 @@ class PromptStream:
 
     def __init__(
         self,
-        parts: Sequence[Sequence[Record]],
+        sources: Sequence[Sequence[Record]],
         seed: int,
         shuffle: bool = True,
         weights: Sequence[float] | None = None,
     ) -> None:
-        if not any(map(len, parts)) or (weights is not None and not all(map(len, parts))):
+        if not any(map(len, sources)) or (weights is not None and not all(map(len, sources))):
             raise DataError("there are no records to draw prompts from; name a file with records in data.train")
-        self._decks = [_Deck(parts, (seed,), shuffle)]
+        self._streams = [_EndlessStream(sources, (seed,), shuffle)]
         self._shares = [1.0]
         if weights is not None:
-            self._decks = [_Deck([part], (seed, place), shuffle) for place, part in enumerate(parts)]
+            self._streams = [_EndlessStream([source], (seed, place), shuffle) for place, source in enumerate(sources)]
             self._shares = [weight / sum(weights) for weight in weights]
-        self.drawn = [0 for _ in self._decks]
+        self.drawn = [0 for _ in self._streams]
 
     def take(self, n: int) -> list[Record]:
-        """Draw the next n records, over as many epochs as that takes, and move on."""
+        """Draw the next n records, over as many epochs as needed, and advance."""
         records, self.drawn = self._draw(n)
         return records
 
     def peek(self, n: int) -> list[Record]:
-        """The n records that `take(n)` would draw."""
+        """Return the n records that `take(n)` would draw."""
         return self._draw(n)[0]
 
     def state_dict(self) -> dict[str, list[int]]:
-        """What a checkpoint keeps; the numbers of records are there to notice changed data."""
-        return {"drawn": list(self.drawn), "records": [len(deck) for deck in self._decks]}
+        """Return the state for a checkpoint; the numbers of records serve to notice changed data."""
+        return {"drawn": list(self.drawn), "records": [len(stream) for stream in self._streams]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where the stream was that gave `state`.
+        """Continue at the position of the stream that returned `state`.
 
         Raises:
-            CheckpointError: the data has another number of records than it had then.
+            CheckpointError: the data has another number of records now.
         """
-        now = [len(deck) for deck in self._decks]
+        now = [len(stream) for stream in self._streams]
         if state["records"] != now:
             raise CheckpointError(
                 f"the checkpoint was made with {_listed(state['records'])} training records, but data.train now holds "
@@ -76,36 +76,36 @@ class PromptStream:
         self.drawn = list(state["drawn"])
 
     def _draw(self, n: int) -> tuple[list[Record], list[int]]:
-        """The next n records, and the numbers drawn after them."""
+        """Return the next n records, and the numbers drawn after them."""
         records, drawn = [], list(self.drawn)
         for _ in range(n):
             total = sum(drawn) + 1
             lags = [share * total - count for share, count in zip(self._shares, drawn, strict=True)]
             place = lags.index(max(lags))
-            records.append(self._decks[place].record(drawn[place]))
+            records.append(self._streams[place].record(drawn[place]))
             drawn[place] += 1
         return records, drawn
 
 
-class _Deck:
-    """Lists of records, one after another, as an endless stream with random access."""
+class _EndlessStream:
+    """Epoch after epoch of several concatenated lists of records, with random access."""
 
-    def __init__(self, parts: Sequence[Sequence[Record]], seed: tuple[int, ...], shuffle: bool) -> None:
-        self._parts, self._seed, self._shuffle = parts, seed, shuffle
-        self._ends = np.cumsum([len(part) for part in parts])
+    def __init__(self, sources: Sequence[Sequence[Record]], seed: tuple[int, ...], shuffle: bool) -> None:
+        self._sources, self._seed, self._shuffle = sources, seed, shuffle
+        self._ends = np.cumsum([len(source) for source in sources])
         self._epoch, self._order = -1, np.arange(0)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def record(self, number: int) -> Record:
-        """The record drawn after `number` others."""
+        """Return the record that is drawn after `number` others."""
         epoch, place = divmod(number, len(self))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._permutation(epoch)
         index = int(self._order[place])
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._parts[part][index - (int(self._ends[part - 1]) if part else 0)]
+        source = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[source][index - (int(self._ends[source - 1]) if source else 0)]
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if not self._shuffle:
@@ -115,7 +115,7 @@ class _Deck:
 
 
 def shard(items: Sequence[T], rank: int, world: int) -> Sequence[T]:
-    """The part of `items` that process `rank` of `world` works on: contiguous and equal.
+    """Return the share of `items` of process `rank` of `world`; shares are contiguous and equal.
 
     Raises:
         ConfigError: the items cannot be split equally.

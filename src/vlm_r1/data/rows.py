@@ -1,4 +1,4 @@
-"""One row of a data file → a record, or why not."""
+"""One row of a data file → a record, or the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.coordinates import to_pixels
-from vlm_r1.data.embedded import keep_embedded
+from vlm_r1.data.embedded import store_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
 from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote, spellings
@@ -22,16 +22,16 @@ from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.types import AnswerValue, Record
 
 MAX_LISTED = 20
-"""Bad lines that an error spells out; the rest is counted."""
+"""Number of bad lines that an error lists; the others are counted."""
 
 BOX_TOLERANCE_PX = 1.0
-"""How far a gold box may reach over its image: annotations are rounded, and some count the last pixel twice."""
+"""Tolerated distance of a gold box beyond its image: annotations are rounded, and some count the last pixel twice."""
 
 _RECOGNISED_ROWS = 100
-"""Rows at the start of a file in which a known format is looked for."""
+"""Number of rows at the start of a file that are tried to recognise its format."""
 
 _BOXES_ON = {"rec": 0, "multi_rec": 0, "ovd": 0, "gui_click": -1}
-"""Tasks whose answers are boxes, and on which image of a record these lie."""
+"""Tasks whose answers are boxes → index of the image on which the boxes lie."""
 
 _REMEMBERED_SIZES = 1 << 17
 
@@ -43,7 +43,7 @@ Measure = Callable[[str], tuple[int, int]]
 class Problem:
     """Why a line, or a whole file, cannot be used; `source` is e.g. "train.jsonl:7" or "train.jsonl".
 
-    The message is one short line (`brief`), whatever stands in the file.
+    The message is always one short line (`brief`).
     """
 
     source: str
@@ -57,7 +57,7 @@ class Problem:
 
 
 def summarise(problems: Sequence[Problem]) -> str:
-    """The first `MAX_LISTED` problems in full, one to a line, and the number of the others.
+    """Format the first `MAX_LISTED` problems in full, each on a line, and the number of the others.
 
     >>> print(summarise([Problem("a.jsonl:1", "not JSON")]))
     a.jsonl:1: not JSON
@@ -70,13 +70,13 @@ def summarise(problems: Sequence[Problem]) -> str:
 
 @dataclass(frozen=True)
 class RowReader:
-    """What all rows of a file share.
+    """Reads the rows of one file.
 
     Attributes:
-        source: the file, and how its records are asked and judged.
-        format: name of the format of its rows; AUTO: each row is recognised for itself.
-        measure: tells the size of an image; None: no image file is looked at, nor boxes compared with them.
-        checks: look at all images and boxes; False: only where a box cannot be converted without.
+        source: the file, and the settings by which its records are asked and judged.
+        format: name of the format of its rows; AUTO: each row is recognised separately.
+        measure: returns the size of an image; None: images are not read and boxes are not compared with them.
+        checks: check all images and boxes; False: read an image only if a box cannot be converted without its size.
         cache: folder for embedded pictures; None: `hub.cache_folder()`.
     """
 
@@ -87,7 +87,7 @@ class RowReader:
     cache: Path | None = None
 
     def read(self, line: bytes, number: int) -> Record | Problem:
-        """Read the row that stands on this line (or is this item of a list)."""
+        """Read the row on this line (or item of a list)."""
         place = f"{self.source.path}:{number}"
         try:
             return self._record(parse_row(line), number, place)
@@ -119,7 +119,7 @@ class RowReader:
         )
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:
-        """Paths of the images of the row on this line, nothing else of it read; DataError where it cannot be."""
+        """Read only the image paths of the row on this line; DataError if it cannot be read."""
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -132,11 +132,11 @@ class RowReader:
         return tuple(self._image(name) for name in names)
 
     def _image(self, name: str) -> str:
-        kept = keep_embedded(name, self.cache)
+        kept = store_embedded(name, self.cache)
         return image_path(self.source, name) if kept is None else kept
 
     def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:
-        """The answer, its boxes in pixels of the upright image."""
+        """The answer, with boxes in pixels of the upright image."""
         stated, unit = self.source.coordinates, example.coordinates or self.source.coordinates
         if stated not in ("pixels", unit):
             raise DataError(f"coordinates is {stated}, but the row itself says {unit}: remove coordinates")
@@ -154,7 +154,7 @@ class RowReader:
 
 
 def image_path(source: DataSource, name: str) -> str:
-    """Absolute path or URL of an image that a file names, also where another system wrote the name (`spellings`).
+    """Return the absolute path or URL of an image; its name may come from another system (`spellings`).
 
     >>> image_path(DataSource(path="x.jsonl", image_root="/coco"), "1.jpg")
     '/coco/1.jpg'
@@ -173,7 +173,7 @@ def image_path(source: DataSource, name: str) -> str:
 
 
 def find_format(lines: Iterable[bytes], name: str) -> str:
-    """The format that is named, or else the one that the first recognised row has; AUTO if there is none.
+    """Return the named format; for AUTO the format of the first recognised row, or AUTO if there is none.
 
     Raises:
         ConfigError: unknown name.
@@ -184,16 +184,16 @@ def find_format(lines: Iterable[bytes], name: str) -> str:
     for line in islice(lines, _RECOGNISED_ROWS):
         try:
             return recognise_row(parse_row(line))
-        except DataError:  # is told when the row is read
+        except DataError:  # reported when the row is read
             continue
     return AUTO
 
 
 def parse_row(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line.
+    """Parse the JSON object on a line.
 
     Raises:
-        DataError: it is none, or holds what could never be written out again (NaN, 1e999, half a surrogate pair).
+        DataError: it is no object, or holds a value that JSON cannot write (NaN, 1e999, a lone surrogate).
     """
     text = decoded(line).strip()
     try:
@@ -211,13 +211,13 @@ def parse_row(line: bytes) -> dict[str, Any]:
 
 
 def row_id(row: Any, number: int) -> str:
-    """The id of a row: its `id`, or else its line number."""
+    """Return the id of a row: its `id`, or else its line number."""
     own = row.get("id") if isinstance(row, dict) else None
     return str(number if own is None else own)
 
 
 def decoded(content: bytes) -> str:
-    """The text of a file or line; DataError where it is not UTF-8."""
+    """Decode a file or line; DataError if it is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -231,7 +231,7 @@ def _no_constant(name: str) -> float:
 
 
 def _check_boxes(answer: AnswerValue, wh: tuple[int, int]) -> None:
-    """Compare boxes with their image; an answer in any other form is the task's to understand."""
+    """Compare boxes with their image; answers without boxes are left to the task."""
     width, height = wh
     if disorder := misordered_boxes(answer):
         raise DataError(disorder)
@@ -247,7 +247,7 @@ def _check_boxes(answer: AnswerValue, wh: tuple[int, int]) -> None:
 
 
 def remember(measure: Measure | None) -> Measure | None:
-    """Look at each file once, though many records may share it, and repeat its error for each of them."""
+    """Cache a `measure`: each file is read once, and its error is repeated for every record that shares it."""
     if measure is None:
         return None
     sizes: dict[str, tuple[int, int] | str] = {}

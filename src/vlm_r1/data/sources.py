@@ -1,4 +1,4 @@
-"""Several data files, each with its own images, task and reward, as one sequence of records."""
+"""Several data files, each with its own image root, task and reward, as one sequence of records."""
 
 from __future__ import annotations
 
@@ -6,54 +6,46 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.images import is_remote
-from vlm_r1.data.records import CHECKED_LINES, RecordFile, Selection
+from vlm_r1.data.records import CHECKED_LINES, LazyRecords, RecordFile
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 
 
-class Sources(Sequence[Record]):
-    """Files one after another; records are parsed when they are asked for, and slices are views.
+class Sources(LazyRecords):
+    """The records of several files in sequence, parsed on access.
 
     Attributes:
-        parts: the files, in order.
+        files: the files, in order.
     """
 
-    def __init__(self, parts: Sequence[RecordFile]) -> None:
-        self.parts = tuple(parts)
-        self._ends_S = np.cumsum([0, *map(len, self.parts)])
+    def __init__(self, files: Sequence[RecordFile]) -> None:
+        self.files = tuple(files)
+        self._ends_S = np.cumsum([0, *map(len, self.files)])
 
     def __len__(self) -> int:
         return int(self._ends_S[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return Selection(self, range(len(self))[index])
-        index = range(len(self))[index]
-        part = int(np.searchsorted(self._ends_S, index, side="right")) - 1
-        return self.parts[part][index - int(self._ends_S[part])]
+    def _record(self, index: int) -> Record:
+        file = int(np.searchsorted(self._ends_S, index, side="right")) - 1
+        return self.files[file][index - int(self._ends_S[file])]
 
 
 def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Record]:
-    """All records, or of more than `most` at most so many, evenly spaced."""
+    """Return all records, or at most `most` evenly spaced ones."""
     return records[:: max(1, -(-len(records) // most))]
 
 
 def shared_pictures(train: Sources, held_out: Mapping[str, Sources]) -> dict[str, int]:
-    """How many records of each held-out set show a picture that is trained on, by the path of its file.
+    """Count the records of each held-out set that show a picture of the training data, compared by path.
 
-    Links to folders are followed. All rows are looked at, however long the files. (Copies under other names:
-    `vlm-r1 data check --against`.)
+    Links to folders are followed. All rows of all files are read. (`vlm-r1 data check --against` also finds copies
+    under other names.)
     """
     shown = {name: list(_pictures(held)) for name, held in held_out.items()}
     asked = {path for records in shown.values() for paths in records for path in paths}
@@ -64,10 +56,10 @@ def shared_pictures(train: Sources, held_out: Mapping[str, Sources]) -> dict[str
 
 
 def _pictures(sources: Sources) -> Iterator[list[str]]:
-    """The pictures of each record, a path always written alike."""
+    """Yield the picture paths of each record, with links to folders resolved."""
     real_folder = cache(os.path.realpath)
-    for part in sources.parts:
-        for _, paths in part.image_paths():
+    for file in sources.files:
+        for _, paths in file.image_paths():
             split = (path.rpartition("/") for path in paths)
             yield [
                 path if is_remote(path) else f"{real_folder(folder)}/{name}"
@@ -76,10 +68,10 @@ def _pictures(sources: Sources) -> Iterator[list[str]]:
 
 
 def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:
-    """Open files one after another, in the order given, and check their rows and the headers of their images.
+    """Open files in the given order, and check their rows and the headers of their images.
 
-    Files of at most `CHECKED_LINES` rows are checked whole. Of a longer one so many are checked, evenly spaced;
-    another bad row raises a DataError that names it when it is drawn.
+    Files of at most `CHECKED_LINES` rows are checked whole. Of longer files that many evenly spaced rows are checked;
+    any other bad row raises a DataError that names it when it is drawn.
 
     Args:
         sources: the files.
@@ -87,17 +79,17 @@ def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> So
 
     Raises:
         ConfigError: unknown format.
-        DataError: names the bad lines of all files together, so that one run finds them all.
+        DataError: some lines are bad. The message has those of all files, so that one run finds them all.
     """
-    parts: list[RecordFile] = []
+    files: list[RecordFile] = []
     problems: list[Problem] = []
     for source in sources:
         try:
-            parts.append(RecordFile(source, cache))
+            files.append(RecordFile(source, cache))
         except DataError as error:
             problems.append(Problem(source.path, str(error)))
             continue
-        problems += parts[-1].check()
+        problems += files[-1].check()
     if problems:
         raise DataError(summarise(problems))
-    return Sources(parts)
+    return Sources(files)

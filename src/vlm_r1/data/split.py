@@ -1,4 +1,4 @@
-"""Which rows of a file lie in a `split_range`: the same on every machine, whatever is added to the file later."""
+"""The rows of a file in a `split_range`. A row's side is the same on every machine, also when rows are added later."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.formats import read_row
 from vlm_r1.data.formats.media import KEPT_FILE
-from vlm_r1.data.jsonl import Places
+from vlm_r1.data.jsonl import RowOffsets
 from vlm_r1.data.rows import parse_row, row_id
 from vlm_r1.errors import DataError
 
 
 def split_position(key: str) -> float:
-    """Where a record stands in [0, 1): the first 8 bytes of BLAKE2b of its id or picture, over 2^64.
+    """Position of a record in [0, 1): the first 8 bytes of BLAKE2b of its id or picture, over 2^64.
 
     >>> round(split_position("17"), 4)
     0.1259
@@ -25,29 +25,29 @@ def split_position(key: str) -> float:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def split_places(places: Places, source: DataSource, fmt: str) -> Places:
-    """The rows whose id, or whose picture, lies in the range of the source.
+def select_split(offsets: RowOffsets, source: DataSource, fmt: str) -> RowOffsets:
+    """Select the rows whose id or picture has a position in the range of the source.
 
-    A row that cannot be read goes by its line number; one without pictures, by its id.
+    For a row that cannot be read the line number counts, and for a row without pictures the id.
 
     Raises:
-        DataError: none does; the message does not name the file.
+        DataError: no row is in the range; the message does not name the file.
     """
     first, last = source.split_range
     if (first, last) == (0, 1):
-        return places
-    rows = zip(places.lines(), map(int, places.numbers_N), strict=True)
-    keys = [_id_of(*row) for row in rows] if source.split_by == "id" else _by_picture(places, fmt)
-    kept_N = np.fromiter((first <= split_position(key) < last for key in keys), dtype=bool, count=len(places))
+        return offsets
+    rows = zip(offsets.lines(), map(int, offsets.numbers_N), strict=True)
+    keys = [_id_of(*row) for row in rows] if source.split_by == "id" else _by_picture(offsets, fmt)
+    kept_N = np.fromiter((first <= split_position(key) < last for key in keys), dtype=bool, count=len(offsets))
     if not kept_N.any():
-        raise DataError(f"split_range {[first, last]} leaves none of its {len(places)} records; widen it")
-    return places.take(np.flatnonzero(kept_N))
+        raise DataError(f"split_range {[first, last]} leaves none of its {len(offsets)} records; widen it")
+    return offsets.take(np.flatnonzero(kept_N))
 
 
-def _by_picture(places: Places, fmt: str) -> list[str]:
-    """For each row a name that it shares with all rows that it is tied to by pictures: the least name among them.
+def _by_picture(offsets: RowOffsets, fmt: str) -> list[str]:
+    """Return a key for each row that is equal for all rows connected by shared pictures: their least picture name.
 
-    Rows of several pictures tie these together, so that no picture lies on both sides.
+    A row with several pictures connects these, so that no picture ends up on both sides of a split.
     """
     parents: dict[str, str] = {}
 
@@ -58,7 +58,7 @@ def _by_picture(places: Places, fmt: str) -> list[str]:
         return name
 
     keys: list[str] = []
-    for line, number in zip(places.lines(), map(int, places.numbers_N), strict=True):
+    for line, number in zip(offsets.lines(), map(int, offsets.numbers_N), strict=True):
         names = _pictures_of(line, fmt)
         keys.append(names[0] if names else f"id:{_id_of(line, number)}")
         for name in (*names, keys[-1]):
@@ -72,13 +72,13 @@ def _by_picture(places: Places, fmt: str) -> list[str]:
 def _pictures_of(line: bytes, fmt: str) -> list[str]:
     try:
         names = read_row(parse_row(line), fmt).images
-    except DataError:  # is told when the row is read
+    except DataError:  # reported when the row is read
         return []
     return [_short(name) for name in names]
 
 
 def _short(name: str) -> str:
-    """A name that is the same on every machine; of embedded pictures a hash, not megabytes of text."""
+    """Shorten a name to one that is the same on every machine; embedded pictures get a hash."""
     if kept := KEPT_FILE.fullmatch(name):
         return kept[1]
     return posixpath.normpath(name) if len(name) < 1024 else blake2b(name.encode(), digest_size=16).hexdigest()
@@ -87,5 +87,5 @@ def _short(name: str) -> str:
 def _id_of(line: bytes, number: int) -> str:
     try:
         return row_id(json.loads(line), number)
-    except (ValueError, RecursionError):  # is told when the row is read
+    except (ValueError, RecursionError):  # reported when the row is read
         return str(number)

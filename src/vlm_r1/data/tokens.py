@@ -1,6 +1,6 @@
-"""Text in a data file that a tokenizer turns into control tokens: the end of a turn, a part of a picture.
+"""Text in a data file that a tokenizer turns into control tokens, e.g. the end of a turn or a placeholder of an image.
 
-Which texts these are is the tokenizer's to say; before a model is known, `KNOWN_TOKENS` lists those of known families.
+The tokenizer decides which texts these are; `KNOWN_TOKENS` lists those of known families, for use without a model.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ KNOWN_TOKENS = frozenset(token for tokens in _BY_FAMILY.values() for token in to
 GROUNDING_TOKENS = frozenset(f"<{slash}{name}>" for name in ("ref", "box", "quad") for slash in ("", "/")) | frozenset(
     f"<|{name}_{end}|>" for name in ("object_ref", "box", "quad") for end in ("start", "end")
 )
-"""Tokens round the names and boxes of objects: words that people write to a model in its own way, and no control."""
+"""Tokens around the names and boxes of objects. People write them to a model on purpose; they control nothing."""
 
 
 _ESCAPES = frozenset((b"\\/", *(b"\\u00%d" % digit for digit in range(2, 8))))
-"""Escapes of ASCII that nobody needs; a row with one is looked at whole, since any character of a token may be one."""
+"""Needless escapes of ASCII. A row with one is parsed, since any character of a token may be written as an escape."""
 
 
-def own_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Where a record holds text that is a control token: ("the question", "<|im_end|>"), one for each place and token.
+def control_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Find control tokens in the texts of a record: yields e.g. ("the question", "<|im_end|>") per field and token.
 
-    Looked at is what a model reads or is to write: the question, the system's message, options and labels, the answer
-    and the thought. The `<image>` marks of the question are no text.
+    Texts that a model reads or writes are searched: the question, the system's message, options and labels, the answer
+    and the thought. The `<image>` marks of the question do not count.
     """
     columns = [example.columns.get(key) for key in ("options", "labels")]
     places: dict[str, AnswerValue] = {
@@ -69,12 +69,12 @@ def own_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[
         yield from ((place, token) for token in tokens if any(token in text for text in texts))
 
 
-def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
-    """Find all rows of a file that hold one of the tokens: a scan of its bytes, then a look at the rows that it finds.
+def find_control_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
+    """Find all rows of a file that hold one of the tokens; only rows whose bytes may hold one are parsed.
 
     Args:
-        file: however long.
-        tokens: the special tokens of a tokenizer, as text; `GROUNDING_TOKENS` are passed over.
+        file: a data file of any length.
+        tokens: the special tokens of a tokenizer, as text; `GROUNDING_TOKENS` are ignored.
     """
     tokens = sorted({*tokens} - GROUNDING_TOKENS - {""})
     if not tokens:
@@ -87,9 +87,9 @@ def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
             continue
         try:
             example = read_row(parse_row(line), file.format)
-        except DataError:  # is told when the row is checked or drawn
+        except DataError:  # reported when the row is checked or drawn
             continue
-        found = [f"{token} in {place}" for place, token in own_tokens_in(example, tokens)]
+        found = [f"{token} in {place}" for place, token in control_tokens_in(example, tokens)]
         if found:
             message = f"the model's own token {', '.join(found):.200}: remove it, or write it otherwise"
             problems.append(Problem(f"{file.source.path}:{number}", message))
@@ -97,7 +97,7 @@ def find_own_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem]:
 
 
 def _written(token: str) -> Iterator[bytes]:
-    """The forms in which JSON may write a text: as it stands, or all that is not ASCII escaped."""
+    """Yield the forms in which JSON may write a text: as it is, or with escapes for all but ASCII."""
     plain, escaped = (json.dumps(token, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
     yield plain.encode()
     yield escaped.encode()
@@ -105,13 +105,13 @@ def _written(token: str) -> Iterator[bytes]:
 
 
 def _any_of(words: list[bytes]) -> bytes:
-    """A pattern for any of the words, in order; common beginnings stand once, so that it fails fast."""
+    """Make a pattern for any of the sorted words; common prefixes occur once, so that it fails fast."""
     if len(words) == 1:
         return re.escape(words[0])
     branches = []
     for first, group in groupby(words, key=lambda word: word[:1]):
         if not first:
-            return b""  # a word ends here: whatever follows, it was found
+            return b""  # a word ends here, so it was found
         branches.append(re.escape(first) + _any_of([word[1:] for word in group]))
     return branches[0] if len(branches) == 1 else b"(?:" + b"|".join(branches) + b")"
 

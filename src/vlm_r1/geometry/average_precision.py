@@ -1,12 +1,12 @@
-"""COCO's average precision of one image, for detections that carry no scores.
+"""COCO's average precision of one image, for detections without scores.
 
-A language model lists boxes without saying how sure it is, so every prediction counts as score 1.0 and keeps its place
-in the list: COCO sorts stably. Matching is COCO's: in order, each prediction takes the free gold box of its label that
-it overlaps most, if the IoU reaches the threshold. Empty sets, which COCO leaves undefined, follow one rule everywhere
-here: nothing predicted where nothing is is right, 1; exactly one side empty is wrong, 0.
+A language model lists boxes without a confidence. So every prediction has score 1.0 and keeps its place in the list,
+since COCO sorts stably. Matching is COCO's: in order, each prediction takes the free gold box of its label that it
+overlaps most, if the IoU reaches the threshold. COCO leaves empty sets undefined. Here the value is 1 if both sides are
+empty, and 0 if exactly one is.
 
-Few pairs reach the least threshold, and only these are kept. Thresholds with no IoU of such a pair between them have
-the same matching, and beyond the greatest IoU nothing matches.
+Few pairs reach the least threshold, and only these are kept. Two thresholds have the same matching if no IoU of such a
+pair lies between them, and above the greatest IoU nothing matches.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vlm_r1.geometry.candidates import Candidates, candidates_by_label
 from vlm_r1.types import Box
 
 COCO_IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
-"""0.50, 0.55, …, 0.95, to the last bit as in COCO: an IoU of exactly 0.8 stands on the same side."""
+"""0.50, 0.55, …, 0.95, equal to COCO's to the last bit, so that an IoU of exactly 0.8 is on the same side."""
 
 _RECALLS_R = np.linspace(0.0, 1.0, 101).tolist()
-_MAX_DETECTIONS = 100  # of each label; later ones are not looked at, as in COCO
+_MAX_DETECTIONS = 100  # detections of each label that count; later ones are ignored, as in COCO
 
 
 def mean_average_precision(
@@ -34,19 +34,19 @@ def mean_average_precision(
     gold_labels: Sequence[str],
     iou_thresholds: Sequence[float] = COCO_IOU_THRESHOLDS,
 ) -> float:
-    """Average precision, averaged over IoU thresholds and over the labels of the gold boxes.
+    """Mean of average precision over IoU thresholds and over the labels of the gold boxes.
 
-    AP of one label at one threshold = 1/101 · Σ_{r = 0, 0.01, …, 1} max {precision(n) : recall(n) ≥ r}, where the first
-    n predictions are seen. Labels that only the prediction has do not enter: they cost nothing (which is why this
-    number alone is a poor reward).
+    AP of one label at one threshold = 1/101 · Σ_{r = 0, 0.01, …, 1} max {precision(n) : recall(n) ≥ r}, for the first n
+    predictions. Labels that only the prediction has do not count. Since they cost nothing, this number alone is a poor
+    reward.
 
     Args:
-        pred_boxes, pred_labels: what was found, in the order written.
-        gold_boxes, gold_labels: what is there, boxes in the same coordinates; labels match if they are equal.
+        pred_boxes, pred_labels: predicted boxes and labels, in the order written.
+        gold_boxes, gold_labels: gold boxes in the same coordinates, and their labels; equal labels match.
         iou_thresholds: least IoU of a match.
 
     Returns:
-        In [0, 1]; 1 if both sides are empty, 0 if one is.
+        A value in [0, 1]; 1 if both sides are empty, 0 if one is.
 
     Source: cocoapi, `COCOeval` (area "all", `maxDets` 100), to 1e-9 or so.
 
@@ -77,7 +77,7 @@ def average_precisions(
     return _average_precisions(*sides, tuple(sorted(iou_thresholds)))
 
 
-@lru_cache(maxsize=4)  # the reward and the metrics of one completion ask about the same boxes
+@lru_cache(maxsize=4)  # the reward and the metrics of one completion use the same boxes
 def _average_precisions(
     pred_boxes: tuple[Box, ...],
     pred_labels: tuple[str, ...],
@@ -93,7 +93,7 @@ def _average_precisions(
         done = 0
         for overlap in sorted([overlap for candidates in seen_N for overlap, _ in candidates]):
             reached = bisect_right(thresholds_T, overlap)
-            if reached > done:  # these thresholds lie between this IoU and the one before
+            if reached > done:  # these thresholds lie between this IoU and the previous one
                 precision = _average_precision(_hits(seen_N, thresholds_T[done]), own.n_gold)
                 totals_T[done:reached] = [total + precision for total in totals_T[done:reached]]
                 done = reached
@@ -125,7 +125,7 @@ def precision_recall(
 
 
 def _hits(candidates_N: Sequence[Candidates], threshold: float) -> tuple[int, ...]:
-    """Ranks, from 1, of the predictions that take a gold box: each in turn the best that is still free."""
+    """Ranks, from 1, of the predictions that get a gold box; each in turn takes the best one that is still free."""
     taken: set[int] = set()
     ranks: list[int] = []
     for rank, candidates in enumerate(candidates_N, start=1):
@@ -137,9 +137,9 @@ def _hits(candidates_N: Sequence[Candidates], threshold: float) -> tuple[int, ..
     return tuple(ranks)
 
 
-@lru_cache(maxsize=4096)  # of few boxes there are few outcomes
+@lru_cache(maxsize=4096)  # few boxes have few possible outcomes
 def _average_precision(hits: tuple[int, ...], n_gold: int) -> float:
-    """Precision at 101 recalls, each the best at that recall or beyond, 0 where it is never reached; averaged.
+    """Mean over 101 recalls of the best precision at that recall or beyond; it is 0 if the recall is never reached.
 
     >>> _average_precision((1, 3), 3) == (34 * 1 + 33 * 2 / 3) / 101  # 34 recalls up to 1/3, 33 more up to 2/3
     True

@@ -1,15 +1,15 @@
-"""Boxes: the only definition of IoU and its kin in the repository, and the conventions that everything else rests on.
+"""Boxes: IoU and its variants, and the conventions of all code except `official`, which copies the original's.
 
-A box is float `(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2. Decided once, here:
+A box is float `(x1, y1, x2, y2)` with x1 ≤ x2 and y1 ≤ y2. The conventions are:
 
 * Area is (x2 − x1)(y2 − y1): edges are positions on the image plane, so there is no inclusive "+1".
-* Swapped corners are put in order when a box is read (`order_corners`): which corner comes first is a habit, not an
+* Swapped corners are put in order when a box is read (`order_corners`), since the order of corners is not part of the
   answer.
 * A model's box is never clipped to the image before IoU: area claimed outside the image costs IoU like any other
   wrong area.
-* A box without area has IoU 0 with every box, itself included.
+* A box without area has IoU 0 with every box, including itself.
 * The edges of a box or a polygon belong to it: a point on them is inside.
-* Numbers are finite and of sane size: parsing refuses all others, so nothing here checks again.
+* Numbers are finite and of reasonable size: parsing refuses all others, so nothing here checks again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def iou(a: Box, b: Box) -> float:
     """
     ax1, ay1, ax2, ay2 = a
     bx1, by1, bx2, by2 = b
-    # no calls of min and max: these lines are most of the time of a detection reward
+    # without calls of min and max, since these lines take most of the time of a detection reward
     width = (ax2 if ax2 < bx2 else bx2) - (ax1 if ax1 > bx1 else bx1)
     height = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1)
     if width <= 0 or height <= 0:
@@ -54,7 +54,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def box_iou(boxes_N4: npt.ArrayLike, boxes_M4: npt.ArrayLike) -> FloatArray:
-    """`iou` of all pairs: the same formula on arrays, equal to the last bit.
+    """Compute `iou` of all pairs, equal to the last bit.
 
     Args:
         boxes_N4, boxes_M4: (N, 4) and (M, 4) boxes in the same coordinates, corners in order; N and M may be 0.
@@ -71,12 +71,12 @@ def box_iou(boxes_N4: npt.ArrayLike, boxes_M4: npt.ArrayLike) -> FloatArray:
 
 
 def paired_iou(boxes_P4: npt.ArrayLike, others_P4: npt.ArrayLike, crowd_P: BoolArray | bool = False) -> FloatArray:
-    """`iou` of the first box with the first other, of the second with the second, and so on.
+    """Compute `iou` of each box with the other box at the same index.
 
     Args:
         boxes_P4, others_P4: (P, 4) boxes in the same coordinates, corners in order.
-        crowd_P: (P,) bool, or one for all: whether the other box encloses a crowd, many objects that were not boxed
-            one by one. What matters of a box is then how much of it lies in the crowd: |box ∩ other| / |box|.
+        crowd_P: (P,) bool, or one for all: whether the other box encloses a crowd of objects without their own boxes.
+            For these the value is the share of the box in the crowd: |box ∩ other| / |box|.
 
     Returns:
         (P,) float64, in [0, 1].
@@ -91,7 +91,7 @@ def paired_iou(boxes_P4: npt.ArrayLike, others_P4: npt.ArrayLike, crowd_P: BoolA
 
 
 def box_areas(boxes_N4: npt.ArrayLike) -> FloatArray:
-    """`area` of each box.
+    """Compute `area` of each box.
 
     Args:
         boxes_N4: (N, 4), corners in order.
@@ -107,12 +107,12 @@ def box_areas(boxes_N4: npt.ArrayLike) -> FloatArray:
 
 
 def _edges(boxes_N4: npt.ArrayLike) -> FloatArray:
-    """(4, N): x1, y1, x2 and y2 of all boxes."""
+    """Return x1, y1, x2 and y2 of all boxes as an array (4, N)."""
     return np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4).T
 
 
 def _iou_of_edges(edges_a: FloatArray, edges_b: FloatArray, crowd: BoolArray | bool = False) -> FloatArray:
-    """The formula on arrays (4, …) that broadcast; where `crowd`, over the area of a alone."""
+    """IoU of arrays (4, …) that broadcast; where `crowd` is set, the divisor is the area of a alone."""
     ax1, ay1, ax2, ay2 = edges_a
     bx1, by1, bx2, by2 = edges_b
     width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), 0.0)
@@ -124,11 +124,11 @@ def _iou_of_edges(edges_a: FloatArray, edges_b: FloatArray, crowd: BoolArray | b
 
 
 def giou(a: Box, b: Box) -> float:
-    """Generalised IoU: falls on as boxes that do not overlap move apart.
+    """Generalised IoU, which keeps falling as boxes that do not overlap move apart.
 
-    GIoU = IoU − (|hull| − |a ∪ b|) / |hull|, where the hull is the least box round both. In [−1, 1], symmetric, never
-    above IoU; 1 only for equal boxes that have an area, towards −1 for small boxes far apart. Boxes without area: the
-    union counts 0, so −1 for two of them whose hull has an area; 0 where the hull itself has none.
+    GIoU = IoU − (|hull| − |a ∪ b|) / |hull|, where the hull is the least box around both. It is in [−1, 1], symmetric,
+    and never above IoU. It is 1 only for equal boxes with an area, and near −1 for small boxes far apart. For two boxes
+    without area it is −1 if their hull has an area, and 0 if the hull has none.
 
     Source: Rezatofighi et al. 2019, arXiv 1902.09630.
 
@@ -138,16 +138,16 @@ def giou(a: Box, b: Box) -> float:
     overlap = iou(a, b)
     width, height = _hull_wh(a, b)
     hull = width * height
-    union = (area(a) + area(b)) / (1.0 + overlap)  # as overlap = (|a| + |b| - union) / union
+    union = (area(a) + area(b)) / (1.0 + overlap)  # since overlap = (|a| + |b| - union) / union
     return overlap - min(max(hull - union, 0.0) / max(hull, _TINY), 1.0)
 
 
 def diou(a: Box, b: Box) -> float:
-    """Distance IoU: IoU, less the squared distance of the centres in terms of the hull's diagonal.
+    """Distance IoU: IoU minus the squared distance of the centres relative to the hull's diagonal.
 
-    DIoU = IoU − d² / c², with d between the centres and c the diagonal of the least box round both. In [−1, 1],
-    symmetric, never above IoU; 1 only for equal boxes that have an area. Boxes without area: IoU counts 0, so −1 for
-    two points, 0 for one point twice.
+    DIoU = IoU − d² / c², where d is the distance of the centres and c the diagonal of the least box around both. It is
+    in [−1, 1], symmetric and never above IoU. It is 1 only for equal boxes with an area. Boxes without area have IoU 0,
+    so two points have −1, and equal points 0.
 
     Source: Zheng et al. 2020, arXiv 1911.08287.
 
@@ -161,11 +161,11 @@ def diou(a: Box, b: Box) -> float:
 
 
 def ciou(a: Box, b: Box) -> float:
-    """Complete IoU: distance IoU, less a term for shapes that differ.
+    """Complete IoU: distance IoU minus a term for different aspect ratios.
 
-    CIoU = DIoU − α v, with v = (2/π · (angle a − angle b))², angle = atan(width / height), and α = v / (1 − IoU + v), 0
-    where v is 0. In [−1.5, 1], symmetric, never above DIoU; 1 only for equal boxes that have an area. A box without
-    height has angle π/2, a point 0.
+    CIoU = DIoU − α v, where v = (2/π · (angle a − angle b))², angle = atan(width / height), and α = v / (1 − IoU + v).
+    α is 0 if v is 0. CIoU is in [−1.5, 1], symmetric and never above DIoU. It is 1 only for equal boxes with an area.
+    A box without height has the angle π/2, and a point 0.
 
     Source: Zheng et al. 2020, arXiv 1911.08287.
 
@@ -178,7 +178,7 @@ def ciou(a: Box, b: Box) -> float:
 
 
 def _hull_wh(a: Box, b: Box) -> tuple[float, float]:
-    """Width and height of the least box round both."""
+    """Width and height of the least box around both."""
     return max(a[2], b[2]) - min(a[0], b[0]), max(a[3], b[3]) - min(a[1], b[1])
 
 
@@ -192,7 +192,7 @@ def area(box: Box) -> float:
 
 
 def centre(box: Box) -> Point:
-    """Where the diagonals cross.
+    """The point where the diagonals cross.
 
     >>> centre((10, 20, 110, 220))
     (60.0, 120.0)
@@ -201,7 +201,7 @@ def centre(box: Box) -> Point:
 
 
 def contains(box: Box, point: Point) -> bool:
-    """Whether a point lies in a box, edges included.
+    """Return whether a point lies in a box or on its edges.
 
     >>> contains((0, 0, 10, 10), (10, 5)), contains((0, 0, 10, 10), (10.5, 5))
     (True, False)
@@ -220,13 +220,13 @@ def distance_to_box(point: Point, box: Box) -> float:
 
 
 def in_polygon(point: Point, polygon: Sequence[Point]) -> bool:
-    """Whether a point lies in a polygon, edges and corners included.
+    """Return whether a point lies in a polygon or on its outline.
 
-    Even-odd rule: a point is inside if a ray from it crosses the outline an odd number of times. Where a polygon
-    overlaps itself twice over, that part is outside.
+    By the even-odd rule, a point is inside if a ray from it crosses the outline an odd number of times. So an area that
+    the polygon covers twice is outside.
 
     Args:
-        polygon: its corners in order; the last is joined to the first. Two corners are a segment, none is nowhere.
+        polygon: its corners in order; the last is joined to the first. Two corners are a segment, no corners are empty.
 
     >>> triangle = [(0, 0), (10, 0), (0, 10)]
     >>> in_polygon((2, 2), triangle), in_polygon((5, 5), triangle), in_polygon((6, 6), triangle)
@@ -235,7 +235,7 @@ def in_polygon(point: Point, polygon: Sequence[Point]) -> bool:
     x, y = point
     inside = False
     for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):
-        side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)  # 0 on the line; its sign says on which side of it
+        side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)  # 0 on the line; the sign tells the side
         if side == 0 and min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2):
             return True
         if (y1 > y) != (y2 > y) and (side > 0) == (y2 > y1):  # the ray to the right crosses this edge
@@ -244,7 +244,7 @@ def in_polygon(point: Point, polygon: Sequence[Point]) -> bool:
 
 
 def order_corners(box: Box) -> Box:
-    """Put swapped corners in order; works for xyxy and for yxyx.
+    """Put swapped corners in order, for xyxy and for yxyx.
 
     >>> order_corners((110, 20, 10, 220))
     (10, 20, 110, 220)
@@ -256,9 +256,9 @@ def order_corners(box: Box) -> Box:
 
 
 def clip_box(box: Box, wh: tuple[float, float]) -> Box:
-    """The part of a box that lies on an image of size (width, height); without area if none does.
+    """Clip a box to an image of size (width, height); the result has no area if the box lies outside.
 
-    For gold boxes and drawing. Never applied to a model's box before IoU (see the module's text).
+    This is for gold boxes and drawing. A model's box is never clipped before IoU (see the module's docstring).
 
     >>> clip_box((-5, 10, 50, 500), (640, 480))
     (0, 10, 50, 480)

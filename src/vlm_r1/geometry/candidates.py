@@ -1,6 +1,6 @@
-"""Which gold boxes a labelled box could stand for: what greedy and optimal matching both begin with.
+"""The gold boxes that a labelled box could match; greedy and optimal matching both begin with them.
 
-Plain Python, because one image has a handful of boxes: a few calls of numpy cost more than all pairs of a label.
+The code is plain Python, since an image has few boxes: a few calls of numpy cost more than all pairs of a label.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from vlm_r1.geometry.boxes import iou
 from vlm_r1.types import Box
 
 Candidates = list[tuple[float, int]]
-"""(IoU, index) of the gold boxes that one prediction could take, best first, of equally good ones the last."""
+"""(IoU, index) of the gold boxes that one prediction could take, the best first, and the last of equally good ones."""
 
 
 class OfLabel(NamedTuple):
@@ -20,7 +20,7 @@ class OfLabel(NamedTuple):
 
     Attributes:
         found_N: indices of the predictions, in order.
-        candidates_N: of each.
+        candidates_N: the candidates of each prediction.
         n_gold: number of gold boxes.
     """
 
@@ -29,7 +29,7 @@ class OfLabel(NamedTuple):
     n_gold: int
 
 
-@lru_cache(maxsize=4)  # the reward and the metrics of one completion ask about the same boxes
+@lru_cache(maxsize=4)  # the reward and the metrics of one completion use the same boxes
 def candidates_by_label(
     pred_boxes: tuple[Box, ...],
     pred_labels: tuple[str, ...],
@@ -37,7 +37,7 @@ def candidates_by_label(
     gold_labels: tuple[str, ...],
     least_iou: float,
 ) -> list[OfLabel]:
-    """For each label of the gold boxes: the candidates, with IoU at least `least_iou`, of each of its predictions.
+    """Return, for each label of the gold boxes, the candidates with IoU ≥ `least_iou` of each of its predictions.
 
     >>> box, other = (0, 0, 10, 10), (0, 4, 10, 14)
     >>> candidates_by_label((box, other), ("cat", "dog"), (other, box), ("cat", "cat"), 0.4)

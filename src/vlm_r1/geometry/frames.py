@@ -1,8 +1,9 @@
-"""The only coordinate conversions in the repository: a model's own coordinates ↔ pixels of the original image.
+"""Conversions between a model's own coordinates and pixels of the original image.
 
-Every format is a scale and an axis order: coordinates run over the width and height of a *canvas* (the original
-image, the resized image, 1000 × 1000, or 1 × 1), and are written x first or y first. Nothing is rounded on the way in;
-on the way out `format_coordinates` rounds to the integers, or thousandths, that a model writes.
+No other module converts the coordinates of a model; `data/coordinates.py` converts the units of data files. Every
+format is a scale and an axis order. Coordinates run over the width and height of a *canvas* (the original image, the
+resized image, 1000 × 1000, or 1 × 1), and are written x first or y first. Answers are converted without rounding. For
+prompts and gold answers `format_coordinates` rounds to the integers, or thousandths, that a model writes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ _NORM_SIZE = 1000
 
 
 def to_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
-    """Convert a box from the model's coordinates to pixels of the original image: each of its corners.
+    """Convert a box, corner by corner, from the model's coordinates to pixels of the original image.
 
     Args:
         box: four numbers in the order and unit of `fmt`, corners in order.
-        frame: the image the box is on.
+        frame: the image of the box.
         fmt: the coordinates the model family writes.
 
     Returns:
-        xyxy in original pixels, not rounded, not clipped.
+        The box as xyxy in original pixels, neither rounded nor clipped.
 
     >>> frame = ImageFrame(original_wh=(640, 480), input_wh=(1280, 960))
     >>> to_original((20, 40, 220, 440), frame, BoxFormat.INPUT_PIXELS)
@@ -34,7 +35,7 @@ def to_original(box: Box, frame: ImageFrame, fmt: BoxFormat) -> Box:
     x1, y1, x2, y2 = (box[1], box[0], box[3], box[2]) if fmt is BoxFormat.NORM_1000_YX else box
     width, height = frame.original_wh
     canvas_width, canvas_height = _canvas_wh(frame, fmt)
-    # corner by corner, as points; written out, because it is called for every box of every answer
+    # written out rather than as two points, because it is called for every box of every answer
     return (
         x1 * width / canvas_width,
         y1 * height / canvas_height,
@@ -58,11 +59,11 @@ def point_to_original(point: Point, frame: ImageFrame, fmt: BoxFormat) -> Point:
 
     Args:
         point: two numbers in the order and unit of `fmt`.
-        frame: the image the point is on.
+        frame: the image of the point.
         fmt: the coordinates the model family writes.
 
     Returns:
-        (x, y) in original pixels, not rounded, not clipped.
+        (x, y) in original pixels, neither rounded nor clipped.
 
     >>> frame = ImageFrame(original_wh=(640, 480), input_wh=(1280, 960))
     >>> point_to_original((250, 500), frame, BoxFormat.NORM_1000_YX)  # y first
@@ -89,12 +90,12 @@ def point_from_original(point: Point, frame: ImageFrame, fmt: BoxFormat) -> Poin
 
 
 def format_coordinates(coordinates: Sequence[float], fmt: BoxFormat) -> list[int] | list[float]:
-    """The numbers a model writes for a box or a point that is already in its own coordinates.
+    """Round a box or a point in the model's coordinates to the numbers that the model writes.
 
-    Rounded to the nearest unit: an integer, or a thousandth where coordinates run from 0 to 1. At least 0, and at most
-    1000 or 1 in the normalised formats (a gold box may overshoot its image by a fraction of a pixel). Each edge moves
-    by at most half a unit, so a box at least 4 units wide and high keeps an IoU above 0.5 with what it was: the worst
-    is (4 − 1)² / 4² = 0.5625.
+    A unit is an integer, or a thousandth if coordinates run from 0 to 1. Numbers are clipped to at least 0, and to at
+    most 1000 or 1 in the normalised formats, since a gold box may exceed its image by a fraction of a pixel. Each edge
+    moves by at most half a unit. So a box at least 4 units wide and high keeps an IoU above 0.5 with the exact box: the
+    worst case is (4 − 1)² / 4² = 0.5625.
 
     >>> format_coordinates((9.6, 20.2, 110.0, 1000.4), BoxFormat.NORM_1000)
     [10, 20, 110, 1000]

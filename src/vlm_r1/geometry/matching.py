@@ -1,7 +1,7 @@
-"""Optimal one-to-one matching: which predicted box stands for which gold box, if as many as possible are to find one.
+"""Optimal one-to-one matching of predicted and gold boxes, with as many pairs as possible.
 
-Unlike COCO's greedy matching (`average_precision.py`) it does not depend on the order in which boxes are written, and
-no box takes what another one needs.
+Unlike COCO's greedy matching (`average_precision.py`), it does not depend on the order of the boxes, and no box takes a
+gold box that another one needs.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def optimal_matching(weights_NM: npt.ArrayLike) -> Pairs:
         weights_NM: (N, M) finite weights, which may be negative.
 
     Returns:
-        (row, column), by row; each at most once. Which, if several sums are equal, is not said.
+        Pairs (row, column), sorted by row, each at most once. Of equal sums any may be returned.
 
     Source: `scipy.optimize.linear_sum_assignment` (Crouse 2016), cubic in the lesser of N and M at worst.
 
     >>> optimal_matching([[9, 8], [8, 1]])  # 8 + 8, though 9 is the greatest
     [(0, 1), (1, 0)]
     """
-    # imported here: it takes a third of a second, and most sets of boxes need none of it; it ships no types
+    # imported here, since it takes a third of a second and most sets of boxes do not need it; it has no types
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     solve = cast(Callable[..., tuple[IntArray, IntArray]], linear_sum_assignment)
@@ -50,13 +50,13 @@ def match_boxes(
     gold_labels: Sequence[str],
     iou_threshold: float = 0.5,
 ) -> Pairs:
-    """Pair predicted with gold boxes: of equal labels, with IoU ≥ threshold, each at most once.
+    """Pair predicted and gold boxes with equal labels and IoU ≥ threshold, each at most once.
 
-    Of all such sets of pairs one with the most pairs, and of these one with the greatest total IoU.
+    Of all such pairings, the result has the most pairs, and of these the greatest total IoU.
 
     Args:
-        boxes, labels: what was found, in any order.
-        gold_boxes, gold_labels: what is there, boxes in the same coordinates.
+        boxes, labels: predicted boxes and labels, in any order.
+        gold_boxes, gold_labels: gold boxes in the same coordinates, and their labels.
         iou_threshold: least IoU of a pair, in (0, 1].
 
     Returns:
@@ -85,9 +85,9 @@ def set_f1(
 ) -> float:
     """Harmonic mean of precision and recall of a set of labelled boxes under the optimal matching.
 
-    F1 = 2 · pairs / (N + M), for N predicted and M gold boxes and the pairs of `match_boxes`. In [0, 1]; 1 if both
-    sides are empty, 0 if one is. The order of the boxes does not matter, and every box that is not right costs:
-    surplus, duplicates and labels that the gold lacks.
+    F1 = 2 · pairs / (N + M), for N predicted and M gold boxes and the pairs of `match_boxes`. It is in [0, 1]; 1 if
+    both sides are empty, 0 if one is. The order of the boxes does not matter, and every wrong box costs: surplus boxes,
+    duplicates, and labels that the gold lacks.
 
     >>> box, other = (0, 0, 10, 10), (20, 20, 30, 30)
     >>> set_f1([box, other], ["cat", "dog"], [box], ["cat"])  # 2 · 1 / (2 + 1)
@@ -98,15 +98,15 @@ def set_f1(
 
 
 def _best_pairs(close: Mapping[tuple[int, int], float]) -> Pairs:
-    """Of the pairs that are close enough, by predicted box, given with their IoU."""
+    """Choose the best pairs among those that are close enough, given with their IoU and sorted by predicted box."""
     rows = {n: i for i, n in enumerate({n: None for n, _ in close})}
     columns = {m: j for j, m in enumerate({m: None for _, m in close})}
     if len(rows) == len(columns) == len(close):
-        return list(close)  # nobody has a rival
-    one_more = min(len(rows), len(columns)) + 1  # a further pair outweighs the IoU of all pairs together
+        return list(close)  # no two pairs share a box
+    one_more = min(len(rows), len(columns)) + 1  # so that one more pair outweighs the total IoU
     weights_NM = np.zeros((len(rows), len(columns)))
     for (n, m), overlap in close.items():
         weights_NM[rows[n], columns[m]] = one_more + overlap
     row_of, column_of = list(rows), list(columns)
     pairs = [(row_of[i], column_of[j]) for i, j in optimal_matching(weights_NM)]
-    return [pair for pair in pairs if pair in close]  # the solver pairs all it can, also what is not close
+    return [pair for pair in pairs if pair in close]  # the solver also pairs boxes that are not close

@@ -1,15 +1,15 @@
 """OVDEval's NMS-AP: of several detections of one gold box, whatever their labels, only the best-scored is kept.
 
-Average precision looks at one category at a time, so a detector that claims every label at the same place is right
-once and, where the gold lacks the other labels, pays nothing. OVDEval therefore lets each gold box choose one of the
-detections that overlap it, and drops the others before AP is computed.
+Average precision treats each category separately. A detector may claim every label at the same place: it is right once,
+and labels that the gold lacks cost nothing. So OVDEval lets each gold box choose one of the detections that overlap it,
+and drops the others before AP is computed.
 
-What it resists: many labels at one place, of which all but one go, and duplicates of a right box. What it does not:
-boxes that overlap no gold box stay, and cost what AP lets them cost, which is nothing for labels that the gold lacks.
-So as a reward it wants a length factor beside it, as odLength has.
+This removes many labels at one place, all but one, and duplicates of a right box. It keeps boxes that overlap no gold
+box; these still cost nothing if the gold lacks their label. So a reward also needs a factor for the number of boxes, as
+odLength has.
 
-The rule is that of OVDEval's program: IoU strictly above the threshold; of equal scores the last in the list; what one
-gold box has chosen stays, also if it overlaps another. Source: Yao et al. 2023, arXiv 2308.13177.
+The rule is that of OVDEval's program: IoU is strictly above the threshold; of equal scores the last in the list wins; a
+detection that one gold box has chosen stays, even if it overlaps another. Source: Yao et al. 2023, arXiv 2308.13177.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def nms_filter(
     iou_threshold: float = 0.5,
     scores: Sequence[float] | None = None,
 ) -> list[int]:
-    """Which detections of one image are kept.
+    """Select the detections of one image that are kept.
 
     Args:
-        boxes: what was found, in the order written; labels play no part.
-        gold_boxes: what is there, in the same coordinates.
+        boxes: predicted boxes, in the order written; labels do not matter.
+        gold_boxes: gold boxes in the same coordinates.
         iou_threshold: a detection competes for a gold box if their IoU is greater than this.
-        scores: of each detection; None: all equal, so the last of several stays.
+        scores: a score for each detection; None: all are equal, so the last of several stays.
 
     Returns:
-        Indices, rising.
+        Their indices in increasing order.
 
     >>> gold, elsewhere = (0, 0, 10, 10), (50, 50, 60, 60)
     >>> nms_filter([gold, elsewhere, gold, (0, 0, 10, 9)], [gold])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rewards.call import Logged
-from vlm_r1.rewards.math import ended_comparisons
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
@@ -24,14 +23,14 @@ def collect_groups(
     choice is one of all processes together, so it does not depend on their number; a process may end with none.
 
     Args:
-        logged: is told the metrics that rewards log.
+        logged: collects the metrics that rewards log.
     """
     config, learner = run.config, run.learner
     wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
     own: dict[tuple[int, int, int], Group] = {}  # by (round, process, place), which is the order of the records
     signals: dict[tuple[int, int, int], bool] = {}  # of all processes
-    ended = ended_comparisons()
     run.sampler.sync(learner.step)
+    logged = Logged() if logged is None else logged
     for round_number in range(config.grpo.dynamic_sampling_rounds):
         draws, records = run.next_records()
         with learner.autocast_for_sampling():
@@ -59,8 +58,7 @@ def collect_groups(
         "groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals)),
         "tokens/sample": Metric("sum", tokens),
     }
-    if any(source.task == "math" for source in config.data.train):
-        metrics["math/ended_comparisons"] = Metric("sum", ended_comparisons() - ended)
+    metrics |= {name: Metric("sum", count) for name, count in logged.counts.items()}
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics

@@ -1,15 +1,15 @@
-"""Boxes without labels out of an answer, in the coordinates the model wrote: exactly one, or any number.
+"""Read boxes without labels from an answer, in the coordinates of the model: exactly one, or any number.
 
-*One* box is four numbers in square brackets, or Qwen2-VL's `(x1, y1), (x2, y2)`. What stands around the brackets is not
-looked at, so that one rule reads `[x1, y1, x2, y2]`, JSON such as `{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}` with
-any key, ```json fences, and InternVL's `<box>[[x1, y1, x2, y2]]</box>`. A bracket that is never closed is not repaired:
-where an answer was cut off, its last number may be cut too.
+*One* box is four numbers in square brackets, or Qwen2-VL's `(x1, y1), (x2, y2)`. Text around the brackets is ignored.
+So one rule reads `[x1, y1, x2, y2]`, JSON such as `{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}` with any key, ```json
+fences, and InternVL's `<box>[[x1, y1, x2, y2]]</box>`. A bracket that is never closed is not repaired: if an answer was
+cut off, its last number may be incomplete too.
 
 *Any number* of boxes is JSON, `[[x1, y1, x2, y2], …]` or `[{"bbox_2d": [x1, y1, x2, y2]}, …]`, or the word None; or, in
-a text without JSON, boxes in Qwen2-VL's form. What stands before the first bracket and after the last is not looked at.
-All or nothing, as with labelled boxes: one broken item makes the answer unreadable.
+a text without JSON, boxes in Qwen2-VL's form. Text before the first bracket and after the last is ignored. As with
+labelled boxes, one broken item makes the whole answer unreadable.
 
-In each, exactly one fenced block (```json … ```) with brackets in it is the answer, whatever stands around it.
+In both cases, if there is exactly one fenced block (```json … ```) and it has brackets, that block is the answer.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import Box, Parsed, ParseFailure
 
-# JSON's numbers, plus the words for the values that JSON lacks: those must fail as numbers, not be passed over.
+# JSON's numbers, plus the words for values that JSON lacks: those must fail as numbers rather than be skipped.
 _NUMBER = r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|[nN]a[nN]|[iI]nf(?:inity)?)"
 
 # Runs of one kind are possessive (++, *+), and a match never crosses a second bracket: the scan is linear. Groups are
 # not: `(…)*+` is broken before Python 3.11.5 (gh-106052).
 NUMBERS = rf"\s*+({_NUMBER}(?:\s*+,\s*+{_NUMBER})*)\s*+"
-"""Numbers between commas, as one group; to be compiled with `re.ASCII`: in Unicode, `\\s` matches separators such as
+"""Numbers separated by commas, as one group. Compile it with `re.ASCII`: in Unicode, `\\s` matches separators such as
 \\x1c that `float` refuses."""
 
 _NUMBER_LIST = re.compile(rf"\[{NUMBERS}\]", re.ASCII)
@@ -42,15 +42,14 @@ _FENCE = "```"
 def parse_box(text: str) -> Parsed[Box] | ParseFailure:
     """Read the one box of an answer.
 
-    The same box written twice is one box; lists of numbers that are not four long are passed over if a box stands
-    beside them.
+    The same box written twice is one box. Lists of other lengths than four are ignored if there is a box.
 
     Args:
-        text: what stands inside the answer tags; any text at all.
+        text: any text inside the answer tags.
 
     Returns:
-        The box with its corners in order, or one of the failures `too_long` (over `MAX_ANSWER_CHARS`), `no_box` (no
-        list of numbers), `wrong_arity` (none of four), `several_boxes` (different ones), `number_out_of_range` (NaN,
+        The box with its corners in order, or a failure: `too_long` (over `MAX_ANSWER_CHARS`), `no_box` (no list of
+        numbers), `wrong_arity` (no list of four), `several_boxes` (different ones), or `number_out_of_range` (NaN,
         infinite, or beyond ±`MAX_COORDINATE`).
 
     >>> parse_box('{"bbox_2d": [110, 20, 10, 220]}')
@@ -78,12 +77,12 @@ def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
     """Read all boxes of an answer, in the order written; a box written twice is two boxes.
 
     Args:
-        text: what stands inside the answer tags; any text at all.
+        text: any text inside the answer tags.
 
     Returns:
-        The boxes, corners in order; none for "None" or `[]`. Or one of the failures `too_long` (over
+        The boxes with corners in order; none for "None" or `[]`. Or the first failure: `too_long` (over
         `MAX_ANSWER_CHARS`), `no_box` (no bracket, and not "None"), `broken_json`, `item_without_box` (of numbers),
-        `wrong_arity` (not four numbers), `number_out_of_range` (as in `parse_box`); the first that is met.
+        `wrong_arity` (not four numbers), or `number_out_of_range` (as in `parse_box`).
 
     >>> parse_boxes("[[110, 20, 10, 220], [1, 2, 3, 4]]")
     Parsed(value=((10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)))
@@ -119,7 +118,7 @@ def _read_round_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
 
 
 def answer_block(text: str) -> str:
-    """What stands in the one fenced block of a text, if there is exactly one and it holds brackets; else the text.
+    """Return the content of the fenced block of a text, if there is exactly one and it has brackets; else the text.
 
     >>> answer_block("Of [cat, dog]:\\n```json\\n[[1, 2, 3, 4]]\\n```").strip(), answer_block("[1, 2, 3, 4]")
     ('json\\n[[1, 2, 3, 4]]', '[1, 2, 3, 4]')
@@ -134,8 +133,8 @@ def read_json(text: str) -> Parsed[Any] | ParseFailure:
     """Decode the JSON list or object of an answer, all numbers as floats; the word None is an empty list.
 
     Returns:
-        What stands from the first bracket to the last, or what stands so in the one fenced block; or `too_long`,
-        `no_box` (no bracket), `broken_json`.
+        The JSON from the first bracket to the last, of the whole text or of its only fenced block. Or a failure:
+        `too_long`, `no_box` (no bracket), or `broken_json`.
 
     >>> read_json("I see: [1, {}]."), read_json("none.")
     (Parsed(value=[1.0, {}]), Parsed(value=[]))
@@ -159,7 +158,7 @@ def _decode(text: str) -> Parsed[Any] | ParseFailure:
 
 
 def read_box(item: Any) -> Box | ParseFailure:
-    """A box out of decoded JSON: four numbers, or an object that holds them; `parse_boxes` lists the failures.
+    """Read a box from decoded JSON: four numbers, or an object that holds them; `parse_boxes` lists the failures.
 
     >>> read_box({"bbox_2d": [1.0, 2.0, 3.0, 4.0]}), read_box("near the door")
     ((1.0, 2.0, 3.0, 4.0), ParseFailure(reason='item_without_box'))
@@ -175,9 +174,9 @@ def read_box(item: Any) -> Box | ParseFailure:
 
 
 def in_range(coordinates: Sequence[float]) -> bool:
-    """Whether all are finite and within ±`MAX_COORDINATE`.
+    """Return whether all coordinates are finite and within ±`MAX_COORDINATE`.
 
     >>> in_range((1.0, 2.0)), in_range((1.0, float("nan")))
     (True, False)
     """
-    return all(abs(number) <= MAX_COORDINATE for number in coordinates)  # false for NaN too
+    return all(abs(number) <= MAX_COORDINATE for number in coordinates)  # False for NaN too

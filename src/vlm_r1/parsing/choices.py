@@ -1,7 +1,7 @@
-"""Choices, verdicts and other short texts out of an answer.
+"""Read choices, verdicts and other short texts from an answer.
 
-A letter or word counts only if it stands by itself: not inside a word ("know"), a compound ("T-shirt"), a contraction
-("I'm") or an abbreviation ("e.g."). Chinese and Japanese write no spaces, so their characters may stand beside it.
+A letter or word counts only if it is separate: not inside a word ("know"), a compound ("T-shirt"), a contraction
+("I'm") or an abbreviation ("e.g."). Chinese and Japanese have no spaces, so their characters may be next to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vlm_r1.parsing.units import is_unit
 from vlm_r1.types import Parsed, ParseFailure
 
 IN_WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
-"""A character that a word of letters goes on with: letters, digits and _, without kana and ideographs."""
+"""A character that continues a word of letters: letters, digits and _, but no kana and no ideographs."""
 
 _ALONE_BEFORE = rf"(?<!{IN_WORD})(?<!{IN_WORD}['’\-])"
 _ALONE_AFTER = rf"(?!{IN_WORD})(?!['’\-]{IN_WORD})"
@@ -35,7 +35,7 @@ _PRONOUN = re.compile(
     r"say|see|select|should|suppose|think|was|will|would)\b",
     re.IGNORECASE,
 )
-_REACH = 24  # how far before a letter its name may begin
+_REACH = 24  # characters before a letter that are searched for words such as "option"
 
 _LETTERED_LINE = re.compile(r"^[ \t]*+\(?([A-Z])[.:)、][ \t]*+(\S.*)$", re.MULTILINE)
 _LETTERED = re.compile(r"(?<![\w.])\(?([A-Z])[.:)、](?!\w\.)[ \t]*+(?=\S)")
@@ -49,14 +49,14 @@ _YES_OR_NO = re.compile(rf"{_ALONE_BEFORE}(?:(not)\s++)?(yes|no){_ALONE_AFTER}",
 def parse_choice(text: str) -> Parsed[str] | ParseFailure:
     """Read the one option letter of an answer: B of `B`, `(b)`, `B.`, `B) cat`, `\\boxed{B}`, `I think it is B`.
 
-    Capital letters that stand by themselves count, except an A or I that may be a word ("A cat", "I think"). Those and
-    small letters count before punctuation, signs or a number ("A - cat", "A (cat)", "A 45°"), before a line's end or a
-    word that cannot follow an article ("A or", "A is"), and after "option" or "choice"; a capital A or I after "answer"
-    too ("The answer is A cat"). What is no letter, e.g. the option's text, is not compared; where the options are
-    known, `parsing.options.read_choice` does that.
+    Separate capital letters count, except an A or I that may be a word ("A cat", "I think"). Such an A or I, and small
+    letters, count in three cases: before punctuation, signs or a number ("A - cat", "A (cat)", "A 45°"); before a
+    line's end or a word that cannot follow an article ("A or", "A is"); and after "option" or "choice". A capital A or
+    I also counts after "answer" ("The answer is A cat"). The texts of options are not compared; if they are known,
+    `parsing.options.read_choice` does that.
 
     Returns:
-        A capital letter, or `too_long`, `no_choice` or `several_choices` (different ones).
+        A capital letter; or a failure: `too_long`, `no_choice` or `several_choices` (different ones).
 
     >>> parse_choice("(B) the dog"), parse_choice("A or B?"), parse_choice("A dog")
     (Parsed(value='B'), ParseFailure(reason='several_choices'), ParseFailure(reason='no_choice'))
@@ -70,7 +70,7 @@ def parse_choice(text: str) -> Parsed[str] | ParseFailure:
 
 
 def letters_in(text: str) -> set[str]:
-    """The option letters of a text, as capitals, by the rule of `parse_choice`."""
+    """Return the option letters of a text, as capitals, by the rule of `parse_choice`."""
     return {match[1].upper() for match in _LETTER.finditer(text) if _is_option(text, match)}
 
 
@@ -94,10 +94,10 @@ def _is_option(text: str, letter: re.Match[str]) -> bool:
 
 @lru_cache(maxsize=64)  # the completions of a group share their problem
 def options_in_problem(problem: str) -> Mapping[str, str]:
-    """The texts of the options that a problem lists itself, by letter, in normal form; empty if it lists none.
+    """Find the options that a problem itself lists: letter → text in normal form; empty if it lists none.
 
-    They stand in lines that begin with their letter, "A. cat", "A) cat", "A: cat", "A、cat" or "(A) cat", in order from
-    A on; or, where there are no such lines, one after another in a line: "(A) cat (B) dog". At least two of them.
+    There must be at least two. They are lines that begin with their letter, "A. cat", "A) cat", "A: cat", "A、cat" or
+    "(A) cat", in order from A on. Without such lines, they may follow one another in one line: "(A) cat (B) dog".
 
     >>> options_in_problem("Which?\\nA. cat\\nB. dog"), options_in_problem("Which? (A) cat (B) dog")
     ({'A': 'cat', 'B': 'dog'}, {'A': 'cat', 'B': 'dog'})
@@ -111,7 +111,7 @@ def options_in_problem(problem: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=64)
 def numbered_options_in_problem(problem: str) -> Mapping[str, str]:
-    """As `options_in_problem`, of options that are numbered from 1 on: "1. cat", "2) dog", "(3) cow".
+    """Like `options_in_problem`, for options that are numbered from 1 on: "1. cat", "2) dog", "(3) cow".
 
     >>> numbered_options_in_problem("Which? (1) cat (2) dog")
     {'1': 'cat', '2': 'dog'}
@@ -134,7 +134,7 @@ def _options_in_line(line: str, marked: re.Pattern[str], names: Sequence[str]) -
 
 
 def _in_order(texts: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[str, str]:
-    """The texts whose names go on from the first; none if there are not at least two."""
+    """Keep the texts whose names are in order from the first on; empty if there are fewer than two."""
     options: dict[str, str] = {}
     for name, text in texts:
         if text and len(options) < len(names) and name == names[len(options)]:
@@ -143,7 +143,7 @@ def _in_order(texts: Iterable[tuple[str, str]], names: Sequence[str]) -> dict[st
 
 
 def without_letter(text: str, letter: str) -> str:
-    """An option's text without the letter that it begins with, if it is its own.
+    """Remove the letter at the beginning of an option's text, if it is its own letter.
 
     >>> without_letter("(B) dog", "B"), without_letter("B. Anthony", "A")
     ('dog', 'B. Anthony')
@@ -153,10 +153,10 @@ def without_letter(text: str, letter: str) -> str:
 
 
 def parse_yes_no(text: str) -> Parsed[bool] | ParseFailure:
-    """Read a verdict: the word "yes" or the word "no", in any case, wherever it stands.
+    """Read a verdict: the word "yes" or the word "no", in upper or lower case, anywhere in the text.
 
     Returns:
-        True for yes; or `too_long`, `no_yes_or_no` (also for "not yes"), or `yes_and_no`.
+        True for yes, False for no; or a failure: `too_long`, `no_yes_or_no` (also for "not yes"), or `yes_and_no`.
 
     >>> parse_yes_no("Yes, it is."), parse_yes_no("I know none"), parse_yes_no("yes and no")
     (Parsed(value=True), ParseFailure(reason='no_yes_or_no'), ParseFailure(reason='yes_and_no'))
@@ -173,7 +173,7 @@ def parse_yes_no(text: str) -> Parsed[bool] | ParseFailure:
 
 
 def parse_text(text: str) -> Parsed[str] | ParseFailure:
-    """Read a short text answer as it stands, outer white space removed; or `too_long`, or `empty_answer`.
+    """Read a short text answer without outer white space; or fail with `too_long` or `empty_answer`.
 
     >>> parse_text(" No Defect\\n"), parse_text("  ")
     (Parsed(value='No Defect'), ParseFailure(reason='empty_answer'))

@@ -1,4 +1,4 @@
-"""Boxes of a gold answer as they are written, before any corner is put in order."""
+"""Read the boxes of a gold answer as written, before corners are put in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import AnswerValue, Box
 
 BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
-"""Keys of an object under which its box stands."""
+"""Keys of an object for its box."""
 
 _NUMBER = r"\s*+([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)\s*+"
 _WRITTEN = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]", re.ASCII)
@@ -20,9 +20,9 @@ _MAX_SHOWN = 3
 
 
 def boxes_in(answer: AnswerValue) -> Iterator[Box]:
-    """All lists of four finite numbers in an answer as it stands in a file, in texts too, and Qwen2-VL's corners.
+    """Yield all lists of four finite numbers in a gold answer or its text, and boxes in Qwen2-VL's form.
 
-    Of an object with a key such as `bbox_2d` only that key is looked at.
+    In an object with a key such as `bbox_2d`, only that key is read.
 
     >>> list(boxes_in([{"bbox_2d": [1, 2, 3, 4], "label": "cat"}])), list(boxes_in("[5, 6, 7, 8]"))
     ([(1.0, 2.0, 3.0, 4.0)], [(5.0, 6.0, 7.0, 8.0)])
@@ -51,9 +51,9 @@ def boxes_in(answer: AnswerValue) -> Iterator[Box]:
 
 
 def misordered_boxes(answer: AnswerValue) -> str | None:
-    """A sentence about the boxes whose second corner does not lie right of and below the first; None if there are none.
+    """Return a sentence about boxes whose second corner is not right of and below the first; None if there are none.
 
-    A model's answer is put in order; a gold answer is not, since its numbers probably mean something else.
+    The corners of a gold answer are not put in order like a model's, since its numbers probably mean something else.
 
     >>> misordered_boxes([{"bbox_2d": [124, 82, 120, 92], "label": "cat"}])
     'box (124, 82, 120, 92) has no area: its corners are out of order; wanted x1 < x2 and y1 < y2, not width and height'
@@ -67,5 +67,5 @@ def misordered_boxes(answer: AnswerValue) -> str | None:
 
 
 def numbers_of(box: Box) -> str:
-    """A box as in an error message, e.g. "(1, 2, 3.5, 4)"."""
+    """Format a box for an error message, e.g. "(1, 2, 3.5, 4)"."""
     return f"({', '.join(f'{edge:.10g}' for edge in box)})"

@@ -1,11 +1,12 @@
-"""Boxes with labels out of an answer, in the coordinates the model wrote.
+"""Read boxes with labels from an answer, in the coordinates of the model.
 
-The answer is JSON, `[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]`, or the word None for nothing found. What
-stands before the first bracket and after the last is not looked at, so ```json fences and a sentence may stand around
-it; exactly one fenced block with brackets in it is the answer. In a text without JSON, objects in Qwen2-VL's form are
-read, each label before its boxes: `cat(x1, y1), (x2, y2)`. All or nothing: one broken item makes the answer unreadable.
-Were it dropped, a model could write broken boxes for free; and where an answer was cut off, what is left of it is
-another answer than the model meant.
+The answer is JSON, `[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]`, or the word None if nothing was found. Text
+before the first bracket and after the last is ignored, e.g. ```json fences or a sentence. If there is exactly one
+fenced block and it has brackets, that block is the answer. In a text without JSON, objects in Qwen2-VL's form are read,
+each label before its boxes: `cat(x1, y1), (x2, y2)`.
+
+One broken item makes the whole answer unreadable. If it were dropped instead, a model could write broken boxes for
+free, and an answer that was cut off would count as another answer than the model meant.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ def parse_labelled_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFa
     """Read the detected objects of an answer, in the order written.
 
     Args:
-        text: what stands inside the answer tags; any text at all.
+        text: any text inside the answer tags.
 
     Returns:
-        The objects, corners in order, labels as written; none for "None" or `[]`. Or one of the failures `too_long`
-        (over `MAX_ANSWER_CHARS`), `no_box` (no bracket, and not "None"), `broken_json`, `item_without_box` (of
-        numbers), `item_without_label`, `wrong_arity` (not four numbers), `number_out_of_range` (NaN, infinite, or
-        beyond ±`MAX_COORDINATE`); the first that is met.
+        The objects with corners in order and labels as written; none for "None" or `[]`. Or the first failure:
+        `too_long` (over `MAX_ANSWER_CHARS`), `no_box` (no bracket, and not "None"), `broken_json`, `item_without_box`
+        (of numbers), `item_without_label`, `wrong_arity` (not four numbers), or `number_out_of_range` (NaN, infinite,
+        or beyond ±`MAX_COORDINATE`).
 
     >>> parse_labelled_boxes('```json\\n[{"bbox_2d": [110, 20, 10, 220], "label": "cat"}]\\n```')
     Parsed(value=(LabelledBox(label='cat', box=(10.0, 20.0, 110.0, 220.0)),))
@@ -48,7 +49,7 @@ def parse_labelled_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFa
     return ParseFailure("too_long") if len(text) > MAX_ANSWER_CHARS else _read(text)
 
 
-@lru_cache(maxsize=16)  # a record's gold answer is read again with each of its completions
+@lru_cache(maxsize=16)  # a record's gold answer is read with each of its completions
 def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
     match read_json(text):
         case ParseFailure(reason="no_box"):
@@ -67,11 +68,11 @@ def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
 
 
 def _read_round_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
-    """`cat(1,2),(3,4) dog(5,6),(7,8)`: a box without a text before it has the label of the box before it."""
+    """Read `cat(1,2),(3,4) dog(5,6),(7,8)`; a box without its own text has the label of the previous box."""
     objects: list[LabelledBox] = []
     label = ""
     for before, numbers in find_corners(text):
-        if not numbers:  # what stands after all boxes
+        if not numbers:  # the text after all boxes
             return Parsed(tuple(objects)) if objects and not before else ParseFailure("no_box")
         box = read_box(numbers)
         if isinstance(box, ParseFailure):

@@ -1,4 +1,4 @@
-"""Names in a row, as detection questions list them: "cat, red car". A name that holds a comma stands in quotes."""
+"""Lists of names, as in detection questions: "cat, red car". A name that contains a comma is quoted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 COMMAS = ",，、"
-"""Signs that people put between names."""
+"""Signs that separate names."""
 
 _NAME = re.compile(
     rf'\s*(?:"(?P<quoted>(?:[^"]|"")*)"(?=\s*(?:[{COMMAS}]|$))|(?P<plain>[^{COMMAS}]*))\s*(?:[{COMMAS}]|$)'
@@ -14,7 +14,7 @@ _NAME = re.compile(
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Names with commas between them; one that holds a comma, or starts with a quote, in quotes, its own doubled.
+    """Join names with commas; a name with a comma or a leading quote is quoted, and its own quotes are doubled.
 
     >>> list_names(["dog", "bowl, ceramic"])
     'dog, "bowl, ceramic"'
@@ -23,12 +23,12 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def needs_quotes(name: str) -> bool:
-    """Whether a name in a list would be taken for several, or for another, without quotes."""
+    """Return whether a name in a list would be misread without quotes."""
     return any(sign in name for sign in COMMAS) or name.startswith(_QUOTE)
 
 
 def split_names(text: str) -> list[str]:
-    """The names in a list, as `list_names` writes it; empty ones are left out.
+    """Split a list that `list_names` wrote into its names; empty names are left out.
 
     >>> split_names('dog, "bowl, ceramic"'), split_names('a 12" pizza,cat,')
     (['dog', 'bowl, ceramic'], ['a 12" pizza', 'cat'])

@@ -1,16 +1,16 @@
-"""The one normal form under which texts and labels are compared.
+"""The normal form in which texts and labels are compared.
 
-Two texts that a reader cannot tell apart, or that differ only in what a keyboard or a tokenizer chose, are the same:
+Two texts are the same if a reader sees no difference, or if they differ only by choices of a keyboard or tokenizer:
 
 * composed and decomposed letters, by canonical composition (Unicode's NFC): é is one letter or e and an accent;
-* full-width and half-width forms and the plain ones: ＡＢＣ１２３ and ABC123, ｶﾞ and ガ, the wide space and a space;
+* full-width, half-width and plain forms: ＡＢＣ１２３ and ABC123, ｶﾞ and ガ, the wide space and a space;
 * quotation marks and apostrophes of any shape: “dog”, „dog“, «dog» and "dog"; don’t and don't;
-* hyphens, the minus sign and the en dash, all one stroke long: T‑shirt and T-shirt, −5 and -5;
+* hyphens, the minus sign and the en dash: T‑shirt and T-shirt, −5 and -5;
 * any amount of white space, and one space.
 
-It is not Unicode's compatibility folding (NFKC): ① is not 1, x² not x2, ½ not 1/2. An accent counts (café is not cafe),
-and so does a sign of another script that looks alike (Cyrillic В is not B). Case counts for labels, which
-are names; texts are compared without it, by `normalize_text`.
+It is not Unicode's compatibility folding (NFKC): ① is not 1, x² is not x2, ½ is not 1/2. Accents count (café is not
+cafe), and so do letters of another script that look alike (Cyrillic В is not B). Case counts for labels, which are
+names, but not for texts (`normalize_text`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import lru_cache
 
 
 def _folded_characters() -> dict[int, str]:
-    """What becomes of one character, where NFC leaves it as it is."""
+    """Make the table of characters that are replaced in addition to NFC."""
     alike = {"'": "‘’‚‛ʼ´‹›", '"': "“”„‟«»「」『』", "-": "‐‑‒–−﹣"}
     table = {ord(mark): plain for plain, marks in alike.items() for mark in marks}
     for code in (0x3000, *range(0xFF01, 0xFFEF)):
@@ -35,7 +35,7 @@ _FOLDED = _folded_characters()
 
 
 def fold(text: str) -> str:
-    """The normal form of a text, case and white space as they are.
+    """Return the normal form of a text, with its case and white space.
 
     >>> fold("Ｂ．“ｶﾞ”"), fold("①x²")
     ('B."ガ"', '①x²')
@@ -45,7 +45,7 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=4096)  # few names, compared with each of many boxes
 def normalize_label(text: str) -> str:
-    """Make names equal that have one normal form; case counts.
+    """Return the form in which names are compared: normal form with single spaces; case counts.
 
     >>> normalize_label(" Red　car "), normalize_label("Red car") == normalize_label("red car")
     ('Red car', False)
@@ -54,7 +54,7 @@ def normalize_label(text: str) -> str:
 
 
 def normalize_text(text: str) -> str:
-    """Make texts equal that have one normal form, up to case and full stops at the end.
+    """Return the form in which texts are compared: normal form with single spaces, without case and final full stops.
 
     >>> normalize_text("  No   Defect. "), normalize_text("Ｎｏ　Defect。")
     ('no defect', 'no defect')
@@ -63,7 +63,7 @@ def normalize_text(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """The normal form of a text without case, white space as it is.
+    """Return the normal form of a text without case, with its white space.
 
     >>> lower("ＳＴＲＡＳＳＥ") == lower("Straße")
     True

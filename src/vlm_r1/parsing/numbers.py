@@ -1,10 +1,9 @@
-"""One number out of an answer.
+"""Read one number from an answer.
 
-Words and signs around the number are passed over as its unit ("There are 3 apples." is 3, "50%" is 50, "$12" is 12),
-but it must be the only one, and stand by itself: `1/2`, `1.2.3`, `3rd` and digits of other scripts are not guessed at.
-A unit may be written on to it, `12cm`, `60km/h`, `3个`, where it is a known one or of a script without spaces; `x5`,
-`3rd`, `4K` and `GPT-4` are names. A minus may be any dash: -5, −5, –5. Commas may part thousands (`1,234.5`); any
-other comma between digits is not guessed at either.
+Words and signs around the number count as its unit: "There are 3 apples." is 3, "50%" is 50, "$12" is 12. The number
+must be the only one, and separate: `1/2`, `1.2.3`, `3rd` and digits of other scripts are not read. A known unit, or one
+in a script without spaces, may follow directly: `12cm`, `60km/h`, `3个`. But `x5`, `3rd`, `4K` and `GPT-4` are names. A
+minus may be any dash: -5, −5, –5. Commas may separate thousands (`1,234.5`); numbers with other commas are not read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_NUMBER
 from vlm_r1.parsing.units import ATTACHED_UNIT
 from vlm_r1.types import Parsed, ParseFailure
 
-_DASHES = "‐‑‒–—−﹣－-"  # the plain one last, as in a class of characters
+_DASHES = "‐‑‒–—−﹣－-"  # the plain one last, as a class of characters needs it
 _AS_PLAIN = str.maketrans(dict.fromkeys(_DASHES, "-") | {"＋": "+", ",": ""})
 _LETTER = r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]"
 
@@ -34,8 +33,8 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
     """Read the one number of an answer.
 
     Returns:
-        The number, or `too_long`, `no_number`, `several_numbers` (different ones) or `number_out_of_range` (beyond
-        ±`MAX_NUMBER`).
+        The number; or a failure: `too_long`, `no_number`, `several_numbers` (different ones) or `number_out_of_range`
+        (beyond ±`MAX_NUMBER`).
 
     >>> parse_number("There are 1,234 apples."), parse_number("3 or 4")
     (Parsed(value=1234.0), ParseFailure(reason='several_numbers'))
@@ -54,7 +53,7 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
 
 
 def _ends(text: str, at: int) -> bool:
-    """Whether a number may end there: before no word, or before its unit."""
+    """Return whether a number may end there: no word follows, or its unit does."""
     return at == len(text) or not (text[at].isalnum() or text[at] == "_") or bool(ATTACHED_UNIT.match(text, at))
 
 
@@ -63,7 +62,7 @@ def _value(number: str) -> float:
 
 
 def parse_integer(text: str) -> Parsed[int] | ParseFailure:
-    """Read the one integer of an answer; `3.0` is 3, other fractions are `not_an_integer`; else as `parse_number`.
+    """Read the one integer of an answer, like `parse_number`; `3.0` is 3, other fractions are `not_an_integer`.
 
     >>> parse_integer("3.0"), parse_integer("2.5")
     (Parsed(value=3), ParseFailure(reason='not_an_integer'))

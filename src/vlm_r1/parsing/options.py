@@ -1,8 +1,8 @@
-"""A choice read with its options: by letter, by the text of an option, or by both where they agree.
+"""Read a choice with its options: a letter, the text of an option, or both if they agree.
 
-An answer is taken apart into the texts of options that it holds (the longest first, so that "red car" is not "red"),
-letters that stand by themselves outside those texts, and other words. A text that is an option is never looked into
-for letters: "Vitamin C" is what option B says, not C.
+An answer is split into the texts of options that it contains, separate letters outside those texts, and other words.
+Long texts are found first, so that "red car" is not "red". The text of an option is not searched for letters: "Vitamin
+C" is the text of option B, not the letter C.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ARTICLE = re.compile(r"(?:an?|the) +(?=\S)")
 _MARKUP = re.compile(r"\\(?:boxed|text|mathrm|mathbf|textbf)\b|\\[()\[\]]|[*`${}]")
 _DEGREES = re.compile(r" ?\^ ?\{? ?\\circ ?\}?")
 _WORD = re.compile(r"[^\W_]+")
-_PLACE = "\uffff"  # stands for the text of an option; a word character of no text in normal form
+_PLACE = "\uffff"  # replaces the text of an option; no text in normal form contains it
 _AFTER_LETTER = re.compile(
     r"\W*+(?:(?:option|choice|answer)\b\W*+)?([A-Za-z]|[0-9]{1,2})(\s*+(?:[.:)\]|,=]|[\-—](?=\s))+\s*+|\s++)(.+)",
     re.DOTALL | re.IGNORECASE,
@@ -45,19 +45,19 @@ _FILLERS = """
     for to as there shows show image picture photo one or either
     答案 选项 选择 选 是 为 正确 的 正确答案 正确答案是 答案是 答案为 应选 故选 所以
 """
-_SAYS_NOTHING = frozenset(_FILLERS.split())  # beside the text of an option
+_SAYS_NOTHING = frozenset(_FILLERS.split())  # words that mean nothing next to the text of an option
 _EDGES = " \t\r\n.。:;,!?\"'()[]<>|"
 
 
 @dataclass(frozen=True)
 class _Options:
-    """What reading needs of a record's options.
+    """A record's options, prepared for reading answers.
 
     Attributes:
-        letters: how they are named, e.g. {"A", "B"}.
-        by_text: letter of each text in its form for comparison; without texts that two options share.
-        pattern: finds a text of an option, the longest first; None if there are no texts to find.
-        names: letters within the texts of options, with the word beside them: "vitamin c".
+        letters: their names, e.g. {"A", "B"}.
+        by_text: text in its form for comparison → letter; without texts that two options share.
+        pattern: finds the texts of options, the longest first; None if there are no texts to find.
+        names: finds letters in the texts of options with the word before them: "vitamin c".
     """
 
     letters: frozenset[str]
@@ -67,10 +67,10 @@ class _Options:
 
 
 def options_of(record: Record) -> Mapping[str, str]:
-    """The texts of a record's options by letter: from its column `options`, else from its problem.
+    """Return a record's options, letter → text: from its column `options`, else from its problem.
 
-    Texts of the column may begin with their letters. In the problem see `options_in_problem`; options may be numbered
-    there, too, where the gold answer names one of them. Empty if there are none.
+    Texts of the column may begin with their letters. `options_in_problem` describes options in a problem; these may
+    also be numbered, if the gold answer names one of them. The result is empty if there are none.
 
     >>> dict(options_of(Record("1", "choice", "Which?\\nA. cat\\nB. dog", (), "B")))
     {'A': 'cat', 'B': 'dog'}
@@ -85,21 +85,21 @@ def options_of(record: Record) -> Mapping[str, str]:
 
 
 def _numbered_options(record: Record) -> Mapping[str, str]:
-    """Numbered options of a problem; none if its numbers are about something else, e.g. statements."""
+    """Return the numbered options of a problem; none if its numbers are for something else, e.g. statements."""
     options = numbered_options_in_problem(record.problem)
     return options if options and isinstance(read_choice(str(record.answer), options), Parsed) else {}
 
 
 def read_choice(text: str, options: Mapping[str, str]) -> Parsed[str] | ParseFailure:
-    """The one option that an answer names.
+    """Read the one option that an answer names.
 
     Args:
-        text: what stands inside the answer tags; any text at all.
-        options: texts by letter (or by number, where options are numbered); empty: not known, see `parse_choice`.
+        text: any text inside the answer tags.
+        options: letter (or number) → text; empty: the options are not known, see `parse_choice`.
 
     Returns:
-        Its letter; or `too_long`, `no_choice`, `several_choices` (different letters, or a letter and the text of
-        another option), `not_among_options` (a letter that no option has).
+        Its letter; or a failure: `too_long`, `no_choice`, `several_choices` (different letters, or a letter and the
+        text of another option), or `not_among_options` (a letter that no option has).
 
     >>> options = {"A": "Vitamin A", "B": "Vitamin C", "C": "a cat"}
     >>> read_choice("Vitamin C", options), read_choice("(B) Vitamin C", options), read_choice("The cat.", options)
@@ -142,14 +142,14 @@ def _read_parts(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
 
 
 def _letters(masked: str, known: _Options) -> set[str]:
-    """Letters that stand by themselves, without an A that is the article of an option's text ("a dog", "A dog is")."""
+    """Separate letters, without an A that is the article of an option's text ("a dog", "A dog is")."""
     letters = letters_in(re.sub(rf"\b[Aa] +(?={_PLACE})", "", masked) if _PLACE in masked else masked)
     numbers = {word for word in _WORD.findall(masked) if word in known.letters and word.isdigit()}
     return {letter for letter in letters if not (letter == "I" and "I" not in known.letters)} | numbers
 
 
 def _take_out(plain: str, known: _Options) -> tuple[str, set[str]]:
-    """The answer with a mark for each text of an option, and the options that these are."""
+    """Replace each text of an option in the answer by a mark; returns the answer and the options found."""
     texts: set[str] = set()
 
     def mark(match: re.Match[str]) -> str:
@@ -172,19 +172,19 @@ def _prepare(options: tuple[tuple[str, str], ...]) -> _Options:
 
 
 def _names(text: str) -> Sequence[str]:
-    """Single letters of an option's text with the words beside them: of "Vitamin C", "Vitamin C"."""
+    """Single letters of an option's text with the words before them, e.g. "Vitamin C" in "a Vitamin C pill"."""
     return [match[0] for match in re.finditer(r"[^\W\d_]{2,} [A-Za-z]\b", text)]
 
 
 def _alternatives(texts: Sequence[str]) -> re.Pattern[str] | None:
-    """Finds any of the texts as whole words, in any case, with any white space."""
+    """Make a pattern for any of the texts as whole words, in upper or lower case, with any white space."""
     if not texts:
         return None
     return re.compile("|".join(map(_whole, texts)), re.IGNORECASE)
 
 
 def _whole(text: str) -> str:
-    """A pattern of a text that is no part of a longer word or number: not "3" of "3.5", nor "5" of "-5"."""
+    """Make a pattern for a text that is not inside a longer word or number: not "3" in "3.5", nor "5" in "-5"."""
     before = r"(?<![.,/\-+])" if text[0].isdigit() else ""
     after = r"(?![.,/][0-9]|%)" if text[-1].isdigit() else ""
     words = r"\s+".join(map(re.escape, text.split()))
@@ -192,11 +192,11 @@ def _whole(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """In normal form, without the marks of formulas and of bold."""
+    """Return a text in normal form without the marks of formulas and of bold type."""
     return _MARKUP.sub("", _DEGREES.sub("°", fold(text)))
 
 
 def _comparable(text: str) -> str:
-    """As texts of options are compared: no case, no article before it, no brackets and full stops around it."""
+    """Return the form in which texts of options are compared: no case, no article, no outer brackets and full stops."""
     normal = normalize_text(text).strip(_EDGES) or normalize_text(text)
     return _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal

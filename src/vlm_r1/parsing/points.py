@@ -1,11 +1,12 @@
-"""One point out of an answer, in the coordinates the model wrote.
+"""Read one point from an answer, in the coordinates of the model.
 
-A point is two numbers in one pair of brackets, square or round, or two numbers named x and y. What stands around them
-is not looked at, so that one rule reads `[x, y]`, `{"point_2d": [x, y], "label": "OK"}` with any key, `(x, y)`, ```json
-fences, `<point>[[x, y]]</point>`, `{"x": x, "y": y}`, `pyautogui.click(x=x, y=y)` and `<point x="x" y="y">`. A box,
-four numbers or Qwen2-VL's `(x1, y1), (x2, y2)`, is read as its centre, where no point stands beside it: many models
-answer the question where to click with a box, and its centre is where they would click. Exactly one fenced block with
-brackets in it is the answer, whatever stands around it.
+A point is two numbers in one pair of brackets, square or round, or two numbers named x and y. Text around them is
+ignored. So one rule reads `[x, y]`, `{"point_2d": [x, y], "label": "OK"}` with any key, `(x, y)`, ```json fences,
+`<point>[[x, y]]</point>`, `{"x": x, "y": y}`, `pyautogui.click(x=x, y=y)` and `<point x="x" y="y">`.
+
+Without a point, a box (four numbers, or Qwen2-VL's `(x1, y1), (x2, y2)`) is read as its centre: many models answer the
+question where to click with a box, and would click its centre. If there is exactly one fenced block and it has
+brackets, that block is the answer.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ _SQUARE_LIST = re.compile(rf"\[{NUMBERS}\]", re.ASCII)
 def parse_point(text: str) -> Parsed[Point] | ParseFailure:
     """Read the one point of an answer.
 
-    The same point written twice is one point; lists of numbers of other lengths are passed over if a point or a box
-    stands beside them.
+    The same point written twice is one point. Lists of other lengths are ignored if there is a point or a box.
 
     Args:
-        text: what stands inside the answer tags; any text at all.
+        text: any text inside the answer tags.
 
     Returns:
-        The point, or one of the failures `too_long` (over `MAX_ANSWER_CHARS`), `no_point` (no list of numbers),
-        `wrong_arity` (none of two or four), `number_out_of_range` (NaN, infinite, or beyond ±`MAX_COORDINATE`),
+        The point, or a failure: `too_long` (over `MAX_ANSWER_CHARS`), `no_point` (no list of numbers), `wrong_arity`
+        (no list of two or four), `number_out_of_range` (NaN, infinite, or beyond ±`MAX_COORDINATE`), or
         `several_points` (different ones).
 
     >>> parse_point('{"point_2d": [60, 120], "label": "OK"}'), parse_point("(60, 120)")
@@ -55,7 +55,7 @@ def parse_point(text: str) -> Parsed[Point] | ParseFailure:
 
 def _lists_of_numbers(text: str) -> list[list[float]]:
     corners = [found.numbers for found in find_corners(text)] if "(" in text else []
-    if any(len(numbers) == 4 for numbers in corners):  # two points side by side are the corners of a box
+    if any(len(numbers) == 4 for numbers in corners):  # two adjacent points are the corners of a box
         lists = [match[1].split(",") for match in _SQUARE_LIST.finditer(text)] + corners[:-1]
     else:
         lists = [(match[1] or match[2]).split(",") for match in _NUMBER_LIST.finditer(text)]

@@ -1,8 +1,8 @@
-"""Boxes and points that are not written as lists in square brackets.
+"""Read boxes and points that are not lists in square brackets.
 
-A corner is two numbers in round brackets; two corners with nothing but a comma between them are a box, as Qwen2-VL
-writes it: `<|object_ref_start|>red car<|object_ref_end|><|box_start|>(160,120),(320,240)<|box_end|>`, of which
-`red car(160,120),(320,240)` remains where special tokens are skipped.
+A corner is two numbers in round brackets. Two corners with only a comma between them are a box, as Qwen2-VL writes it:
+`<|object_ref_start|>red car<|object_ref_end|><|box_start|>(160,120),(320,240)<|box_end|>`. Without special tokens this
+is `red car(160,120),(320,240)`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _EDGE = " \t\r\n,;:.-"
 
 
 class Corners(NamedTuple):
-    """A box or what else is written in round brackets, and the text between the one before and this, without marks."""
+    """A box, or another list of numbers in round brackets, and the text between the previous one and this."""
 
     before: str
     numbers: list[float]
 
 
 def find_corners(text: str) -> Iterator[Corners]:
-    """Every box of a text, four numbers, with what stands before it; at last what stands after all, without numbers.
+    """Yield every box of a text, four numbers, with the text before it; at the end the rest of the text, no numbers.
 
-    A chain of an even number of corners is boxes of two each; any other chain comes as it is.
+    A chain of an even number of corners is split into boxes of two corners; any other chain is yielded as it is.
 
     >>> list(find_corners("car(1,2),(3,4)."))
     [Corners(before='car', numbers=[1.0, 2.0, 3.0, 4.0]), Corners(before='', numbers=[])]
@@ -51,7 +51,7 @@ def find_corners(text: str) -> Iterator[Corners]:
 
 
 def find_named_points(text: str) -> list[list[float]]:
-    """Points whose coordinates have names: `{"x": 1, "y": 2}`, `click(x=1, y=2)`, `<points x1="1" y1="2">`.
+    """Find points with named coordinates: `{"x": 1, "y": 2}`, `click(x=1, y=2)`, `<points x1="1" y1="2">`.
 
     >>> find_named_points('click(x=246, y=113)'), find_named_points('<points x1="1" y1="2" x2="3" y2="4">')
     ([[246.0, 113.0]], [[1.0, 2.0], [3.0, 4.0]])

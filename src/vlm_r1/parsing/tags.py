@@ -1,10 +1,11 @@
-"""`<think>…</think><answer>…</answer>`: the one rule, for rewards, evaluation, gold texts and reports alike.
+"""The rule that reads `<think>…</think><answer>…</answer>`, for rewards, evaluation, gold texts and reports.
 
-* The thought stands between the first `<think>` and the first `</think>` after it. A thought that is never closed
-  never ends.
+* The thought is the text between the first `<think>` and the first `</think>` after it. A thought that is not closed
+  reaches to the end.
 * The answer is the last complete `<answer>…</answer>` after the thought; an answer inside the thinking does not
-  count. "Complete" means that the two tags face each other, so of `<answer>a<answer>b</answer>` the answer is `b`.
-* Tags are exact, lower case. Only `str.find` and `str.count` look at the text: linear time, whatever a model writes.
+  count. "Complete" means that no other answer tag is between the two, so `<answer>a<answer>b</answer>` has the answer
+  `b`.
+* Tags are exact and lower case. Only `str.find` and `str.count` read the text, so the time is linear for any text.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ THINK, END_THINK, ANSWER, END_ANSWER = TAGS = ("<think>", "</think>", "<answer>"
 
 @dataclass(frozen=True)
 class TaggedText:
-    """A completion taken apart.
+    """A completion split at its tags.
 
     Attributes:
         thought: text between the thinking tags as written, e.g. "The man wears a hat."; None without a closed thought.
         answer: text of the last complete answer block as written, e.g. "[10, 20, 110, 220]"; None without one.
-        tag_count: how many of the four tags occur in the text, e.g. 4.
-        well_formed: each of the four tags exactly once, in order, and nothing but white space outside the two blocks.
-        answer_alone: one answer block, no thinking tags, and nothing but white space outside.
+        tag_count: number of occurrences of the four tags, e.g. 4.
+        well_formed: whether each tag occurs exactly once, in order, with only white space outside the two blocks.
+        answer_alone: whether there is one answer block, no thinking tag, and only white space outside.
     """
 
     thought: str | None
@@ -36,7 +37,7 @@ class TaggedText:
 
 
 def split_tags(text: str) -> TaggedText:
-    """Take a completion apart by the rule of this module.
+    """Split a completion by the rule of this module.
 
     >>> split_tags("<think>a hat</think> <answer>[1, 2, 3, 4]</answer>")
     TaggedText(thought='a hat', answer='[1, 2, 3, 4]', tag_count=4, well_formed=True, answer_alone=False)
@@ -55,15 +56,15 @@ def split_tags(text: str) -> TaggedText:
 
 
 def answer_text(text: str, tagged: TaggedText, thinking: Thinking) -> str | None:
-    """What stands where the template wants the answer; None if nothing does.
+    """Return the answer in the form of the template; None if there is none.
 
-    A text without tags is an answer only if no tags were asked for.
+    A text without tags is an answer only if the template asks for no tags.
     """
     return text if thinking is Thinking.ABSENT and tagged.tag_count == 0 else tagged.answer
 
 
 def read_gold(text: str) -> tuple[str | None, str]:
-    """Split a gold text of a data file into (thought or None, answer), tags and outer white space removed.
+    """Split a gold text of a data file into (thought or None, answer), without tags and outer white space.
 
     >>> read_gold("<think>a</think><answer>b</answer>"), read_gold("<answer>b</answer>"), read_gold("b")
     (('a', 'b'), (None, 'b'), (None, 'b'))
@@ -78,7 +79,7 @@ def read_gold(text: str) -> tuple[str | None, str]:
 
 
 def _find_thought(text: str) -> tuple[str | None, int]:
-    """The thought and where it ends: 0 if nothing is thought, the end of the text if the thought is not closed."""
+    """Return the thought and its end: 0 without a thought, the end of the text if the thought is not closed."""
     start = text.find(THINK)
     if start < 0:
         return None, 0
@@ -98,7 +99,7 @@ def _find_answer(text: str, begin: int) -> str | None:
 
 
 def _is_well_formed(text: str) -> bool:
-    """Order and outside of a text that holds each tag exactly once."""
+    """Check the order of the tags and the text outside; each tag must occur exactly once."""
     before, _, rest = text.partition(THINK)
     _, closed_thought, rest = rest.partition(END_THINK)
     between, opened_answer, rest = rest.partition(ANSWER)

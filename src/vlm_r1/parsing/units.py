@@ -1,4 +1,4 @@
-"""Names of units, as they follow a number or a formula: "cm", "km/h", "years", "平方米"."""
+"""Names of units that may follow a number or a formula: "cm", "km/h", "years", "平方米"."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WORDS = """
     мм см дм м км м² г кг л мл с сек мин ч шт руб
 """
 UNIT_NAMES = frozenset(_WORDS.split())
-"""As they are written, e.g. "cm", "kWh", "hours"."""
+"""The names in their usual spelling, e.g. "cm", "kWh", "hours"."""
 
-_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, ideographs, Hangul: written on to a number
-_NOT_A_UNIT = r"万萬亿億兆千百十番目第号號만억천번"  # they multiply the number, or make an ordinal of it
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, ideographs, Hangul, which follow a number directly
+_NOT_A_UNIT = r"万萬亿億兆千百十番目第号號만억천번"  # these multiply the number, or make it an ordinal
 
 UNSPACED_UNIT = rf"(?![{_NOT_A_UNIT}])[{_UNSPACED}]"
-"""A character of a script that is written on to a number, which neither multiplies it nor makes it an ordinal."""
+"""A character that may follow a number directly, and neither multiplies it nor makes it an ordinal."""
 
 _POWER = r"(?:\^?\{?[23]\}?|[²³])?"
 _ANY = "|".join(sorted(map(re.escape, UNIT_NAMES), key=len, reverse=True))  # the longest name first
@@ -38,11 +38,11 @@ ATTACHED_UNIT = re.compile(
     rf"(?:[/·](?:{_ANY}){_POWER})?(?!\w)"
     rf"|{UNSPACED_UNIT}"
 )
-"""A unit right behind a number: "cm" of "12cm", "km/h" of "60km/h", "m²"; or a character such as 个."""
+"""A unit directly after a number: "cm" in "12cm", "km/h" in "60km/h", "m²"; or a character such as 个."""
 
 
 def is_unit(word: str) -> bool:
-    """Whether a word is the name of a unit, or begins as one in a script without spaces.
+    """Return whether a word is the name of a unit, or begins with one in a script without spaces.
 
     >>> is_unit("cm"), is_unit("个"), is_unit("year"), is_unit("rd"), is_unit("万")
     (True, True, True, False, False)

@@ -1,4 +1,4 @@
-"""Reward functions: what an answer is worth. One file per kind of answer, one line per name in `REWARDS`."""
+"""Reward functions: they rate answers. There is one file per kind of answer, and one line per name in `REWARDS`."""
 
 from __future__ import annotations
 

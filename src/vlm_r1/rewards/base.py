@@ -1,7 +1,8 @@
-"""What a reward function is given, and what it must give back."""
+"""The input and the type of reward functions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -15,11 +16,11 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class TrainerState:
-    """How far training is when a reward is called; the names are those of transformers.
+    """The progress of training when a reward is called; the names are those of transformers.
 
     Attributes:
-        global_step: finished steps: 0 while the completions of the first step are judged.
-        max_steps: steps of the run; None where nobody knows, as for rollouts that are scored without their recipe.
+        global_step: number of finished steps: 0 while the completions of the first step are judged.
+        max_steps: number of steps of the run; None: unknown, as for rollouts that are scored without their recipe.
     """
 
     global_step: int
@@ -27,28 +28,29 @@ class TrainerState:
 
 
 UNTRAINED, TRAINED = TrainerState(0, 1), TrainerState(1, 1)
-"""Before the first step, and after the last one, where no run is known that could say how many there are."""
+"""The states before the first and after the last step, for use without a run that has a number of steps."""
 
 
 @dataclass(frozen=True)
 class RewardInput(Generic[V]):
-    """One completion, read by its task; V is the type of the task's answers, e.g. Box.
+    """One completion as read by its task; V is the type of the task's answers, e.g. Box.
 
     Attributes:
         text: the whole completion.
-        tagged: the completion taken apart.
-        thinking: what the template that asked wants before the answer.
+        tagged: the completion split at its tags.
+        thinking: whether the template asks for thinking before the answer.
         value: the parsed answer, boxes in original pixels; None if nothing could be parsed.
-        gold: the gold answer in the same terms.
-        frames: one for each image of the record: how big it is, and how big the model saw it.
-        record: where it comes from: question, paths of the images, other columns of its line.
-        n_tokens: tokens of the completion, the stop token included; None where nobody counted them.
-        parts: the rewards of this completion that were computed before this one; "accuracy" is the first. None where
-            one left this completion out.
-        image: index of the image that boxes and points lie on, as in a sequence: −1 is the last.
-        completion_ids: its token ids, the stop token included; None where there are none.
-        trainer_state: how far training is.
-        extra: what rewards log beside, by name; filled by TRL's `log_extra`.
+        gold: the gold answer in the same form.
+        frames: for each image of the record its size, and the size at which the model saw it.
+        record: the record: question, paths of the images, other columns of its line.
+        n_tokens: number of tokens of the completion with the stop token; None: they were not counted.
+        parts: the components of the reward that were computed before this one; "accuracy" is the first. The value is
+            None if a component left this completion out.
+        image: index of the image on which boxes and points lie; −1 is the last.
+        completion_ids: token ids of the completion with the stop token; None: there are none.
+        trainer_state: the progress of training.
+        extra: further values that rewards log, by name; filled by TRL's `log_extra`.
+        counts: numbers of events that rewards count, by metric name; a training step logs their sums.
     """
 
     text: str
@@ -64,17 +66,19 @@ class RewardInput(Generic[V]):
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
     extra: dict[str, AnswerValue] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]
-"""A pure function. It takes `value=None` too (most give 0) and returns a finite number; else the run stops.
+"""A pure function of the completion, except that it may add to `RewardInput.counts`.
 
-Options are keyword arguments with defaults: `iou_threshold(at=0.75)` in a recipe calls it with `at=0.75`.
+It must accept `value=None` (most return 0) and return a finite number; otherwise the run stops. Options are keyword
+arguments with defaults: `iou_threshold(at=0.75)` in a recipe calls it with `at=0.75`.
 """
 
 
 def unsuitable(given: RewardInput[Any], name: str, wanted: str) -> DataError:
-    """The error for a reward that cannot compare answers of this record's task."""
+    """Make the error for a reward that cannot compare answers of this record's task."""
     return DataError(
         f'{given.record.source}: reward "{name}" compares {wanted}, but the gold answer of task "{given.record.task}" '
         f"is {given.gold!r:.200}; choose another reward (accu_reward_method in the data, reward in the recipe's data "
@@ -83,5 +87,5 @@ def unsuitable(given: RewardInput[Any], name: str, wanted: str) -> DataError:
 
 
 def wrong_option(reward: str, option: str, got: object, wanted: str) -> ConfigError:
-    """The error for an option with a value that makes no sense."""
+    """Make the error for an option with a value that makes no sense."""
     return ConfigError(f'reward "{reward}": {option} is {got!r}; wanted {wanted}')

@@ -1,8 +1,8 @@
 """Rewards of answers that are one box.
 
-All are in [0, 1], 1 only for the gold box itself (`iou_threshold` excepted), and 0 for an answer that is no box. Both
-boxes are in original pixels; an answer is not clipped to its image, so what it claims outside costs like any other
-wrong area.
+All are in [0, 1]. Only the gold box itself earns 1 (except with `iou_threshold`), and an answer that is no box earns 0.
+Both boxes are in original pixels. An answer is not clipped to its image, so area outside costs like any other wrong
+area.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ def iou_reward(given: RewardInput[Box]) -> float:
     r = IoU(value, gold). Source: VLM-R1, arXiv 2504.07615, eq. 6.
 
     Raises:
-        DataError: the record's gold answer is not a box, or what is asked for is not one.
+        DataError: the record's gold answer is not a box, or its task asks for something else.
     """
     _check_boxes(given, "iou")
     return 0.0 if given.value is None else iou(given.value, given.gold)
 
 
 def iou_threshold_reward(given: RewardInput[Box], *, at: float = 0.5) -> float:
-    """1 if the box is near enough, else 0: what accuracy at IoU 0.5 measures.
+    """1 if the IoU is above a threshold, else 0; accuracy at IoU 0.5 measures the same.
 
-    r = 1 if IoU(value, gold) > at, strictly as in that metric and in the original; AP, by COCO's custom, takes ≥.
+    r = 1 if IoU(value, gold) > at, strictly, as in that metric and in the original (COCO's AP uses ≥).
 
     Args:
-        at: in [0, 1); 0 asks for any overlap.
+        at: threshold in [0, 1); 0 accepts any overlap.
 
     Raises:
         DataError: as `iou_reward`.
@@ -45,7 +45,7 @@ def iou_threshold_reward(given: RewardInput[Box], *, at: float = 0.5) -> float:
 
 
 def iou_power_reward(given: RewardInput[Box], *, exponent: float = 2.0) -> float:
-    """IoU to a power: above 1, exact boxes are worth more and rough ones less; below 1, the other way round.
+    """IoU to a power. An exponent above 1 favours exact boxes over rough ones; an exponent below 1 does the opposite.
 
     r = IoU(value, gold)^exponent.
 
@@ -63,7 +63,7 @@ def iou_power_reward(given: RewardInput[Box], *, exponent: float = 2.0) -> float
 
 
 def giou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Generalised IoU, which tells boxes that miss by little from boxes that miss by much; see `_graded`.
+    """Generalised IoU, which distinguishes near misses from far ones; see `_graded`.
 
     Args:
         near: in [0, 1], what is paid for getting near.
@@ -77,7 +77,7 @@ def giou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
 
 
 def diou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Distance IoU: as `giou_reward`, but what counts is how far the centres are apart; see `_graded`.
+    """Distance IoU: like `giou_reward`, but the distance of the centres counts; see `_graded`.
 
     Args:
         near: in [0, 1], what is paid for getting near.
@@ -91,7 +91,7 @@ def diou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
 
 
 def ciou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Complete IoU: as `diou_reward`, and a wrong ratio of width to height costs too; see `_graded`.
+    """Complete IoU: like `diou_reward`, but a wrong ratio of width to height also costs; see `_graded`.
 
     Args:
         near: in [0, 1], what is paid for getting near.
@@ -105,13 +105,13 @@ def ciou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
 
 
 def _graded(g: float, near: float) -> float:
-    """Put a measure that is negative for most boxes that miss on the scale of a reward.
+    """Map a measure that is negative for most misses to the scale of a reward.
 
     r = near + (1 − near) · g if g ≥ 0, else near · (1 + max(g, −1)). In [0, 1], continuous, rising with g.
 
-    The usual (1 + g) / 2, which is `near` = 0.5, pays 0.5 for a box round the whole image and much the same for one
-    beside the object: half marks for no answer. max(0, g), which is `near` = 0, pays nothing for getting nearer, so
-    plain IoU would do. Between the two, a miss earns less than `near`, enough to order a group in which all miss.
+    The usual (1 + g) / 2 is `near` = 0.5. It pays about 0.5 for a box around the whole image or next to the object, so
+    half marks for no answer. max(0, g) is `near` = 0. It pays nothing for getting nearer, so plain IoU would do. Values
+    in between pay less than `near` for a miss, which is enough to order a group in which all miss.
     """
     return near + (1 - near) * g if g >= 0 else near * (1 + max(g, -1.0))
 

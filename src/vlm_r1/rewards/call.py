@@ -1,4 +1,4 @@
-"""Calling a reward for many completions: what it is handed, what it may return, and what is said when it fails."""
+"""Calling a reward for many completions: its arguments, the check of its result, and the error when it fails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 import os
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -22,49 +23,59 @@ from vlm_r1.types import AnswerValue
 
 __all__ = ["COLUMNS", "Logged", "Reward", "call_reward", "columns_of", "evaluate", "resolve_reward"]
 
-Logged = dict[str, list[float]]
-"""What rewards log with TRL's `log_metric`: all values by name, to be averaged over the step."""
+
+class Logged(dict[str, list[float]]):
+    """The metrics of the rewards of one step.
+
+    The items are the values that rewards log with TRL's `log_metric`, by name; the step logs their means. `counts` are
+    the counts of our own rewards (`RewardInput.counts`), by name; the step logs their sums.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
 
 COLUMNS = ("id", "problem", "solution", "images", "image_path", "image_size", "model_input_size")
-"""What a function of TRL's signature gets of each record, where its line has no key of that name."""
+"""Columns that a function of TRL's signature gets from each record, unless its line has a key of that name."""
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def call_reward(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
 ) -> list[float | None]:
-    """`evaluate`, with one line where a function from outside fails; ours fail with a traceback, being a bug of ours.
+    """Call `evaluate`, and report the failure of a function from outside in one line; our own failures are bugs.
 
     Raises:
-        RewardError: names the function, the record, what was raised, and where in their file.
+        RewardError: a function from outside failed. The message has its name, the record, the error and its place.
     """
     try:
         return evaluate(name, reward, givens, logged)
     except VlmR1Error:
         raise
-    except Exception as error:  # the boundary to other people's rewards: nothing is swallowed
+    except Exception as error:  # other people's code; the error is raised again in another form
         if not reward.outside:
             raise
         raise RewardError(_one_line(name, reward, error)) from error
 
 
 def evaluate(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None = None
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
 ) -> list[float | None]:
-    """Call a reward for many completions, and stop with the name of reward and record if it misbehaves.
+    """Call a reward for many completions, and check what it returns.
 
-    Async functions run together in one event loop, so one that waits for a server waits for all answers at once.
+    Async functions run together in one event loop, so that they wait for a server at the same time.
 
     Args:
-        logged: is told the metrics that a function of TRL's signature logs; None: nobody wants them.
+        logged: collects the metrics that a function of TRL's signature logs; None: they are dropped.
 
     Returns:
-        One for each; None where a function of TRL's signature leaves a completion out, by None or NaN as in TRL.
+        A reward for each; None where a function of TRL's signature leaves a completion out, by None or NaN as in TRL.
 
     Raises:
-        ValueError: a reward is not a finite number, or there are not as many as completions. What the function itself
-            raises goes through, with a note.
+        ValueError: a reward is not a finite number, or there is not one for each completion. Errors of the function
+            itself are passed on with a note.
     """
     if reward.takes_columns:
         values: list[float | None] = [None] * len(givens)
@@ -79,7 +90,9 @@ def evaluate(
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
-def _many(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> list[float | None]:
+def _many(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
+) -> list[float | None]:
     """Call a function of TRL's signature once."""
 
     def call() -> Any:
@@ -117,19 +130,19 @@ def _noted(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any
         raise
 
 
-# ---- what is returned ----------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------------
 
 
 def _checked(name: str, reward: Any, given: RewardInput[Any]) -> float:
     number = reward if type(reward) is float else as_number(reward)
     if number is not None and math.isfinite(number):
         return number
-    mend = ": mend the function"
+    advice = ": mend the function"
     if callable(reward):
-        mend = ": if it makes the reward, name it with its options, e.g. get_it(size=3)"
+        advice = ": if it makes the reward, name it with its options, e.g. get_it(size=3)"
     elif isinstance(reward, Mapping | tuple | list):
-        mend = f". Was it written for another framework? See {ADAPTERS_PAGE}"
-    raise ValueError(f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number{mend}')
+        advice = f". Was it written for another framework? See {ADAPTERS_PAGE}"
+    raise ValueError(f'{given.record.source}: reward "{name}" returned {reward!r:.200}; wanted a finite number{advice}')
 
 
 def _left_out(value: Any) -> bool:
@@ -138,7 +151,7 @@ def _left_out(value: Any) -> bool:
 
 
 def as_number(value: Any) -> float | None:
-    """The float that a number means, be it Python's, numpy's or of a tensor of one element; None if it is no number.
+    """Convert a number of Python or numpy, or a tensor of one element, to a float; None for anything else.
 
     >>> import numpy as np
     >>> [as_number(value) for value in (1, True, np.float32(0.5), np.array([2]), "1", None)]
@@ -148,15 +161,15 @@ def as_number(value: Any) -> float | None:
         if callable(getattr(value, "item", None)):
             value = value.item()
         return float(value) if isinstance(value, Real | Decimal) else None
-    except (ValueError, TypeError, RuntimeError, OverflowError):  # e.g. an array of several
+    except (ValueError, TypeError, RuntimeError, OverflowError):  # e.g. an array of several elements
         return None
 
 
-# ---- what is handed over -------------------------------------------------------------------------------------------
+# ---- arguments -----------------------------------------------------------------------------------------------------
 
 
 def _batches(givens: Sequence[RewardInput[Any]]) -> list[list[int]]:
-    """Completions that one call is handed: of one moment of training, and all with a plain prompt or none."""
+    """Group completions for one call each: by the state of training, and by whether prompts are plain texts."""
     members: dict[Any, list[int]] = {}
     for i, given in enumerate(givens):
         members.setdefault((given.trainer_state, _is_plain(given)), []).append(i)
@@ -164,12 +177,14 @@ def _batches(givens: Sequence[RewardInput[Any]]) -> list[list[int]]:
 
 
 def _is_plain(given: RewardInput[Any]) -> bool:
-    """Whether the line's own `prompt` is a text: as in TRL, prompt and completion are then texts, not messages."""
+    """Return whether the line has a text as `prompt`: as in TRL, prompt and completion are then texts, not messages."""
     return isinstance(given.record.row.get("prompt"), str)
 
 
-def _arguments(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
-    """What TRL hands to a reward function, as far as the function takes it."""
+def _arguments(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
+) -> dict[str, Any]:
+    """Make the arguments that TRL passes to a reward function, as far as the function takes them."""
     offered = _columns(givens) | _protocol(name, givens, logged)
     if any(given.completion_ids is None for given in givens):
         del offered["completion_ids"]
@@ -183,7 +198,7 @@ def _arguments(name: str, reward: Reward, givens: Sequence[RewardInput[Any]], lo
     return {key: value for key, value in offered.items() if key in wanted} | missing
 
 
-def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: Logged | None) -> dict[str, Any]:
+def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None) -> dict[str, Any]:
     plain = _is_plain(givens[0])
 
     def log_metric(metric: str, value: Any) -> None:
@@ -210,13 +225,13 @@ def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: Logged | No
 
 
 def _prompt(given: RewardInput[Any]) -> Any:
-    """The line's own prompt, or else the question as one message of the user."""
+    """Return the line's own prompt, or else the question as one user message."""
     own = given.record.row.get("prompt")
     return own if isinstance(own, str | list) else [{"role": "user", "content": given.record.problem}]
 
 
 def columns_of(given: RewardInput[Any]) -> dict[str, Any]:
-    """The columns of one record: its line, and what the line lacks of `COLUMNS`."""
+    """Return the columns of one record: those of its line, and those of `COLUMNS` that the line lacks."""
     record = given.record
     ours: dict[str, Any] = {
         "id": record.id,
@@ -231,7 +246,7 @@ def columns_of(given: RewardInput[Any]) -> dict[str, Any]:
 
 
 def _columns(givens: Sequence[RewardInput[Any]]) -> dict[str, list[Any]]:
-    """One list for each column, None where a record lacks it; without `prompt` and `completion`, as in TRL."""
+    """Make a list for each column, with None where a record lacks it; without `prompt` and `completion`, as in TRL."""
     records = [columns_of(given) for given in givens]
     names = dict.fromkeys(name for columns in records for name in columns)
     kept = [name for name in names if name not in (*PROTOCOL, "prompt", "completion")]
@@ -239,7 +254,7 @@ def _columns(givens: Sequence[RewardInput[Any]]) -> dict[str, list[Any]]:
 
 
 def _as_json(value: Any) -> AnswerValue:
-    """A value as it can be logged: numbers of numpy and torch as numbers, and what JSON does not know as a text."""
+    """Convert a value for logging: numbers of numpy and torch to numbers, values that JSON lacks to texts."""
     value = value.tolist() if callable(getattr(value, "tolist", None)) else value
     try:
         return json.loads(json.dumps(value))
@@ -247,13 +262,13 @@ def _as_json(value: Any) -> AnswerValue:
         return str(value)
 
 
-# ---- when it fails -------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------------------
 
 
 def _one_line(name: str, reward: Reward, error: Exception) -> str:
     message, place = " ".join(str(error).split())[:500], _place(reward.function, error)
     notes = getattr(error, "__notes__", ())
-    if not notes:  # ours, of what it returned
+    if not notes:  # our own error about the result
         return f"{message} ({place})"
     source = notes[-1].partition(": raised by")[0]
     hint = f". Was it written for another framework? See {ADAPTERS_PAGE}" if "RewardInput" in message else ""
@@ -261,7 +276,7 @@ def _one_line(name: str, reward: Reward, error: Exception) -> str:
 
 
 def _place(function: AnyFunction, error: Exception) -> str:
-    """`file:line` in the function's own file, else in the deepest one that is not ours, else where it is defined."""
+    """Find `file:line` in the function's own file, else in the deepest foreign file, else of its definition."""
     inner = inspect.unwrap(getattr(function, "func", function))
     code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
@@ -274,13 +289,13 @@ def _place(function: AnyFunction, error: Exception) -> str:
 
 
 def _short(path: str) -> str:
-    """Relative to the current folder where it lies below."""
+    """Return a path relative to the current folder if it is below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
 
 
 def _wait(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Await all together, in a thread of its own: a notebook's thread has an event loop already."""
+    """Await all together in a new thread, since a notebook's thread already has an event loop."""
 
     async def together() -> list[Any]:
         return await asyncio.gather(*awaitables)

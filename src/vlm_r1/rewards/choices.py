@@ -13,7 +13,7 @@ def choice(given: RewardInput[str]) -> float:
 
     Both are read by `read_choice` with the options of the record, if it has any: "B", "B. the dog" and "the dog".
 
-    Source: `mcq` of the original VLM-R1, which however cannot read "(B)", and takes B for the answer "A or B?".
+    Source: `mcq` of the original VLM-R1, which cannot read "(B)", and reads "A or B?" as B.
 
     Raises:
         DataError: the record's gold answer has no option letter.
@@ -26,13 +26,13 @@ def choice(given: RewardInput[str]) -> float:
 
 
 def yes_no(given: RewardInput[str | bool]) -> float:
-    """1 if answer and gold say the same of yes and no, as whole words, else 0; texts are read by `parse_yes_no`.
+    """1 if answer and gold are both yes or both no, else 0; `parse_yes_no` reads texts.
 
-    Source: `yes_no` of the original VLM-R1, which however finds "no" inside "know", and pays where neither side says
-    either.
+    Source: `yes_no` of the original VLM-R1, which finds "no" inside "know", and gives 1 if neither side has either
+    word.
 
     Raises:
-        DataError: the record's gold answer says neither.
+        DataError: the record's gold answer is neither yes nor no.
     """
     gold = _verdict(given.gold)
     if gold is None:

@@ -1,6 +1,6 @@
-"""From named parts to the one number that the advantage is computed from; table COMBINATIONS.
+"""Combinations of the components of a reward into the number from which the advantage is computed.
 
-In each, parts are first multiplied by their weights. A part that is None was left out: it takes no share.
+Each first multiplies the components by their weights. A component that is None was left out and does not count.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 FORMAT = "format"
-"""The part that `gate` puts before all others."""
+"""The component on which all others depend in `gate`."""
 
 
 Parts = Mapping[str, float | None]
@@ -19,7 +19,7 @@ def weighted_sum(parts: Parts, weights: Mapping[str, float]) -> float:
     """Σ_k weights[k] · parts[k]. With all weights 1 it is the plain sum of the original VLM-R1.
 
     Raises:
-        KeyError: a part or a weight is missing.
+        KeyError: a component or a weight is missing.
 
     >>> weighted_sum({"accuracy": 0.5, "format": 1.0}, {"accuracy": 1.0, "format": 0.25})
     0.75
@@ -30,10 +30,10 @@ def weighted_sum(parts: Parts, weights: Mapping[str, float]) -> float:
 
 
 def product(parts: Parts, weights: Mapping[str, float]) -> float:
-    """Π_k max(0, weights[k] · parts[k]): one part without merit leaves nothing, however good the others are.
+    """Π_k max(0, weights[k] · parts[k]): if one component is not positive, the result is 0.
 
     Raises:
-        KeyError: a part or a weight is missing.
+        KeyError: a component or a weight is missing.
 
     >>> product({"accuracy": 0.5, "format": 1.0}, {"accuracy": 1.0, "format": 1.0})
     0.5
@@ -44,10 +44,10 @@ def product(parts: Parts, weights: Mapping[str, float]) -> float:
 
 
 def gate(parts: Parts, weights: Mapping[str, float]) -> float:
-    """The weighted sum if the form was kept (the part "format" is 1) or left out, else the format's own share alone.
+    """The weighted sum if the component "format" is 1 or left out; otherwise the weighted format alone.
 
     Raises:
-        KeyError: a part or a weight is missing, or there is no part "format".
+        KeyError: a component or a weight is missing, or there is no component "format".
 
     >>> weights = {"accuracy": 1.0, "format": 0.5}
     >>> gate({"accuracy": 0.75, "format": 1.0}, weights), gate({"accuracy": 0.75, "format": 0.0}, weights)

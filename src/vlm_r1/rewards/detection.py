@@ -1,9 +1,9 @@
-"""Rewards of answers that are sets of boxes: with labels, or without, which then count as all of one label.
+"""Rewards of answers that are sets of boxes, with labels or without; boxes without labels all count as of one label.
 
-Labels are equal if they have one normal form (`parsing.normal_form.normalize_label`); case counts.
+Labels are equal if they have the same normal form (`parsing.normal_form.normalize_label`); case counts.
 
-In all of them, unless said otherwise: nothing found where nothing is is right, 1; exactly one side empty is wrong, 0;
-and an answer that could not be read is worth the least, also where nothing was to be found.
+Unless stated otherwise, all follow three rules. An empty answer to an empty gold set earns 1. If exactly one side is
+empty, the reward is 0. An unreadable answer earns the least possible, also if the gold set is empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Objects = tuple[LabelledBox, ...] | tuple[Box, ...]
 
 
 class _Sides(NamedTuple):
-    """What was found, in the order written, and what is there."""
+    """The boxes and labels of the answer, in the order written, and of the gold answer."""
 
     boxes: list[Box]
     labels: list[str]
@@ -33,10 +33,10 @@ class _Sides(NamedTuple):
 
 
 def map_reward(given: RewardInput[Objects]) -> float:
-    """COCO's mAP@[.5:.95] of this image, every box counting as equally sure.
+    """COCO's mAP@[.5:.95] of this image, with equal confidence for every box.
 
-    r = mAP(value, gold), in [0, 1]. Boxes with labels that the gold lacks cost nothing, and surplus boxes after the
-    right ones cost nothing: models learn to list everything. Use `odlength`. Source: VLM-R1, arXiv 2504.07615, 5.3.1.
+    r = mAP(value, gold), in [0, 1]. Boxes with labels that the gold lacks cost nothing, nor do surplus boxes after the
+    right ones. So models learn to list everything; use `odlength` instead. Source: VLM-R1, arXiv 2504.07615, 5.3.1.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.
@@ -45,7 +45,7 @@ def map_reward(given: RewardInput[Objects]) -> float:
 
 
 def ap50_reward(given: RewardInput[Objects]) -> float:
-    """As `map_reward`, at IoU 0.5 alone, where a rough box is as good as an exact one.
+    """Like `map_reward`, at IoU 0.5 alone, where a rough box is as good as an exact one.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.
@@ -54,7 +54,7 @@ def ap50_reward(given: RewardInput[Objects]) -> float:
 
 
 def odlength_reward(given: RewardInput[Objects]) -> float:
-    """mAP, scaled down for every box beyond the number of gold boxes: the reward that does not pay for guessing.
+    """mAP, scaled down for every box beyond the number of gold boxes, so that guessing does not pay.
 
     r = min(1, L_gt / L_pred) · mAP(value, gold), in [0, 1], where L counts boxes of all labels; the factor is 1 where
     nothing was found. Source: VLM-R1, arXiv 2504.07615, eq. 7–8 (odLength).
@@ -67,10 +67,10 @@ def odlength_reward(given: RewardInput[Objects]) -> float:
 
 
 def nms_ap_reward(given: RewardInput[Objects]) -> float:
-    """mAP of what OVDEval's rule leaves: of all boxes on one gold box, whatever their labels, the last written.
+    """mAP after OVDEval's filter, which keeps only the last of all boxes on one gold box, whatever their labels.
 
-    r = mAP(kept, gold), in [0, 1], see `geometry.nms`. Several labels for one object are no longer free; boxes that
-    lie on no gold box still are: put `count_penalty` beside it. Source: Yao et al. 2023, arXiv 2308.13177.
+    r = mAP(kept, gold), in [0, 1], see `geometry.nms`. Several labels for one object cost something here. Boxes on no
+    gold box still cost nothing: combine it with `count_penalty`. Source: Yao et al. 2023, arXiv 2308.13177.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.
@@ -84,10 +84,10 @@ def nms_ap_reward(given: RewardInput[Objects]) -> float:
 
 
 def set_f1_reward(given: RewardInput[Objects], *, at: float = 0.5) -> float:
-    """Harmonic mean of precision and recall, boxes paired so that as many as possible find one of their label.
+    """Harmonic mean of precision and recall, for the pairing with the most pairs of boxes with equal labels.
 
-    r = 2 · pairs / (L_pred + L_gt), in [0, 1], see `geometry.matching.set_f1`. Every box that is not right costs, and
-    the order of the boxes means nothing.
+    r = 2 · pairs / (L_pred + L_gt), in [0, 1], see `geometry.matching.set_f1`. Every wrong box costs, and the order
+    of the boxes does not matter.
 
     Args:
         at: least IoU of a pair, in (0, 1].
@@ -109,7 +109,7 @@ def weighted_sum_reward(
     completeness: float = 0.3,
     at: float = 0.5,
 ) -> float:
-    """Where, what and how many, as a weighted mean; boxes are paired greedily, the greatest IoU first.
+    """Weighted mean of position, label and completeness; boxes are paired greedily, the greatest IoU first.
 
     r = (position · P + label · L + completeness · C) / (position + label + completeness), in [0, 1]. Pairs have
     IoU ≥ `at` whatever their labels; of equal IoUs the one with the right label comes first.
@@ -143,10 +143,10 @@ def weighted_sum_reward(
 
 
 def count_penalty(given: RewardInput[Objects]) -> float:
-    """What is taken off for boxes too many or too few; put it beside a reward that says whether they are right.
+    """Penalty for too many or too few boxes; combine it with a reward that checks whether they are right.
 
-    r = −|L_pred − L_gt| / max(L_pred, L_gt), in [−1, 0]: 0 for the right number (none where nothing is, too), −1/2 for
-    twice or half as many, −1 for exactly one side empty or an answer that could not be read.
+    r = −|L_pred − L_gt| / max(L_pred, L_gt), in [−1, 0]. It is 0 for the right number (also if both are 0), −1/2 for
+    twice or half as many, and −1 if exactly one side is empty or the answer could not be read.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.
@@ -159,7 +159,7 @@ def count_penalty(given: RewardInput[Objects]) -> float:
 
 
 def _greedy_pairs(sides: _Sides, at: float) -> list[tuple[float, bool]]:
-    """(IoU, whether the labels are equal) of each pair of an answered box and a gold box."""
+    """Pair answered and gold boxes; returns (IoU, whether the labels are equal) for each pair."""
     boxes, labels, gold_boxes, gold_labels = sides
     close = [
         (overlap, labels[n] == gold_labels[m], -n, -m)
@@ -167,7 +167,7 @@ def _greedy_pairs(sides: _Sides, at: float) -> list[tuple[float, bool]]:
         for m, gold in enumerate(gold_boxes)
         if (overlap := iou(box, gold)) >= at
     ]
-    close.sort(reverse=True)  # hence the minus: of equal ones the first written comes first
+    close.sort(reverse=True)  # the negative indices put the first written of equal ones first
     taken_n: set[int] = set()
     taken_m: set[int] = set()
     pairs: list[tuple[float, bool]] = []
@@ -184,7 +184,7 @@ def _map(sides: _Sides | None, iou_thresholds: Sequence[float]) -> float:
 
 
 def _sides(given: RewardInput[Objects], name: str) -> _Sides | None:
-    """Both sets taken apart; None if the answer could not be read."""
+    """Split both sets into boxes and labels; None if the answer could not be read."""
     if not (isinstance(given.gold, tuple) and all(map(_is_item, given.gold))):
         raise unsuitable(given, name, "sets of boxes")
     if given.value is None:

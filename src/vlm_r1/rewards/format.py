@@ -1,4 +1,4 @@
-"""Rewards of keeping to the asked form; all follow the template that asked (`Thinking`)."""
+"""Rewards of the form of a completion; all follow the template's rule about thinking (`Thinking`)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _FENCED = re.compile(r"\A```(?:json)?(.*)```\Z", re.DOTALL)
 def format_reward(given: RewardInput[Any]) -> float:
     """1 if the completion has exactly the template's tags and its answer can be parsed by the task, else 0.
 
-    With thinking required: `<think>…</think><answer>…</answer>`, each tag exactly once, in order, and nothing but white
-    space outside. With thinking free: the same, or `<answer>…</answer>` alone. Without thinking: none of these tags.
-    Source: VLM-R1, arXiv 2504.07615, sections 4.2–4.3; there the answer's grammar is a pattern inside the reward, here
-    it is the task's own parser, so format and accuracy cannot disagree about what an answer is.
+    With thinking required: `<think>…</think><answer>…</answer>`, each tag exactly once, in order, and only white space
+    outside. With thinking free: the same, or `<answer>…</answer>` alone. Without thinking: none of these tags.
+    Source: VLM-R1, arXiv 2504.07615, sections 4.2–4.3. There the answer's grammar is a pattern inside the reward. Here
+    the task's own parser decides, so that format and accuracy agree about what an answer is.
     """
     return float(keeps_tags(given.tagged, given.thinking) and given.value is not None)
 
 
 def tags(given: RewardInput[Any]) -> float:
-    """1 if the completion has exactly the template's tags, see `format_reward`, whatever stands in them; else 0."""
+    """1 if the completion has exactly the template's tags, see `format_reward`, with any content; else 0."""
     return float(keeps_tags(given.tagged, given.thinking))
 
 
 def json_format(given: RewardInput[Any]) -> float:
     """1 if the answer is a JSON list or object, bare or as one fenced block, or the word None; else 0.
 
-    None is what detection prompts ask for where nothing is found. Tags count as far as they make the answer: one in the
-    thinking is none. Not JSON: NaN and Infinity, anything after the end, answers over `MAX_ANSWER_CHARS`.
+    Detection prompts ask for None if nothing is found. Only the answer counts, so an answer tag in the thinking does
+    not. Not JSON: NaN and Infinity, anything after the end, answers over `MAX_ANSWER_CHARS`.
     Source: the detection format of VLM-R1, arXiv 2504.07615, section 4.3.
     """
     answer = answer_text(given.text, given.tagged, given.thinking)
@@ -45,9 +45,9 @@ def json_format(given: RewardInput[Any]) -> float:
 def one_answer(given: RewardInput[Any]) -> float:
     """1 if there is exactly one answer, and one candidate in it, else 0.
 
-    One `<answer>…</answer>` in the whole completion, its thinking included (or, without thinking, no such tag), that
-    the task can parse: parsers refuse two boxes, two numbers or two letters where one is asked for. Milder than
-    `format_reward`: the other tags and what stands outside are not looked at.
+    The whole completion, thinking included, must have one `<answer>…</answer>` (without thinking, no such tag), and the
+    task must be able to parse it: parsers refuse two boxes, two numbers or two letters if one is asked for. This is
+    milder than `format_reward`: other tags and text outside do not matter.
     """
     blocks = 0 if given.thinking is Thinking.ABSENT else 1
     alone = given.text.count(ANSWER) == given.text.count(END_ANSWER) == blocks
@@ -55,7 +55,7 @@ def one_answer(given: RewardInput[Any]) -> float:
 
 
 def keeps_tags(tagged: TaggedText, thinking: Thinking) -> bool:
-    """Whether a completion has the tags that the template asks for, and no others."""
+    """Return whether a completion has exactly the tags that the template asks for."""
     match thinking:
         case Thinking.REQUIRED:
             return tagged.well_formed

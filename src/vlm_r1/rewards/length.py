@@ -19,21 +19,21 @@ def cosine_length(
     wrong: tuple[float, float] = (0.0, -0.5),
     correct_from: float = 0.7,
 ) -> float:
-    """What a length is worth, from one value at no tokens to another at `max_tokens`, along a half cosine.
+    """A value for the length of a completion: a half cosine from one value at 0 tokens to another at `max_tokens`.
 
     r = last + (first − last) · (1 + cos(π · min(n, max_tokens) / max_tokens)) / 2, where (first, last) is `correct` or
-    `wrong`; with the defaults in [−0.5, 1], and a correct answer is always worth more than a wrong one.
-    Source: arXiv 2502.03373, section 4.2, with the values of the original VLM-R1, which however takes every answer for
-    correct. The paper lets wrong answers earn by length, `wrong=(-0.5, 0.0)`, to make a model think longer; by default
-    length never pays here. Where the accuracy left the record out, a length is worth 0.
+    `wrong`. With the defaults it is in [−0.5, 1], and a correct answer is always worth more than a wrong one.
+    Source: arXiv 2502.03373, section 4.2, with the values of the original VLM-R1, which treats every answer as
+    correct. In the paper wrong answers earn more if they are longer, `wrong=(-0.5, 0.0)`, to make a model think longer;
+    by default length never pays here. If the accuracy left the record out, the value is 0.
 
     Args:
-        max_tokens: where the curve ends; longer completions are worth its last value.
-        correct: first and last value for an accuracy of at least `correct_from`.
-        wrong: the same for others.
+        max_tokens: end of the curve; longer completions have its last value.
+        correct: first and last value if the accuracy is at least `correct_from`.
+        wrong: first and last value otherwise.
 
     Raises:
-        ConfigError: nobody counted the tokens, there is no part "accuracy" before this one, or `max_tokens` < 1.
+        ConfigError: the tokens were not counted, there is no component "accuracy" before this one, or `max_tokens` < 1.
     """
     n_tokens = _count_tokens(given, "cosine_length")
     if _ACCURACY not in given.parts:
@@ -51,17 +51,17 @@ def cosine_length(
 
 
 def overlong(given: RewardInput[Any], *, max_tokens: int = 512, buffer: int = 128) -> float:
-    """Soft punishment of completions that come near the limit, before they are cut off there.
+    """Soft penalty for completions that come near the limit at which they are cut off.
 
     r = 0 up to max_tokens − buffer tokens, −1 from max_tokens on, and a straight line between them; in [−1, 0].
     Source: DAPO, arXiv 2503.14476, eq. 13.
 
     Args:
         max_tokens: the limit, most often the recipe's `sampling.max_completion_length` (512 is its default).
-        buffer: over how many tokens the punishment grows.
+        buffer: number of tokens over which the penalty grows.
 
     Raises:
-        ConfigError: nobody counted the tokens, or not 0 < buffer ≤ max_tokens.
+        ConfigError: the tokens were not counted, or not 0 < buffer ≤ max_tokens.
     """
     n_tokens = _count_tokens(given, "overlong")
     if not 0 < buffer <= max_tokens:

@@ -1,8 +1,8 @@
 """A helper process that compares mathematics, one question at a time.
 
-math-verify bounds its time by signals, which work in the main thread only, and not inside one long instruction. A
-process under the kernel's limits is right in any thread, whatever the text. It starts with the first question (about
-two seconds), serves all of them, and is replaced when a text brings it down.
+math-verify limits its time by signals, which only work in the main thread, and not during one long instruction. A
+process under the kernel's limits works for every text and from any thread. It starts with the first question (which
+takes about two seconds), answers all questions, and is replaced when a text makes it end.
 """
 
 from __future__ import annotations
@@ -16,24 +16,20 @@ from pathlib import Path
 
 
 class MathProcess:
-    """Runs a program that writes a byte when it is ready, and then a byte for each line of JSON `[text, text]`.
-
-    Attributes:
-        ended: how many questions have brought it down.
+    """Runs a program that writes one byte when it is ready, and then one byte for each line of JSON `[text, text]`.
 
     Args:
         program: the file of the program.
     """
 
     def __init__(self, program: Path) -> None:
-        self.ended = 0
         self._program = program
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
     def ask(self, first: str, second: str) -> bytes:
-        """The program's reply, one byte; none, `b""`, if it ended over this question. From any thread."""
+        """Return the program's reply, one byte; `b""` if it ended over this question. May be called from any thread."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self.close()
@@ -42,12 +38,11 @@ class MathProcess:
             self._process.stdin.write(json.dumps([first, second]).encode() + b"\n")
             reply = _read_byte(self._process)
             if not reply:
-                self.ended += 1
                 self.close()
             return reply
 
     def close(self) -> None:
-        """End the process, if there is one: it ends with its input."""
+        """End the process, if there is one, by closing its input."""
         if self._process is not None:
             self._process.communicate()  # closes the pipes, and waits
             self._process = None
@@ -62,7 +57,7 @@ class MathProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the training to handle
+            start_new_session=True,  # the training handles Ctrl-C
         )
         if _read_byte(process) != b"1":
             process.kill()

@@ -1,8 +1,8 @@
-"""From a text to the formulas that it consists of, in LaTeX; or to nothing, if anything of it would be left out.
+"""Split a text into its formulas in LaTeX; the result is None if anything in the text would be left out.
 
-What people and models write around and instead of LaTeX is read here: signs (√, π, ², ½, ×, ÷, −, °), bold type, units
-behind numbers and formulas, thousands, sentences with one formula in them ("The answer is 0.5 cm."), and several values
-("6 or 2", "60°; 120°", a line each). math-verify reads the formulas themselves.
+This module reads what people and models write around and instead of LaTeX: signs (√, π, ², ½, ×, ÷, −, °), bold type,
+units after numbers and formulas, and thousands separators. It also reads sentences with one formula ("The answer is
+0.5 cm.") and several values ("6 or 2", "60°; 120°", or one on each line). math-verify reads the formulas themselves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from vlm_r1.parsing.normal_form import fold, normalize_text
 from vlm_r1.parsing.units import UNIT_NAMES
 
-MAX_PARTS = 16
-"""More values than these are compared as text only."""
+MAX_VALUES = 16
+"""Texts with more values are compared as text only."""
 
 
 class Reading(NamedTuple):
@@ -22,7 +22,7 @@ class Reading(NamedTuple):
 
     Attributes:
         formulas: LaTeX, one for each value.
-        ordered: whether their order says something: values in lines or after semicolons; not "3 or 4", "3, 4".
+        ordered: whether their order counts: in lines or with semicolons it does, in "3 or 4" or "3, 4" it does not.
     """
 
     formulas: tuple[str, ...]
@@ -52,7 +52,7 @@ _AT_LEVEL = re.compile(rf"([{_RAISED}]+)|([{_LOWERED}]+)")
 
 _LETTER_UNITS = "mghLlsNJWVACt"  # units of one letter, which may be variables elsewhere
 
-# ---- what stands around formulas
+# ---- text around formulas
 _BOLD = re.compile(r"(?<![\w)\]}*])(\*{1,3}|_{2})(?=[^\s*_])([^*\n]+?)(?<=[^\s*_])\1(?![\w(*])")
 _LINE_MARK = re.compile(r"^\s*+(?:[#>•]++\s*+|\*\s++)", re.MULTILINE)
 _LEAD_IN = re.compile(r"^(?:so|thus|therefore|hence|then|finally|we (?:get|have|find))\b[\s,:]*+", re.IGNORECASE)
@@ -64,11 +64,11 @@ _TEXT = re.compile(
 )
 _SPACE = re.compile(r"(?<!\\)\\[,;:! ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|left|right|[bB]ig)(?![A-Za-z])")
 
-# ---- values beside one another
+# ---- several values
 _SEPARATOR = re.compile(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|[或和与及且、,;\n]|\\text\s*+\{\s*+(?:or|and)\s*+\}")
 _BRACKET_OR_SEPARATOR = re.compile(rf"([()\[\]{{}}])|{_SEPARATOR.pattern}")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}| |\\,|\\ |~|\u00a0|\u2009|\u202f)\d{3})+(?![\d,])")
-_UNREADABLE = re.compile(r"\d\s++\d|\d\s*+_|\.\d*\.|…|\\[lc]?dots|['\"]")  # or read by math-verify as what it is not
+_UNREADABLE = re.compile(r"\d\s++\d|\d\s*+_|\.\d*\.|…|\\[lc]?dots|['\"]")  # or misread by math-verify
 
 # ---- words and units
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -106,7 +106,7 @@ _CHANGES = re.compile(
     r"between|to|from|except|without|point|negative|mod)\b|[不非万亿千百兆倍]|大于|小于|至少|至多|超过",
     re.IGNORECASE,
 )
-"""Words that say something about the number beside them."""
+"""Words that change the meaning of a number next to them."""
 
 # ---- formulas as people type them
 _ROOT = re.compile(r"([√∛∜])\s*+(?:\(([^()√]*)\)|(\d+(?:\.\d+)?|[A-Za-z]|π))")
@@ -120,7 +120,7 @@ _EDGES = " \t\r\n:?。"
 
 
 def read(text: str) -> Reading | None:
-    """The values of a text; None if it does not consist of formulas, or not as a whole.
+    """Read the values of a text; None if it does not consist of formulas alone.
 
     >>> read("**2√3** cm"), read("The answer is $x = 5$.")
     (Reading(formulas=('2\\\\sqrt{3}',), ordered=False), Reading(formulas=('x = 5',), ordered=False))
@@ -129,7 +129,7 @@ def read(text: str) -> Reading | None:
     """
     content = None if _WIDE.search(text) else _content(_typed(text))
     split = None if content is None else _split(content)
-    if split is None or not 0 < len(split[0]) <= MAX_PARTS:
+    if split is None or not 0 < len(split[0]) <= MAX_VALUES:
         return None
     formulas = tuple(map(_formula, split[0]))
     whole = tuple(formula for formula in formulas if formula is not None)
@@ -137,7 +137,7 @@ def read(text: str) -> Reading | None:
 
 
 def plain(text: str) -> str:
-    """A text as it is compared with others: in normal form without case, `$`, `\\text{…}` and bold type.
+    """Return a text in the form for comparison: the normal form without case, `$`, `\\text{…}` and bold type.
 
     >>> plain(" **$2x$**. "), plain("\\\\text{No solution}")
     ('2x', 'no solution')
@@ -149,7 +149,7 @@ def plain(text: str) -> str:
 
 
 def _typed(text: str) -> str:
-    """Signs as commands, and marks of type taken away."""
+    """Replace signs by LaTeX commands, and remove marks of bold type and the like."""
     text = fold(text).replace("`", "").replace("—", "-")
     quoted = _QUOTED.fullmatch(text)
     text = quoted[2] if quoted else text
@@ -165,9 +165,9 @@ def _typed(text: str) -> str:
 
 
 def _content(text: str) -> str | None:
-    """What is the answer of a text, without `$`: boxes, or what follows "answer is"; formulas apart on their own lines.
+    """Find the answer in a text, without `$`: boxes, or the text after "answer is"; separate formulas go on new lines.
 
-    None where a formula is not closed.
+    Returns None if a formula is not closed.
     """
     if _BOXED.search(text):
         boxes = _boxes(text)
@@ -185,7 +185,7 @@ def _content(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[str] | None:
-    """What stands in `\\boxed{…}`, each; None if one is not closed."""
+    """The contents of all `\\boxed{…}`; None if one is not closed."""
     boxes: list[str] = []
     for match in _BOXED.finditer(text):
         depth, at = 1, match.end()
@@ -199,7 +199,7 @@ def _boxes(text: str) -> list[str] | None:
 
 
 def _in_formula(formula: str) -> str:
-    """A formula on one line, where letters side by side are factors and no word; but for a unit at its end."""
+    """Write a formula on one line; adjacent letters become factors, except in a unit at its end."""
     formula = formula.replace("\n", " ").replace("$", "")
     unit = _TRAILING_UNIT.search(formula)
     end = unit.start() if unit else len(formula)
@@ -212,9 +212,12 @@ def _spread(run: re.Match[str]) -> str:
 
 
 def _split(content: str) -> tuple[list[str], bool] | None:
-    """The parts between separators outside brackets, and whether their order counts; None if brackets do not close."""
+    """Split at separators outside brackets; returns the values and whether their order counts, or None.
+
+    It is None if brackets do not match.
+    """
     content = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), content)
-    parts: list[str] = []
+    values: list[str] = []
     start, depth, ordered = 0, 0, False
     for match in _BRACKET_OR_SEPARATOR.finditer(content):
         if match[1]:
@@ -222,15 +225,15 @@ def _split(content: str) -> tuple[list[str], bool] | None:
             if depth < 0:
                 return None
         elif not depth:
-            parts.append(content[start : match.start()])
+            values.append(content[start : match.start()])
             start, ordered = match.end(), ordered or match[0] in ";\n"
-    parts = [part for part in (*parts, content[start:]) if part.strip(_EDGES + ".")]
-    return None if depth else (parts, ordered and len(parts) > 1)
+    values = [value for value in (*values, content[start:]) if value.strip(_EDGES + ".")]
+    return None if depth else (values, ordered and len(values) > 1)
 
 
-def _formula(part: str) -> str | None:
-    """One value in LaTeX; None if that is not all that the part says."""
-    formula = _CURRENCY.sub("", _trim(_SPACE.sub(" ", _TEXT.sub(_as_words, part))))
+def _formula(value: str) -> str | None:
+    """Turn one value into LaTeX; None if something else would be left."""
+    formula = _CURRENCY.sub("", _trim(_SPACE.sub(" ", _TEXT.sub(_as_words, value))))
     formula = _FUNCTION.sub(r"\\\1 ", _FACTORS.sub(_as_factors, _without_unit(formula)))
     if _WORD.search(formula):
         formula = _without_unit(_of_sentence(formula))
@@ -241,12 +244,12 @@ def _formula(part: str) -> str | None:
 
 
 def _trim(text: str) -> str:
-    """Without full stops and colons around it, but for the point of ".5"."""
+    """Strip full stops and colons, but keep the point of ".5"."""
     return re.sub(r"\A\.(?!\d)|\.+\Z", "", text.strip(_EDGES)).strip(_EDGES)
 
 
 def _without_unit(formula: str) -> str:
-    """A formula without the unit behind it: a name of one, or a letter where no other letter stands."""
+    """Remove the unit after a formula: the name of a unit, or a single letter if the formula has no other letter."""
     for _ in range(2):
         formula = _trim(_TRAILING_UNIT.sub(_drop_unit, formula))
     letter = _LETTER_UNIT.fullmatch(formula)
@@ -263,13 +266,13 @@ def _as_factors(letters: re.Match[str]) -> str:
 
 
 def _as_words(match: re.Match[str]) -> str:
-    """The content of `\\text{…}`: a letter alone is a factor, e of `2\\mathrm{e}`; but for a unit's."""
+    """The content of `\\text{…}`: a single letter is a factor, as e in `2\\mathrm{e}`, unless it is a unit."""
     text = (match[1] or match[2] or "").replace("~", " ")
     return f"{{{text}}}" if len(text) == 1 and text not in _LETTER_UNITS else f" {text} "
 
 
 def _of_sentence(text: str) -> str:
-    """The one formula of a sentence; "" if there is not exactly one, or if words change what it says."""
+    """The only formula of a sentence; "" if there is not exactly one, or if words change its meaning."""
     if _CHANGES.search(text):
         return ""
     *_, predicate = [None, *_PREDICATE.finditer(text)]

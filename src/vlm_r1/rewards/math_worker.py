@@ -1,10 +1,10 @@
-"""The process that compares mathematics: a line `["gold", "answer"]` of JSON in, a byte out, `1` if they are equal.
+"""A program that compares mathematics: it reads lines of JSON, `["gold", "answer"]`, and writes the byte `1` if equal.
 
-Both are one formula each in LaTeX, as `math_text.py` finds them. Run by `rewards/math.py` as a program. It ends when
-its input ends, and whenever one comparison takes too much: an expression such as 9^{9^{9^9}} keeps Python inside one
-instruction for hours, where neither an exception nor a signal handler can reach it. So the handler is left to be the
-kernel's, which ends the process. The limit is on processor time, so that a reward does not depend on how busy the
-machine is.
+Each text is one formula in LaTeX, as `math_text.py` finds it. `rewards/math.py` runs the program. It ends when its
+input ends, and when one comparison takes too much time or memory. An expression such as 9^{9^{9^9}} keeps Python inside
+one instruction for hours, where neither an exception nor a signal handler can interrupt it. So the signal has the
+kernel's default handler, which ends the process. The limit is on processor time, so that a reward does not depend on
+how busy the machine is.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from math_verify.parser import extract_latex
 CPU_LIMIT_S = 2.0  # of one comparison; most take some 10 ms
 MEMORY_LIMIT_BYTES = 2 << 30
 
-# without `units`, `boxed` and whatever else leaves out a part of a formula: that has been done where it is right
+# without `units`, `boxed` and other steps that drop something of a formula: `math_text.py` has done that already
 _WHOLE = LatexExtractionConfig(
     normalization_config=NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
 )
-_FORMULA = re.compile(r"(?P<first_latexInlineDollar>.+)", re.DOTALL)  # as math-verify names what stands between `$`
+_FORMULA = re.compile(r"(?P<first_latexInlineDollar>.+)", re.DOTALL)  # math-verify's name for text between `$`
 
-_DECIMALS = 6  # to which two numbers of which one is a decimal fraction must agree
-_DIGITS = 5  # to which small ones must, too
-_EXACT_DIGITS = 15  # to which others must
+_DECIMALS = 6  # decimals in which two numbers must agree if one is a decimal fraction
+_DIGITS = 5  # significant digits in which small numbers must agree too
+_EXACT_DIGITS = 15  # significant digits in which all other numbers must agree
 
 
-@lru_cache(maxsize=256)  # a gold formula is read again with each of its answers
+@lru_cache(maxsize=256)  # a gold formula is compared with several answers
 def read(formula: str) -> Any:
-    """The formula as a value of sympy; None if it cannot be read to its end."""
+    """Read a formula as a value of sympy; None if it cannot be read completely."""
     match = _FORMULA.fullmatch(formula)
     return extract_latex(match, _WHOLE)[0] if match else None
 
 
 def same_value(gold: str, answer: str) -> bool:
-    """Whether two formulas mean the same value, by math-verify; unbounded in time.
+    """Return whether two formulas have the same value according to math-verify; the time is not limited.
 
     >>> same_value("\\\\frac{1}{2}", "0.5"), same_value("x^2+1", "1+x^2"), same_value("2", "x + 2")
     (True, True, False)
@@ -64,7 +64,7 @@ def same_value(gold: str, answer: str) -> bool:
 
 
 def sizes(value: Any) -> list[float]:
-    """How large the numbers are that a value consists of, without zero: one for a number, several for a set.
+    """The absolute values of all numbers in a value except zero: one for a number, several for a set.
 
     >>> [round(size, 2) for size in sizes(read("x = \\\\frac{1}{4}"))], sizes(read("0"))
     ([0.25], [])
@@ -72,11 +72,11 @@ def sizes(value: Any) -> list[float]:
     if getattr(value, "is_number", False):
         size = abs(value.evalf(_DIGITS))
         return [max(float(size), sys.float_info.min)] if size.is_finite and size != 0 else []
-    return [size for part in getattr(value, "args", ()) for size in sizes(part)]
+    return [size for argument in getattr(value, "args", ()) for size in sizes(argument)]
 
 
 def main() -> None:
-    """Answer line by line, after a first `1` that says: loaded, warm and working."""
+    """Write `1` when everything is loaded and works, then answer line by line."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that its own timeouts are off
     replies = sys.stdout.buffer

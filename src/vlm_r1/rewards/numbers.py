@@ -1,4 +1,4 @@
-"""Rewards of answers that are numbers. Texts are read by `parse_number`: "1,234 m" is 1234, "50%" is 50, "1/2" none."""
+"""Rewards of answers that are numbers. `parse_number` reads texts: "1,234 m" is 1234, "50%" is 50, "1/2" is none."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def numeric(given: RewardInput[Number], *, tolerance: float = 0.0, relative: flo
     without tolerance; `relative=0.05` is the relaxed accuracy of ChartQA, arXiv 2203.10244.
 
     Args:
-        tolerance: in the gold number's own unit.
-        relative: share of the gold number, e.g. 0.05.
+        tolerance: allowed difference in the unit of the gold number.
+        relative: allowed difference as a share of the gold number, e.g. 0.05.
 
     Raises:
         DataError: the record's gold answer is not a number.
@@ -37,10 +37,10 @@ def numeric(given: RewardInput[Number], *, tolerance: float = 0.0, relative: flo
 
 
 def count_relative(given: RewardInput[Number]) -> float:
-    """How near a count is: a miss by one of ten costs a tenth.
+    """Nearness of a count: an error of one in ten costs a tenth.
 
-    r = max(0, 1 − |value − gold| / max(|gold|, 1)), in [0, 1]. A rule for crowds; where counts are small, `count` keeps
-    a model from settling for "about three". Source: the precision reward of CrowdVLM-R1, arXiv 2504.03724, without its
+    r = max(0, 1 − |value − gold| / max(|gold|, 1)), in [0, 1]. It suits crowds. For small counts use `count`, since
+    here "about three" would be enough. Source: the precision reward of CrowdVLM-R1, arXiv 2504.03724, without its
     offset and its cut at one half.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Rewards of answers that are a point to be hit: a click on a button.
+"""Rewards of answers that are a point in a region, e.g. a click on a button.
 
-The gold answer is a region, a box or a polygon of at least three corners, in original pixels. An answer that is a box,
-where a task asks for one, counts by its centre. A region includes its edges.
+The gold answer is a region in original pixels: a box, or a polygon of at least three corners. It includes its edges. If
+a task asks for a box, the centre of the answered box counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Polygon = tuple[Point, ...]
 
 
 def point_in_region(given: RewardInput[Any]) -> float:
-    """1 if the point lies in the gold region, else 0: what accuracy of GUI grounding measures.
+    """1 if the point lies in the gold region, else 0; accuracy of GUI grounding measures the same.
 
     Raises:
         DataError: the record's gold answer is no region.
@@ -28,14 +28,15 @@ def point_in_region(given: RewardInput[Any]) -> float:
 
 
 def point_distance(given: RewardInput[Any], *, scale: float = 0.1, near: float = 0.5) -> float:
-    """1 in the gold region; outside it falls with the distance, so that a group of misses can be told apart.
+    """1 in the gold region; outside, the reward falls with the distance, so that misses of a group differ.
 
-    r = 1 inside, else near · exp(−d / (scale · diagonal)), where d is the distance to the nearest point of the region
-    and the diagonal is that of its image, both in original pixels. In [0, 1]; 0 for an answer that is no point.
+    r = 1 inside, else near · exp(−d / (scale · diagonal)). Here d is the distance to the nearest point of the region,
+    and the diagonal is that of the image, both in original pixels. r is in [0, 1]; it is 0 for an answer that is no
+    point.
 
     Args:
-        scale: distance at which a miss is worth 1/e of the most it can be, as a share of the diagonal; positive.
-        near: the most that a miss can be worth, in [0, 1].
+        scale: distance at which a miss earns near / e, as a share of the diagonal; positive.
+        near: the most that a miss can earn, in [0, 1].
 
     Raises:
         DataError: the record's gold answer is no region.

@@ -1,4 +1,4 @@
-"""The penalty of saying the same again."""
+"""The penalty for repetition."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vlm_r1.parsing.labelled_boxes import LabelledBox
 from vlm_r1.rewards.base import RewardInput
 
 MAX_WORDS = 10_000
-"""How many words of a text are looked at, from its start: more than most completions have, and what bounds the time."""
+"""Number of words of a text that are read. Few completions have more, and it limits the time."""
 
 
 def repetition(given: RewardInput[Any], *, ngram: int = 6) -> float:
     """Minus the share of repeated items: of the answer's labelled boxes, or else of the whole text's word n-grams.
 
-    r = unique / total − 1, in [−1, 0]; 0 where there are none, and for texts of fewer than `ngram` words. Words are
-    parted by white space; case does not count. Source: `repetition` of the original VLM-R1; word n-grams after arXiv
+    r = unique / total − 1, in [−1, 0]; 0 without items, and for texts of fewer than `ngram` words. White space
+    separates words; case does not count. Source: `repetition` of the original VLM-R1; word n-grams after arXiv
     2502.03373.
 
     Args:
-        ngram: words in a row that are one item.
+        ngram: number of consecutive words in one item.
 
     Raises:
         ConfigError: `ngram` < 1.

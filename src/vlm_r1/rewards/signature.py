@@ -1,9 +1,9 @@
-"""From the name of a reward, as it stands in a recipe or a data line, to a function that can be called.
+"""Find the function for the name of a reward in a recipe or a data line.
 
-A name may carry options: `iou`, `iou_threshold(at=0.75)`, `my_package.rewards:Judge(model="small")`. Functions from
+A name may have options: `iou`, `iou_threshold(at=0.75)`, `my_package.rewards:Judge(model="small")`. Functions from
 outside may have our signature, `(given: RewardInput) -> float`, or TRL's, `(prompts, completions, **columns) ->
-list[float]`; either plain or async. A class, or a function that makes one (TRL's `get_…`), is called with the options
-and must give such a function.
+list[float]`; either plain or async. A class, or a function that returns a reward (TRL's `get_…`), is called with the
+options and must return such a function.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vlm_r1.registry import resolve
 AnyFunction = Callable[..., Any]
 
 PROTOCOL = ("prompts", "completions", "completion_ids", "trainer_state", "log_metric", "log_extra")
-"""What TRL 1.16 hands over besides the columns of the data, by name; a function that names one has its signature."""
+"""Arguments of TRL 1.16 that are not columns of the data; a function that names one has TRL's signature."""
 
 ADAPTERS_PAGE = "docs/reward_adapters.md"
 
@@ -33,17 +33,17 @@ _Kind = Literal["ours", "trl", "maker", "neither"]
 
 @dataclass(frozen=True)
 class Reward:
-    """A function of one of the four kinds above.
+    """A reward function and what its signature says.
 
     Attributes:
-        function: its options bound.
+        function: the function with its options bound.
         takes_columns: whether its signature is TRL's.
-        is_async: whether what it returns must be awaited.
-        outside: whether it is somebody's own, `package.module:Name`.
-        named: the parameters that it names and no option fills; of TRL's signature, protocol and columns.
-        required: those of them that have no default.
-        takes_all: whether it takes all other columns too, as `**columns`.
-        bound: names of the options.
+        is_async: whether its result must be awaited.
+        outside: whether it comes from outside, as `package.module:Name`.
+        named: its named parameters without the options; for TRL's signature, protocol and columns.
+        required: those of `named` that have no default.
+        takes_all: whether it also takes all other columns, as `**columns`.
+        bound: names of the bound options.
     """
 
     function: AnyFunction
@@ -57,15 +57,14 @@ class Reward:
 
 
 def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool = True) -> Reward:
-    """The reward that a name with options means.
+    """Find the reward of a name with options.
 
     Args:
-        trusted: whether a recipe or a command names it. What a data line names may not be a function that makes one,
-            nor one that takes anything at all.
+        trusted: whether a recipe or a command names it. A data line may not name a function that makes a reward, nor
+            one that takes any arguments.
 
     Raises:
-        ConfigError: unknown name, unknown option, options that are no Python literals, or a signature that can never be
-            called.
+        ConfigError: the name or an option is unknown, an option is not a Python literal, or the signature does not fit.
 
     >>> resolve_reward("power(exponent=3)", {"power": lambda x, *, exponent=2: x**exponent}).function(2)
     8
@@ -118,7 +117,7 @@ def _reward(spec: str, found: AnyFunction, options: Mapping[str, Any], outside: 
 
 
 def _kind(spec: str, found: AnyFunction, options: Mapping[str, Any]) -> _Kind:
-    """What a function is by the names of its parameters, none of which is called to find out."""
+    """Classify a function by the names of its parameters, without calling it."""
     parameters = _parameters(spec, found)
     if any(p.name in PROTOCOL for p in parameters):
         return "trl"
@@ -134,7 +133,7 @@ def _kind(spec: str, found: AnyFunction, options: Mapping[str, Any]) -> _Kind:
 
 
 def _hides_what_it_takes(spec: str, found: AnyFunction) -> bool:
-    """Whether its signature is (**columns), or (*args, **kwargs) as a decorator leaves it: TRL calls it by keywords."""
+    """Return whether the signature is (**columns), or (*args, **kwargs) as of a decorator: TRL calls it by keywords."""
     kinds = {p.kind for p in _parameters(spec, found)}
     return inspect.Parameter.VAR_KEYWORD in kinds and kinds <= set(_STARS)
 
@@ -142,7 +141,7 @@ def _hides_what_it_takes(spec: str, found: AnyFunction) -> bool:
 def _parameters(spec: str, found: AnyFunction) -> Sequence[inspect.Parameter]:
     try:
         return list(inspect.signature(found).parameters.values())
-    except (ValueError, TypeError) as error:  # of some builtins Python knows no signature
+    except (ValueError, TypeError) as error:  # some builtins have no signature
         raise ConfigError(
             f'reward "{spec}" does not tell what it takes ({error}): wrap it in a function of your own'
         ) from error
@@ -168,7 +167,7 @@ def _make(spec: str, maker: AnyFunction, options: Mapping[str, Any]) -> AnyFunct
         made = maker(**options)
     except VlmR1Error:
         raise
-    except Exception as error:  # other people's code; nothing is swallowed
+    except Exception as error:  # other people's code; the error is raised again in another form
         raise ConfigError(f'reward "{spec}" cannot be made: {type(error).__name__}: {error}') from error
     if not callable(made):
         raise ConfigError(

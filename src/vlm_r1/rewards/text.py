@@ -1,4 +1,4 @@
-"""Rewards of answers that are short texts. Where several gold answers are accepted, the best of them counts."""
+"""Rewards of answers that are short texts. If several gold answers are accepted, the best match counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_r1.parsing.normal_form import lower, normalize_text
 from vlm_r1.parsing.numbers import parse_number
 from vlm_r1.parsing.options import options_of, read_choice
 from vlm_r1.rewards.base import RewardInput, unsuitable
-from vlm_r1.rewards.math import same_mathematics
+from vlm_r1.rewards.math import judged_mathematics
 from vlm_r1.types import Parsed
 
 Text = str | int | float | tuple[str, ...]
@@ -24,9 +24,9 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def exact_match(given: RewardInput[Text]) -> float:
-    """1 if answer and a gold answer are the same text, in normal form, up to case and final full stops, else 0.
+    """1 if the answer and a gold answer have the same normal form, without case and final full stops, else 0.
 
-    Source: `all_match` of the original VLM-R1, which however tells "No  Defect" from "No Defect".
+    Source: `all_match` of the original VLM-R1, for which "No  Defect" and "No Defect" differ.
 
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
@@ -36,11 +36,11 @@ def exact_match(given: RewardInput[Text]) -> float:
 
 
 def edit_ratio(given: RewardInput[Text]) -> float:
-    """How alike two texts are, in [0, 1], up to case, white space and final full stops.
+    """Similarity of two texts in [0, 1], without case, white space and final full stops.
 
-    r = 1 − (insertions + deletions) / (|value| + |gold|), lengths in characters. Any text earns something: a common
-    letter is enough. Use `anls` where near misses should count but guesses should not. Source: the last link of the
-    original VLM-R1's `default`.
+    r = 1 − (insertions + deletions) / (|value| + |gold|), lengths in characters. Almost any text earns something, since
+    one common letter is enough. Use `anls` if near misses should count but guesses should not. Source: the last step of
+    the original VLM-R1's `default`.
 
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
@@ -50,12 +50,12 @@ def edit_ratio(given: RewardInput[Text]) -> float:
 
 
 def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
-    """Normalised Levenshtein similarity: near misses of reading count, other answers do not.
+    """Normalised Levenshtein similarity: small reading errors still count, other answers do not.
 
-    r = max over golds of 1 − d if d ≤ threshold else 0, in [0, 1], where d is the Levenshtein distance over the length
-    of the longer text in their normal form, case and the amount of white space aside. Source: ST-VQA, arXiv 1905.13648,
-    eq. 1 (ANLS is its mean over questions), which has d < threshold. The official scripts, by which results are
-    reported, keep a similarity of exactly one half, and so does this.
+    r = max over golds of 1 − d if d ≤ threshold else 0, in [0, 1]. Here d is the Levenshtein distance divided by the
+    length of the longer text; both are in normal form, without case, and with single spaces. Source: ST-VQA, arXiv
+    1905.13648, eq. 1 (ANLS is its mean over questions), which has d < threshold. Like the official scripts, with which
+    results are reported, this keeps a similarity of exactly one half.
 
     Args:
         threshold: share of the characters that may be wrong.
@@ -68,13 +68,13 @@ def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
 
 
 def default(given: RewardInput[Text]) -> float:
-    """For data of many kinds, the kind told from each gold answer; in [0, 1].
+    """A reward in [0, 1] for mixed data; the kind of each gold answer chooses the comparison.
 
-    1 for the same text. Else, where the record has options and the gold answer is one of them, or where it looks like
-    an option ("B", "B. the dog"): 1 for the same option (`choice`). Where it is a number or a formula: 1 for the same
-    value (`math`). Where it is any other text: `edit_ratio`.
-    Source: `default` of the original VLM-R1, which however takes the last number of a text for the whole of it, and
-    pays an edit ratio for a wrong number in words.
+    The same text earns 1. Otherwise there are three cases. If the gold answer is one of the record's options, or looks
+    like an option ("B", "B. the dog"), the same option earns 1 (`choice`). If it is a number or a formula, the same
+    value earns 1 (`math`). For any other text the reward is `edit_ratio`.
+    Source: `default` of the original VLM-R1, which reads only the last number of a text, and pays an edit ratio for a
+    wrong number in words.
 
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
@@ -83,12 +83,12 @@ def default(given: RewardInput[Text]) -> float:
     return (
         0.0
         if given.value is None
-        else max(_by_kind(str(given.value), gold, options_of(given.record)) for gold in golds)
+        else max(_by_kind(given, str(given.value), gold, options_of(given.record)) for gold in golds)
     )
 
 
 def same_text(a: str, b: str) -> bool:
-    """Equality after `normalize_text`.
+    """Return whether two texts are equal after `normalize_text`.
 
     >>> same_text("No defect.", "no  Defect")
     True
@@ -97,7 +97,7 @@ def same_text(a: str, b: str) -> bool:
 
 
 def levenshtein_similarity(value: str, golds: Sequence[str], threshold: float = 0.5) -> float:
-    """The formula of `anls`, of one text against the accepted ones.
+    """The formula of `anls` for one text and the accepted ones.
 
     >>> levenshtein_similarity("Coca  Cola", ["coca-cola", "Pepsi"]), levenshtein_similarity("Fanta", ["Pepsi"])
     (0.8888888888888888, 0.0)
@@ -116,17 +116,17 @@ def text_similarity(a: str, b: str) -> float:
     return Indel.normalized_similarity(normalize_text(a), normalize_text(b))
 
 
-def _by_kind(value: str, gold: str, options: Mapping[str, str]) -> float:
+def _by_kind(given: RewardInput[Text], value: str, gold: str, options: Mapping[str, str]) -> float:
     if same_text(value, gold):
         return 1.0
     option = read_choice(gold, options)
     if (options or _OPTION.match(gold)) and isinstance(option, Parsed):
         return float(read_choice(value, options) == option)
-    return float(same_mathematics(gold, value)) if _is_mathematics(gold) else text_similarity(value, gold)
+    return judged_mathematics(given, gold, value) if _is_mathematics(gold) else text_similarity(value, gold)
 
 
 def _is_mathematics(gold: str) -> bool:
-    """Whether a text is a number with or without its unit, or a formula without words."""
+    """Return whether a text is a number with or without its unit, or a formula without words."""
     if _QUANTITY.match(gold) and isinstance(parse_number(gold), Parsed):
         return True
     return bool(_FORMULA.search(gold)) and not _WORD.search(_COMMAND.sub("", gold))

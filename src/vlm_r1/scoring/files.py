@@ -1,4 +1,4 @@
-"""Whole files through `scoring.rows`: read row by row, scored in several processes, written at once."""
+"""Scoring of whole files: rows are read one by one, scored in several processes, and written to one file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vlm_r1.runtime.rollout_log import read_rollouts
 from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
 
 MAX_LISTED = 20
-"""Bad lines, and reasons for missing scores, that are spelt out; the rest is counted."""
+"""Number of bad lines, and of reasons for missing scores, that are printed; the others are only counted."""
 
 TOLERANCE = 1e-6
-"""Up to which a score equals the `official` one of its row."""
+"""Greatest difference at which a score counts as equal to the `official` score of its row."""
 
 _ROWS_AT_ONCE = 256
 
@@ -34,10 +34,10 @@ class Tally:
     """The scores of one reward.
 
     Attributes:
-        rows: how many.
-        scored: those with a number.
-        total: the sum of the numbers.
-        compared, equal: rows that say what the original gives (`official`), and those with the same score.
+        rows: number of rows with this reward.
+        scored: number of rows with a score.
+        total: sum of the scores.
+        compared, equal: number of rows with the original's score (`official`), and of those with the same score.
     """
 
     rows: int = 0
@@ -49,20 +49,20 @@ class Tally:
 
 @dataclass
 class Summary:
-    """What a file came to: a tally for each reward, and the first reasons for missing scores."""
+    """The result of a file: a tally for each reward, and the first reasons for missing scores."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
 
 def check_file(path: Path, scoring: Scoring) -> int:
-    """Look at every row before any is scored, and count them.
+    """Check every row before any is scored, and count the rows.
 
     Args:
         path: JSONL; a Parquet file of rollouts, a folder of them, or a run folder.
 
     Raises:
-        DataError: names the bad lines, the first 20 in full and the rest counted; or there are none at all.
+        DataError: some lines are bad (the message has the first 20 and the number of others), or there are no rows.
         ConfigError: a row names an unknown reward, task or template.
     """
     rows, problems = 0, []
@@ -83,13 +83,12 @@ def check_file(path: Path, scoring: Scoring) -> int:
 def score_file(
     path: Path, out: Path, scoring: Scoring, *, workers: int = 1, advance: Callable[[int], None] = lambda _: None
 ) -> Summary:
-    """Score every row of a file that `check_file` has passed, and write each with its `score` into `out`.
+    """Score every row of a file that has passed `check_file`, and write each with its `score` into `out`.
 
     Args:
-        out: JSONL, in the order of the rows, whatever the number of workers; it is there when all is done, or not at
-            all.
-        workers: processes; 1: this one.
-        advance: is told how many rows were scored, for a progress bar.
+        out: JSONL, in the order of the rows for any number of workers; it is created only when all rows are scored.
+        workers: number of processes; 1: this process.
+        advance: called with the number of rows just scored, for a progress bar.
 
     Raises:
         CheckpointError: `out` cannot be written.
@@ -106,9 +105,9 @@ def score_file(
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:
-    """Yield `file:line` and content of each line that is not blank, or of each logged rollout.
+    """Yield the source (`file:line`) and content of each line that is not blank, or of each logged rollout.
 
-    A line that is no JSON object comes as the DataError that says so.
+    The content of a line that is not a JSON object is the DataError that says so.
     """
     files = sorted(path.glob("step-*.parquet")) or sorted(path.glob("rollouts/step-*.parquet"))
     for file in files if path.is_dir() else [path]:
@@ -117,10 +116,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:
 
 def _rollouts(path: Path) -> Iterator[tuple[str, Row]]:
     for number, row in enumerate(read_rollouts(path)):
-        shown = dict(vars(row))
-        shown["parts"] = {name: None if math.isnan(part) else part for name, part in row.parts.items()}
-        shown["reward"] = None if math.isnan(row.reward) else row.reward
-        yield f"{path}:{number}", shown
+        logged = dict(vars(row))
+        logged["parts"] = {name: None if math.isnan(value) else value for name, value in row.parts.items()}
+        logged["reward"] = None if math.isnan(row.reward) else row.reward
+        yield f"{path}:{number}", logged
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Row | Exception]]:
@@ -163,7 +162,7 @@ def _in_order(
     chunks: Iterator[list[tuple[str, Row]]],
     workers: int,
 ) -> Iterator[tuple[list[tuple[str, Row]], list[RowScore]]]:
-    """Each chunk with its result, in order; no more than two for each worker are in memory."""
+    """Yield each chunk with its result, in order; at most two chunks for each worker are in memory."""
     if workers == 1:
         yield from ((chunk, function(chunk)) for chunk in chunks)
         return
@@ -180,7 +179,7 @@ def _in_order(
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    """One line of JSON; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
+    """Encode one line of JSON; lone surrogates, which UTF-8 cannot hold, are written as escapes."""
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:

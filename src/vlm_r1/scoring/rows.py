@@ -1,11 +1,11 @@
-"""Scoring of completions that were written down: test cases, a run's rollouts, the samples of an evaluation.
+"""Scoring of completions in files: test cases, a run's rollouts, the samples of an evaluation.
 
-A row is scored by the same `judge` as in training, or by the original's own functions (`official`). Rows of three kinds
-are told apart by their keys:
+A row is scored by the same `judge` as in training, or by the original's own functions (`official`). The keys of a row
+tell its kind:
 
-* cases, `completion` and `solution`, with `image_size` and `model_input_size` where boxes must be converted;
-* what a run logged (docs/runs.md), `text` and `gold`: rollouts and samples. Their rows say
-  how big the images are, how big the model saw them, in which coordinates it writes and which template asked.
+* Cases have `completion` and `solution`, and `image_size` and `model_input_size` if boxes must be converted.
+* Logged rows (docs/runs.md), i.e. rollouts and samples, have `text` and `gold`. They also hold the sizes of the images,
+  the sizes at which the model saw them, the coordinates in which it writes, and the template.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What a reward's name in a row stands for, where the row says nothing else.
+class RowSettings:
+    """How a row is read and judged.
 
     Attributes:
-        task: reads the answer.
+        task: name of the task that reads the answer.
         reward: name in REWARDS.
-        template: the form that was asked for. "direct" reads answers in tags and texts without any, "r1" only the
-            former.
-        box_format: the coordinates of the model's boxes; None: see `Scoring`.
+        template: the form that was asked for. "direct" reads answers with or without tags, "r1" only those with tags.
+        box_format: the coordinates of the model's boxes; None: they depend on the sizes in the row, see `Scoring`.
     """
 
     task: str
@@ -48,55 +47,54 @@ class Meaning:
     box_format: BoxFormat | None = None
 
 
-MEANINGS: Mapping[str, Meaning] = {
+REWARD_SETTINGS: Mapping[str, RowSettings] = {
     # the reward functions of the original VLM-R1
-    "rec_iou/qwen2.5-vl": Meaning("rec", "iou", box_format=BoxFormat.INPUT_PIXELS),
-    "rec_iou/raw_pixels": Meaning("rec", "iou", box_format=BoxFormat.ORIGINAL_PIXELS),
-    "rec_format/qwen": Meaning("rec", "format"),
-    "rec_format/internvl": Meaning("rec", "format"),
-    "rec_format/glm": Meaning("rec", "format"),
-    "format": Meaning("vqa", "tags"),
-    "repetition": Meaning("ovd", "repetition", "direct"),
-    "od_ap": Meaning("ovd", "map"),
-    "od_ap50": Meaning("ovd", "ap50"),
-    "od_length": Meaning("ovd", "odlength"),
-    "odLength": Meaning("ovd", "odlength"),
-    "weighted_sum": Meaning("ovd", "weighted_sum", "direct"),
-    "mcq": Meaning("vqa", "choice", "direct"),
-    "yes_no": Meaning("vqa", "yes_no", "direct"),
-    "numeric": Meaning("vqa", "numeric", "direct"),
-    "math": Meaning("math", "math", "direct"),
-    "all_match": Meaning("vqa", "exact_match", "direct"),
-    "default": Meaning("vqa", "default", "direct"),
+    "rec_iou/qwen2.5-vl": RowSettings("rec", "iou", box_format=BoxFormat.INPUT_PIXELS),
+    "rec_iou/raw_pixels": RowSettings("rec", "iou", box_format=BoxFormat.ORIGINAL_PIXELS),
+    "rec_format/qwen": RowSettings("rec", "format"),
+    "rec_format/internvl": RowSettings("rec", "format"),
+    "rec_format/glm": RowSettings("rec", "format"),
+    "format": RowSettings("vqa", "tags"),
+    "repetition": RowSettings("ovd", "repetition", "direct"),
+    "od_ap": RowSettings("ovd", "map"),
+    "od_ap50": RowSettings("ovd", "ap50"),
+    "od_length": RowSettings("ovd", "odlength"),
+    "odLength": RowSettings("ovd", "odlength"),
+    "weighted_sum": RowSettings("ovd", "weighted_sum", "direct"),
+    "mcq": RowSettings("vqa", "choice", "direct"),
+    "yes_no": RowSettings("vqa", "yes_no", "direct"),
+    "numeric": RowSettings("vqa", "numeric", "direct"),
+    "math": RowSettings("math", "math", "direct"),
+    "all_match": RowSettings("vqa", "exact_match", "direct"),
+    "default": RowSettings("vqa", "default", "direct"),
 }
 
 _WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
-"""Gold answers that stand in where a case has none: only rewards of form get that far, and they look at none."""
+"""Gold answers for cases that have none. They are used only with `_FORM_REWARDS`, which do not read them."""
 
 _LEFT_OUT = "every reward leaves this row out (None)"
 
 _SIZES = ("image_size", "model_input_size")
 _FORM_REWARDS = ("format", "tags", "json_format", "one_answer", "repetition")
-_BOX_FORMATS = {box_format.value: box_format for box_format in BoxFormat}
-_UNKNOWN_WH = (1024, 1024)  # of an image whose size no conversion needs; a power of two, so that nothing is rounded
+_UNKNOWN_WH = (1024, 1024)  # size of an image if no conversion needs it; with a power of two nothing is rounded
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How rows are scored that do not say it themselves.
+    """Settings for rows that do not have their own.
 
     Attributes:
-        reward: of rows without one, a name of REWARDS, MEANINGS or `package.module:Name`; None: the task's own.
-        task: of rows without one.
-        template: None: what the reward's name means, else "r1".
-        box_format: the coordinates of the model's boxes in cases; None: what the reward's name means, else those of the
-            processed image if its size is given, else of the original image.
-        official: by the original's own functions; the other attributes but `reward` do not matter then.
-        weights: the parts of the score and their weights, as in a recipe.
+        reward: a name of REWARDS or REWARD_SETTINGS, or `package.module:Name`; None: the task's own.
+        task: name of a task; None: the task to which the reward belongs.
+        template: name of a template; None: that of REWARD_SETTINGS, else "r1".
+        box_format: the coordinates of the model's boxes in cases; None: that of REWARD_SETTINGS, else pixels of the
+            processed image if its size is given, else pixels of the original image.
+        official: whether the original's own functions score; then all other attributes except `reward` are ignored.
+        weights: the components of the score and their weights, as in a recipe.
         combination: a name of COMBINATIONS.
-        templates: None, or a recipe's.
-        max_steps: of the run that the rows come from, or the recipe's; None: not known.
-        own_templates: those of the run that was logged, which rows name.
+        templates: the templates of a recipe, or None.
+        max_steps: the steps of the run that the rows come from, or of the recipe; None: not known.
+        own_templates: the run's own templates, by the names that rows use.
     """
 
     reward: str | None = None
@@ -113,9 +111,9 @@ class Scoring:
 
 @dataclass(frozen=True)
 class RowScore:
-    """A row's score, or why it has none.
+    """The score of a row, or the reason why it has none.
 
-    Its gold answer cannot be used, its rewards leave it out, or the original stops with an error.
+    There are three reasons: its gold answer cannot be used, its rewards leave it out, or the original function fails.
     """
 
     score: float | None
@@ -123,10 +121,10 @@ class RowScore:
 
 
 def check_row(source: str, row: Row, scoring: Scoring) -> None:
-    """Find out before anything is scored whether a row can be: its keys, and the names of reward and task.
+    """Check that a row can be scored: its keys, and the names of its reward, task and template.
 
     Args:
-        source: where it stands, e.g. "cases.jsonl:7".
+        source: file and line of the row, e.g. "cases.jsonl:7".
 
     Raises:
         DataError: a key is missing or of the wrong type.
@@ -144,15 +142,17 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
     if scoring.official:
         _check_official(source, reward_name(row, scoring))
         return
-    meaning = _meaning(source, row, scoring)
-    looked_up = scoring.templates is None and meaning.template not in scoring.own_templates
-    trusted = meaning.reward == scoring.reward
-    _check_names(meaning.task, meaning.reward, meaning.template, looked_up, trusted)
+    settings = _settings(source, row, scoring)
+    looked_up = scoring.templates is None and settings.template not in scoring.own_templates
+    trusted = settings.reward == scoring.reward
+    _check_names(settings.task, settings.reward, settings.template, looked_up, trusted)
 
 
 def reward_name(row: Row, scoring: Scoring) -> str | None:
-    """The name of a row's reward: a case's own goes first; in what a run logged, `reward` is a number, and another
-    reward goes before the one that was logged.
+    """Return the name of a row's reward.
+
+    The reward that a case names goes first. In a logged row `reward` is a number; there the reward of `scoring` goes
+    before the logged `reward_name`.
 
     >>> reward_name({"reward": "iou"}, Scoring("giou")), reward_name({"reward": 0.7}, Scoring("giou"))
     ('iou', 'giou')
@@ -164,7 +164,7 @@ def reward_name(row: Row, scoring: Scoring) -> str | None:
 
 
 def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowScore]:
-    """Score rows that `check_row` has passed, with their sources; any completion at all gives a score.
+    """Score rows that have passed `check_row`, given with their sources; every completion gets a score.
 
     Raises:
         ConfigError: an option of a reward is wrong.
@@ -186,7 +186,7 @@ def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowSco
 
 
 def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[RowScore]:
-    """All at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
+    """Judge all at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
     try:
         scores = judge(attempts, box_format, scoring.weights, scoring.combination)
     except DataError as error:
@@ -207,17 +207,17 @@ def _official(source: str, row: Row, scoring: Scoring) -> RowScore:
     return RowScore(score, None if score is not None else f'{source}: the original\'s "{name}" returns nothing here')
 
 
-# ---- what a row means ----------------------------------------------------------------------------------------------
+# ---- the settings of a row ------------------------------------------------------------------------------------------
 
 
 def _is_case(row: Row) -> bool:
     return isinstance(row.get("completion"), str)
 
 
-def _meaning(source: str, row: Row, scoring: Scoring) -> Meaning:
+def _settings(source: str, row: Row, scoring: Scoring) -> RowSettings:
     name, own = reward_name(row, scoring), row.get("task")
     task = own if isinstance(own, str) and own else scoring.task
-    known = MEANINGS.get(name or "") or Meaning(_task_of(name), name or "")
+    known = REWARD_SETTINGS.get(name or "") or RowSettings(_task_of(name), name or "")
     if not (task or known.task):
         if name is not None:
             check_rewards({name: 1.0}, [])
@@ -227,7 +227,7 @@ def _meaning(source: str, row: Row, scoring: Scoring) -> Meaning:
             f"{', '.join(TASKS)}"
         )
     task = task or known.task
-    return Meaning(
+    return RowSettings(
         task=task,
         reward=known.reward or get_task(task).reward,
         template=scoring.template or row.get("template") or known.template,
@@ -236,7 +236,7 @@ def _meaning(source: str, row: Row, scoring: Scoring) -> Meaning:
 
 
 def _task_of(reward: str | None) -> str:
-    """The task whose own reward has that name, or ""."""
+    """Return the task whose own reward has that name, or ""."""
     return next((name for name in TASKS if get_task(name).reward == reward), "")
 
 
@@ -264,30 +264,30 @@ def _check_official(source: str, name: str | None) -> None:
 
 
 def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxFormat]:
-    """The row as `judge` takes it; DataError if its gold answer or its sizes cannot be used."""
-    meaning = _meaning(source, row, scoring)
-    task, tokens = get_task(meaning.task), row.get("tokens")
+    """Make the attempt that `judge` takes; DataError if the gold answer or the sizes of the row cannot be used."""
+    settings = _settings(source, row, scoring)
+    task, tokens = get_task(settings.task), row.get("tokens")
     if _is_case(row):
-        text, frames, box_format = row["completion"], *_frames(source, row, meaning.box_format)
-        gold = row["solution"] if "solution" in row else _stand_in(source, meaning)
+        text, frames, box_format = row["completion"], *_frames(source, row, settings.box_format)
+        gold = row["solution"] if "solution" in row else _gold_of_form_reward(source, settings)
         images = [""] * len(frames)
     else:
         text, gold, images = row["text"], row["gold"], row.get("images", ())
         frames, box_format = _logged_frames(source, row)
     record = Record(
         id=str(row.get("record_id", row.get("id", source))),
-        task=meaning.task,
+        task=settings.task,
         problem=str(row.get("problem", "")),
         images=tuple(images),
         answer=gold,
-        reward=meaning.reward,
-        trusted_reward=meaning.reward == scoring.reward,
+        reward=settings.reward,
+        trusted_reward=settings.reward == scoring.reward,
         source=source,
-        columns=_with_options(row, meaning.task),
+        columns=_with_options(row, settings.task),
     )
     task.gold(record)
-    own = scoring.own_templates.get(meaning.template)
-    template = (scoring.templates or (Templates(own) if own else _templates(meaning.template))).of(record)
+    own = scoring.own_templates.get(settings.template)
+    template = (scoring.templates or (Templates(own) if own else _templates(settings.template))).of(record)
     return Attempt(
         text,
         record,
@@ -306,31 +306,31 @@ def _token_ids(row: Row) -> tuple[int, ...] | None:
 
 
 def _trainer_state(row: Row, scoring: Scoring) -> TrainerState:
-    """As in the step that a rollout is of; rows that name no step are judged as after training."""
+    """The state at the rollout's step; rows without a step are judged as after training."""
     if isinstance(row.get("step"), int):
         return TrainerState(row["step"] - 1, scoring.max_steps)
     return TrainerState(scoring.max_steps, scoring.max_steps) if scoring.max_steps else TRAINED
 
 
 def _with_options(row: Row, task: str) -> Row:
-    """The row with its options as a reader of data files makes them; what was logged has them in its prompt."""
+    """Return the row with its options in the form that data files yield; a logged row has them in its prompt."""
     options = read_options(row.get(OPTIONS))
     if options is None and task == "choice" and not options_in_problem(str(row.get("problem", ""))):
         options = dict(options_in_problem(str(row.get("prompt", ""))))
     return {**row, OPTIONS: options} if options else row
 
 
-def _stand_in(source: str, meaning: Meaning) -> AnswerValue:
-    if meaning.reward.partition("(")[0] not in _FORM_REWARDS or meaning.task not in _WITHOUT_GOLD:
-        raise DataError(f'{source}: the key "solution" is missing: reward "{meaning.reward}" compares with it')
-    return _WITHOUT_GOLD[meaning.task]
+def _gold_of_form_reward(source: str, settings: RowSettings) -> AnswerValue:
+    if settings.reward.partition("(")[0] not in _FORM_REWARDS or settings.task not in _WITHOUT_GOLD:
+        raise DataError(f'{source}: the key "solution" is missing: reward "{settings.reward}" compares with it')
+    return _WITHOUT_GOLD[settings.task]
 
 
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
 def _frames(source: str, row: Row, wanted: BoxFormat | None) -> tuple[tuple[ImageFrame, ...], BoxFormat]:
-    """The frames of a case's images, and the coordinates of its boxes."""
+    """Return the frames of a case's images, and the coordinates of its boxes."""
     original, seen = (_sizes(source, key, row.get(key)) for key in _SIZES)
     box_format = wanted or (BoxFormat.INPUT_PIXELS if seen else BoxFormat.ORIGINAL_PIXELS)
     if box_format is not BoxFormat.ORIGINAL_PIXELS and not original:
@@ -343,7 +343,7 @@ def _frames(source: str, row: Row, wanted: BoxFormat | None) -> tuple[tuple[Imag
 
 
 def _sizes(source: str, key: str, value: Any) -> tuple[tuple[int, int], ...]:
-    """(width, height) of each image: one pair, or a list of pairs; none for None."""
+    """Read the (width, height) of each image from one pair or a list of pairs; empty for None."""
     if value is None:
         return ()
     pairs: list[Any] = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
@@ -354,16 +354,18 @@ def _sizes(source: str, key: str, value: Any) -> tuple[tuple[int, int], ...]:
 
 
 def _logged_frames(source: str, row: Row) -> tuple[tuple[ImageFrame, ...], BoxFormat]:
-    """The frames of a logged answer, and the coordinates of its boxes."""
+    """Return the frames of a logged answer, and the coordinates of its boxes."""
     original, seen = (_sizes(source, key, _as_lists(row.get(key))) for key in ("image_sizes", "input_sizes"))
-    named = str(row.get("box_format"))
-    if len(original) != len(seen) or named not in _BOX_FORMATS:
+    try:
+        box_format = BoxFormat(row.get("box_format"))
+        frames = tuple(ImageFrame(wh, input_wh) for wh, input_wh in zip(original, seen, strict=True))
+    except ValueError as error:  # no such format, or not as many sizes of one kind as of the other
         raise DataError(
             f'{source}: logged without "image_sizes", "input_sizes" and "box_format", so its boxes cannot be converted'
-        )
-    return tuple(ImageFrame(wh, input_wh) for wh, input_wh in zip(original, seen, strict=True)), _BOX_FORMATS[named]
+        ) from error
+    return frames, box_format
 
 
 def _as_lists(pairs: Any) -> Any:
-    """Sizes as JSON has them: rollouts are read as tuples."""
+    """Turn sizes, which rollouts hold as tuples, into lists as JSON has them."""
     return [list(pair) for pair in pairs] or None if isinstance(pairs, list | tuple) else pairs

@@ -1,4 +1,4 @@
-"""Tasks: how a record is asked and how its answers are judged; one line for each in `TASKS`, and in docs/tasks.md."""
+"""Tasks define how a record is asked and how its answers are judged. Each has a line in `TASKS` and docs/tasks.md."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ TASKS: Mapping[str, Task[Any, Any]] = {
 
 @cache
 def get_task(name: str) -> Task[Any, Any]:
-    """The task of that name, or of `package.module:Name` (an instance, or a class without arguments).
+    """Return the task of that name, or a plug-in `package.module:Name` (an instance, or a class without arguments).
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such task.
 
     >>> get_task("rec").reward
     'iou'

@@ -1,8 +1,8 @@
-"""What a task is: how it asks, how its answers are read, and how good they are. A task never mentions a model.
+"""A task asks questions, reads answers, and measures how good they are. It never mentions a model.
 
-To add one: a value or a class with these members, and one line in `TASKS` (or `my_package.module:MY_TASK` in the
-recipe; docs/add_a_task.md). Answers without coordinates need no class: see `PlainTask`. The law every task obeys,
-checked by `tests/tasks/test_law.py` and by `vlm-r1 data check`: it scores its own gold answer full marks.
+A new task is a value or a class with these members, and one line in `TASKS` (or `my_package.module:MY_TASK` in the
+recipe; docs/add_a_task.md). Answers without coordinates need no class: see `PlainTask`. Every task obeys one law, which
+`tests/tasks/test_law.py` and `vlm-r1 data check` test: it scores its own gold answer full marks.
 """
 
 from __future__ import annotations
@@ -16,65 +16,65 @@ G = TypeVar("G")
 
 
 class Task(Protocol[V, G]):
-    """V is the type of an answer, e.g. Point: in the model's coordinates after `parse`, in original pixels elsewhere.
+    """V is the type of an answer, e.g. Point; `parse` yields it in the model's coordinates, elsewhere it is in pixels.
 
-    G is the type of a gold answer, most often V too; e.g. a region, where a point in it is asked for.
+    G is the type of a gold answer. It is often V, but e.g. a region if the answer is a point in it.
     """
 
     @property
     def name(self) -> str:
-        """As in recipes and records, e.g. "rec"."""
+        """Its name in recipes and records, e.g. "rec"."""
         ...
 
     @property
     def reward(self) -> str:
-        """Name of the accuracy reward of records that name none, e.g. "iou"."""
+        """Name of the accuracy reward for records that name none, e.g. "iou"."""
         ...
 
     @property
     def answer_is_box(self) -> bool:
-        """Whether the answer is a box, so that templates may speak of its JSON format."""
+        """True if the answer is a box, so that templates may mention its JSON format."""
         ...
 
     @property
     def image(self) -> int:
-        """On which image of a record its boxes and points lie: 0 is the first, -1 the last."""
+        """Index of the image on which its boxes and points lie: 0 is the first, -1 the last."""
         ...
 
     def question(self, record: Record) -> str:
-        """The question with its `<image>` marks, before any template."""
+        """Return the question with its `<image>` marks, before any template."""
         ...
 
     def gold(self, record: Record) -> G:
-        """The typed gold answer; DataError starting with `record.source` if the record has none that can be used."""
+        """Return the typed gold answer; DataError, starting with `record.source`, if it cannot be used."""
         ...
 
     def gold_text(self, gold: G, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
-        """What a perfect model writes as its answer, in the coordinates of its family."""
+        """Write the gold answer as a perfect model would, in the coordinates of its family."""
         ...
 
     def parse(self, answer_text: str, record: Record) -> Parsed[V] | ParseFailure:
-        """Read a model's answer to a record, in the model's own coordinates; never raises, whatever the text.
+        """Read a model's answer to a record, in the model's coordinates; no text raises an error.
 
-        The record is for what was asked, e.g. the options of a choice, and not for its gold answer.
+        The record gives what was asked, e.g. the options of a choice; its gold answer must not be used.
         """
         ...
 
     def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:
-        """The answer with its boxes and points converted from the model's coordinates to original pixels."""
+        """Convert the boxes and points of an answer from the model's coordinates to original pixels."""
         ...
 
     def metrics(self, value: V | None, gold: G) -> dict[str, float]:
-        """Evaluation numbers of one answer, each in [0, 1]; zeros under the same keys for None (nothing was parsed).
+        """Return evaluation numbers of one answer, each in [0, 1]; for None (nothing was parsed) they are zeros.
 
-        The keys may depend on the gold answer: a metric is averaged over the records that have it.
+        The keys may depend only on the gold answer: a metric is averaged over the records that have it.
         """
         ...
 
     def answer_json(self, value: V) -> AnswerValue:
-        """The answer as JSON, for rollout files."""
+        """Return the answer as JSON, for rollout files."""
         ...
 
     def boxes(self, gold: G) -> tuple[Box, ...]:
-        """All boxes of a gold answer, to check them against the image; empty for tasks without boxes."""
+        """Return all boxes of a gold answer, to compare them with the image; empty for tasks without boxes."""
         ...

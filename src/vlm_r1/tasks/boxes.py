@@ -1,4 +1,4 @@
-"""What the tasks share whose answers are boxes: wrapping a bare question, and reading the gold answer."""
+"""Functions that all box tasks share: they wrap a bare question, and read the gold answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 def wrap(record: Record, sentence: str) -> str:
-    """Put the problem into the `{}` of a sentence, images first; a problem that speaks of boxes stays as it is.
+    """Put the problem into the `{}` of a sentence, images first; a problem that mentions boxes stays as it is.
 
     >>> wrap(Record("1", "rec", "<image>the cat.", ("a.png",), None), "Where is {}?")
     '<image>Where is the cat?'
@@ -36,15 +36,15 @@ def read_gold(
     what: str,
     form: str,
 ) -> V:
-    """Read a gold answer of boxes by the rule that reads a model's: JSON, as a list or object or as a text.
+    """Read a gold answer of boxes, a JSON value or its text, by the same rule as a model's answer.
 
     Args:
-        parse: the task's own rule.
-        boxes: all boxes of an answer.
-        what, form: what the answer must be, and how it is written, for the error, e.g. "box" and "[x1, y1, x2, y2]".
+        parse: the rule of the task.
+        boxes: returns all boxes of an answer.
+        what, form: kind and form of the answer, for the error message, e.g. "box" and "[x1, y1, x2, y2]".
 
     Raises:
-        DataError: not exactly one image, unreadable, a box without area, or one whose corners are out of order.
+        DataError: there is not exactly one image, the answer is unreadable, or a box has no area or swapped corners.
     """
     if len(record.images) != 1:
         raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(record.images)}")

@@ -1,4 +1,4 @@
-"""Tasks whose answers choose: an option's letter, or yes or no. Any number of images."""
+"""Tasks whose answers are a choice: an option's letter, or yes or no. They allow any number of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ASK_FOR_VERDICT = "Answer yes or no."
 
 
 def _ask_choice(record: Record) -> str:
-    """The problem; options that it does not hold itself follow, one to a line."""
+    """The problem; options that it does not list itself follow, one on each line."""
     options = options_of(record)
     if not options or options_in_problem(record.problem) or OPTIONS not in record.columns:
         return record.problem
@@ -28,18 +28,18 @@ def _read_choice(text: str, record: Record) -> Parsed[str] | ParseFailure:
 
 
 def _gold_letter(record: Record) -> Parsed[str] | ParseFailure:
-    """A letter, the text of an option, or both ("B. dog"); of an option, where these are known."""
+    """Read a letter, the text of an option, or both ("B. dog"); if options are known, it must be one of them."""
     return read_as_text(record.answer, lambda text: _read_choice(text, record))
 
 
 def _ask_yes_no(record: Record) -> str:
-    """The problem; unless it speaks of yes or no itself, the answers follow."""
+    """The problem, followed by a request for yes or no unless it contains one of these words."""
     asks = re.search(r"\b(yes|no)\b", record.problem, re.IGNORECASE)
     return record.problem if asks else f"{record.problem.rstrip()} {_ASK_FOR_VERDICT}"
 
 
 def _gold_verdict(record: Record) -> Parsed[bool] | ParseFailure:
-    """JSON's true and false, or a text."""
+    """Read JSON's true or false, or a text."""
     return Parsed(record.answer) if isinstance(record.answer, bool) else read_as_text(record.answer, parse_yes_no)
 
 

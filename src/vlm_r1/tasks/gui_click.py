@@ -1,4 +1,4 @@
-"""GUI grounding: one instruction, one or several screenshots, the point to click."""
+"""GUI grounding: the model answers one instruction about one or several screenshots with the point to click."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlm_r1.parsing.points import parse_point
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Point, Record
 
 Region = tuple[Point, ...]
-"""The corners of a polygon, at least three; of a box its four."""
+"""The corners of a polygon (at least three), or the four corners of a box."""
 
 _QUESTION = (
     "Please provide the coordinates of the point to click for this instruction: {instruction}. Output the point in "
@@ -24,7 +24,7 @@ _QUESTION = (
 )
 _SPEAKS_OF_POINTS = re.compile(r"\b(point|point_2d|coordinates?)\b", re.IGNORECASE)
 _LEAST_ROOM_PX = 1e-3
-_LEVELS = 15  # lines on which a point inside a region is looked for; odd, so that one halves it
+_LEVELS = 15  # number of lines that are searched for a point inside a region; odd, so that one halves it
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class GuiClick:
     """The answer is a Point, the gold answer a region that it must hit; the accuracy reward is 1 for a hit.
 
     Attributes:
-        image: on which of several screenshots the region lies: the last, where the earlier ones are history, or e.g.
-            the first, 0, as in `FIRST_CLICK = GuiClick(image=0)`, `task: my_package.tasks:FIRST_CLICK`.
+        image: index of the screenshot with the region. It is the last by default, since earlier ones are history; 0 is
+            the first, as in `FIRST_CLICK = GuiClick(image=0)`, `task: my_package.tasks:FIRST_CLICK`.
     """
 
     image: int = -1
@@ -43,14 +43,14 @@ class GuiClick:
     answer_is_box = False
 
     def question(self, record: Record) -> str:
-        """Wrap a bare instruction in a sentence that says how to write a point; one that speaks of points stays."""
+        """Wrap a bare instruction in a sentence that says how to write a point; one that mentions points stays."""
         if _SPEAKS_OF_POINTS.search(record.problem):
             return record.problem
         instruction = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
         return IMAGE_TOKEN * len(record.images) + _QUESTION.format(instruction=instruction)
 
     def gold(self, record: Record) -> Region:
-        """Read the region: a box, as a list or `{"bbox_2d": […]}`, or a polygon, `[[x, y], …]`; or either as a text."""
+        """Read the region, a box (a list or `{"bbox_2d": […]}`) or a polygon `[[x, y], …]`, or the text of either."""
         if not -len(record.images) <= self.image < len(record.images):
             raise DataError(
                 f"{record.source}: task gui_click asks for a point on image {self.image}, but the record has "
@@ -68,8 +68,8 @@ class GuiClick:
         return region
 
     def gold_text(self, gold: Region, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
-        """`{"point_2d": [x, y]}`: well inside the region, integers in the model's coordinates."""
-        *_, point = max(points_inside(gold))  # with the most room, so that it stays inside when it is rounded
+        """Write `{"point_2d": [x, y]}`: a point well inside the region, as integers in the model's coordinates."""
+        *_, point = max(points_inside(gold))  # the one with the most room, so that rounding keeps it inside
         written = point_from_original(point, frames[self.image], box_format)
         return json.dumps({"point_2d": format_coordinates(written, box_format)})
 
@@ -82,7 +82,7 @@ class GuiClick:
         return point_to_original(value, frames[self.image], box_format)
 
     def metrics(self, value: Point | None, gold: Region) -> dict[str, float]:
-        """1 for a point in the region, its edges included."""
+        """Return the accuracy: 1 for a point in the region or on its edge."""
         return {"accuracy": float(value is not None and in_polygon(value, gold))}
 
     def answer_json(self, value: Point) -> AnswerValue:
@@ -90,7 +90,7 @@ class GuiClick:
         return list(value)
 
     def boxes(self, gold: Region) -> tuple[Box, ...]:
-        """The least box round the region."""
+        """The least box around the region."""
         xs, ys = zip(*gold, strict=True)
         return ((min(xs), min(ys), max(xs), max(ys)),)
 
@@ -123,11 +123,11 @@ def _read_polygon(corners: list[list[object]]) -> Region | ParseFailure:
 
 
 def points_inside(region: Region) -> list[tuple[float, float, Point]]:
-    """Points inside a region, each with its room: how far it is to the nearest edge along the axes, in pixels.
+    """Find points inside a region, each with its room: the distance to the nearest edge along each axis, in pixels.
 
     Returns:
-        (room along the narrower axis, along the other one, point); none with less room than a thousandth of a
-        pixel, so none at all in a region without area.
+        (room along the narrower axis, room along the other one, point). Points with less room than a thousandth of a
+        pixel are left out, so a region without area has none.
 
     >>> max(points_inside(((0.0, 0.0), (6.0, 0.0), (6.0, 4.0), (0.0, 4.0))))
     (2.0, 3.0, (3.0, 2.0))
@@ -146,7 +146,7 @@ def points_inside(region: Region) -> list[tuple[float, float, Point]]:
 
 
 def _crossings(region: Region, level: float) -> list[float]:
-    """Where the outline crosses the horizontal line at `level`, in order; an even number of times."""
+    """The x at which the outline crosses the horizontal line at `level`, in order; their number is even."""
     edges = pairwise((*region, region[0]))
     return sorted(
         x1 + (level - y1) * (x2 - x1) / (y2 - y1) for (x1, y1), (x2, y2) in edges if (y1 > level) != (y2 > level)

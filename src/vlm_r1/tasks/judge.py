@@ -1,4 +1,4 @@
-"""The one judging function: training, evaluation, re-scoring and data checks all call `judge`, or many at once."""
+"""The only judging function: training, evaluation, re-scoring and data checks all call `judge`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlm_r1.tasks.templates import Template
 from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score
 
 ACCURACY = "accuracy"
-"""The part that stands for the reward of the record, of its source, or of its task, in this order."""
+"""The component that is computed by the reward of the record, else of its source, else of its task."""
 
 _OUTSIDE_TOLERANCE_PX = 1.0  # annotation tools that count pixels inclusively write boxes one pixel too wide
 
@@ -30,14 +30,14 @@ class Attempt:
     """One completion to be judged.
 
     Attributes:
-        text: what the model wrote.
+        text: the text of the completion.
         record: the question and its gold answer.
-        frames: one for each image of the record.
-        task: reads and measures the answer.
-        template: which form the prompt asked for.
-        n_tokens: tokens of the completion; None where nobody counted them (rewards of length need them).
-        completion_ids: the tokens; None where there are none.
-        trainer_state: how far training is.
+        frames: a frame for each image of the record.
+        task: the task that reads and measures the answer.
+        template: the template of the prompt, which sets the form of the answer.
+        n_tokens: number of tokens of the completion; None: not counted (rewards of length need it).
+        completion_ids: the token ids; None: there are none.
+        trainer_state: the progress of training.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Attempt:
 
 
 def byte_ids(text: str) -> tuple[int, ...]:
-    """Stand-ins for token ids where no tokenizer is loaded: the bytes of the text."""
+    """Return the bytes of a text, as a substitute for token ids if no tokenizer is loaded."""
     return tuple(text.encode("utf-8", "replace"))
 
 
@@ -65,27 +65,27 @@ def judge(
     """Read completions, compare them with their gold answers, and combine the rewards.
 
     Args:
-        attempts: any texts at all give Scores, in time linear in their length.
+        attempts: any text yields a Score, in time linear in its length.
         box_format: the coordinates in which the model writes boxes.
-        rewards: name of each part (with options, see `rewards.call`) to its weight, e.g. {"accuracy": 1.0}.
+        rewards: name of each component (with options, see `rewards.signature`) → weight, e.g. {"accuracy": 1.0}.
         combination: a name of COMBINATIONS.
-        logged: is told the metrics that rewards log; None: nobody wants them.
+        logged: collects the metrics that rewards log; None: they are dropped.
 
     Returns:
         A Score for each attempt. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and
-        each reward sees None. A part that leaves an attempt out is None there; where all do, so is the reward.
+        each reward gets None. A component that leaves an attempt out is None; if all do, the reward is None too.
 
     Raises:
-        DataError: a gold answer cannot be used, or not by this reward.
+        DataError: a gold answer cannot be used, or does not suit the reward.
         ConfigError: a reward is unknown (`check_rewards` finds that before training).
         RewardError: a reward function from outside raised, or returned something that is not a finite number.
-        ValueError: one of ours did.
+        ValueError: one of our reward functions returned something that is not a finite number.
     """
     one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
     golds = {key: attempt.task.gold(attempt.record) for key, attempt in one_of_each.items()}
     specs = {spec for name in rewards for spec in _by_function(name, attempts)}
     together = any(_resolve_reward(*spec).takes_columns or _resolve_reward(*spec).is_async for spec in specs)
-    # one after another, if none waits for all: rewards and metrics of a detection answer share their overlaps
+    # one by one unless a reward needs all at once: reward and metrics of a detection answer then share cached overlaps
     batches = [attempts] if together else [[attempt] for attempt in attempts]
     return [
         score for batch in batches for score in _judge_together(batch, golds, box_format, rewards, combination, logged)
@@ -103,11 +103,15 @@ def _judge_together(
     readings = [_read(attempt, golds[id(attempt.record)], box_format) for attempt in attempts]
     givens = [given for given, _ in readings]
     parts_N: list[dict[str, float | None]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
-    for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may build on it
+    for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may use it
         for (spec, trusted), members in _by_function(name, attempts).items():
             values = call_reward(spec, _resolve_reward(spec, trusted), [givens[i] for i in members], logged)
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
+    if logged is not None:
+        for given in givens:
+            for name, count in given.counts.items():
+                logged.counts[name] += count
     combine = COMBINATIONS[combination]
     return [
         Score(
@@ -123,7 +127,7 @@ def _judge_together(
 
 
 def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInput[Any], str | None]:
-    """What the rewards are given, and why nothing could be parsed."""
+    """Read an attempt; returns the input of the rewards, and the reason if nothing could be parsed."""
     task, frames = attempt.task, attempt.frames
     tagged = split_tags(attempt.text)
     answer = answer_text(attempt.text, tagged, attempt.template.thinking)
@@ -146,9 +150,9 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
 
 
 def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[tuple[str, bool], list[int]]:
-    """Which attempts a part is computed for by which reward: one for all, but for the accuracy.
+    """Map the rewards that compute a component, (name, trusted), to the indices of their attempts.
 
-    With each name, whether it may be trusted: a data line may name a reward too.
+    Only the accuracy may have several rewards. A name from a data line is not trusted.
     """
     if name != ACCURACY:
         return {(name, True): list(range(len(attempts)))}
@@ -159,7 +163,7 @@ def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[tuple[str, bool
 
 
 def _accuracy(record: Record, task: Task[Any, Any]) -> tuple[str, bool]:
-    """The reward that a record's part accuracy is computed by, and whether its name may be trusted."""
+    """Return the name of the reward that computes a record's accuracy, and whether it may be trusted."""
     return (task.reward, True) if record.reward is None else (record.reward, record.trusted_reward)
 
 
@@ -169,16 +173,16 @@ def _resolve_reward(name: str, trusted: bool) -> Reward:
 
 
 def takes_token_ids(record: Record) -> bool:
-    """Whether the reward of a record's part accuracy asks for token ids by name."""
+    """Return whether the reward for a record's accuracy has a parameter for token ids."""
     return "completion_ids" in _resolve_reward(*_accuracy(record, get_task(record.task))).named
 
 
 def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> None:
-    """Resolve every task and reward that judging these records would need, before any training.
+    """Check before training that every task and reward for judging these records exists and can be called.
 
     Raises:
-        ConfigError: an unknown task or reward (with the record that names it), a weight that is not finite, or a reward
-            that takes a column which no line of its records has.
+        ConfigError: a task or reward is unknown (the message names the record), a weight is not finite, or a reward
+            takes a column which no line of its records has.
     """
     for name, weight in rewards.items():
         if not math.isfinite(weight):
@@ -206,7 +210,7 @@ def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> No
 
 
 def _check_columns(name: str, trusted: bool, found: Set[str]) -> None:
-    """Refuse a reward of TRL's signature that takes what no line has: it is for other data, or for another call."""
+    """Refuse a reward of TRL's signature that takes a column which no line has, since it is for other data."""
     reward = _resolve_reward(name, trusted)
     known = {*COLUMNS, *PROTOCOL, *found}
     missing = [column for column in reward.required if reward.takes_columns and column not in known]
@@ -221,7 +225,7 @@ def check_gold(record: Record, frames: tuple[ImageFrame, ...]) -> None:
     """Check that a record's gold answer can be used, and that its boxes lie on the image.
 
     Raises:
-        DataError: no usable gold answer, or a box that leaves its image by more than one pixel.
+        DataError: the gold answer cannot be used, or a box leaves its image by more than one pixel.
     """
     task = get_task(record.task)
     for box in task.boxes(task.gold(record)):

@@ -1,4 +1,4 @@
-"""Referring expressions for any number of objects: one sentence, one image, all boxes that it describes, or None."""
+"""Referring expressions for any number of objects: the answer to a sentence is all boxes that it describes, or None."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class MultiRec:
     image = 0
 
     def question(self, record: Record) -> str:
-        """Wrap a bare expression in a sentence; a problem that speaks of a bounding box stays as it is."""
+        """Wrap a bare expression in a sentence; a problem that mentions a bounding box stays as it is."""
         return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Boxes:
-        """Read the gold boxes by the rule that reads a model's: JSON, as a list or a string, or "None"."""
+        """Read the gold boxes, JSON or its text or "None", by the same rule as a model's answer."""
         form = '"None", or [[x1, y1, x2, y2], …]'
         return read_gold(record, parse_boxes, self.boxes, what="list of boxes", form=form)
 
     def gold_text(self, gold: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
-        """Fenced JSON with integers in the model's coordinates, or None."""
+        """Write fenced JSON with integers in the model's coordinates, or None."""
         if not gold:
             return "None"
         written = [from_original(box, frames[0], box_format) for box in gold]
@@ -53,11 +53,11 @@ class MultiRec:
         return tuple(to_original(box, frames[0], box_format) for box in value)
 
     def metrics(self, value: Boxes | None, gold: Boxes) -> dict[str, float]:
-        """Precision, recall and F1 of the boxes at IoU ≥ 0.5, paired optimally, and what gRefCOCO is measured by.
+        """Precision, recall and F1 of the boxes at IoU ≥ 0.5, paired optimally, and the metrics of gRefCOCO.
 
-        all_right_iou50: whether F1 is 1; its mean over a set is Pr@(F1=1, IoU≥0.5) of GREC. n_acc, for records without
-        a target alone: whether nothing was boxed. t_acc, for records with targets alone: whether anything was. Source:
-        GREC, arXiv 2308.16182, and GRES, arXiv 2306.00968; their pairs are made greedily.
+        `all_right_iou50` is 1 if F1 is 1; its mean over a set is Pr@(F1=1, IoU≥0.5) of GREC. Records without a target
+        have `n_acc`, 1 if no box was given; records with targets have `t_acc`, 1 if any box was given. Source: GREC,
+        arXiv 2308.16182, and GRES, arXiv 2306.00968, which pair greedily.
         """
         presence = "t_acc" if gold else "n_acc"
         if value is None:
@@ -79,5 +79,5 @@ class MultiRec:
         return [list(box) for box in value]
 
     def boxes(self, gold: Boxes) -> tuple[Box, ...]:
-        """All of them, in order."""
+        """All boxes, in order."""
         return gold

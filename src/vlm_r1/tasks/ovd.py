@@ -1,4 +1,4 @@
-"""Open-vocabulary detection: all objects of the named kinds, as labelled boxes, or None."""
+"""Open-vocabulary detection: the answer is labelled boxes of all objects of the named kinds, or None."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Ovd:
     image = 0
 
     def question(self, record: Record) -> str:
-        """Wrap a list such as "cat, red car" in the paper's sentence; a problem that speaks of boxes stays as it is."""
+        """Wrap a list such as "cat, red car" in the paper's sentence; a problem that mentions boxes stays as it is."""
         return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Objects:
-        """Read the gold objects by the rule that reads a model's: JSON, as a list or a string, or "None"."""
+        """Read the gold objects, JSON or its text or "None", by the same rule as a model's answer."""
         form = '"None", or [{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}, …]'
         return read_gold(record, parse_labelled_boxes, self.boxes, what="list of labelled boxes", form=form)
 
     def gold_text(self, gold: Objects, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
-        """Fenced JSON with integers in the model's coordinates, or None."""
+        """Write fenced JSON with integers in the model's coordinates, or None."""
         if not gold:
             return "None"
         written = [(item.label, from_original(item.box, frames[0], box_format)) for item in gold]
@@ -58,11 +58,11 @@ class Ovd:
         return tuple(LabelledBox(item.label, to_original(item.box, frames[0], box_format)) for item in value)
 
     def metrics(self, value: Objects | None, gold: Objects) -> dict[str, float]:
-        """mAP@[.5:.95] and AP50 of this image alone, precision and recall of its boxes at IoU ≥ 0.5, and of its labels.
+        """mAP@[.5:.95] and AP50 of this image, precision and recall of its boxes at IoU ≥ 0.5, and of its labels.
 
-        Means of these over a set are not COCO's numbers of the set: COCO pools the boxes of all images. Labels count
-        once each, wherever their boxes lie: 1 − label_precision is the share of what a model claims to see that is not
-        there, such as the hard negatives of a question.
+        Their means over a set are not COCO's numbers of the set, since COCO pools the boxes of all images. Each label
+        counts once, regardless of its boxes: 1 − label_precision is the share of the labels that a model claims to see
+        but that are absent, such as hard negatives.
         """
         if value is None:
             return dict.fromkeys(_METRICS, 0.0)
@@ -87,7 +87,7 @@ class Ovd:
 
 
 def _shares_in_common(found: set[str], there: set[str]) -> tuple[float, float]:
-    """Share of `found` that is there, and of `there` that was found; both 1 if both are empty, both 0 if one is."""
+    """The shares of `found` and of `there` that both have; both are 1 if both sets are empty, both 0 if one is."""
     if not found or not there:
         return float(found == there), float(found == there)
     common = len(found & there)

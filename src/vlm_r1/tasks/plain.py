@@ -1,4 +1,4 @@
-"""Tasks whose answers have no coordinates: a word, a letter, a number, a formula. Each is a value of one class."""
+"""Tasks whose answers have no coordinates, e.g. a word, a letter, a number or a formula. Each is one `PlainTask`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ G = TypeVar("G")
 
 
 def problem_as_it_stands(record: Record) -> str:
-    """The question of tasks whose problems are whole questions."""
+    """Return the problem, for tasks whose problems are whole questions."""
     return record.problem
 
 
 @dataclass(frozen=True)
 class PlainTask(Generic[V, G]):
-    """A task by what is particular to it; V is the type of an answer and G that of a gold answer (see `Task`).
+    """A task without coordinates; V is the type of an answer and G that of a gold answer (see `Task`).
 
     Attributes:
-        name: as in recipes and records, e.g. "counting".
-        reward: name of the accuracy reward of records that name none, e.g. "count".
-        wanted: the gold answer in words, noun first, for errors: "count: an integer, e.g. 3".
-        read: reads a model's answer to a record; never raises, whatever the text. See `text_alone`.
-        read_gold: reads a record's gold answer; most often `read_as_text` with the rule that reads a model's.
-        measures: the evaluation numbers by name, each a function of answer and gold, in [0, 1].
-        write: what a perfect model writes; must be read back as full marks.
-        ask: the question with its `<image>` marks.
+        name: its name in recipes and records, e.g. "counting".
+        reward: name of the accuracy reward for records that name none, e.g. "count".
+        wanted: a noun and a description of the gold answer, for errors: "count: an integer, e.g. 3".
+        read: reads a model's answer to a record; no text raises an error. See `text_alone`.
+        read_gold: reads a record's gold answer, often by `read_as_text` with the rule for a model's answer.
+        measures: evaluation numbers by name; each is a function of answer and gold answer with values in [0, 1].
+        write: writes the gold answer as a perfect model would; reading it again must give full marks.
+        ask: returns the question with its `<image>` marks.
     """
 
     name: str
@@ -69,7 +69,7 @@ class PlainTask(Generic[V, G]):
         return self.read(answer_text, record)
 
     def to_pixels(self, value: V, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> V:
-        """Nothing to convert."""
+        """Return the value, which has no coordinates."""
         return value
 
     def metrics(self, value: V | None, gold: G) -> dict[str, float]:
@@ -77,21 +77,21 @@ class PlainTask(Generic[V, G]):
         return {name: 0.0 if value is None else float(of(value, gold)) for name, of in self.measures.items()}
 
     def answer_json(self, value: V) -> AnswerValue:
-        """The answer itself."""
+        """Return the answer itself."""
         return value
 
     def boxes(self, gold: G) -> tuple[Box, ...]:
-        """None."""
+        """Return no boxes."""
         return ()
 
 
 def text_alone(read: Callable[[str], Parsed[V] | ParseFailure]) -> Callable[[str, Record], Parsed[V] | ParseFailure]:
-    """A rule that reads answers to all records alike, as `PlainTask.read`."""
+    """Turn a rule that needs only the text into a `PlainTask.read`."""
     return lambda text, record: read(text)
 
 
 def read_as_text(answer: AnswerValue, read: Callable[[str], Parsed[G] | ParseFailure]) -> Parsed[G] | ParseFailure:
-    """Read a gold answer by the rule that reads a model's, numbers and booleans written out; or `not_a_text`.
+    """Read a gold answer by the rule for a model's answer; numbers and booleans become text, others `not_a_text`.
 
     >>> from vlm_r1.parsing.numbers import parse_integer
     >>> read_as_text(3, parse_integer), read_as_text("3", parse_integer), read_as_text([3], parse_integer)

@@ -1,4 +1,4 @@
-"""Referring expression comprehension: one sentence, one image, one box."""
+"""Referring expression comprehension: the answer to a sentence about one image is one box."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Rec:
     image = 0
 
     def question(self, record: Record) -> str:
-        """Wrap a bare expression in the paper's sentence; a problem that speaks of a bounding box stays as it is."""
+        """Wrap a bare expression in the paper's sentence; a problem that mentions a bounding box stays as it is."""
         return wrap(record, _QUESTION)
 
     def gold(self, record: Record) -> Box:
-        """Read the gold box by the rule that reads a model's: a list, `{"bbox_2d": […]}`, or either as a string."""
+        """Read the gold box, a list or `{"bbox_2d": […]}` or the text of either, by the rule for a model's answer."""
         return read_gold(record, parse_box, self.boxes, what="box", form="[x1, y1, x2, y2]")
 
     def gold_text(self, gold: Box, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
-        """`[x1, y1, x2, y2]`, integers in the model's coordinates."""
+        """Write `[x1, y1, x2, y2]`, integers in the model's coordinates."""
         return str(format_coordinates(from_original(gold, frames[0], box_format), box_format))
 
     def parse(self, answer_text: str, record: Record) -> Parsed[Box] | ParseFailure:

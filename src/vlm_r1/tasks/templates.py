@@ -1,4 +1,4 @@
-"""Templates: what is added to a question, and which form of completion that asks for."""
+"""Templates add an instruction to a question, and define the form of completion that it asks for."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vlm_r1.types import IMAGE_TOKEN, BoxFormat, ImageFrame, Prompt, Record, Thi
 
 @dataclass(frozen=True)
 class Template:
-    """A way to put the question; all of it goes into the user turn.
+    """The frame of a question; all of it goes into the user turn.
 
     Attributes:
-        name: as in recipes, e.g. "r1".
-        thinking: what must come before the answer; see `Thinking`.
-        instruction: follows every question, e.g. "First output the thinking process in …"; may be empty.
-        box_instruction: follows it for tasks whose answers are boxes; may be empty.
-        instruction_first: whether the instruction stands between the images and the question instead.
-        wraps: whether the task puts its own question round the record's problem, e.g. "Please provide the …: {query}.".
+        name: its name in recipes, e.g. "r1".
+        thinking: whether a thought must come before the answer; see `Thinking`.
+        instruction: text after every question, e.g. "First output the thinking process in …"; may be empty.
+        box_instruction: text after that for tasks whose answers are boxes; may be empty.
+        instruction_first: whether the instruction goes between the images and the question instead.
+        wraps: whether the task's question is put around the record's problem, e.g. "Please provide the …: {query}.".
     """
 
     name: str
@@ -46,11 +46,11 @@ _R1_OVD = (
 )
 
 TEMPLATES: Mapping[str, Template] = {
-    # The original repository's: for boxes its "rec", for all else its default.
+    # The original repository's template: for boxes its "rec", for all else its default.
     "r1": Template("r1", Thinking.REQUIRED, _R1, box_instruction="Output the final answer in JSON format."),
-    # Its default, for boxes too.
+    # The original's default, for boxes too.
     "r1_default": Template("r1_default", Thinking.REQUIRED, _R1),
-    # Its "odLength".
+    # The original's "odLength".
     "r1_ovd": Template("r1_ovd", Thinking.REQUIRED, _R1_OVD, instruction_first=True),
     # The paper, section 5.1.
     "paper": Template(
@@ -58,7 +58,7 @@ TEMPLATES: Mapping[str, Template] = {
         Thinking.REQUIRED,
         "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags.",
     ),
-    # Thinking is up to the model, and whether it pays is up to the reward.
+    # The model decides whether to think, and the reward whether that pays.
     "free": Template(
         "free",
         Thinking.FREE,
@@ -68,39 +68,39 @@ TEMPLATES: Mapping[str, Template] = {
     "direct": Template(
         "direct", Thinking.ABSENT, box_instruction="Please provide the bounding box coordinate in JSON format."
     ),
-    # The record's problem alone, for models that learnt the tags by SFT: the shortest prompt.
+    # The record's problem alone, for models that learnt the tags by SFT; this is the shortest prompt.
     "bare": Template("bare", Thinking.REQUIRED, wraps=False),
 }
 
 
 def get_template(name: str, own: Mapping[str, Template] = {}) -> Template:
-    """The template of that name, of a recipe's own ones, or of `package.module:NAME`.
+    """Return the template of that name, from our table, the recipe or a plug-in `package.module:NAME`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such template.
     """
     return resolve("template", name, {**TEMPLATES, **own})
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Which template asks which record: its own, if it names one, or the default.
+    """The templates of a data set: a record has the one that it names, or the default.
 
     Attributes:
-        default: for records that name none.
-        named: all that records name.
+        default: template of records that name none.
+        named: all templates that records name.
     """
 
     default: Template
     named: Mapping[str, Template] = field(default_factory=dict)
 
     def of(self, record: Record) -> Template:
-        """The template of a record."""
+        """Return the template of a record."""
         return self.default if record.template is None else self.named[record.template]
 
 
 def own_templates(sections: Mapping[str, TemplateSection]) -> dict[str, Template]:
-    """A recipe's own templates, by name."""
+    """Make a recipe's own templates, by name."""
     return {
         name: Template(name=name, **{**section.model_dump(), "thinking": Thinking(section.thinking)})
         for name, section in sections.items()
@@ -126,10 +126,10 @@ def make_templates(
 
 
 def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Prompt:
-    """Ask a record's question in the words of a template, after its message of the system, if its line holds one.
+    """Put a record's question into a template, after its system message, if its line has one.
 
     Raises:
-        DataError: the text has not one `<image>` for each image.
+        DataError: the text does not have one `<image>` for each image.
     """
     box_instruction = template.box_instruction if task.answer_is_box else ""
     question = task.question(record) if template.wraps else record.problem
@@ -151,7 +151,7 @@ def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Pr
 def gold_completion(
     task: Task[Any, Any], record: Record, frames: tuple[ImageFrame, ...], box_format: BoxFormat, template: Template
 ) -> str:
-    """The completion of a perfect model: what SFT learns, and what must be judged full marks.
+    """Write the completion of a perfect model: SFT learns it, and it must earn full marks.
 
     Raises:
         DataError: the record has no usable gold answer.

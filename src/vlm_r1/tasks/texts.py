@@ -1,6 +1,6 @@
 """Tasks whose answers are short texts or numbers: VQA, documents, classification, GUI defects, counting, mathematics.
 
-Any number of images.
+They allow any number of images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_DEFECT = "No Defect"
 
 
 def parse_short_text(text: str) -> Parsed[str] | ParseFailure:
-    """As `parse_text`; a text of full stops alone is `empty_answer` too.
+    """Like `parse_text`, but a text of full stops alone is also `empty_answer`.
 
     >>> parse_short_text(" No Defect. "), parse_short_text("...")
     (Parsed(value='No Defect.'), ParseFailure(reason='empty_answer'))
@@ -34,7 +34,7 @@ def parse_short_text(text: str) -> Parsed[str] | ParseFailure:
 
 
 def parse_expression(text: str) -> Parsed[str] | ParseFailure:
-    """As `parse_text`, with a lower limit: comparing formulas costs more than comparing words."""
+    """Like `parse_text` with a lower limit, since comparing formulas costs more than comparing words."""
     return ParseFailure("too_long") if len(text) > MAX_EXPRESSION_CHARS else parse_text(text)
 
 
@@ -48,7 +48,7 @@ def _gold_expression(record: Record) -> Parsed[str] | ParseFailure:
 
 
 def _gold_texts(record: Record) -> Parsed[tuple[str, ...]] | ParseFailure:
-    """One accepted text, or a list of them."""
+    """Read one accepted text, or a list of them."""
     answers: list[AnswerValue] = record.answer if isinstance(record.answer, list) else [record.answer]
     texts: list[str] = []
     for answer in answers:
@@ -67,13 +67,13 @@ def _gold_label(record: Record) -> Parsed[str] | ParseFailure:
 
 
 def labels_of(record: Record) -> tuple[str, ...]:
-    """The answers to choose from, of the column `labels`; empty if it has none."""
+    """Return the answers to choose from, from the column `labels`; empty if there are none."""
     labels = record.columns.get(LABELS)
     return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
 def ask_for_label(record: Record) -> str:
-    """The problem, followed by the record's labels if it has any."""
+    """Return the problem, followed by the record's labels if it has any."""
     labels = labels_of(record)
     return f"{record.problem.rstrip()} Answer with one of these: {', '.join(labels)}." if labels else record.problem
 
@@ -83,7 +83,7 @@ def _among(value: str, golds: tuple[str, ...]) -> bool:
 
 
 def _same_presence(value: str, gold: str) -> bool:
-    """Whether both see a defect or both see none, whichever it is."""
+    """Return whether both texts name a defect, or both name none."""
     return same_text(value, _NO_DEFECT) == same_text(gold, _NO_DEFECT)
 
 

@@ -13,7 +13,7 @@ from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
-from vlm_r1.data.tokens import find_own_tokens
+from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
@@ -160,7 +160,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     env = load_env(config, [records, *held_out.values()])
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     weights = [source.weight for source in config.data.train if source.weight is not None]
-    stream = PromptStream(records.parts, config.seed, config.data.shuffle, weights or None)
+    stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
     learner = Learner(config, env.adapter, checkpoint, temperature=temperature)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
     if checkpoint is not None:
@@ -237,8 +237,8 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         config.data.max_prompt_length,
         config.data.dataloader_num_workers,
     )
-    files = [part for records in sets if isinstance(records, Sources) for part in records.parts]
-    if problems := [problem for file in files for problem in find_own_tokens(file, env.adapter.own_tokens())]:
+    files = [part for records in sets if isinstance(records, Sources) for part in records.files]
+    if problems := [problem for file in files for problem in find_control_tokens(file, env.adapter.own_tokens())]:
         raise DataError(summarise(problems))
     _check_each([record for records in sets for record in evenly(records)], env.check_length)
     return env

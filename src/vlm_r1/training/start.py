@@ -35,7 +35,7 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
     """The same as JSON, with the records of each file: `{"parameters": …, "precision": …, "records": …}`."""
     data = learner.config.data
     counts = [
-        {"path": source.path, "records": len(part)} for source, part in zip(data.train, records.parts, strict=True)
+        {"path": source.path, "records": len(part)} for source, part in zip(data.train, records.files, strict=True)
     ]
     held = {name: {"path": data.eval[name].path, "records": len(part)} for name, part in held_out.items()}
     precision, layout = learner.descriptions

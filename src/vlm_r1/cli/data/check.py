@@ -1,4 +1,4 @@
-"""Find every bad line of a data file, score each gold answer with its own reward, and look at the boxes.
+"""Find every bad line of a data file, score each gold answer with its own reward, and check the boxes.
 
 vlm-r1 data check train.jsonl --task rec --page check.html --against test.jsonl
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from vlm_r1.curation.data_check import DataCheck
 
 _SHOWN_CHARS = 2000
-"""Of the first question."""
+"""Maximal length of the first question in the output."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the file and how its records are asked and judged."""
+    """Declare the file, and the options that say how its records are asked and judged."""
     parser.add_argument("file", type=path_text, help="data file, of any format of docs/data.md")
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Report on the file; 1 if it is not all well.
+    """Report on the file; returns the exit status, 1 if something is wrong.
 
     Raises:
         ConfigError: an option names something unknown.
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     template = get_template(args.template)
     check = check_data(source, template, images=not args.no_images, against=against, progress=_with_progress)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    _tell(console, source, check, looked=not args.no_images)
+    _print_check(console, source, check, images_read=not args.no_images)
     if args.page and not check.judged:
         console.print(f"\nno page {args.page}: no record can be used")
     elif args.page:
@@ -100,16 +100,16 @@ def run(args: argparse.Namespace) -> int:
         write_data_page(args.page, source, check, args.page_records)
         console.print(f"\nboxes drawn: {args.page}")
     verdict = "ready for training, but for the warnings above" if check.warnings or check.notes else "all well"
-    console.print(f"\n{verdict}" if check.well else "\nnot ready for training")
-    return 0 if check.well else 1
+    console.print(f"\n{verdict}" if check.is_ready else "\nnot ready for training")
+    return 0 if check.is_ready else 1
 
 
-def _tell(console: Console, source: DataSource, check: DataCheck, looked: bool) -> None:
-    """What the file is like, and all that was found."""
+def _print_check(console: Console, source: DataSource, check: DataCheck, images_read: bool) -> None:
+    """Print statistics of the file and all findings."""
     from vlm_r1.data.rows import summarise
 
     if check.judged:
-        console.print(_facts(source, check, looked))
+        console.print(_facts(source, check, images_read))
         console.print(_fields(check))
     if check.first[0]:
         console.print(f"\nfirst question, as it is asked ({check.first[0]}):\n{_excerpt(check.first[1])}")
@@ -129,7 +129,7 @@ def _tell(console: Console, source: DataSource, check: DataCheck, looked: bool) 
 
 
 def _excerpt(text: str) -> str:
-    """A text of at most `_SHOWN_CHARS` characters, without what could not be seen or would move the cursor."""
+    """Cut a text at `_SHOWN_CHARS` characters and replace characters that are invisible or would move the cursor."""
     visible = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text[:_SHOWN_CHARS])
     return visible + ("…" if len(text) > _SHOWN_CHARS else "")
 
@@ -145,8 +145,8 @@ def _with_progress(found: Iterator[Any], total: int, name: str) -> Iterable[Any]
     return track(found, f"checking {os.path.basename(name)}", total=total, console=console, transient=True)
 
 
-def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
-    """What the good records are like."""
+def _facts(source: DataSource, check: DataCheck, images_read: bool) -> Table:
+    """Make the table of facts about the good records."""
     from rich.table import Table
 
     from vlm_r1.curation.statistics import kind_of
@@ -160,7 +160,9 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
     table.add_row("good records", f"{len(records)}")
     table.add_row("task", source.task)
     table.add_row("images per record", _histogram(len(record.images) for record in records))
-    table.add_row("image sizes", _size_range(list(check.pictures.sizes_wh.values())) if looked else "not looked at")
+    table.add_row(
+        "image sizes", _size_range(list(check.pictures.sizes_wh.values())) if images_read else "not looked at"
+    )
     table.add_row("answers", _histogram(kind_of(record.answer) for record in records))
     table.add_row("with a thought", f"{sum(record.thought is not None for record in records)}")
     table.add_row("reward", _histogram(record.reward or default for record in records))
@@ -174,7 +176,7 @@ def _facts(source: DataSource, check: DataCheck, looked: bool) -> Table:
 
 
 def _fields(check: DataCheck) -> Table:
-    """Statistics of each field of the good records."""
+    """Make the table with statistics of each field of the good records."""
     from rich.table import Table
 
     from vlm_r1.curation.statistics import describe_fields

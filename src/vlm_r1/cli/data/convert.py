@@ -3,7 +3,7 @@
 vlm-r1 data convert FORMAT SOURCE --out FILE.jsonl [options]
 vlm-r1 data convert FORMAT --help                the options of a format
 
-format        what has to lie on the disk
+format        what must be on the disk
 refcoco       refs(unc).p and instances.json in one folder, COCO's train2014/*.jpg
 coco          annotations/instances_val2017.json and val2017/*.jpg
 lvis          lvis_v1_val.json and COCO's train2017/*.jpg, val2017/*.jpg
@@ -34,16 +34,16 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the format; the rest belongs to it (`format_parser`), so that only a conversion loads the converters."""
+    """Declare the format; `format_parser` declares its own options, so that only a conversion loads the converters."""
     parser.add_argument("format", metavar="FORMAT", help="see above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="SOURCE --out FILE", help="see FORMAT --help")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and say what was kept and dropped and how to go on.
+    """Convert, then print the counts of kept and dropped things and the commands that come next.
 
     Raises:
-        ConfigError: no such format, or an option without effect.
+        ConfigError: the format is unknown, or an option has no effect.
         DataError: the source is not in this format, nothing could be kept, or the output cannot be written.
     """
     from rich.console import Console
@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     )
     conversion = run_conversion(converter, job, converter.options(**chosen))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(_told(job.tally))
-    console.print(_how_to_go_on(job.out, conversion))
+    console.print(_tally_text(job.tally))
+    console.print(_next_steps(job.out, conversion))
     return 0
 
 
 def format_parser(converter: Converter) -> argparse.ArgumentParser:
-    """The options of one format: its fields, beside source, output and images."""
+    """Make the parser of one format: source, output, images, and one option for each field of its options."""
     parser = argparse.ArgumentParser(
         prog=f"vlm-r1 data convert {converter.name}",
         description=f"{converter.summary}.\n\non the disk: {converter.layout}",
@@ -89,7 +89,7 @@ def format_parser(converter: Converter) -> argparse.ArgumentParser:
 
 
 def count_range(text: str) -> tuple[int, int]:
-    """How many: "2" or "1:3".
+    """Parse a number or a range, "2" or "1:3", into its least and greatest value.
 
     >>> count_range("2"), count_range("1:3")
     ((2, 2), (1, 3))
@@ -104,7 +104,7 @@ _TYPES = {"str": str, "int": int, "float": float, "tuple[int, int]": count_range
 
 
 def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
-    """`max_boxes: int | None` → `--max-boxes N`."""
+    """Declare the option of one field, e.g. `--max-boxes N` for `max_boxes: int | None`."""
     kind = str(field.type).removesuffix(" | None")  # a text: annotations are not evaluated
     default = field.default
     shown = ":".join(map(str, dict.fromkeys(default))) if isinstance(default, tuple) else default
@@ -126,8 +126,8 @@ def _track(items: Sequence[T]) -> Iterable[T]:
     return track(items, "converting", console=console, transient=True) if console.is_terminal else items
 
 
-def _told(tally: Tally) -> str:
-    """What was kept and dropped, with the reasons and an example of each, and what must be known: one line for each."""
+def _tally_text(tally: Tally) -> str:
+    """Format a tally: a line for each kind of kept thing, dropped thing (with reason and example) and note."""
     from vlm_r1.converters.base import NOTE
 
     rows = [("kept", n, what) for what, n in tally.kept.items() if n]
@@ -145,8 +145,8 @@ def _example(tally: Tally, what: str, reason: str) -> str:
     return f", e.g. {example}" if example else ""
 
 
-def _how_to_go_on(out: Path, conversion: Conversion) -> str:
-    """The command that checks the file, and the lines of a recipe that train on it."""
+def _next_steps(out: Path, conversion: Conversion) -> str:
+    """Format the command that checks the file, and the lines of a recipe that train on it."""
     root = "" if conversion.image_root.resolve() == out.parent.resolve() else f"{conversion.image_root}"
     option, key = (f" --image-root {root}", f"image_root: {root}, ") if root else ("", "")
     return (

@@ -45,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rate, select, write, and show how the pass rates are spread.
+    """Rate the records, write those in the band, and print the distribution of the pass rates.
 
     Raises:
-        VlmR1Error: model or data cannot be used, or OUT.ratings.jsonl was made with other settings.
+        VlmR1Error: the model or the data cannot be used, or OUT.ratings.jsonl was made with other settings.
     """
     from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
@@ -63,16 +63,16 @@ def run(args: argparse.Namespace) -> int:
     if args.temperature <= 0:
         raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
     quiet_libraries()
-    told, display, ratings = complete_arguments(args), Display(), []
-    display.console.print(told, markup=False, highlight=False, soft_wrap=True)
+    asked_with, display, ratings = complete_arguments(args), Display(), []
+    display.console.print(asked_with, markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
-    settings = {"model": str(args.model), "asked": told, "n": args.num_generations, "seed": args.seed}
+    settings = {"model": str(args.model), "asked": asked_with, "n": args.num_generations, "seed": args.seed}
     settings |= {"task": args.task, "reward": args.reward, "temperature": args.temperature, "dtype": args.dtype}
     settings |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     with display.bar("rate", len(records)) as advance:
-        for part in continue_ratings(
+        for batch in continue_ratings(
             args.out.with_name(f"{args.out.name}.ratings.jsonl"),
             settings,
             records,
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
                 batch_size=max(1, args.batch_size // args.num_generations),
             ),
         ):
-            ratings += part
-            advance(len(part))
+            ratings += batch
+            advance(len(batch))
     rates = [rating.pass_rate(args.pass_from) for rating in ratings]
     kept = [place for place, rate in enumerate(rates) if rate is not None and low <= rate <= high]
     if args.easy_first:
@@ -119,7 +119,7 @@ def _write(args: argparse.Namespace, records: Sequence, ratings: Sequence[Rating
 
 
 def _spread(rates: Sequence[float], low: float, high: float) -> Table:
-    """How many records have which pass rate, with a bar, and which are kept."""
+    """Make the table of pass rates: number of records, a bar, and whether they are kept."""
     from rich.table import Table
 
     table = Table("pass rate", "records", "", "kept")

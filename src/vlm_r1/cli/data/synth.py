@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from vlm_r1.synthetic import SizeRange
 
 _OPTIONS = ("relation_share", "negatives", "looseness", "wrong_share", "thought")
-"""Fields of a world with an option of their own; which world has which is in docs/synthetic.md."""
+"""Fields of a world that have an option; docs/synthetic.md lists the fields of each world."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare folder, world, sizes and what else can be chosen."""
+    """Declare folder, world, sizes and the options of single worlds."""
     parser.add_argument("--out", type=path_text, required=True, help="folder to write to")
     parser.add_argument("--world", default="rec", help="rec, ovd, counting, change or click (default: rec)")
     parser.add_argument("--difficulty", default="medium", help="easy, medium or hard (default: medium)")
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def image_size(text: str) -> tuple[int, int] | SizeRange:
-    """`WxH` or `WxH-WxH` in pixels."""
+    """Parse `WxH` or `WxH-WxH` in pixels."""
     from vlm_r1.synthetic import SizeRange
 
     corners = [tuple(side for side in corner.split("x")) for corner in text.split("-")]

@@ -1,4 +1,4 @@
-"""The layouts of data files that are read. A format knows keys, never files: all of them come as JSON, Parquet or hub.
+"""The layouts of rows that can be read. A format only knows keys, so each may come as JSON, Parquet or from the hub.
 
 To add one: a `Format` in its own file and a line in `FORMATS`, or `format: my_package.module:MY_FORMAT` in the recipe.
 """
@@ -16,7 +16,7 @@ from vlm_r1.registry import resolve
 __all__ = ["AUTO", "FORMATS", "Example", "Format", "Row", "get_format", "read_row", "recognise_row"]
 
 AUTO = "auto"
-"""Stands for the format that a file's first rows are recognised as."""
+"""Name that means: recognise the format from the first rows of the file."""
 
 FORMATS = {  # the first that recognises a row reads it
     "vlm_r1": VLM_R1,
@@ -30,7 +30,7 @@ FORMATS = {  # the first that recognises a row reads it
 
 
 def get_format(name: str) -> Format:
-    """The format of that name, or of one's own `package.module:NAME`.
+    """Return the format of that name, or a plug-in named `package.module:NAME`.
 
     Raises:
         ConfigError: unknown name.
@@ -39,10 +39,10 @@ def get_format(name: str) -> Format:
 
 
 def recognise_row(row: Row) -> str:
-    """Name of the first format that has the keys of the row.
+    """Return the name of the first format that has the keys of the row.
 
     Raises:
-        DataError: none has; the message names the keys got and those that each format wants.
+        DataError: there is none; the message names the row's keys and those of each format.
 
     >>> recognise_row({"problem": "How many?", "answer": 3, "images": ["a.png"]})
     'easy_r1'

@@ -1,4 +1,4 @@
-"""What a format is: how one line of somebody's data becomes a question, its images and its gold answer."""
+"""A format turns one row of a data file into a question, its images and its gold answer."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Row = Mapping[str, Any]
 """One JSON object of a data file."""
 
 _EVERYWHERE = ("id", "accu_reward_method")
-"""Keys that mean the same in every format, besides those of pictures."""
+"""Keys that mean the same in every format, like those of pictures."""
 
 ANSWER_KEYS = ("completion", "solution", "answer", "ground_truth")
-"""Where the answer stands if no message gives it; the first that is there."""
+"""Keys of the answer if no message gives it; the first one present counts."""
 
 _MORE_ANSWER_KEYS = ("response", "label", "output", "target", "gt", "gold", "gt_answer", "gold_answer", "answers")
-"""The same under other names, of which a row has one."""
+"""Synonyms of these keys, of which a row has one."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """What a format reads out of a row.
+    """The content of a row, in the same form for all formats.
 
     Attributes:
         problem: the question, with one `<image>` for each image.
-        images: as written: paths relative to the image root, absolute paths, URLs or data URIs.
-        answer: the gold answer, tags taken off.
+        images: paths relative to the image root, absolute paths, URLs or data URIs, as written in the row.
+        answer: the gold answer without tags.
         thought: gold reasoning, if there is any.
         reward: name of the accuracy reward, if the row names one.
         coordinates: unit of the boxes, if the row states it.
-        system: a message of the system, which is asked in front of the question.
+        system: a system message, which goes before the question.
         columns: the keys that were not used, with their values.
     """
 
@@ -55,12 +55,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to lay out a row.
+    """A layout of rows.
 
     Attributes:
-        wants: the keys that make it up, for people to read, e.g. "problem, solution"; images are understood.
-        recognises: whether a row has these keys; nothing is said about their values.
-        read: a row that has the keys → Example, or a DataError that says what is wrong with the values.
+        wants: its keys, as a text for people, e.g. "problem, solution"; keys of images are left out.
+        recognises: returns whether a row has these keys, whatever their values.
+        read: turns a row with these keys into an Example; DataError says what is wrong with a value.
     """
 
     wants: str
@@ -78,20 +78,20 @@ def make_example(
     coordinates: Coordinates | None = None,
     system: str | None = None,
 ) -> Example:
-    """Put an example together from what a format has found, and from the keys that mean the same in every format.
+    """Make an example from the findings of a format and from the keys that mean the same in every format.
 
     Args:
         row: the whole row.
         problem: the question, with or without `<image>`.
         gold: the gold answer; a text may carry tags.
-        used: the format's own keys, which are no columns.
-        names: image paths, if they do not stand under a key of the row.
+        used: the format's own keys, which do not become columns.
+        names: image paths, if they are not under a key of the row.
         coordinates: unit of the boxes, if the row states it.
-        system: message of the system; it becomes a column too.
+        system: the system message; it also becomes a column.
 
     Raises:
-        DataError: the question is no text, or empty; there is no answer; images and `<image>` marks do not match; or
-            something stands for a picture, video or sound and is not read.
+        DataError: the question is not a text, or empty; there is no answer; images and `<image>` marks do not match; or
+            the row has a picture, video or sound that would not be read.
     """
     if not isinstance(problem, str):
         raise DataError(f"the question is {shown(problem)}, wanted a text")
@@ -124,17 +124,17 @@ def make_example(
 
 
 def has_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> bool:
-    """Whether a row has one of the keys in which `find_answer` looks."""
+    """Return whether a row has one of the keys that `find_answer` reads."""
     return any(key in row for key in (*keys, *_MORE_ANSWER_KEYS, "reward_model"))
 
 
 def find_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> tuple[Any, tuple[str, ...]]:
-    """The gold answer that stands under a key of its own, and that key: one of `keys`, or else one of their synonyms.
+    """Return the gold answer and the keys that hold it: one of `keys`, or else their synonyms.
 
-    verl's `reward_model: {"ground_truth": …}` is one of these, and stays a column.
+    verl's `reward_model: {"ground_truth": …}` counts as a synonym, and stays a column.
 
     Raises:
-        DataError: it stands nowhere, or under several synonyms with different values.
+        DataError: there is no answer, or several synonyms have different values.
     """
     for key in keys:
         if row.get(key) is not None:
@@ -156,7 +156,7 @@ def find_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> tuple[Any, tuple
 
 
 def split_gold(value: Any) -> tuple[str | None, AnswerValue]:
-    """Thought and answer, the tags of a text taken off.
+    """Split a gold answer into thought and answer; the tags of a text are removed.
 
     Raises:
         DataError: there is no answer.

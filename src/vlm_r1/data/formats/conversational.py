@@ -1,4 +1,4 @@
-"""Lists of messages with roles, as Hugging Face, TRL, OpenAI and verl write them: `prompt` or `messages`."""
+"""Lists of messages with roles under `prompt` or `messages`, as Hugging Face, TRL, OpenAI and verl write them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def _recognises(row: Row) -> bool:
 
 
 def _read(row: Row) -> Example:
-    """`prompt` or `messages`, and the answer: the assistant's message, or else a key of its own (`find_answer`).
+    """Read `prompt` or `messages`, and the answer from the assistant's message or from another key (`find_answer`).
 
-    A system message is asked in front of the question, and is the column `system` too.
+    A system message goes before the question, and also becomes the column `system`.
     """
     if row.get("objects") is not None:
         raise DataError('the key "objects" is one of format ms_swift: set format: ms_swift')

@@ -1,7 +1,7 @@
-"""What stands for pictures, sound and video in a row: keys and marks that are read, and those that are refused.
+"""Keys and marks of a row for pictures, sound and video: some are read, the others are refused.
 
-Nothing that stands for a picture is passed over: a key or mark that is known is read, and one that only looks like a
-picture is an error that names it.
+No picture is silently ignored: known keys and marks are read, and anything else that looks like a picture is an error
+that names it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vlm_r1.errors import DataError
 from vlm_r1.types import IMAGE_TOKEN
 
 PATH_KEYS = ("path", "url", "image", "image_url", "bytes", "source", "data")
-"""Keys of an object under which a path, a URL or a data URI stands."""
+"""Keys of an object that may hold a path, a URL or a data URI."""
 
 _OWN = ("image", "images")
 _IMAGE, _FOREIGN_KIND = "image", "foreign"
@@ -31,7 +31,7 @@ _DATA_URI = re.compile(r"data:(?:image|video|audio)/", re.IGNORECASE)
 BARE_BASE64 = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|SUkqA|TU0AK)[A-Za-z0-9+/\s]{40,}={0,2}\s*")
 """A picture as bare base64, by the first bytes of its kind: PNG, JPEG, GIF, WebP, TIFF."""
 KEPT_FILE = re.compile(r"(?:.*/)?([0-9a-f]{32}(?:\.\w+)?)")
-"""How pictures of a table are called once they are kept: by the hash of their content."""
+"""The file name of a stored picture of a table: a hash of its content."""
 
 _N = r"[ _:#-]{0,2}(\d{1,3})"
 _ANGLED = re.compile(rf"<\|?(?:image|img|picture|photo|figure){_N}\s?/?\|?>", re.IGNORECASE)
@@ -47,22 +47,22 @@ _LOOSE = re.compile(
     r"|[\[{]{1,2}(?:image|img|picture|video|audio)(?:[ _-]?\d{1,3})?[\]}]{1,2}",
     re.IGNORECASE,
 )
-_LOOKED_AT = 8
-"""Items at the start of a list that tell whether it holds files."""
+_SAMPLED_ITEMS = 8
+"""Number of items at the start of a list that are tested for file names."""
 
 _SIGNS = ("<", "＜", "&lt;", "[", "{", "data:", "DATA:")
-"""What every mark holds."""
+"""Every mark contains one of these."""
 
 
 def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The paths, URLs or data URIs of a row's pictures, and the keys they stand under.
+    """Return the paths, URLs or data URIs of a row's pictures, and their keys.
 
     Known keys are `image` and `images`, `image_path`, `img`, `image_url` and the like, and `image_1`, `image_2`, ….
-    A second key is taken for another name of the same pictures where its file names are the same, and for a remark
-    where the first holds files of this disk and it holds words, or addresses on the net.
+    A second key is ignored in two cases: it has the same file names as the first, or the first holds files of this
+    disk and the second holds only words or URLs.
 
     Raises:
-        DataError: several keys with different pictures, or something else than paths.
+        DataError: several keys have different pictures, or a key holds something other than paths.
     """
     own = [key for key in _OWN if row.get(key) not in (None, [])]
     found: dict[tuple[str, ...], tuple[str, ...]] = {(key,): _names(key, row[key]) for key in own}
@@ -75,17 +75,17 @@ def find_images(row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
         return (), ()
     (keys, names), *rest = found.items()
     for other, others_names in rest:
-        if not same_pictures(names, others_names) and not _are_remarks(names, others_names):
+        if not same_pictures(names, others_names) and not _are_no_pictures(names, others_names):
             raise DataError(f'both "{keys[0]}" and "{other[0]}" are there, with different pictures; wanted one of them')
     return names, (*keys, *_OWN)
 
 
 def check_unread(columns: Mapping[str, Any], n_images: int) -> None:
-    """Refuse columns that hold what is never read: videos, sound, pictures under a key that is not known.
+    """Refuse columns with media that are never read: videos, sound, and pictures under an unknown key.
 
     Args:
-        columns: keys that nothing was read from.
-        n_images: pictures of the row; where it has some, a file name in another column is taken for a remark.
+        columns: the keys that were not read.
+        n_images: number of pictures of the row; if it has some, file names in other columns are allowed.
 
     Raises:
         DataError: names the key.
@@ -93,33 +93,33 @@ def check_unread(columns: Mapping[str, Any], n_images: int) -> None:
     for key, value in columns.items():
         if _kind_of(key) == _FOREIGN_KIND and _is_media(value):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
-        if _holds(value, _is_embedded):
+        if _any_text(value, _is_embedded):
             raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
-        if n_images or not _holds(value, _is_file):
+        if n_images or not _any_text(value, _is_file):
             continue
-        if _holds(value, _FOREIGN_FILE.fullmatch):
+        if _any_text(value, _FOREIGN_FILE.fullmatch):
             raise DataError(f'"{key}" is {shown(value)}: videos and sound are not read; drop the record, or the key')
         raise DataError(f'"{key}" is {shown(value)}: a picture that is not read; wanted it under "image"')
 
 
 def files_not_shown(value: Any, images: Collection[str]) -> bool:
-    """Whether a column is the name of a picture, video or sound, or a list of them, other than the pictures shown.
+    """Return whether a column holds names of pictures, videos or sounds other than the pictures shown.
 
     >>> [files_not_shown(value, ["a.png"]) for value in (["masks/1.png"], "a cat", "old/a.png", {"file": "b.png"})]
     [True, False, False, False]
     """
     names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
     known = {_last(image) for image in images}
-    return any(_is_file(name) and _last(name) not in known for name in names[:_LOOKED_AT])
+    return any(_is_file(name) and _last(name) not in known for name in names[:_SAMPLED_ITEMS])
 
 
 def place_images(question: str, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Give the question one `<image>` for each picture; without any mark pictures come first (as in the original).
+    """Give the question one `<image>` for each picture; without marks the pictures come first (as in the original).
 
-    Numbered marks, `<image 1>`, `<image_2>` or `[image 1]`, are read: their pictures are put in the order of the marks.
+    Numbered marks, `<image 1>`, `<image_2>` or `[image 1]`, are replaced; the pictures follow the order of the marks.
 
     Raises:
-        DataError: marks and pictures do not match, or a mark stands for something that is not read.
+        DataError: marks and pictures do not match, or a mark is for media that are not read.
     """
     n_images, marks = len(names), question.count(IMAGE_TOKEN)
     numbered = _ANGLED if marks < question.count("<") and _ANGLED.search(question) else _BRACKETED
@@ -138,9 +138,9 @@ def place_images(question: str, names: tuple[str, ...]) -> tuple[str, tuple[str,
 
 
 def check_marks(text: str, where: str) -> None:
-    """Refuse marks that stand for a picture, video or sound and are not read.
+    """Refuse marks for a picture, video or sound that are not read.
 
-    HTML and words in brackets, "[image]", are text where the pictures have their `<image>` (see `marks_as_text`).
+    HTML and words in brackets, "[image]", count as text if the pictures have their `<image>` (see `marks_as_text`).
 
     Raises:
         DataError: names the mark.
@@ -156,7 +156,7 @@ def check_marks(text: str, where: str) -> None:
 
 
 def check_filled(text: Any, where: str) -> None:
-    """Refuse ms-swift's placeholders, which its own format fills from the key `objects`, and no other does.
+    """Refuse ms-swift's placeholders, which only its own format fills (from the key `objects`).
 
     Raises:
         DataError: names the placeholder.
@@ -167,7 +167,7 @@ def check_filled(text: Any, where: str) -> None:
 
 
 def marks_as_text(question: str) -> list[str]:
-    """What could stand for a picture in a question whose pictures have their `<image>`, and is asked as text.
+    """Find possible marks in a question whose pictures have their `<image>`; they are asked as text.
 
     >>> marks_as_text("<image>Which tag is <img> here, as in [image 1]?")
     ['<img>', '[image 1]']
@@ -177,7 +177,7 @@ def marks_as_text(question: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _kind_of(key: str) -> str | int | None:
-    """What a key stands for by its name: `_IMAGE`, the number of an image, `_FOREIGN_KIND`, or nothing of these."""
+    """The kind of a key by its name: `_IMAGE`, the number of an image, `_FOREIGN_KIND`, or None."""
     if numbered := _NUMBERED_KEY.fullmatch(key):
         return int(numbered[1])
     return _IMAGE if _IMAGE_KEY.fullmatch(key) else _FOREIGN_KIND if _FOREIGN_KEY.fullmatch(key) else None
@@ -221,7 +221,7 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
 
 
 def path_in(item: Any) -> str | None:
-    """The path, URL or data URI that an item is, or that it holds under one of `PATH_KEYS`, or one level below.
+    """Find the path, URL or data URI that an item is or holds under `PATH_KEYS`, also in nested objects.
 
     ({"path": …} is how `datasets` writes an image that it has not embedded.)
     """
@@ -232,36 +232,36 @@ def path_in(item: Any) -> str | None:
 
 
 def same_pictures(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether these are the same pictures, as far as their names tell; embedded ones and those of tables have none."""
+    """Return whether the names may be of the same pictures. Embedded pictures and those of tables have no names."""
     if len(names) != len(others):
         return False
     nameless = [all(KEPT_FILE.fullmatch(name) or _is_embedded(name) for name in some) for some in (names, others)]
     return nameless[0] != nameless[1] or list(map(_last, names)) == list(map(_last, others))
 
 
-def _are_remarks(names: Collection[str], others: Collection[str]) -> bool:
-    """Whether these are files of this disk, and each of the others is a word, or an address they may have come from."""
+def _are_no_pictures(names: Collection[str], others: Collection[str]) -> bool:
+    """Return whether `names` are files of this disk, and `others` are only words or URLs from which they may come."""
     here = all(_is_file(name) and "://" not in name for name in names)
     return here and all("://" in other or not (_is_file(other) or _is_embedded(other)) for other in others)
 
 
 def _last(name: str) -> str:
-    """The file's own name, without folders."""
+    """The name of a file without its folders."""
     return name.rsplit("/", 1)[-1]
 
 
 def _is_media(value: Any) -> bool:
-    """Whether a key holds something at all; true, false and numbers are remarks."""
+    """Return whether a value may hold media: a text or an object that is not empty. Other values are remarks."""
     items = value if isinstance(value, list) else [value]
     return any(isinstance(item, str | dict) and item for item in items)
 
 
-def _holds(value: Any, test: Callable[[str], object]) -> bool:
-    """Whether a text passes the test, or one of the first texts in a list, or one in an object."""
+def _any_text(value: Any, test: Callable[[str], object]) -> bool:
+    """Return whether a text passes the test, or one of the first items of a list, or one value of an object."""
     if isinstance(value, str):
         return bool(test(value))
-    items = value[:_LOOKED_AT] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
-    return any(_holds(item, test) for item in items)
+    items = value[:_SAMPLED_ITEMS] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    return any(_any_text(item, test) for item in items)
 
 
 def _is_embedded(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""ms-swift's grounding lines: `messages` with the placeholders `<ref-object>` and `<bbox>`, and what they stand for."""
+"""ms-swift's grounding lines: `messages` with the placeholders `<ref-object>` and `<bbox>`, and their values."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _recognises(row: Row) -> bool:
 
 
 def _read(row: Row) -> Example:
-    """`messages`, `images` and `objects`: {"ref": texts, "bbox": boxes or points, "bbox_type": "real" or "norm1"}.
+    """Read `messages`, `images` and `objects`: {"ref": texts, "bbox": boxes or points, "bbox_type": "real" or "norm1"}.
 
-    Placeholders take the refs and boxes one after another, through question and answer. Of an answer of nothing but
-    boxes comes a box, or a list of them; of pairs of ref and box, a list of labelled boxes; of JSON, what it
-    spells; of other texts, a text. Each ref and each box must have its placeholder. `image_id` is not looked at: boxes
-    of tasks with one image need none.
+    Placeholders take the refs and boxes in order, first in the question, then in the answer. An answer of boxes alone
+    becomes a box or a list of boxes; pairs of ref and box become a list of labelled boxes; JSON is parsed; another text
+    stays a text. Each ref and each box must have its placeholder. `image_id` is ignored, since these tasks have one
+    image.
     """
     turns = read_turns(row["messages"])
     if _BOX in turns.question:
@@ -56,7 +56,7 @@ def _check_none_is_left(what: str, found: list[Any], n_places: int, placeholder:
 
 
 def _objects(objects: Any) -> tuple[list[str], list[Any], Coordinates | None]:
-    """Refs, boxes and their unit; nothing if `objects` is null."""
+    """Return refs, boxes and their unit; all empty if `objects` is null."""
     if objects is None:
         return [], [], None
     fields = objects if isinstance(objects, dict) else {}

@@ -1,4 +1,4 @@
-"""One key for the question and one for the answer: EasyR1, R1-V and open-r1-multimodal, and the synonyms in use."""
+"""Formats with one key for the question and one for the answer: EasyR1, R1-V, open-r1-multimodal, and synonyms."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from vlm_r1.data.formats.base import Example, Format, Row, find_answer, has_answ
 from vlm_r1.errors import DataError
 
 _QUESTIONS = ("problem", "question", "query", "instruction")
-"""Where the question stands, under one of them."""
+"""Keys of the question; a row has one of them."""
 
 _ANSWERS = ("answer", "ground_truth", "solution")
-"""Where the answer stands; the first that is there, or else a synonym."""
+"""Keys of the answer; the first one present counts, or else a synonym."""
 
 
 def _is_easy_r1(row: Row) -> bool:
@@ -17,7 +17,7 @@ def _is_easy_r1(row: Row) -> bool:
 
 
 def _read_easy_r1(row: Row) -> Example:
-    """`problem`, with its `<image>` marks, and `answer`. (A `solution` beside it is a worked one, and a column.)"""
+    """Read `problem`, with its `<image>` marks, and `answer`. (A `solution` is a worked one, and becomes a column.)"""
     return make_example(row, row["problem"], row["answer"], used=("problem", "answer"))
 
 
@@ -26,7 +26,7 @@ def _is_r1_v(row: Row) -> bool:
 
 
 def _read_r1_v(row: Row) -> Example:
-    """`problem` and `solution`, e.g. "<answer> 3 </answer>"."""
+    """Read `problem` and `solution`, e.g. "<answer> 3 </answer>"."""
     return make_example(row, row["problem"], row["solution"], used=("problem", "solution"))
 
 
@@ -35,7 +35,7 @@ def _is_question_answer(row: Row) -> bool:
 
 
 def _read_question_answer(row: Row) -> Example:
-    """The one key of `_QUESTIONS` that is there, with Alpaca's `input` after an `instruction`, and the answer."""
+    """Read the one key of `_QUESTIONS` that is present, Alpaca's `input` after an `instruction`, and the answer."""
     asked = [key for key in _QUESTIONS if row.get(key) not in (None, "")]
     if len(asked) != 1:
         keys = " and ".join(f'"{key}"' for key in asked or _QUESTIONS)

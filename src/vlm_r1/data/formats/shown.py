@@ -12,7 +12,7 @@ _EMBEDDED = re.compile(  # data URIs, and long base64
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, cut to 80 characters; of an embedded picture its beginning and length.
+    """Format a value as JSON, cut to 80 characters; an embedded picture is shortened to its beginning and length.
 
     >>> shown({"image": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg"})
     '{"image": "data:image/png… (44 characters)"}'

@@ -1,4 +1,4 @@
-"""Lists of messages, in the words of OpenAI and Hugging Face (`role`, `content`) or of ShareGPT (`from`, `value`)."""
+"""Lists of messages with the keys of OpenAI and Hugging Face (`role`, `content`) or of ShareGPT (`from`, `value`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vlm_r1.types import IMAGE_TOKEN
 _ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """Other names of the roles system, user and assistant."""
 
-_SPELLED = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
-"""How messages begin that were written as one text, by a table of texts."""
+_LIST_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
+"""Beginning of a list of messages that a table of texts holds as one text."""
 
 _IMAGE_PARTS = ("image", "image_url", "input_image")
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -24,13 +24,13 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 @dataclass(frozen=True)
 class Turns:
-    """What a list of messages says.
+    """The content of a list of messages.
 
     Attributes:
-        question: the user's message, with one `<image>` for each image part.
-        names: image paths that stand inside the message; empty if they stand elsewhere in the row.
-        gold: the assistant's message, or None; in ShareGPT's words it may be any JSON value.
-        system: the system's message, or None.
+        question: the user's message, with one `<image>` for each image in it.
+        names: image paths in the message; empty if they are elsewhere in the row.
+        gold: the assistant's message, or None; in ShareGPT's form it may be any JSON value.
+        system: the system message, or None.
     """
 
     question: Any
@@ -53,15 +53,15 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
     """Read at most one message of the system, one of the user, and at most one of the assistant, in this order.
 
     Args:
-        messages: list of {"role", "content"}, content a text or a list of {"type": "text" | "image", …}, or of {"from",
-            "value"}; or a text alone, then the user's.
-        name, wanted: for the error of another order.
+        messages: a list of {"role", "content"}, where the content is a text or a list of {"type": "text" | "image", …};
+            or a list of {"from", "value"}; or a text, which is the user's message.
+        name, wanted: beginning and end of the error message for another order.
 
     Raises:
         DataError: another order, several questions (a record is one question), or a content of another kind.
     """
     if isinstance(messages, str):
-        if _SPELLED.match(messages):
+        if _LIST_AS_TEXT.match(messages):
             raise DataError(f"{name} {shown(messages)}, a text that spells a list; wanted the list itself")
         return Turns(messages, (), None, None)
     whole = isinstance(messages, list) and all(isinstance(m, dict) and _FILLED & m.keys() for m in messages)
@@ -81,10 +81,10 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
 
 
 def find_gold(row: Row, turns: Turns) -> tuple[Any, tuple[str, ...]]:
-    """The gold answer, and the key it stands under (none if it is the assistant's message).
+    """Return the gold answer, and its keys (none if it is the assistant's message).
 
     Raises:
-        DataError: it stands nowhere.
+        DataError: there is no answer.
     """
     if turns.gold is not None:
         return turns.gold, ()
@@ -100,7 +100,7 @@ def _role(message: dict[str, Any]) -> Any:
 
 
 def _content(message: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
-    """Text, and the paths of its images; ShareGPT's `value` as it stands."""
+    """Return a text and the paths of its images; ShareGPT's `value` is returned as it is."""
     if "content" not in message:
         if "value" not in message:
             raise DataError(f'the {message["from"]} turn has no "value"')

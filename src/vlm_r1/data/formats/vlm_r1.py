@@ -12,10 +12,10 @@ def _is_training(row: Row) -> bool:
 
 
 def _read_training(row: Row) -> Example:
-    """`conversations`: one turn of the human, which asks, and one of gpt, which is the gold answer.
+    """Read `conversations`: a turn of "human" with the question, and one of "gpt" with the gold answer.
 
-    As ShareGPT has it, a turn of the system may stand before them, or its text under the key `system`. The roles may be
-    called user and assistant too.
+    As in ShareGPT, a turn of "system" may come before them, or the key `system` may hold its text. The roles may also
+    be called user and assistant.
     """
     wanted = ', wanted one turn "from": "human", then one "from": "gpt"'
     turns = read_turns(row["conversations"], '"conversations" is', wanted)
@@ -35,10 +35,10 @@ def _is_evaluation(row: Row) -> bool:
 
 
 def _read_evaluation(row: Row) -> Example:
-    """`problem` and `solution`, a box in pixels. `normalized_solution` is the same box from 0 to 1000, rounded down.
+    """Read `problem` and `solution`, a box in pixels; `normalized_solution` is the same box in 0–1000, rounded down.
 
-    The original compares a model's box with the one or the other, by whether its numbers look normalised; here
-    the family says which it writes, so the finer one is enough.
+    The original compares a model's box with one or the other, depending on whether its numbers look normalised. Here
+    the model family defines the coordinates, so the more exact box is enough.
     """
     used = ("problem", "solution", "normalized_solution")
     return make_example(row, row["problem"], row["solution"], used, coordinates="pixels")
