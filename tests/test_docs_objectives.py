@@ -38,23 +38,23 @@ def modules(tmp_path_factory):
 
 def test_there_are_snippets_and_each_is_run():
     assert {language for language, _ in SNIPPETS} == {"python", "yaml"}
-    assert len(RECIPES) == 3
+    assert len(RECIPES) == 4
 
 
 def test_the_tests_of_the_page_pass():
     module = importlib.import_module("test_my_objective")
     tests = [function for name, function in vars(module).items() if name.startswith("test_")]
-    assert len(tests) == 3
+    assert len(tests) == 4
     for test in tests:
         test()
 
 
-@pytest.mark.parametrize("loss", ["SAPO", "SEQUENCE_CISPO"])
-def test_a_run_with_an_objective_an_advantage_and_an_optimizer_of_the_page(loss, recipe, tmp_path):
+@pytest.mark.parametrize("loss", ["losses:SAPO", "losses:SEQUENCE_CISPO", "corrected:CORRECTED"])
+def test_a_run_with_everything_of_the_page(loss, recipe, tmp_path):
     options = {
         f"{section}.{key}": value for tree in RECIPES for section in tree for key, value in tree[section].items()
     }
-    options |= {"grpo.loss_type": f"my_package.losses:{loss}", "grpo.epsilon_high": 1.5, "training.max_steps": 2}
+    options |= {"grpo.loss_type": f"my_package.{loss}", "grpo.epsilon_high": 1.5, "training.max_steps": 2}
     train(load_config(recipe(**options)))
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
     assert len(rows) == 2

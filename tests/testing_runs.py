@@ -23,5 +23,5 @@ def sample_step(run: TrainingRun, params: SamplingParams) -> list[Group]:
             run_seed=0,
             draws=draws,
             phases=Phases(),
-            see=run.learner.with_features,
+            add_features=run.learner.with_features,
         )

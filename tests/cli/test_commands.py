@@ -11,6 +11,8 @@ import yaml
 
 from vlm_r1.cli.main import COMMANDS, main
 from vlm_r1.config.markdown import reference
+from vlm_r1.runtime.metrics_log import read_metrics
+from vlm_r1.runtime.rollout_log import read_rollouts
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,6 +168,32 @@ def test_trace_shows_every_stage(recipe, capsys) -> None:
     assert len(rows) >= 4
     assert main(["trace", str(recipe()), "--record", "48"]) == 2
     assert "holds records 0 to 47" in capsys.readouterr().err
+
+
+def test_trace_shows_what_a_step_computes(recipe, capsys, tmp_path) -> None:
+    """A run of one step whose batch is this record: the same texts, rewards and loss, to the last digit shown."""
+    one = {"training.prompts_per_step": 1, "training.max_steps": 1, "data.shuffle": False, "grpo.beta": 0.1}
+    sixteen = {"grpo.num_generations": 16}  # so that some of them stop early, or the loss of a first step is 0
+    path = recipe(
+        **one, **{"grpo.loss_type": "dapo", "model.lora": {"r": 2}, "sampling.max_completion_length": 60}, **sixteen
+    )
+    assert main(["trace", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert main(["train", str(path)]) == 0
+    (step,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert step["loss"] != 0
+    assert f"{step['loss']:.6f}" in shown
+    for row in read_rollouts(tmp_path / "run" / "rollouts" / "step-000001.parquet"):
+        assert repr(row.text) in shown.replace("\n", "")
+        assert f"{row.advantage:+.3f}" in shown
+
+
+def test_trace_takes_what_training_takes(recipe, family_checkpoint, capsys) -> None:
+    """A model whose prompts cannot be shared: training computes it in layout rows."""
+    assert main(["trace", str(recipe(**{"model.path": str(family_checkpoint("qwen3_5"))}))]) == 0
+    shown = capsys.readouterr().out
+    assert "layout rows" in shown
+    assert "log p (trainer)" in shown
 
 
 def test_eval_writes_what_it_prints(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:

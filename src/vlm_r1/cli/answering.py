@@ -11,7 +11,7 @@ from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
     from vlm_r1.rollouts.env import Env
-    from vlm_r1.sampling.hf import HFSampler
+    from vlm_r1.sampling import Sampler
     from vlm_r1.types import Record
 
 REWARDS = {"accuracy": 1.0, "format": 1.0}
@@ -106,18 +106,19 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     return records
 
 
-def load_answering(args: argparse.Namespace) -> tuple[Env, HFSampler]:
+def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
     """The model as it was trained to be asked, after `complete_arguments`: env and sampler."""
-    from vlm_r1.config.schema import ModelSection
+    from vlm_r1.config.schema import ModelSection, SamplingSection
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device
     from vlm_r1.policy.build import build_policy, choose_setup
     from vlm_r1.rollouts.env import Env
-    from vlm_r1.sampling.hf import HFSampler
+    from vlm_r1.sampling.build import build_sampler
     from vlm_r1.tasks.templates import make_templates
 
     adapter = load_adapter(args.model, args.min_pixels, args.max_pixels, args.adapter, args.box_format)
     env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
     section = ModelSection(path=args.model, dtype=args.dtype)
     setup = choose_setup(section, adapter, look_at(this_device()))
-    return env, HFSampler(build_policy(section, adapter, setup, device=this_device()).model, adapter)
+    policy = build_policy(section, adapter, setup, device=this_device())
+    return env, build_sampler(policy, SamplingSection())

@@ -8,8 +8,8 @@ Nothing is written and no weight changes.
 from __future__ import annotations
 
 import argparse
-import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vlm_r1.cli.options import path_text
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.training.run import load_env
 
     quiet_libraries()
-    config = load_config(args.recipe, args.overrides)
+    config = _without_trackers(load_config(args.recipe, args.overrides))
     records = load_sources(config.data.train)
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
@@ -51,13 +51,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _without_trackers(config: Config) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update={"report_to": []})})
+
+
 def _show_prompt(console: Console, record: Record, env: Env) -> None:
     shown = ("source", "id", "task", "problem", "images", "answer", "thought", "reward")
-    _stage(console, "1 record", **{name: getattr(record, name) for name in shown})
+    _stage(console, "stage 1: record", **{name: getattr(record, name) for name in shown})
     encoded = env.encode(record)
     _stage(
         console,
-        "2 prompt, encoded",
+        "stage 2: prompt, encoded",
         template=env.templates.of(record).name,
         text=encoded.text,
         token_ids=f"{len(encoded.ids_L)}: {list(encoded.ids_L)}",
@@ -69,65 +73,64 @@ def _show_prompt(console: Console, record: Record, env: Env) -> None:
 
 
 def _show_group(console: Console, record: Record, env: Env, config: Config) -> None:
-    """Sample, judge and compare one group as the first training step would, and compute its loss."""
+    """Sample, judge and compare one group as the first training step would, and compute its loss.
+
+    By the trainer's own functions: what is printed is what a step of this one record computes.
+    """
     import torch
     from rich.markup import escape
 
-    from vlm_r1.models import load_model
-    from vlm_r1.policy.logprobs import CompletionBatch, Policy
+    from vlm_r1.grpo.reference import Reference
+    from vlm_r1.grpo.update import assign_advantages, compute_loss, global_normalizer, loss_batches
     from vlm_r1.rollouts.groups import sample_groups
     from vlm_r1.runtime.phases import Phases
     from vlm_r1.sampling import SamplingParams
-    from vlm_r1.sampling.hf import HFSampler
+    from vlm_r1.sampling.build import build_sampler
+    from vlm_r1.training.learner import Learner
 
-    model = load_model(config.model, env.adapter)
-    sampler, params = HFSampler(model, env.adapter), SamplingParams(**config.sampling.model_dump())
-    n, seed = config.grpo.num_generations, config.seed
-    (group,) = sample_groups([record], env, sampler, params, n=n, run_seed=seed, phases=Phases())
+    learner = Learner(config, env.adapter, None, temperature=config.sampling.temperature)
+    learner.begin_step()
+    sampler = build_sampler(learner.bare_policy, config.sampling)
+    with learner.autocast_for_sampling():
+        groups = sample_groups(
+            [record],
+            env,
+            sampler,
+            SamplingParams.of(config.sampling),
+            n=config.grpo.num_generations,
+            run_seed=config.seed,
+            phases=Phases(),
+            add_features=learner.with_features,
+        )
+    (group,) = groups = assign_advantages(groups, config, learner)
+    batches, normalizer = list(loss_batches(groups, learner)), global_normalizer(groups, learner)
+    if config.grpo.beta:
+        reference = Reference(config, env.adapter, learner)
+        for batch in batches:
+            batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
     with torch.no_grad():
-        policy = Policy(model, env.adapter, params.temperature).eval()
-        scored = policy(CompletionBatch([group.encoded], [[r.completion.ids_T for r in group.rollouts]]))
-    group, loss = _advantages_and_loss(group, scored, config)
-    console.print("[bold]3 completions, judged and compared[/bold]")
-    console.print(_rollout_table(group, scored.logprobs_NT))
+        learner.seed_passes()
+        found = [compute_loss(batch, learner, normalizer) for batch in batches]
+    logprobs_N = [float(row_T.sum()) for scored, _ in found for row_T in scored.logprobs_NT]
+    console.print("[bold]stage 3: completions, judged and compared[/bold]")
+    console.print(_rollout_table(group, logprobs_N))
     for index, rollout in enumerate(group.rollouts):
         console.print(f"[cyan]{index}[/cyan] {escape(repr(rollout.completion.text))}", highlight=False)
-    note = "ratio 1, as before the first update"
-    _stage(console, "4 loss", loss_type=config.grpo.loss_type, value=f"{loss:.6f}", note=note)
-
-
-def _advantages_and_loss(group: Group, scored: Any, config: Any) -> tuple[Group, float]:
-    from dataclasses import replace
-
-    import torch
-
-    from vlm_r1.grpo.advantage import group_advantages
-    from vlm_r1.grpo.loss import LossInput, get_loss, grpo_loss, loss_normalizer
-
-    rewards = [math.nan if r.score.reward is None else r.score.reward for r in group.rollouts]
-    rewards_1G = torch.tensor([rewards], dtype=torch.float64)
-    advantages_G = group_advantages(rewards_1G, config.grpo.scale_rewards, judged_PG=~rewards_1G.isnan())[0]
-    given = LossInput(
-        scored.logprobs_NT,
-        scored.logprobs_NT,
-        None,
-        advantages_G.to(scored.logprobs_NT.dtype),
-        scored.mask_NT,
-        epsilon=config.grpo.epsilon,
-        epsilon_high=config.grpo.upper_epsilon,
+    _stage(
+        console,
+        "stage 4: loss",
+        precision=learner.descriptions[0],
+        layout=learner.descriptions[1],
+        loss_type=config.grpo.loss_type,
+        value=f"{sum(float(output.loss) for _, output in found):.6f}",
+        note="ratio 1, as before the first update",
     )
-    loss, tokens = get_loss(config.grpo.loss_type), int(scored.mask_NT.sum())
-    normalizer = loss_normalizer(loss, len(group.rollouts), tokens, config.sampling.max_completion_length)
-    output = grpo_loss(given, loss, normalizer=normalizer)
-    judged = tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, advantages_G.tolist(), strict=True))
-    return replace(group, rollouts=judged), float(output.loss)
 
 
-def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
+def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
     """One line for each completion; the two log-probabilities, the sampler's and the trainer's, should agree."""
     from rich.table import Table
 
-    parts = list(group.rollouts[0].score.parts)
     columns = [
         "#",
         "tokens",
@@ -135,7 +138,7 @@ def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
         "log p (sampler)",
         "log p (trainer)",
         "answer (px)",
-        *parts,
+        *group.rollouts[0].score.parts,
         "reward",
         "advantage",
         "reason",
@@ -153,7 +156,7 @@ def _rollout_table(group: Group, logprobs_NT: Any) -> Table:
             str(len(completion.ids_T)),
             completion.stop_reason.value,
             f"{sum(completion.logprobs_T):.4f}",
-            f"{float(logprobs_NT[index].sum()):.4f}",
+            f"{logprobs_N[index]:.4f}",
             str(answer),
             *("–" if value is None else f"{value:.3f}" for value in (*score.parts.values(), score.reward)),
             f"{rollout.advantage:+.3f}",

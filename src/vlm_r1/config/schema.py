@@ -22,7 +22,7 @@ from vlm_r1.config.base import (
 )
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.config.objective import GrpoSection
-from vlm_r1.config.words import OPTIMIZERS, Coordinates, LayoutOption, ThinkingChoice
+from vlm_r1.config.words import OPTIMIZERS, SAMPLERS, Coordinates, LayoutOption, ThinkingChoice
 
 __all__ = [
     "Config",
@@ -143,6 +143,11 @@ class DataSection(Section):
 class SamplingSection(Section):
     """How completions are drawn in training. (Evaluation is greedy.)"""
 
+    engine: Annotated[str, AfterValidator(TableName(SAMPLERS))] = Field(
+        default="hf",
+        description="What draws them. hf: transformers, with the trainer's own weights. Your own: "
+        "docs/add_an_objective.md.",
+    )
     temperature: PositiveFloat = Field(
         default=1.0, description="Logits are divided by it, in sampling and in training passes."
     )

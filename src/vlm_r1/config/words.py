@@ -7,6 +7,9 @@ from typing import Literal
 ADVANTAGES = ("group", "batch", "none")
 """Names of the table `ADVANTAGES` of `grpo/advantage.py`."""
 
+SAMPLERS = ("hf",)
+"""Names of the table `SAMPLERS` of `sampling/build.py`."""
+
 OPTIMIZERS = ("adamw", "muon")
 """Names of the table `OPTIMIZERS` of `training/optimizer.py`."""
 

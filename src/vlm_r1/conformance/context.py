@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText
 
-from vlm_r1.config.schema import ModelSection
+from vlm_r1.config.schema import ModelSection, SamplingSection
 from vlm_r1.config.words import Dtype
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import ConfigError, ModelError
@@ -24,6 +24,8 @@ from vlm_r1.policy.build import build_policy, choose_setup
 from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.packed import Layout
+from vlm_r1.sampling import Sampler
+from vlm_r1.sampling.build import build_sampler
 from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 
 SIZES_WH = ((112, 84), (84, 140), (60, 56))
@@ -122,6 +124,11 @@ class Context:
     def policy(self, layout: Layout, model: Any = None) -> Policy:
         """Completion log-probabilities at temperature 1, of the untouched model or of this one."""
         return Policy(self.model if model is None else model, self.adapter, layout=layout).eval()
+
+    @property
+    def sampler(self) -> Sampler:
+        """Samples from the untouched model."""
+        return build_sampler(self.policy(self.layout[0]), SamplingSection())
 
     @cached_property
     def pictures(self) -> list[Image.Image]:

@@ -16,7 +16,6 @@ from vlm_r1.models.stock import stock_inputs, stock_processor
 from vlm_r1.policy.head import tempered_logits
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.sampling import SamplingParams, greedy
-from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.training.differences import (
     BLANK_TOLERANCE,
     MEAN_TOLERANCE,
@@ -48,7 +47,7 @@ def banned(context: Context) -> Finding:
     handle = model.get_output_embeddings().register_forward_hook(prefer)
     try:
         prompt, params = context.prompts["one image"], SamplingParams(8, temperature=5.0)
-        (completions,) = HFSampler(model, adapter).sample([prompt], [list(range(16))], params)
+        (completions,) = context.sampler.sample([prompt], [list(range(16))], params)
     finally:
         handle.remove()
     tokens = [token for completion in completions for token in completion.ids_T]
@@ -126,7 +125,7 @@ def sampler(context: Context) -> Finding:
     """The log-probabilities that tokens were drawn with, against those that are trained."""
     prompts = list(context.prompts.values())
     seeds_P_G = [[10 * p, 10 * p + 1] for p in range(len(prompts))]
-    sampled = HFSampler(context.model, context.adapter).sample(prompts, seeds_P_G, SamplingParams(12))
+    sampled = context.sampler.sample(prompts, seeds_P_G, SamplingParams(12))
     policy = context.policy(context.layout[0])
     batch = CompletionBatch.of_groups(prompts, sampled)
     scored = policy(batch)
@@ -142,8 +141,8 @@ def sampler(context: Context) -> Finding:
 @torch.no_grad()
 def generate(context: Context) -> Finding:
     """Greedy decoding against transformers' generate, whose tokens are also scored by the policy."""
-    model, adapter, prompts = context.model, context.adapter, list(context.prompts.values())
-    sampled = HFSampler(model, adapter).sample(prompts, [[0]] * len(prompts), greedy(12))
+    prompts = list(context.prompts.values())
+    sampled = context.sampler.sample(prompts, [[0]] * len(prompts), greedy(12))
     ids_P_T, logprobs_P_T = zip(*(_generate(context, prompt) for prompt in prompts), strict=True)
     policy = context.policy(context.layout[0])
     scored = policy(CompletionBatch(prompts, [[ids_T] for ids_T in ids_P_T]))
@@ -152,7 +151,9 @@ def generate(context: Context) -> Finding:
     problems = []
     if not explained_by_rounding(differs, policy.model.dtype):
         problems.append(f"log-probabilities of generate's tokens differ from the policy's by {differs}")
-    if equal < len(prompts) and MEAN_TOLERANCE[model.dtype] < 1e-3:  # in half precision, near ties fall either way
+    if (
+        equal < len(prompts) and MEAN_TOLERANCE[context.model.dtype] < 1e-3
+    ):  # in half precision, near ties fall either way
         problems.append(f"greedy completions equal generate's for {equal} of {len(prompts)} prompts")
     numbers = {"equal completions": f"{equal} of {len(prompts)}", "largest difference": differs.largest}
     return Finding(numbers, tuple(problems))

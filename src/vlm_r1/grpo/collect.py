@@ -43,7 +43,7 @@ def collect_groups(
                 run_seed=config.seed,
                 draws=draws,
                 phases=phases,
-                see=learner.with_features,
+                add_features=learner.with_features,
                 trainer_state=TrainerState(learner.step, config.training.max_steps),
                 logged=logged,
             )

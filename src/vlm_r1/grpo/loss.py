@@ -44,6 +44,8 @@ class LossInput:
         mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
         epsilon: the recipe's `grpo.epsilon`, how far below 1.
         epsilon_high: the recipe's `grpo.epsilon_high`, how far above.
+        sampled_logprobs_NT: those that the sampler drew the tokens with. They differ from `old_logprobs_NT` where the
+            sampler is not quite the policy: another engine, or a distribution that top-p cut. None: not known.
     """
 
     logprobs_NT: Tensor
@@ -53,6 +55,7 @@ class LossInput:
     mask_NT: Tensor
     epsilon: float
     epsilon_high: float
+    sampled_logprobs_NT: Tensor | None = None
 
 
 class TokenLosses(NamedTuple):
@@ -78,11 +81,14 @@ class LossOutput:
         loss: scalar; adds up over micro-batches and processes.
         sums: detached scalars, to be added over the step and divided by "tokens": "kl_sum" (k3, without beta, but
             with the ratio where that weighs it; 0 without a reference), "clipped_low" and "clipped_high" (tokens whose
-            ratio a limit reached, see `TokenLosses`), "tokens" (unmasked ones).
+            ratio a limit reached, see `TokenLosses`), "sampler_gap_sum" (how far the policy's log-probabilities are
+            from the sampler's; only where these are known), "tokens" (unmasked ones).
+        largest_sampler_gap: the greatest of these distances, in nats; detached. None: not known.
     """
 
     loss: Tensor
     sums: Mapping[str, Tensor]
+    largest_sampler_gap: Tensor | None = None
 
 
 def get_loss(name: str) -> Loss:
@@ -158,9 +164,14 @@ def grpo_loss(
         "clipped_high": nothing_NT if token.clipped_high_NT is None else token.clipped_high_NT,
         "tokens": torch.ones_like(losses_NT),
     }
+    largest_gap = None
+    if given.sampled_logprobs_NT is not None:
+        sums["sampler_gap_sum"] = (given.logprobs_NT - given.sampled_logprobs_NT).abs()
+        largest_gap = sums["sampler_gap_sum"].detach().max()
     return LossOutput(
         loss=(losses_NT * mask_NT).sum() / normalizer,
         sums={name: (values_NT.detach() * mask_NT).sum().to(losses_NT.dtype) for name, values_NT in sums.items()},
+        largest_sampler_gap=largest_gap,
     )
 
 
@@ -257,10 +268,15 @@ def k3_kl(logprobs_NT: Tensor, ref_logprobs_NT: Tensor, mask_NT: Tensor) -> Tens
 
 def _with_masked_positions_0(given: LossInput) -> LossInput:
     """Log-probabilities of 0 where the mask is False, so that no surrogate has to think of what may stand there."""
-    padding_NT, reference_NT = ~given.mask_NT, given.ref_logprobs_NT
+    padding_NT = ~given.mask_NT
+
+    def filled(logprobs_NT: Tensor | None) -> Tensor | None:
+        return None if logprobs_NT is None else logprobs_NT.masked_fill(padding_NT, 0.0)
+
     return replace(
         given,
         logprobs_NT=given.logprobs_NT.masked_fill(padding_NT, 0.0),
         old_logprobs_NT=given.old_logprobs_NT.masked_fill(padding_NT, 0.0),
-        ref_logprobs_NT=None if reference_NT is None else reference_NT.masked_fill(padding_NT, 0.0),
+        ref_logprobs_NT=filled(given.ref_logprobs_NT),
+        sampled_logprobs_NT=filled(given.sampled_logprobs_NT),
     )

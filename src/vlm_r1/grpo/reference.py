@@ -36,7 +36,7 @@ class Reference:
     @torch.no_grad()
     def logprobs_NT(self, batch: CompletionBatch) -> torch.Tensor:
         """Log-probabilities of the completions under the reference, without dropout."""
-        policy = self.frozen or self._learner.accelerator.unwrap_model(self._learner.policy)
+        policy = self.frozen or self._learner.bare_policy
         training = policy.training
         policy.eval()
         off = nullcontext() if self.frozen is not None else self._learner.model.disable_adapter()

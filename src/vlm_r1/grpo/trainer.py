@@ -11,7 +11,9 @@ import torch
 
 from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
+from vlm_r1.grpo.advantage import get_advantages
 from vlm_r1.grpo.collect import collect_groups
+from vlm_r1.grpo.loss import get_loss
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
@@ -37,10 +39,12 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     Raises:
         VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
     """
+    get_loss(config.grpo.loss_type)
+    get_advantages(config.grpo.scale_rewards)
     run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display)
     learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
-    params = SamplingParams(**config.sampling.model_dump())
+    params = SamplingParams.of(config.sampling)
     told = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
     with run.steps("GRPO") as (steps, show):

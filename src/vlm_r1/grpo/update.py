@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
-from vlm_r1.grpo.loss import LossInput, get_loss, grpo_loss, loss_normalizer
+from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.reference import Reference
-from vlm_r1.policy.logprobs import CompletionBatch
+from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
@@ -21,14 +20,18 @@ from vlm_r1.types import Group, StopReason
 
 
 @dataclass
-class Part:
-    """A micro-batch as tensors, and what the first iteration found out about it."""
+class LossBatch:
+    """A micro-batch with what its loss needs, and what the first iteration found out about it.
+
+    Attributes:
+        positions: how many the language model computes for it.
+        kept_N1: bool, False for completions that are left out of the loss.
+    """
 
     batch: CompletionBatch
     positions: int
     advantages_N: torch.Tensor
     kept_N1: torch.Tensor
-    sampled_logprobs_NT: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
 
@@ -40,9 +43,9 @@ def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner)
     """
     own = [[math.nan if r.score.reward is None else r.score.reward for r in group.rollouts] for group in groups]
     by_process = learner.gather([own])
-    rewards_PG = torch.tensor([rewards for part in by_process for rewards in part], dtype=torch.float64)
+    rewards_PG = torch.tensor([rewards for process in by_process for rewards in process], dtype=torch.float64)
     advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards, judged_PG=~rewards_PG.isnan())
-    first = sum(len(part) for part in by_process[: learner.accelerator.process_index])
+    first = sum(len(process) for process in by_process[: learner.accelerator.process_index])
     return [
         replace(group, rollouts=tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, row, strict=True)))
         for group, row in zip(groups, advantages_PG[first : first + len(groups)].tolist(), strict=True)
@@ -50,97 +53,121 @@ def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner)
 
 
 def update_policy(
-    groups: Sequence[Group], spare: Group, learner: Learner, reference: Reference | None, phases: Phases
+    groups: Sequence[Group], fallback_group: Group, learner: Learner, reference: Reference | None, phases: Phases
 ) -> dict[str, Metric]:
     """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
 
     The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for
     them. With beta 0 a group whose advantages are all zero cannot change the gradient and is not computed; it still
-    counts in the normalizer, and the same parameters get a gradient (`_stand_in`).
+    counts in the normalizer, and the same parameters get a gradient (`_zero_weight_probe`).
 
     Args:
-        spare: any group of this process, for the case that it has none.
+        fallback_group: any group of this process, for the case that it has none.
         phases: is told the seconds of "reference", "policy" and "optimizer".
     """
     config = learner.config
-    teaching = [group for group in groups if _teaches(group, config)]
-    parts = [*_parts(teaching, learner), *_parts(_stand_in(groups, teaching, spare), learner, weightless=True)]
-    normalizer = _global_normalizer(groups, config, learner)
+    informative = [group for group in groups if config.grpo.beta or any(r.advantage for r in group.rollouts)]
+    probe = _zero_weight_probe(groups, informative, fallback_group)
+    batches = [*loss_batches(informative, learner), *loss_batches(probe, learner, weightless=True)]
+    normalizer = global_normalizer(groups, learner)
     norms: list[float] = []
     if reference is not None:
         with phases("reference"):
-            for part in parts:
-                part.ref_logprobs_NT = reference.logprobs_NT(part.batch)
+            for batch in batches:
+                batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
     found: list[Mapping[str, torch.Tensor]] = []
     for _ in range(config.grpo.num_iterations):
         learner.seed_passes()  # the same dropout in each, or ratios would differ from 1 by it
-        for part in parts:
+        for batch in batches:
             with phases("policy"):
-                found.append(_backward(part, learner, normalizer))
+                scored, output = compute_loss(batch, learner, normalizer)
+                learner.backward(output.loss)
+                found.append(_found(scored, output))
         with phases("optimizer"):
             norms.append(learner.update())
-    sums = _summed(found) | {"positions": sum(part.positions for part in parts) * config.grpo.num_iterations}
-    _check_tokens(sums["tokens"], teaching, config)
-    return _metrics(sums, norms, config) | _sampler_metrics(found[: len(parts)])
+    sums = _summed(found) | {"positions": sum(batch.positions for batch in batches) * config.grpo.num_iterations}
+    _check_tokens(sums["tokens"], informative, config)
+    return _metrics(sums, norms, config) | _sampler_metrics(found[: len(batches)])
 
 
-def _teaches(group: Group, config: Config) -> bool:
-    """Whether the group can change the gradient."""
-    return bool(config.grpo.beta) or any(rollout.advantage for rollout in group.rollouts)
+def _zero_weight_probe(groups: Sequence[Group], informative: Sequence[Group], fallback_group: Group) -> list[Group]:
+    """One completion to run with weight 0 if no informative group is left, or none with images; else nothing.
 
-
-def _stand_in(groups: Sequence[Group], teaching: Sequence[Group], spare: Group) -> list[Group]:
-    """One completion that goes through the policy with weight 0 where those that teach are not enough, or nothing.
-
-    The optimizer must see a gradient, be it zero, of all that would have been computed: with images, the vision part
-    too. Else its momentum would stand still.
+    So every parameter that would train still gets a gradient, be it zero. Without one the optimizer would pass the
+    parameter over, and its momentum would stand still.
     """
-    candidates = groups or [spare]
+    candidates = groups or [fallback_group]
     with_images = [group for group in candidates if group.encoded.frames]
-    if teaching and (not with_images or any(group.encoded.frames for group in teaching)):
+    if informative and (not with_images or any(group.encoded.frames for group in informative)):
         return []
     chosen = (with_images or candidates)[0]
     return [replace(chosen, rollouts=chosen.rollouts[:1])]
 
 
-def _backward(part: Part, learner: Learner, normalizer: float) -> Mapping[str, torch.Tensor]:
-    """Differentiate a part's share of the loss; what comes back stays on the device until the step is done."""
+def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = False) -> Iterator[LossBatch]:
+    """Cut the groups of this process into micro-batches, with their advantages.
+
+    Args:
+        weightless: leave all completions out of the loss.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    kept_N = [not weightless and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
+    completions_P_G = [[rollout.completion for rollout in group.rollouts] for group in groups]
+    batch = CompletionBatch.of_groups([group.encoded for group in groups], completions_P_G)
+    device = learner.accelerator.device
+    for micro in learner.micro_batches(batch):
+        advantages = [rollouts[n].advantage for n in micro.rows_N]
+        yield LossBatch(
+            micro.batch,
+            micro.positions,
+            torch.tensor(advantages, dtype=torch.float64, device=device),
+            torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
+        )
+
+
+def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple[TokenLogProbs, LossOutput]:
+    """Score a micro-batch and compute its share of the loss; remember the old log-probabilities in the batch.
+
+    Args:
+        normalizer: from `global_normalizer`.
+    """
     grpo = learner.config.grpo
-    scored = learner.policy(part.batch)
-    old_logprobs_NT = part.old_logprobs_NT
-    if old_logprobs_NT is None:
-        old_logprobs_NT = part.old_logprobs_NT = scored.logprobs_NT.detach()
-    mask_NT = scored.mask_NT & part.kept_N1
+    scored = learner.policy(batch.batch)
+    old_logprobs_NT = scored.logprobs_NT.detach() if batch.old_logprobs_NT is None else batch.old_logprobs_NT
+    batch.old_logprobs_NT = old_logprobs_NT
     given = LossInput(
         scored.logprobs_NT,
         old_logprobs_NT,
-        part.ref_logprobs_NT,
-        part.advantages_N.to(scored.logprobs_NT.dtype),
-        mask_NT,
+        batch.ref_logprobs_NT,
+        batch.advantages_N.to(scored.logprobs_NT.dtype),
+        scored.mask_NT & batch.kept_N1,
         epsilon=grpo.epsilon,
         epsilon_high=grpo.upper_epsilon,
+        sampled_logprobs_NT=batch.batch.sampled_logprobs_NT(scored.logprobs_NT),
     )
-    output = grpo_loss(
+    return scored, grpo_loss(
         given,
         get_loss(grpo.loss_type),
         normalizer=normalizer,
         beta=grpo.beta,
         use_bias_correction_kl=grpo.use_bias_correction_kl,
     )
-    learner.backward(output.loss)
-    gaps_NT = (scored.logprobs_NT.detach() - part.sampled_logprobs_NT).abs() * mask_NT
+
+
+def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tensor]:
+    """Numbers of a micro-batch, which stay on the device until the step is done."""
+    assert output.largest_sampler_gap is not None  # the log-probabilities were given
     return {
         "loss": output.loss.detach(),
         "entropy_sum": scored.entropies_NT.sum(),
         "sampled_tokens": scored.mask_NT.sum(),
-        "gap_sum": gaps_NT.sum(),
-        "largest_gap": gaps_NT.max(),
         **output.sums,
+        "largest_gap": output.largest_sampler_gap,
     }
 
 
 def _summed(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
-    """Sums over parts and iterations, fetched from the device at once for each name."""
+    """Sums over micro-batches and iterations, fetched from the device at once for each name."""
     return {name: math.fsum(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
 
 
@@ -152,40 +179,23 @@ def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, M
     """
     sums, largest_gap = _summed(first), float(torch.stack([values["largest_gap"] for values in first]).max())
     metrics = {
-        "sampling/sampling_logp_difference/mean": ratio(sums["gap_sum"], sums["tokens"]),
+        "sampling/sampling_logp_difference/mean": ratio(sums["sampler_gap_sum"], sums["tokens"]),
         "sampling/sampling_logp_difference/max": largest(largest_gap),
     }
     return metrics if sums["tokens"] else {}
 
 
-def _check_tokens(counted: float, teaching: Sequence[Group], config: Config) -> None:
-    """Every token of a completion counts, its stop token too.
+def _check_tokens(counted: float, informative: Sequence[Group], config: Config) -> None:
+    """Check that every sampled token of a completion counted, its stop token too.
 
     Raises:
         RuntimeError: the loss left some out, which is a bug.
     """
-    completions = [rollout.completion for group in teaching for rollout in group.rollouts]
-    sampled = sum(len(c.ids_T) for c in completions if _is_kept(c.stop_reason, config)) * config.grpo.num_iterations
+    completions = [rollout.completion for group in informative for rollout in group.rollouts]
+    sampled = sum(sum(c.sampled_T) for c in completions if _is_kept(c.stop_reason, config)) * config.grpo.num_iterations
     if counted != sampled:
         raise RuntimeError(
             f"the loss counted {counted:.0f} tokens of {sampled}: some were left out; please report this"
-        )
-
-
-def _parts(groups: Sequence[Group], learner: Learner, weightless: bool = False) -> Iterator[Part]:
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    kept_N = [not weightless and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
-    batch = CompletionBatch([g.encoded for g in groups], [[r.completion.ids_T for r in g.rollouts] for g in groups])
-    device = learner.accelerator.device
-    for micro in learner.micro_batches(batch):
-        advantages = [rollouts[n].advantage for n in micro.rows_N]
-        sampled = [torch.tensor(rollouts[n].completion.logprobs_T) for n in micro.rows_N]
-        yield Part(
-            micro.batch,
-            micro.positions,
-            torch.tensor(advantages, dtype=torch.float64, device=device),
-            torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
-            pad_sequence(sampled, batch_first=True).to(device),
         )
 
 
@@ -193,10 +203,11 @@ def _is_kept(stop_reason: StopReason, config: Config) -> bool:
     return not (config.grpo.mask_truncated_completions and stop_reason is StopReason.LENGTH)
 
 
-def _global_normalizer(groups: Sequence[Group], config: Config, learner: Learner) -> float:
+def global_normalizer(groups: Sequence[Group], learner: Learner) -> float:
     """The count that the loss of the whole step is divided by, over all processes."""
+    config = learner.config
     completions = [rollout.completion for group in groups for rollout in group.rollouts]
-    tokens = sum(len(c.ids_T) for c in completions if _is_kept(c.stop_reason, config))
+    tokens = sum(sum(c.sampled_T) for c in completions if _is_kept(c.stop_reason, config))
     counts = learner.gather([(len(completions), tokens)])
     return loss_normalizer(
         get_loss(config.grpo.loss_type),

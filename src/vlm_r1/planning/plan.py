@@ -167,7 +167,7 @@ def least_total(config: Config, adapter: Adapter) -> int:
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
     """In training, or in evaluation if that needs more."""
-    params = SamplingParams(**config.sampling.model_dump())
+    params = SamplingParams.of(config.sampling)
     peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params)
     if not config.data.eval:
         return peak

@@ -22,7 +22,7 @@ def sample_groups(
     run_seed: int,
     draws: Sequence[int] | None = None,
     phases: Phases,
-    see: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
+    add_features: Callable[[Sequence[EncodedPrompt]], Sequence[EncodedPrompt]] = lambda prompts: prompts,
     trainer_state: TrainerState = UNTRAINED,
     logged: Logged | None = None,
 ) -> list[Group]:
@@ -33,10 +33,10 @@ def sample_groups(
             of records that the run drew before; None: 0 for all, where each record is asked once.
         phases: is told the seconds of "encode", "sample" and "score".
         trainer_state, logged: how far training is, and what is told the metrics that rewards log.
-        see: adds the features of images, where the vision part is frozen and they are needed again.
+        add_features: computes the features of images once, where the vision part is frozen and they are needed again.
     """
     with phases("encode"):
-        encoded = see([env.encode(record) for record in records])
+        encoded = add_features([env.encode(record) for record in records])
     with phases("sample"):
         numbered = zip(draws or [0] * len(records), records, strict=True)
         seeds = [[completion_seed(run_seed, draw, record, g) for g in range(n)] for draw, record in numbered]

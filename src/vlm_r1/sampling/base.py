@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vlm_r1.config.schema import SamplingSection
 from vlm_r1.types import Completion, EncodedPrompt, Record
 
 
@@ -27,6 +28,11 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+
+    @classmethod
+    def of(cls, section: SamplingSection) -> SamplingParams:
+        """What the recipe says."""
+        return cls(**section.model_dump(exclude={"engine"}))
 
 
 def greedy(max_completion_length: int) -> SamplingParams:

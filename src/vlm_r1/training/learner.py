@@ -20,7 +20,7 @@ from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.models.precision import save_model
 from vlm_r1.policy.build import build_policy, setup_of
-from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, micro_batches
+from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
@@ -66,9 +66,14 @@ class Learner:
         self.skipped_in_a_row = 0
 
     @property
+    def bare_policy(self) -> Policy:
+        """The policy without wrappers: for sampling, and for passes in other types than the recipe's."""
+        return self.accelerator.unwrap_model(self.policy)
+
+    @property
     def model(self) -> Any:
         """The transformers (or peft) model inside all wrappers, for sampling and saving."""
-        return self.accelerator.unwrap_model(self.policy).model
+        return self.bare_policy.model
 
     def micro_batches(self, batch: CompletionBatch) -> list[MicroBatch]:
         """Cut this process's batch by `max_tokens_per_micro_batch`."""

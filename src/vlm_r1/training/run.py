@@ -24,12 +24,14 @@ from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
-from vlm_r1.sampling.hf import HFSampler
+from vlm_r1.sampling import Sampler
+from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.training.held_out import evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.optimizer import get_optimizer
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
@@ -44,7 +46,7 @@ class TrainingRun:
     config: Config
     learner: Learner
     env: Env
-    sampler: HFSampler
+    sampler: Sampler
     stream: PromptStream
     held_out: Mapping[str, Sequence[Record]]
     folder: RunFolder
@@ -155,6 +157,8 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     Raises:
         CheckpointError, DataError, ConfigError, ModelError: in this order, before anything is written.
     """
+    get_sampler(config.sampling.engine)
+    get_optimizer(config.training.optim)
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
@@ -170,7 +174,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         resume_step = checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None
         open_run_folder(config, resume_step, start_facts(learner, records, held_out))
     learner.accelerator.wait_for_everyone()
-    sampler = HFSampler(learner.model, env.adapter)
+    sampler = build_sampler(learner.bare_policy, config.sampling)
     shown = display or Display()
     shown.enabled = learner.accelerator.is_main_process
     shown.say(f"{len(records):,} records")

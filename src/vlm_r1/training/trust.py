@@ -154,8 +154,9 @@ def _check(
     two = _two(asked)
     inputs = [] if report.problems else _inputs(two, learner, env, report)
     if not report.problems:
-        policy: Policy = learner.accelerator.unwrap_model(learner.policy)
-        _check_passes(two, Witness(policy, inputs, temperature), learner, report, sampler, params, reference)
+        _check_passes(
+            two, Witness(learner.bare_policy, inputs, temperature), learner, report, sampler, params, reference
+        )
     if everyone := [problem for part in learner.gather([report.problems]) for problem in part]:
         raise ModelError(
             f"trust check failed on {everyone[0]}. Nothing was learnt from it; training.trust_checks=false goes on "

@@ -1,0 +1,39 @@
+"""Samplers by name: the table, and one's own by `package.module:Name`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from vlm_r1.config.schema import SamplingSection
+from vlm_r1.policy.logprobs import Policy
+from vlm_r1.registry import resolve
+from vlm_r1.sampling.base import Sampler
+from vlm_r1.sampling.hf import HFSampler
+
+SamplerFactory = Callable[[Policy, SamplingSection], Sampler]
+"""From the policy, whose weights are sampled from, and the recipe's section to a sampler."""
+
+
+def _hf(policy: Policy, section: SamplingSection) -> Sampler:
+    return HFSampler(policy.model, policy.adapter)
+
+
+SAMPLERS: Mapping[str, SamplerFactory] = {"hf": _hf}
+
+
+def get_sampler(engine: str) -> SamplerFactory:
+    """Return the factory of this name in `SAMPLERS`, or the function or class that `package.module:Name` names.
+
+    Raises:
+        ConfigError: unknown name, or one that cannot be imported.
+    """
+    return resolve("sampling.engine", engine, SAMPLERS)
+
+
+def build_sampler(policy: Policy, section: SamplingSection) -> Sampler:
+    """The sampler that the recipe names, for a policy without wrappers.
+
+    Raises:
+        ConfigError: see `get_sampler`.
+    """
+    return get_sampler(section.engine)(policy, section)
