@@ -158,6 +158,14 @@ def test_a_reference_that_is_not_the_start_of_the_policy(layout: str, recipe, tm
             train(load_config(recipe(**options, output_dir=str(tmp_path / bug.__name__))))
 
 
+def test_a_sampler_that_was_not_given_the_new_weights(opened, monkeypatch) -> None:
+    """It says itself which weights it has; whether that is true is found by its log-probabilities."""
+    run = opened()
+    groups = sample(run)
+    run.learner.step = 3
+    fails(groups, run, "sampled with the weights after 0 updates, but the policy has had 3")
+
+
 # (c) the images are not seen
 
 
