@@ -27,8 +27,6 @@ BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"pa
 TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "add_an_objective", "reward_adapters")
 """Pages whose snippets a test of their own runs."""
 COLUMNS = 100
-NOT_WRAPPED = {"architecture", "configuration"}
-"""Pages whose prose is longer: architecture is rewritten elsewhere, configuration is generated from the schema."""
 
 
 def blocks(page, language):
@@ -124,7 +122,7 @@ def too_long(text):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_prose_is_wrapped(page):
-    assert page.stem in NOT_WRAPPED or too_long(page.read_text(encoding="utf-8")) == []
+    assert too_long(page.read_text(encoding="utf-8")) == []
 
 
 def test_long_prose_would_be_found():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import textwrap
 import typing
 from typing import Any
 
@@ -21,7 +22,10 @@ def reference() -> str:
 
 
 def _section(section: type[BaseModel], prefix: str, title: str) -> list[str]:
-    lines = [f"## {title}", "", " ".join((section.__doc__ or "").split()), ""]
+    about = textwrap.wrap(
+        " ".join((section.__doc__ or "").split()), 100, break_on_hyphens=False, break_long_words=False
+    )
+    lines = [f"## {title}", "", *about, ""]
     lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
     nested = []
     for name, field in section.model_fields.items():
