@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import bootstrap
 
 DRAWS_AT_ONCE = 4_000_000  # 32 MB of indices, whatever the number of values
 
@@ -58,13 +59,15 @@ def bootstrap_ci(
     values = np.asarray(values_N, dtype=np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ValueError(f"an interval needs at least one value, and only finite ones; got {values}")
-    generator = np.random.default_rng(seed)
-    rows = max(1, DRAWS_AT_ONCE // values.size)
-    means = np.concatenate(
-        [
-            values[generator.integers(values.size, size=(min(rows, resamples - done), values.size))].mean(axis=1)
-            for done in range(0, resamples, rows)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    if values.size == 1:
+        return float(values[0]), float(values[0])
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, DRAWS_AT_ONCE // values.size),
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
