@@ -24,7 +24,7 @@ def read_json(
 
     Args:
         path: the file.
-        slim: called with every object while reading, the inner ones first; returns the part of it to keep. It saves
+        slim: called with every object while reading, the inner ones first; returns what is kept of it. It saves
             the memory that COCO's polygons take.
         encoding: the default also removes a byte order mark.
 

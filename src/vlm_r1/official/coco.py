@@ -56,7 +56,7 @@ def average_precision(
 def _hits(
     found: Sequence[_Sized], gold: Sequence[_Sized], overlaps_NM: Sequence[Sequence[float]], threshold: float
 ) -> list[bool]:
-    """For each predicted box that counts, whether it is right."""
+    """Match the predicted boxes that count; returns for each whether it is right."""
     taken: set[int] = set()
     hits: list[bool] = []
     for box, overlaps_M in zip(found, overlaps_NM, strict=True):

@@ -129,8 +129,8 @@ def _braced_fractions(text: str) -> str:
 
 
 def _slash_as_fraction(text: str) -> str:
-    parts = text.split("/")
-    if len(parts) != 2:
+    sides = text.split("/")
+    if len(sides) != 2:
         return text
-    above, below = int(parts[0]), int(parts[1])
+    above, below = int(sides[0]), int(sides[1])
     return f"\\frac{{{above}}}{{{below}}}" if text == f"{above}/{below}" else text

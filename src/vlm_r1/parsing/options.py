@@ -117,10 +117,10 @@ def read_choice(text: str, options: Mapping[str, str]) -> Parsed[str] | ParseFai
     if bare and bare[1].upper() in known.letters:
         return Parsed(bare[1].upper())
     named = known.by_text.get(_comparable(plain))
-    return Parsed(named) if named else _read_parts(plain, known)
+    return Parsed(named) if named else _read_mixed(plain, known)
 
 
-def _read_parts(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
+def _read_mixed(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
     after = _AFTER_LETTER.fullmatch(plain)
     if after and after[1].upper() in known.letters:
         letter, named = after[1].upper(), known.by_text.get(_comparable(after[3]))

@@ -141,7 +141,7 @@ def _left_out(rows: Sequence[MetricsRow]) -> _Plot:
     """Plot completions that one or all reward components left out; a step without them has no key, which means 0."""
     components = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/left_out")]
     names = {key: readable(key.removeprefix("rewards/").removesuffix("/left_out")) for key in components}
-    return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by every part"}, missing=0.0)
+    return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by all components"}, missing=0.0)
 
 
 def _draw_small(rows: Sequence[MetricsRow], plot: _Plot) -> Figure | None:

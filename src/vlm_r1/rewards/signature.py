@@ -143,7 +143,7 @@ def _parameters(spec: str, found: AnyFunction) -> Sequence[inspect.Parameter]:
         return list(inspect.signature(found).parameters.values())
     except (ValueError, TypeError) as error:  # some builtins have no signature
         raise ConfigError(
-            f'reward "{spec}" does not tell what it takes ({error}): wrap it in a function of your own'
+            f'reward "{spec}" has no readable signature ({error}): wrap it in a function of your own'
         ) from error
 
 
