@@ -176,28 +176,28 @@ def _groups(rows: Sequence[RolloutRow]) -> list[list[RolloutRow]]:
 
 def _pick(groups: Sequence[list[RolloutRow]]) -> list[list[RolloutRow]]:
     """Choose the first few groups in file order; groups with different rewards go before those with equal ones."""
-    return sorted(groups, key=lambda rows: len({row.reward for row in rows if _judged(row)}) <= 1)[:GROUPS_PER_STEP]
+    return sorted(groups, key=lambda rows: len({row.reward for row in rows if _has_reward(row)}) <= 1)[:GROUPS_PER_STEP]
 
 
-def _judged(row: RolloutRow) -> bool:
+def _has_reward(row: RolloutRow) -> bool:
     """Return whether a completion has a reward; all components may have left it out."""
     return math.isfinite(row.reward)
 
 
 def _rank(row: RolloutRow) -> float:
-    return row.reward if _judged(row) else -math.inf
+    return row.reward if _has_reward(row) else -math.inf
 
 
 def _scale(rows: Sequence[RolloutRow]) -> Scale:
     """Make the scale of the rewards of parsed answers; others draw no boxes, and would leave the boxes few colours."""
-    finite = [row.reward for row in rows if _judged(row)]
-    parsed = [row.reward for row in rows if _judged(row) and row.reason is None]
+    finite = [row.reward for row in rows if _has_reward(row)]
+    parsed = [row.reward for row in rows if _has_reward(row) and row.reason is None]
     low, high = min(parsed or finite, default=0.0), max(parsed or finite, default=1.0)
     return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
 def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
-    rewards = [row.reward for rows in groups for row in rows if _judged(row)]
+    rewards = [row.reward for rows in groups for row in rows if _has_reward(row)]
     shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
     mean = sum(rewards) / len(rewards) if rewards else math.nan
     return ShownStep(step, len(groups), number(mean, decimals=2), shown)
