@@ -1,4 +1,4 @@
-"""Times of the phases of a step, in seconds."""
+"""Seconds by phase of a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Phases:
-    """Sums of seconds by name: `with phases("sample"): …` adds to `seconds`, e.g. {"sample": 0.31}."""
+    """Adds up seconds by name: `with phases("sample"): …`; `seconds` holds the sums, e.g. {"sample": 0.31}."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
