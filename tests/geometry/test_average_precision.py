@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from testing_geometry import iou_of_all_pairs
 from vlm_r1.geometry.average_precision import COCO_IOU_THRESHOLDS, mean_average_precision, precision_recall
-from vlm_r1.geometry.boxes import box_iou
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)
 FAR = (100, 100, 110, 110)
@@ -159,7 +159,7 @@ def _obvious_matches(pred_boxes, pred_labels, gold_boxes, gold_labels, threshold
     for label in dict.fromkeys(gold_labels):
         pred = [box for box, own in zip(pred_boxes, pred_labels, strict=True) if own == label]
         gold = [box for box, own in zip(gold_boxes, gold_labels, strict=True) if own == label]
-        yield _match_in_order(box_iou(pred, gold), np.asarray(thresholds)), len(gold)
+        yield _match_in_order(iou_of_all_pairs(pred, gold), np.asarray(thresholds)), len(gold)
 
 
 def _match_in_order(iou_NM, thresholds_T):

@@ -5,16 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testing_geometry import contains, distance_to_box
 from vlm_r1.geometry.boxes import (
     area,
     box_areas,
-    box_iou,
     centre,
     ciou,
     clip_box,
-    contains,
     diou,
-    distance_to_box,
     giou,
     in_polygon,
     iou,
@@ -45,7 +43,7 @@ box = st.tuples(coordinate, coordinate, coordinate, coordinate).map(order_corner
 )
 def test_iou_by_hand(a, b, expected):
     assert iou(a, b) == pytest.approx(expected, abs=1e-15)
-    assert box_iou([a], [b]).tolist() == [[pytest.approx(expected, abs=1e-15)]]
+    assert paired_iou([a], [b]).tolist() == [pytest.approx(expected, abs=1e-15)]
 
 
 @settings(deadline=None)
@@ -56,12 +54,12 @@ def test_iou_is_symmetric_and_bounded(a, b):
 
 
 @settings(deadline=None)
-@given(st.lists(box, max_size=4), st.lists(box, max_size=4))
-def test_all_pairs_equal_single_pairs(boxes_N4, boxes_M4):
-    ious_NM = box_iou(boxes_N4, boxes_M4)
-    assert ious_NM.shape == (len(boxes_N4), len(boxes_M4))
-    assert ious_NM.dtype == np.float64
-    assert ious_NM.tolist() == [[iou(a, b) for b in boxes_M4] for a in boxes_N4]
+@given(st.lists(st.tuples(box, box), max_size=8))
+def test_pairs_as_arrays_equal_single_pairs(pairs):
+    ious_P = paired_iou([a for a, _ in pairs], [b for _, b in pairs])
+    assert ious_P.shape == (len(pairs),)
+    assert ious_P.dtype == np.float64
+    assert ious_P.tolist() == [iou(a, b) for a, b in pairs]
 
 
 @settings(deadline=None)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testing_geometry import contains, distance_to_box
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.geometry.boxes import contains, distance_to_box
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.rewards.points import point_distance, point_in_region

@@ -1,4 +1,4 @@
-"""The parts that all converters share: output lines, the tally of kept and dropped things, and the atomic writer."""
+"""The base of all converters: output lines, the tally of kept and dropped things, and the atomic writer."""
 
 from __future__ import annotations
 

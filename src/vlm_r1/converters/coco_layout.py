@@ -16,7 +16,7 @@ from typing import Any
 
 from vlm_r1.converters.base import Tally, clean_text
 from vlm_r1.converters.coco_objects import CocoObject, read_object, slim
-from vlm_r1.converters.files import place, read_json, shown, take, whole_in
+from vlm_r1.converters.files import integer_in, location, read_json, shown, take
 from vlm_r1.converters.ids import Id, check_alike, check_shift, read_id
 from vlm_r1.converters.pictures import SIZE_READ, Unusable
 from vlm_r1.errors import DataError
@@ -40,7 +40,7 @@ class CocoImage:
         wh: its width and height in the annotations; None: they give none.
         objects: in the order of the file, without those of unknown categories.
         row: its object in the file.
-        place: index of that object in the file's list.
+        index: index of that object in the file's list.
         unusable: why its objects are not known completely; None: they are known.
     """
 
@@ -49,7 +49,7 @@ class CocoImage:
     wh: tuple[int, int] | None
     objects: list[CocoObject]
     row: Mapping[str, Any]
-    place: int
+    index: int
     unusable: Unusable | None = None
 
 
@@ -121,7 +121,7 @@ def read_coco(
         if files[one_form(name)] > 1 and not shared_files:
             unusable = Unusable(FILE_TWICE, name)
         if not name:
-            unusable = Unusable(NO_NAME, f"{place(path, 'images', i)}: {shown(listed[i])}")
+            unusable = Unusable(NO_NAME, f"{location(path, 'images', i)}: {shown(listed[i])}")
         images.append(CocoImage(id_, name, _size(listed[i], name, tally), objects.get(id_, []), listed[i], i, unusable))
     return CocoFile(path, images, names, boxes, annotations.unmatched, annotations.image_ids, annotations.category_ids)
 
@@ -176,7 +176,7 @@ def _by_id(
     for i, row in enumerate(rows):
         id_ = read_id(row.get("id")) if isinstance(row, dict) else None
         if id_ is None:
-            tally.drop(what, "without an id", example=f"{place(path, _PLURALS[what], i)}: {shown(row)}")
+            tally.drop(what, "without an id", example=f"{location(path, _PLURALS[what], i)}: {shown(row)}")
             continue
         first = found.setdefault(id_, i)
         if first == i:
@@ -195,7 +195,7 @@ _PLURALS = {"image": "images", "category": "categories"}
 
 
 def _size(row: Mapping[str, Any], name: str, tally: Tally) -> tuple[int, int] | None:
-    width, height = whole_in(row.get("width")), whole_in(row.get("height"))
+    width, height = integer_in(row.get("width")), integer_in(row.get("height"))
     if width and height and min(width, height) > 0:
         return (width, height)
     tally.note(SIZE_READ, example=name)
@@ -208,7 +208,7 @@ class _Annotations:
 
     Attributes:
         path: the file.
-        rows: place, image id, category id and row of each whose image is known, in the order of the file.
+        rows: index, image id, category id and row of each whose image is known, in the order of the file.
         image_ids, category_ids: all ids that they name.
         unmatched: see `CocoFile`.
     """
@@ -225,7 +225,7 @@ class _Annotations:
         found, image_ids, category_ids, unmatched = [], set[Id](), set[Id](), []
         for i, row in enumerate(rows):
             if row is None or row == {}:
-                tally.drop("annotation", "empty", example=place(path, "annotations", i))
+                tally.drop("annotation", "empty", example=location(path, "annotations", i))
                 continue
             row = row if isinstance(row, dict) else {}
             image_id, category_id = read_id(row.get("image_id")), read_id(row.get("category_id"))
@@ -255,9 +255,9 @@ class _Annotations:
             label = None if category_id is None else names.get(category_id)
             made = read_object(row, label or "", image_id)
             if "segmentation" in row and not isinstance(made.box, Unusable):  # kept where there is no box (`slim`)
-                tally.note(OF_POLYGON, example=place(self.path, "annotations", i))
+                tally.note(OF_POLYGON, example=location(self.path, "annotations", i))
             if label is None:
-                example = f"{place(self.path, 'annotations', i, 'category_id')}: {shown(row.get('category_id'))}"
+                example = f"{location(self.path, 'annotations', i, 'category_id')}: {shown(row.get('category_id'))}"
                 tally.drop("box", "of an unknown category", example=example)
                 unusable[image_id] = Unusable(OF_UNKNOWN_CATEGORY, example)
             else:
@@ -265,13 +265,13 @@ class _Annotations:
             own = read_id(row.get("id"))
             if own is not None and boxes.setdefault(own, made) != made:
                 boxes[own] = None
-                tally.note(REUSED_IDS, example=place(self.path, "annotations", i, "id"))
+                tally.note(REUSED_IDS, example=location(self.path, "annotations", i, "id"))
         return objects, unusable, boxes
 
 
 def _unmatched_example(row: Any, path: Path, i: int) -> str:
     value = shown(row.get("image_id")) if isinstance(row, dict) else shown(row)
-    return f"{place(path, 'annotations', i, 'image_id')}: {value}"
+    return f"{location(path, 'annotations', i, 'image_id')}: {value}"
 
 
 def _names(
@@ -291,7 +291,7 @@ def _names(
         written = str(number) if type(number) is int else take(rows[i], "name", str, path, "categories", i)
         name = clean_name(written)
         if not name:
-            raise DataError(f"{place(path, 'categories', i, 'name')}: got {shown(written)}, wanted a name")
+            raise DataError(f"{location(path, 'categories', i, 'name')}: got {shown(written)}, wanted a name")
         if rows[i].get("supercategory") == "none" and written in parents and id_ not in used:
             continue
         names[id_] = spelling.setdefault(name_key(name), name)

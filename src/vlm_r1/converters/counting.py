@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.converters.files import place, read_json, shown, take, whole_in
+from vlm_r1.converters.files import integer_in, location, read_json, shown, take
 from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import AnswerValue
@@ -92,18 +92,18 @@ def _lines(
         except DataError as error:
             made = Unusable("cannot be read", str(error))
         if isinstance(made, Unusable):
-            job.tally.drop("row", made.reason, example=made.example or place(job.source, i))
+            job.tally.drop("row", made.reason, example=made.example or location(job.source, i))
         else:
             yield made
 
 
 def _count(row: Any, key: str, *where: object) -> int:
     """Read a count, which a table may hold as an integer, a float or a text."""
-    count = whole_in(row.get(key))
+    count = integer_in(row.get(key))
     if count is None:
         return take(row, key, int, *where)  # raises an error that shows the value
     if count < 0:
-        raise DataError(f"{place(*where, key)}: got {count}, wanted a number of things")
+        raise DataError(f"{location(*where, key)}: got {count}, wanted a number of things")
     return count
 
 

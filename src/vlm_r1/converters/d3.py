@@ -11,7 +11,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, Tally, clea
 from vlm_r1.converters.coco_layout import CocoImage, read_coco, require_images
 from vlm_r1.converters.coco_objects import CocoObject, read_object
 from vlm_r1.converters.detection import DetectionOptions, apply_limits, contents_of, detection_line, usable_picture
-from vlm_r1.converters.files import place, shown, take, whole_in
+from vlm_r1.converters.files import integer_in, location, shown, take
 from vlm_r1.converters.ids import Id, check_alike, read_id
 from vlm_r1.converters.pickles import read_pickle
 from vlm_r1.converters.pictures import Images, Unusable, find_images
@@ -123,15 +123,15 @@ class _Pickles:
         objects: list[CocoObject] = []
         unusable = None
         if any(self._image_of(own) not in (None, id_) for own in listed):
-            unusable = Unusable(MISPLACED, place(*where))
+            unusable = Unusable(MISPLACED, location(*where))
         unlisted = [own for own in claimed if own not in listed]
-        self.tally.note(UNLISTED, len(unlisted), place(*where))
+        self.tally.note(UNLISTED, len(unlisted), location(*where))
         for own in dict.fromkeys([*listed, *unlisted]):
             made = self._objects(own, id_)
             unusable = made if isinstance(made, Unusable) else unusable
             objects += [] if isinstance(made, Unusable) else made
         name = take(row, "file_name", str, *where)
-        wh = (whole_in(row.get("width")), whole_in(row.get("height")))
+        wh = (integer_in(row.get("width")), integer_in(row.get("height")))
         inside = [item for item in objects if item.label in group]
         image = CocoImage(id_, name, (wh[0], wh[1]) if wh[0] and wh[1] else None, inside, row, i, unusable)
         return _Image(image, sorted(group), frozenset({item.label for item in objects} - group))
@@ -147,7 +147,7 @@ class _Pickles:
         row: Mapping[str, Any] = self.annotations.get(own)  # pyright: ignore[reportAssignmentType]  # `take` checks
         sentence_ids = _ids(take(row, "sent_id", list, *where), (*where, "sent_id"))
         if any(s not in self.sentences for s in sentence_ids):
-            return Unusable(UNKNOWN_SENTENCE, f"{place(*where, 'sent_id')}: {shown(sentence_ids)}")
+            return Unusable(UNKNOWN_SENTENCE, f"{location(*where, 'sent_id')}: {shown(sentence_ids)}")
         values = row["bbox"] if isinstance(row.get("bbox"), list) else []
         if values and isinstance(values[0], list):  # as published, an array of one row
             row = {**row, "bbox": values[0]}
@@ -175,7 +175,7 @@ def _ids(values: Collection[Any], where: tuple[object, ...]) -> list[Id]:
     ids = [read_id(value) for value in values]
     for value, id_ in zip(values, ids, strict=True):
         if id_ is None:
-            raise DataError(f"{place(*where)}: got {shown(value)}, wanted an id, an integer or a text")
+            raise DataError(f"{location(*where)}: got {shown(value)}, wanted an id, an integer or a text")
     return [id_ for id_ in ids if id_ is not None]
 
 

@@ -24,7 +24,7 @@ def read_json(
 
     Args:
         path: the file.
-        slim: called with every object while reading, the inner ones first; returns the part of it to keep. It saves
+        slim: called with every object while reading, the inner ones first; returns what is kept of it. It saves
             the memory that COCO's polygons take.
         encoding: the default also removes a byte order mark.
 
@@ -69,11 +69,11 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
         return value
     wanted = "an integer or a text" if kind is None else _WANTED[kind]
     if not isinstance(row, dict):
-        raise DataError(f"{place(*where)}: got {shown(row)}, wanted an object with the key {key!r}")
+        raise DataError(f"{location(*where)}: got {shown(row)}, wanted an object with the key {key!r}")
     if key not in row:
         keys = ", ".join(map(str, row)) or "(none)"
-        raise DataError(f"{place(*where, key)}: missing, got the keys {keys:.200}; wanted {wanted}")
-    raise DataError(f"{place(*where, key)}: got {shown(row[key])}, wanted {wanted}")
+        raise DataError(f"{location(*where, key)}: missing, got the keys {keys:.200}; wanted {wanted}")
+    raise DataError(f"{location(*where, key)}: got {shown(row[key])}, wanted {wanted}")
 
 
 def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
@@ -84,7 +84,7 @@ def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
     """
     values = take(row, key, list, *where)
     if len(values) != n or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
-        raise DataError(f"{place(*where, key)}: got {shown(values)}, wanted {n} numbers")
+        raise DataError(f"{location(*where, key)}: got {shown(values)}, wanted {n} numbers")
     return values
 
 
@@ -103,20 +103,20 @@ def numbers_in(value: Any, n: int) -> list[float] | None:
     return numbers if all(map(math.isfinite, numbers)) else None
 
 
-def whole_in(value: Any) -> int | None:
+def integer_in(value: Any) -> int | None:
     """Read a whole number from an integer, a float or a text; None for anything else.
 
-    >>> whole_in(640), whole_in(640.0), whole_in("640"), whole_in(0.5), whole_in(None)
+    >>> integer_in(640), integer_in(640.0), integer_in("640"), integer_in(0.5), integer_in(None)
     (640, 640, 640, None, None)
     """
     number = numbers_in([value], 1)
     return int(number[0]) if number and number[0].is_integer() else None
 
 
-def place(*where: object) -> str:
+def location(*where: object) -> str:
     """Format a file and a key path.
 
-    >>> place("a.json", "annotations", 12, "bbox"), place("a.json")
+    >>> location("a.json", "annotations", 12, "bbox"), location("a.json")
     ('a.json: annotations[12].bbox', 'a.json')
     """
     file, *steps = where

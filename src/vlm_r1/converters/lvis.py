@@ -9,7 +9,7 @@ from typing import Any
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.converters.coco_layout import CocoFile, CocoImage, file_name, read_coco, require_images
 from vlm_r1.converters.detection import DetectionOptions, apply_limits, contents_of, detection_line, usable_picture
-from vlm_r1.converters.files import place, shown, take
+from vlm_r1.converters.files import location, shown, take
 from vlm_r1.converters.ids import read_id
 from vlm_r1.converters.pictures import Images, Unusable, find_images
 from vlm_r1.errors import DataError
@@ -75,7 +75,7 @@ def _line(job: Job, options: LvisOptions, file: CocoFile, image: CocoImage, imag
 
 def _names(file: CocoFile, image: CocoImage, key: str) -> tuple[list[str], str]:
     """The names of the categories listed under a key, each once, and the first unknown id as an example, or ""."""
-    where = (file.path, "images", image.place)
+    where = (file.path, "images", image.index)
     known: dict[str, None] = {}
     unknown = ""
     for value in take(image.row, key, list, *where):
@@ -84,7 +84,7 @@ def _names(file: CocoFile, image: CocoImage, key: str) -> tuple[list[str], str]:
         if name is not None:
             known[name] = None
         elif not unknown:
-            unknown = f"{place(*where, key)}: {shown(value)}"
+            unknown = f"{location(*where, key)}: {shown(value)}"
     return list(known), unknown
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
 from vlm_r1.converters.coco_layout import CocoImage, name_key, one_form, read_coco, require_images
 from vlm_r1.converters.detection import CompleteOptions, contents_of, line_asking, usable_picture
-from vlm_r1.converters.files import place, shown, take
+from vlm_r1.converters.files import location, shown, take
 from vlm_r1.converters.pictures import Images, find_images
 from vlm_r1.errors import DataError
 
@@ -72,7 +72,7 @@ def _line(
     picture = usable_picture(image, images, job.tally)
     if picture is None:
         return None
-    where = (path, "images", image.place)
+    where = (path, "images", image.index)
     positive, negative = (_texts(image.row, key, where) for key in ("text", "neg_text"))
     shared = [label for label, n in labels.items() if n > 1]
     contents = contents_of(image.objects, picture, job.tally, incomplete=shared)
@@ -93,7 +93,7 @@ def _texts(row: Any, key: str, where: Sequence[object]) -> list[str]:
     values = take(row, key, list, *where)
     for i, value in enumerate(values):
         if not isinstance(value, str):
-            raise DataError(f"{place(*where, key, i)}: got {shown(value)}, wanted a name")
+            raise DataError(f"{location(*where, key, i)}: got {shown(value)}, wanted a name")
     found: dict[str, str] = {}
     for text in map(clean_text, values):
         found.setdefault(name_key(text), text)

@@ -169,7 +169,7 @@ def from_xywh(numbers: list[float]) -> Box:
 
 
 def usable_box(box: Box, picture: Picture, tally: Tally) -> Box | Unusable:
-    """The part of a box that lies on its upright image, rounded to a hundredth of a pixel, if it is not too thin.
+    """Clip a box to its upright image and round it to a hundredth of a pixel; `Unusable` if the result is too thin.
 
     Args:
         box: xyxy in pixels, as annotated.

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.converters.files import place, read_json, shown, take
+from vlm_r1.converters.files import location, read_json, shown, take
 from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, usable_box
 from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue, Box
@@ -120,7 +120,7 @@ def _polygons(row: Any, path: Path, job: Job) -> list[tuple[bool, list[tuple[int
         try:
             corners = [(int(x), int(y)) for x, y in points]
         except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{place(*where, 'points')}: got {shown(points)}, wanted a list of [x, y]") from error
+            raise DataError(f"{location(*where, 'points')}: got {shown(points)}, wanted a list of [x, y]") from error
         polygons.append(("ignore" not in label, corners))
     return polygons
 

@@ -11,7 +11,7 @@ from typing import Any
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, Tally, clean_text, option
 from vlm_r1.converters.coco_layout import CocoFile, CocoImage, read_coco
 from vlm_r1.converters.detection import NONE, TWICE
-from vlm_r1.converters.files import place, read_json, shown, take
+from vlm_r1.converters.files import location, read_json, shown, take
 from vlm_r1.converters.ids import Id, check_alike, read_id
 from vlm_r1.converters.pickles import read_pickle
 from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, find_images, usable_box
@@ -122,7 +122,7 @@ class _Reader:
                 self.job.tally.drop("reference", UNREADABLE_REF, example=str(error))
                 continue
             if isinstance(made, Unusable):
-                self.job.tally.drop("sentence", made.reason, len(sentences), made.example or place(*where))
+                self.job.tally.drop("sentence", made.reason, len(sentences), made.example or location(*where))
                 continue
             for i, sentence in enumerate(sentences):
                 yield from self._line_of_sentence(made, sentence, (*where, "sentences", i))
@@ -158,7 +158,7 @@ class _Reader:
             if isinstance(box, Unusable):
                 return box if isinstance(found, Unusable) else Unusable(f"its box is {box.reason}")
             if as_json(box) in boxes:
-                self.job.tally.drop("box", TWICE, example=place(*where))
+                self.job.tally.drop("box", TWICE, example=location(*where))
             else:
                 boxes.append(as_json(box))
         return (boxes or NONE) if task == "multi_rec" else boxes[0]
@@ -184,7 +184,7 @@ class _Reader:
         if question:
             yield Line(id_, line.image, question, line.answer, line.extra)
         else:
-            self.job.tally.drop("sentence", "empty", example=place(*where))
+            self.job.tally.drop("sentence", "empty", example=location(*where))
 
 
 REFCOCO = Converter(

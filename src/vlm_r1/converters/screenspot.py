@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.converters.files import place, read_json, shown, take, take_numbers, whole_in
+from vlm_r1.converters.files import integer_in, location, read_json, shown, take, take_numbers
 from vlm_r1.converters.pictures import Images, Unusable, as_json, find_images, from_xywh, usable_box
 from vlm_r1.errors import DataError
 from vlm_r1.types import AnswerValue, Box
@@ -68,7 +68,7 @@ def _lines(job: Job, rows: dict[Path, list[Any]], images: Images) -> Iterator[Li
         except DataError as error:
             made = Unusable("cannot be read", str(error))
         if isinstance(made, Unusable):
-            job.tally.drop("instruction", made.reason, example=made.example or place(path, i))
+            job.tally.drop("instruction", made.reason, example=made.example or location(path, i))
         else:
             yield made
 
@@ -96,7 +96,7 @@ def _box(row: Any, path: Path, i: int) -> tuple[tuple[int, int] | None, Box]:
     x, y, a, b = take_numbers(row, "bbox", 4, path, i)
     if "img_size" not in row:
         return None, from_xywh([x, y, a, b])
-    size = [whole_in(side) for side in take(row, "img_size", list, path, i)]
+    size = [integer_in(side) for side in take(row, "img_size", list, path, i)]
     wh = (size[0], size[1]) if len(size) == 2 and size[0] and size[1] else None
     return wh, (x, y, a, b)
 

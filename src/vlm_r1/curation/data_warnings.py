@@ -110,7 +110,7 @@ def file_notes(
     whole = [record for record in records if _wraps(record, task, template) and _is_whole(record)]
     if whole:
         notes.append(
-            f"{len(whole)} of {len(records)} problems look like whole instructions, but stand inside the task's own "
+            f"{len(whole)} of {len(records)} problems look like whole instructions, but are put into the task's own "
             f"sentence, e.g. {whole[0].source}: a template with wraps: false asks them as they are"
         )
     notes += _unread_columns(records, task)

@@ -42,9 +42,9 @@ def store_embedded(name: str, cache: Path | None) -> str | None:
     try:
         content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise DataError(f"the image is {what} that is not valid base64; write it anew") from None
+        raise DataError(f"the image is {what} that is not valid base64; write it again") from None
     if not content:
-        raise DataError(f"the image is {what} that holds nothing; write it anew")
+        raise DataError(f"the image is {what} that holds nothing; write it again")
     folder = (cache or cache_folder()) / "images"
     try:
         return str(store_image(content, "", folder))

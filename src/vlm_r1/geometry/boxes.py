@@ -53,23 +53,6 @@ def iou(a: Box, b: Box) -> float:
     return intersection / max(union, _TINY)
 
 
-def box_iou(boxes_N4: npt.ArrayLike, boxes_M4: npt.ArrayLike) -> FloatArray:
-    """Compute `iou` of all pairs, equal to the last bit.
-
-    Args:
-        boxes_N4, boxes_M4: (N, 4) and (M, 4) boxes in the same coordinates, corners in order; N and M may be 0.
-
-    Returns:
-        (N, M) float64, in [0, 1].
-
-    >>> box_iou([(0, 0, 10, 10)], [(0, 0, 10, 10), (5, 0, 15, 10)]).round(3).tolist()
-    [[1.0, 0.333]]
-    >>> box_iou([], [(0, 0, 1, 1)]).shape
-    (0, 1)
-    """
-    return _iou_of_edges(_edges(boxes_N4)[:, :, None], _edges(boxes_M4)[:, None, :])
-
-
 def paired_iou(boxes_P4: npt.ArrayLike, others_P4: npt.ArrayLike, crowd_P: BoolArray | bool = False) -> FloatArray:
     """Compute `iou` of each box with the other box at the same index.
 
@@ -87,7 +70,14 @@ def paired_iou(boxes_P4: npt.ArrayLike, others_P4: npt.ArrayLike, crowd_P: BoolA
     >>> paired_iou(boxes, [(5, 0, 15, 10), (5, 0, 15, 10)], np.array([False, True])).round(3).tolist()
     [0.333, 0.5]
     """
-    return _iou_of_edges(_edges(boxes_P4), _edges(others_P4), crowd_P)
+    ax1, ay1, ax2, ay2 = _edges(boxes_P4)
+    bx1, by1, bx2, by2 = _edges(others_P4)
+    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), 0.0)
+    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), 0.0)
+    intersection = width * height
+    own: FloatArray = (ax2 - ax1) * (ay2 - ay1)
+    joint: FloatArray = own + (bx2 - bx1) * (by2 - by1) - intersection
+    return intersection / np.maximum(np.where(crowd_P, own, joint), _TINY)
 
 
 def box_areas(boxes_N4: npt.ArrayLike) -> FloatArray:
@@ -109,18 +99,6 @@ def box_areas(boxes_N4: npt.ArrayLike) -> FloatArray:
 def _edges(boxes_N4: npt.ArrayLike) -> FloatArray:
     """Return x1, y1, x2 and y2 of all boxes as an array (4, N)."""
     return np.asarray(boxes_N4, dtype=np.float64).reshape(-1, 4).T
-
-
-def _iou_of_edges(edges_a: FloatArray, edges_b: FloatArray, crowd: BoolArray | bool = False) -> FloatArray:
-    """IoU of arrays (4, …) that broadcast; where `crowd` is set, the divisor is the area of a alone."""
-    ax1, ay1, ax2, ay2 = edges_a
-    bx1, by1, bx2, by2 = edges_b
-    width = np.maximum(np.minimum(ax2, bx2) - np.maximum(ax1, bx1), 0.0)
-    height = np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1), 0.0)
-    intersection = width * height
-    own: FloatArray = (ax2 - ax1) * (ay2 - ay1)
-    joint: FloatArray = own + (bx2 - bx1) * (by2 - by1) - intersection
-    return intersection / np.maximum(np.where(crowd, own, joint), _TINY)
 
 
 def giou(a: Box, b: Box) -> float:
@@ -198,25 +176,6 @@ def centre(box: Box) -> Point:
     (60.0, 120.0)
     """
     return ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-
-
-def contains(box: Box, point: Point) -> bool:
-    """Return whether a point lies in a box or on its edges.
-
-    >>> contains((0, 0, 10, 10), (10, 5)), contains((0, 0, 10, 10), (10.5, 5))
-    (True, False)
-    """
-    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
-
-
-def distance_to_box(point: Point, box: Box) -> float:
-    """Euclidean distance from a point to the nearest point of a box, in pixels; 0 inside and on the edges.
-
-    >>> distance_to_box((13, 14), (0, 0, 10, 10)), distance_to_box((5, 5), (0, 0, 10, 10))
-    (5.0, 0.0)
-    """
-    x, y = point
-    return math.hypot(max(box[0] - x, 0.0, x - box[2]), max(box[1] - y, 0.0, y - box[3]))
 
 
 def in_polygon(point: Point, polygon: Sequence[Point]) -> bool:

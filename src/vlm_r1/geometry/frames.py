@@ -1,9 +1,9 @@
 """Conversions between a model's own coordinates and pixels of the original image.
 
 No other module converts the coordinates of a model; `data/coordinates.py` converts the units of data files. Every
-format is a scale and an axis order. Coordinates run over the width and height of a *canvas* (the original image, the
-resized image, 1000 × 1000, or 1 × 1), and are written x first or y first. Answers are converted without rounding. For
-prompts and gold answers `format_coordinates` rounds to the integers, or thousandths, that a model writes.
+format is a scale and an axis order. Coordinates run over the width and height of a *canvas*, which is the original
+image, the resized image, 1000 × 1000, or 1 × 1. They are written x first or y first. Answers are converted without
+rounding. For prompts and gold answers `format_coordinates` rounds to the integers, or thousandths, that a model writes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the reward functions of the original VLM-R1 return, defects included, for people who must compare with it.
+"""The reward functions of the original VLM-R1, defects included, for comparison with it.
 
-Written anew from their behaviour; `vlm-r1 score --official` computes with them, nothing else does. One line per name in
-`OFFICIAL`. Where ours differ, and why, is in docs/parity.md.
+They are a new implementation of its behaviour. Only `vlm-r1 score --official` uses them. `OFFICIAL` has a line for each
+name. docs/parity.md says where our rewards differ, and why.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vlm_r1.official.repetition import repetition
 from vlm_r1.types import AnswerValue
 
 OfficialReward = Callable[[str, Gold], float | None]
-"""From a completion and the gold answer to the reward; None where the original has none, or stops with an error."""
+"""(completion, gold answer) → reward; None where the original has none, or stops with an error."""
 
 OFFICIAL: Mapping[str, OfficialReward] = {
-    # the families' own rewards of referring expression comprehension
+    # the rewards of the model families for referring expression comprehension
     "rec_iou/qwen2.5-vl": partial(rec_iou, resized=True),
     "rec_iou/raw_pixels": partial(rec_iou, resized=False),
     "rec_format/qwen": has_tags_and_object,
     "rec_format/internvl": has_tags_and_box,
     "rec_format/glm": has_think_before_answer,
-    # the rewards of all other tasks
+    # the rewards for all other tasks
     "format": has_tags,
     "repetition": repetition,
-    # accu_reward_method
+    # values of accu_reward_method
     "default": default,
     "mcq": mcq,
     "yes_no": yes_no,
@@ -53,12 +53,12 @@ def official_score(
     image_size: Sequence[int] | None = None,
     model_input_size: Sequence[int] | None = None,
 ) -> float | None:
-    """The reward that the original gives.
+    """Compute the reward that the original gives.
 
     Args:
-        name: of `OFFICIAL`.
-        completion: any text at all; bounded time.
-        solution: the gold answer as in the data: a text, with answer tags or without, a number, or a list of boxes.
+        name: a name in `OFFICIAL`.
+        completion: any text; the time is limited.
+        solution: the gold answer as in the data: a text with or without answer tags, a number, or a list of boxes.
         image_size, model_input_size: (width, height) in pixels on disk and after the processor's resize.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The rewards of the original for short answers: choices, yes or no, numbers, texts, and its default."""
+"""The original's rewards for short answers: choices, yes or no, numbers, texts, and its default."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _END_SHARE = 0.7
 
 
 def mcq(completion: str, gold: Gold) -> float:
-    """`mcq`: 1 if the first answer, else the text, holds the letter of the gold; else 0. See `_choice`."""
+    """`mcq`: 1 if the first answer, or else the text, has the gold's letter (see `_choice`); else 0."""
     letter = _choice(first_answer(completion))
     return float(letter is not None and letter == (_choice(gold.inner) or gold.text.strip()))
 
@@ -28,14 +28,14 @@ def mcq(completion: str, gold: Gold) -> float:
 def yes_no(completion: str, gold: Gold) -> float:
     """`yes_no`: 1 if the first "yes" or "no" is the same on both sides, or neither side has one; else 0.
 
-    Words are not told apart, so "know" says no.
+    It searches inside words too, so "know" counts as no.
     """
     said = [re.search("yes|no", text.lower()) for text in (first_answer(completion.lower()), gold.inner)]
     return float((said[0] and said[0][0]) == (said[1] and said[1][0]))
 
 
 def numeric(completion: str, gold: Gold) -> float | None:
-    """`numeric`: 1 for the same number, 0 for another one; None if one of the two is more or less than a number."""
+    """`numeric`: 1 for the same number, 0 for another one; None if one of the two is not exactly one number."""
     try:
         return float(float(clean_text(completion)) == float(clean_text(gold.text)))
     except ValueError:
@@ -43,16 +43,16 @@ def numeric(completion: str, gold: Gold) -> float | None:
 
 
 def all_match(completion: str, gold: Gold) -> float:
-    """`all_match`: 1 for the same text up to case, outer white space and final full stops; else 0."""
+    """`all_match`: 1 for the same text without case, outer white space and final full stops; else 0."""
     return float(clean_text(completion) == clean_text(gold.text))
 
 
 def default(completion: str, gold: Gold) -> float:
-    """`default`: 1 for the same mathematics; else by what the gold is: a number, a letter, or a text.
+    """`default`: 1 for the same mathematics; otherwise the kind of the gold answer decides.
 
-    With a digit in the gold: 1 for the same number, and where one side is no number the similarity of the texts. With
-    a letter that `_choice` finds: 1 for the same letter. Else the similarity: 1 − insertions and deletions over the
-    sum of the lengths.
+    If the gold has a digit: 1 for the same number, or the similarity of the texts if one side is no number. If
+    `_choice` finds a letter in it: 1 for the same letter. Otherwise the similarity, 1 − insertions and deletions over
+    the sum of the lengths.
     """
     answer, truth = last_answer(completion), gold.inner
     if verify(answer, truth):
@@ -68,10 +68,10 @@ def default(completion: str, gold: Gold) -> float:
 
 
 def _choice(text: str) -> str | None:
-    """The letter that a text chooses: a single one, before punctuation or at the end. Of several the best placed.
+    """The letter that a text chooses: a single letter before punctuation or at the end, the one with most points.
 
-    Points for each hint such as "answer" within 20 characters of the letter's first appearance, even inside a word;
-    two if that is in the last 30 % of the text; one if a comma or a full stop follows.
+    A letter gets points for each hint such as "answer" within 20 characters of its first occurrence, even inside a
+    word; two points if it is in the last 30 % of the text; and one if a comma or a full stop follows.
 
     >>> _choice("The answer is b."), _choice("(A)"), _choice("A, or: B!")
     ('B', None, 'B')

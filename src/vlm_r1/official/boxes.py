@@ -1,4 +1,4 @@
-"""IoU as the original computes it, and its reward of a single box."""
+"""The original's IoU, and its reward for a single box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rec_iou(completion: str, gold: Gold, *, resized: bool) -> float | None:
     """IoU of the first four bracketed integers of the first answer with the gold box; 0 for everything else.
 
     Args:
-        completion: the text.
+        completion: the text of the completion.
         gold: a box in pixels of the image on disk.
         resized: whether the model's box is in pixels of the resized image, and must be scaled to the image on disk.
 
@@ -40,13 +40,13 @@ def rec_iou(completion: str, gold: Gold, *, resized: bool) -> float | None:
 
 
 def pixel_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of boxes whose last pixel belongs to them, except where the union is counted.
+    """Intersection over union of boxes that include their last pixel, except in the union.
 
-    The overlap is measured between inclusive edges and then widened by one pixel again, which would be the ordinary
-    IoU, but overlaps of one pixel or less in either direction are taken for none.
+    The overlap is measured between inclusive edges and then widened by one pixel. This would be the ordinary IoU, but
+    overlaps of one pixel or less in either direction count as none.
 
     Raises:
-        ZeroDivisionError: neither has an area.
+        ZeroDivisionError: neither box has an area.
 
     >>> pixel_iou((0, 0, 10, 10), (9, 0, 19, 10)), pixel_iou((0, 0, 10, 10), (8, 0, 18, 10))  # 20 / 180
     (0.0, 0.1111111111111111)

@@ -1,6 +1,6 @@
-"""COCO's average precision of one image, step by step as in pycocotools, for boxes of any kind: swapped corners, NaN.
+"""COCO's average precision of one image, with the steps of pycocotools, for any boxes: swapped corners, NaN.
 
-`geometry.average_precision` is the same for boxes in order with finite coordinates.
+`geometry.average_precision` gives the same for finite boxes with corners in order.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MAX_DETECTIONS = 100  # of each label
-_MAX_AREA = 1e10  # boxes with an area outside [0, this] neither count nor cost
+_MAX_DETECTIONS = 100  # detections of each label that count
+_MAX_AREA = 1e10  # boxes with an area outside [0, this] are ignored
 _RECALLS_R = np.linspace(0.0, 1.0, 101)
 
 
 class _Sized(NamedTuple):
-    """A box as COCO has it, x, y, width and height, and whether it is ignored."""
+    """A box in COCO's form, x, y, width and height, and whether it is ignored."""
 
     x: float
     y: float
@@ -32,11 +32,11 @@ def average_precision(
     gold_labels: Sequence[str],
     iou_thresholds: Sequence[float],
 ) -> float:
-    """AP, averaged over thresholds and gold labels; 0 without any box, −1 where all gold boxes are ignored.
+    """AP, averaged over thresholds and gold labels; 0 without any box, −1 if all gold boxes are ignored.
 
     Args:
-        boxes, labels: what was found, each with score 1; labels are among the gold ones.
-        gold_boxes, gold_labels: what is there.
+        boxes, labels: predicted boxes, all with score 1, and their labels, which are among the gold ones.
+        gold_boxes, gold_labels: gold boxes and their labels.
         iou_thresholds: least IoU of a match.
     """
     if not boxes:
@@ -56,7 +56,7 @@ def average_precision(
 def _hits(
     found: Sequence[_Sized], gold: Sequence[_Sized], overlaps_NM: Sequence[Sequence[float]], threshold: float
 ) -> list[bool]:
-    """Right or wrong, of each found box that counts."""
+    """Match the predicted boxes that count; returns for each whether it is right."""
     taken: set[int] = set()
     hits: list[bool] = []
     for box, overlaps_M in zip(found, overlaps_NM, strict=True):
@@ -70,7 +70,7 @@ def _hits(
 
 
 def _match(overlaps_M: Sequence[float], gold: Sequence[_Sized], taken: set[int], threshold: float) -> int | None:
-    """The free gold box with the most overlap, the last of equals; an overlap of NaN is less than none and passes."""
+    """The free gold box with the greatest overlap, the last of equals; NaN is not less than any overlap, so it fits."""
     best, match = min(threshold, 1 - 1e-10), None
     for m, overlap in enumerate(overlaps_M):
         if m in taken or overlap < best:
@@ -82,7 +82,7 @@ def _match(overlaps_M: Sequence[float], gold: Sequence[_Sized], taken: set[int],
 
 
 def _precision(hits: Sequence[bool], n_gold: int) -> float:
-    """Precision at 101 recalls, each the best at that recall or beyond it, averaged."""
+    """Mean over 101 recalls of the best precision at that recall or beyond."""
     right_N = np.cumsum(hits, dtype=float)
     precision_N = right_N / (np.arange(1, len(hits) + 1) + np.spacing(1.0))
     best_N = np.maximum.accumulate(precision_N[::-1])[::-1]
@@ -97,7 +97,7 @@ def _sized(box: Sequence[float]) -> _Sized:
 
 
 def _iou(a: _Sized, b: _Sized) -> float:
-    """COCO's own formula, in which a side of NaN takes on the other box's."""
+    """COCO's own formula; a NaN side takes the value of the other box."""
     width = np.fmin(a.x + a.width, b.x + b.width) - np.fmax(a.x, b.x)
     height = np.fmin(a.y + a.height, b.y + b.height) - np.fmax(a.y, b.y)
     if width <= 0 or height <= 0:

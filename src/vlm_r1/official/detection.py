@@ -1,4 +1,4 @@
-"""The rewards of the original for sets of labelled boxes."""
+"""The original's rewards for sets of labelled boxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_r1.official.gold import Gold
 from vlm_r1.official.texts import END_FENCE, FENCE, between, clean_text, in_tags
 
 _NOTHING: list[Any] = []
-_UNUSABLE = (LookupError, TypeError, AttributeError, ArithmeticError)  # what items of the wrong shape raise
+_UNUSABLE = (LookupError, TypeError, AttributeError, ArithmeticError)  # errors of items of the wrong shape
 _IOU_THRESHOLD = 0.5
 _POSITION, _COMPLETENESS = 0.7, 0.3  # the weight of the labels is 0
 
@@ -21,14 +21,14 @@ _POSITION, _COMPLETENESS = 0.7, 0.3  # the weight of the labels is 0
 def od_ap(completion: str, gold: Gold, *, threshold_50: bool, by_length: bool) -> float | None:
     """`od_ap`, `od_ap50`, `od_length`: COCO's average precision of the last fenced JSON of the last answer.
 
-    What has no fence, or no JSON in it, counts as an empty list. Items without a box, or with a label that the gold
-    lacks, are dropped.
+    An answer without a fence, or without JSON in it, is an empty list. Items without a box, or with a label that the
+    gold lacks, are dropped.
 
     Args:
-        completion: the text.
-        gold: fenced JSON, or None.
-        threshold_50: at IoU 0.5 alone, instead of the mean over 0.50, 0.55, …, 0.95.
-        by_length: times min(1, number of gold items / number of items), the dropped ones included.
+        completion: the text of the completion.
+        gold: the gold answer, fenced JSON or None.
+        threshold_50: whether to use IoU 0.5 alone instead of the mean over 0.50, 0.55, …, 0.95.
+        by_length: whether to multiply by min(1, number of gold items / number of items), including dropped items.
     """
     answers, truth = in_tags(completion), in_tags(gold.text)[0].strip()
     if not answers:
@@ -55,9 +55,9 @@ def od_ap(completion: str, gold: Gold, *, threshold_50: bool, by_length: bool) -
 def weighted_sum(completion: str, gold: Gold) -> float | None:
     """`weighted_sum`: 0.7 · position + 0.3 · completeness of the first fenced JSON of the last answer, or of the text.
 
-    Boxes are paired by falling IoU, whatever their labels, down to 0.5. Position is the sum of the IoUs of pairs with
-    equal labels, over the number of gold boxes; completeness is 1 − (share of gold boxes and share of found ones
-    without a partner) / 2. All in lower case.
+    Boxes are paired by decreasing IoU down to 0.5, regardless of their labels. Position is the sum of the IoUs of pairs
+    with equal labels, divided by the number of gold boxes. Completeness is 1 − (share of gold boxes without a partner +
+    share of found boxes without one) / 2. All texts are in lower case.
     """
     answer, truth = clean_text(completion), clean_text(gold.text)
     if truth == "none":
@@ -70,7 +70,7 @@ def weighted_sum(completion: str, gold: Gold) -> float | None:
     pairs = _greedy_pairs(found, there)
     label, position = None, 0.0
     for n, m, overlap in pairs:
-        label = _label(found[n], label)  # a box without a label goes by that of the pair before
+        label = _label(found[n], label)  # a box without a label has the label of the previous pair
         if label is None:
             return None
         position += overlap * (label == _label(there[m], ""))
@@ -80,7 +80,7 @@ def weighted_sum(completion: str, gold: Gold) -> float | None:
 
 
 def _items(text: str, which: int) -> list[Any] | None:
-    """The items of the first (0) or last (−1) fenced JSON, of an object its keys; none without; None if unreadable."""
+    """The items (or keys) of the first (0) or last (−1) fenced JSON; empty without JSON; None if unreadable."""
     fenced = [inside.strip() for inside in between(text, FENCE, END_FENCE)]
     try:
         return list(json.loads(fenced[which])) if fenced and fenced[which] else []
@@ -97,7 +97,7 @@ def _is_labelled_box(item: Any, labels: Sequence[Any]) -> bool:
 
 
 def _greedy_pairs(found: Sequence[Any], there: Sequence[Any]) -> list[tuple[int, int, float]]:
-    """(found, gold, IoU), by falling IoU, equal ones in the order written; each box once."""
+    """Return (found, gold, IoU) by decreasing IoU, equal ones in the order written; each box occurs once."""
     overlaps = [(_overlap(a, b), n, m) for n, a in enumerate(found) for m, b in enumerate(there)]
     close = sorted((-overlap, n, m) for overlap, n, m in overlaps if overlap >= _IOU_THRESHOLD)
     pairs: dict[int, tuple[int, int, float]] = {}

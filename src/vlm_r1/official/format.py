@@ -1,4 +1,4 @@
-"""The format rewards of the original: one for each family, and one for all other tasks."""
+"""The original's format rewards: one for each model family, and one for all other tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BOX = r"\[\d+,\s*\d+,\s*\d+,\s*\d+\]"
 def has_tags(completion: str, gold: Gold) -> float:
     """`format`: 1 if the text begins with a thought and ends with an answer that follows a thought; else 0.
 
-    Nothing is asked of the answer, and more tags may stand between.
+    The answer may be anything, and there may be more tags in between.
 
     >>> has_tags("<think></think><answer>x</answer>", Gold(None)), has_tags("<answer>x</answer>", Gold(None))
     (1.0, 0.0)
@@ -25,12 +25,12 @@ def has_tags(completion: str, gold: Gold) -> float:
 
 
 def has_tags_and_object(completion: str, gold: Gold) -> float:
-    """`rec_format/qwen`: 1 if somewhere a thought is followed by an answer with four integers inside braces; else 0."""
+    """`rec_format/qwen`: 1 if a thought is followed by an answer with four integers in braces, anywhere; else 0."""
     return _in_order(completion, THINK, _BETWEEN.pattern, "{", _BOX, "}", END_ANSWER)
 
 
 def has_tags_and_box(completion: str, gold: Gold) -> float:
-    """`rec_format/internvl`: 1 if somewhere a thought is followed by an answer with four integers; else 0."""
+    """`rec_format/internvl`: 1 if a thought is followed by an answer with four integers, anywhere; else 0."""
     return _in_order(completion, THINK, _BETWEEN.pattern, _BOX, END_ANSWER)
 
 

@@ -1,4 +1,4 @@
-"""The gold answer of a data line, as the original's reward functions get it."""
+"""The gold answer of a data line in the form of the original's reward functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_r1.types import AnswerValue
 
 @dataclass(frozen=True)
 class Gold:
-    """A gold answer, and the sizes of its image where a reward looks at them.
+    """A gold answer, and the sizes of its image for rewards that need them.
 
     Attributes:
-        solution: as in the data, e.g. [10, 20, 110, 220] or "No Defect".
+        solution: the answer as in the data, e.g. [10, 20, 110, 220] or "No Defect".
         image_size: (width, height) in pixels on disk.
         model_input_size: (width, height) in pixels after the processor's resize.
     """
@@ -26,9 +26,9 @@ class Gold:
 
     @property
     def text(self) -> str:
-        """The solution in answer tags: the original takes tags off and puts its own on.
+        """The solution in answer tags; the original also replaces its tags.
 
-        Lists of labelled boxes are fenced, an empty one is None: so stand detections in the original's data.
+        As in the original's data, lists of labelled boxes are fenced, and an empty list is None.
 
         >>> Gold("<answer>yes</answer>").text, Gold([1, 2, 3, 4]).text, Gold([]).text
         ('<answer> yes </answer>', '<answer> [1, 2, 3, 4] </answer>', '<answer> None </answer>')
@@ -37,7 +37,7 @@ class Gold:
 
     @property
     def inner(self) -> str:
-        """The solution without tags. A solution of several lines keeps its tags: the original's pattern ends at a line.
+        """The solution without tags. Several lines keep their tags, since the original's pattern needs one line.
 
         >>> Gold("a red bus").inner, Gold("a red\\nbus").inner
         ('a red bus', '<answer> a red\\nbus </answer>')

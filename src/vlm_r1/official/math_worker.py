@@ -1,8 +1,9 @@
-"""The process in which the original's comparison of mathematics runs, as it is, under the kernel's limits.
+"""A program that runs the original's comparison of mathematics unchanged, under the kernel's limits.
 
-After a first `1` that says that it is ready: a line `["answer", "gold"]` of JSON in, a byte out, `1` for equal, `0` for
-not, `?` where memory ran out. Run by `official/mathematics.py` as a program. It ends when its input ends, and when a
-comparison takes too much time: the original's own limits are signals, which cannot reach into one long instruction.
+It writes `1` when it is ready. Then it reads lines of JSON, `["answer", "gold"]`, and writes one byte for each: `1` for
+equal, `0` for different, `?` if memory ran out. `official/mathematics.py` runs it. It ends when its input ends, and
+when a comparison takes too much time: the original's own limits are signals, which cannot interrupt one long
+instruction.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import sys
 
 from math_verify import parse, verify
 
-CPU_LIMIT_S = 20.0  # of one comparison: the original allows 5 s of wall time for each of its three steps
+CPU_LIMIT_S = 20.0  # limit of one comparison: the original allows 5 s of wall time for each of its three steps
 MEMORY_LIMIT_BYTES = 2 << 30
 
 
 def reply(answer: str, gold: str) -> bytes:
-    """What the original gets from math-verify, all options at their defaults.
+    """Compare two texts by math-verify with its default options, like the original.
 
     >>> reply("so $0.5$", "\\\\frac{1}{2}"), reply("$12\\\\pi$", "12\\\\pi")  # without dollar signs it reads 12
     (b'1', b'0')
@@ -34,7 +35,7 @@ def reply(answer: str, gold: str) -> bytes:
 
 
 def main() -> None:
-    """Reply line by line."""
+    """Write `1` when everything is loaded, then reply line by line."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     replies = sys.stdout.buffer

@@ -1,6 +1,6 @@
-"""The original's comparison of mathematics: math-verify on the texts as they stand, then equality of texts tidied up.
+"""The original's comparison of mathematics: math-verify on the unchanged texts, then equality of normalised texts.
 
-math-verify runs in a process of its own (see `math_worker.py`): some texts keep it busy for hours.
+math-verify runs in a separate process (see `math_worker.py`), since some texts keep it busy for hours.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _BOXED = "\\boxed"
 
 
 def same_mathematics(completion: str, gold: Gold) -> float | None:
-    """`math`: 1 for equal texts, equal values by math-verify, or texts that are equal when tidied up; else 0.
+    """`math`: 1 for equal texts, equal values by math-verify, or equal normalised texts; else 0.
 
-    A formula without dollar signs is read as its last number. None where the comparison comes to no end.
+    A formula without dollar signs is read as its last number. The result is None if the comparison does not end.
     """
     answer, truth = clean_text(completion), clean_text(gold.text)
     if answer == truth:
@@ -46,7 +46,7 @@ def same_mathematics(completion: str, gold: Gold) -> float | None:
 
 @lru_cache(maxsize=4096)
 def verify(answer: str, truth: str) -> bool | None:
-    """Whether math-verify takes the two for the same value; None if it takes too much time or memory."""
+    """Return whether math-verify reads the same value from both; None if it takes too much time or memory."""
     return {b"1": True, b"0": False}.get(_PROCESS.ask(answer, truth))
 
 
@@ -54,7 +54,7 @@ _PROCESS = MathProcess(Path(__file__).with_name("math_worker.py"))
 
 
 def _last_boxed(text: str) -> str | None:
-    """What the last \\boxed{…} or \\boxed … holds, the text itself without any; None where it is not closed.
+    """The content of the last \\boxed{…} or \\boxed …, or the text itself without any; None if it is not closed.
 
     >>> _last_boxed("so \\\\boxed{a{b}}."), _last_boxed("12"), _last_boxed("\\\\fbox{1}")
     ('a{b}', '12', None)
@@ -73,7 +73,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the first group that opens at or after `start` closes."""
+    """Index at which the first group that opens at or after `start` closes."""
     depth = 0
     for found in re.compile(r"[{}]").finditer(text, start):
         depth += 1 if found[0] == "{" else -1
@@ -83,7 +83,7 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _equal_when_tidied(a: str, b: str) -> bool:
-    """Equality of the tidied texts; of the raw ones where one cannot be tidied."""
+    """Return whether the tidied texts are equal; if one cannot be tidied, the raw texts are compared."""
     try:
         return _tidied(a) == _tidied(b)
     except (ValueError, IndexError):
@@ -94,7 +94,7 @@ def _tidied(text: str) -> str:
     """The normalisation of the MATH data set's own checker: fractions, roots, units, percent signs.
 
     Raises:
-        ValueError, IndexError: two units; a slash between what is no integer; a root or a fraction of nothing.
+        ValueError, IndexError: there are two units, a slash without integers, or an empty root or fraction.
 
     >>> _tidied("x = .5 \\\\text{ cm}"), _tidied("1/2"), _tidied("\\\\sqrt3"), _tidied("\\\\frac12")
     ('\\\\frac{1}{2}', '\\\\frac{1}{2}', '\\\\sqrt{3}', '\\\\frac{1}{2}')
@@ -129,8 +129,8 @@ def _braced_fractions(text: str) -> str:
 
 
 def _slash_as_fraction(text: str) -> str:
-    parts = text.split("/")
-    if len(parts) != 2:
+    sides = text.split("/")
+    if len(sides) != 2:
         return text
-    above, below = int(parts[0]), int(parts[1])
+    above, below = int(sides[0]), int(sides[1])
     return f"\\frac{{{above}}}{{{below}}}" if text == f"{above}/{below}" else text

@@ -1,4 +1,4 @@
-"""The original's reward for not repeating oneself."""
+"""The original's reward against repetition."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OBJECTS = (r"\[\s*\{", '"bbox_2d"', '"label"', r"\}\s*\]")
 
 
 def repetition(completion: str, gold: Gold) -> float | None:
-    """`repetition`: −(1 − distinct / all) of the box-and-label items of the first list in the text, else of 6-grams.
+    """`repetition`: −(1 − distinct / all) for the labelled boxes of the first list in the text, or else for 6-grams.
 
-    A list that is no JSON is repaired first. Words are told apart by white space, in lower case; fewer than six words
-    repeat nothing.
+    A list that is not JSON is repaired first. White space separates words, in lower case; fewer than six words have no
+    repetition.
     """
     text = _list_text(completion)
     try:
@@ -32,7 +32,7 @@ def repetition(completion: str, gold: Gold) -> float | None:
 
 
 def _list_text(completion: str) -> str | None:
-    """The first ```json fence; else what any fence holds; else the first list of objects with box and label."""
+    """The content of the first ```json fence, else of any fence, else the first list of objects with box and label."""
     for inside in between(completion, FENCE, END_FENCE):
         return inside.strip()
     for inside in between(completion, END_FENCE, END_FENCE):

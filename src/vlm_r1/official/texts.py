@@ -1,4 +1,4 @@
-"""How the original finds things in a text. Its patterns, as plain searches: the same results, in linear time."""
+"""The original's searches in a text: its patterns as plain searches, with the same results in linear time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LATER_NEWLINE = {mark: re.compile(rf"(?<=\s){mark}") for mark in ("\n", "\r")}
 
 
 def between(text: str, opening: str, closing: str) -> Iterator[str]:
-    """What stands between two marks, time after time: from an opening to the next closing, and on from there.
+    """Yield the texts between two marks: from an opening to the next closing, and so on from there.
 
     >>> list(between("<a>1<a>2</a> <a>3</a> <a>4", "<a>", "</a>"))
     ['1<a>2', '3']
@@ -28,22 +28,22 @@ def between(text: str, opening: str, closing: str) -> Iterator[str]:
 
 
 def in_tags(text: str) -> list[str]:
-    """The contents of all answer tags: unlike `parsing.tags`, those inside the thinking too."""
+    """Return the contents of all answer tags; unlike in `parsing.tags`, also those inside the thinking."""
     return list(between(text, ANSWER, END_ANSWER))
 
 
 def first_answer(text: str) -> str:
-    """The first answer, else the whole text; outer white space removed."""
+    """Return the first answer, else the whole text, without outer white space."""
     return (in_tags(text) or [text])[0].strip()
 
 
 def last_answer(text: str) -> str:
-    """The last answer, else the whole text; outer white space removed."""
+    """Return the last answer, else the whole text, without outer white space."""
     return (in_tags(text) or [text])[-1].strip()
 
 
 def clean_text(text: str) -> str:
-    """The last answer, else the whole text, in one line and lower case, without white space and full stops at its end.
+    """Return the last answer, else the whole text, in one line and lower case, without final space and full stops.
 
     >>> clean_text("<answer> No\\nDefect.</answer>")
     'no defect'
@@ -55,10 +55,10 @@ def clean_text(text: str) -> str:
 
 
 def find_in_order(text: str, *patterns: str) -> tuple[int, int] | None:
-    """Where the first pattern begins and the last one ends, if all stand in the text in this order, anything between.
+    """Return where the first pattern begins and the last one ends, if all occur in this order; None if they do not.
 
-    The same as one search for the patterns joined by `.*?`, but linear: each is looked for from where the one before
-    it ended.
+    This gives the same as one search for the patterns joined by `.*?`, but in linear time: the search for each pattern
+    begins where the previous one ended.
 
     >>> find_in_order("b a b c a", "a", "b", "c")
     (2, 7)

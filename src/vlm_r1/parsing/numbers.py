@@ -43,7 +43,7 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
     """
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
-    numbers = {_value(match[0]) for match in _NUMBER.finditer(text) if _ends(text, match.end())}
+    numbers = {_value(match[0]) for match in _NUMBER.finditer(text) if _may_end(text, match.end())}
     if not numbers:
         return ParseFailure("no_number")
     if len(numbers) > 1:
@@ -52,7 +52,7 @@ def parse_number(text: str) -> Parsed[float] | ParseFailure:
     return Parsed(number) if abs(number) <= MAX_NUMBER else ParseFailure("number_out_of_range")
 
 
-def _ends(text: str, at: int) -> bool:
+def _may_end(text: str, at: int) -> bool:
     """Return whether a number may end there: no word follows, or its unit does."""
     return at == len(text) or not (text[at].isalnum() or text[at] == "_") or bool(ATTACHED_UNIT.match(text, at))
 

@@ -117,10 +117,10 @@ def read_choice(text: str, options: Mapping[str, str]) -> Parsed[str] | ParseFai
     if bare and bare[1].upper() in known.letters:
         return Parsed(bare[1].upper())
     named = known.by_text.get(_comparable(plain))
-    return Parsed(named) if named else _read_parts(plain, known)
+    return Parsed(named) if named else _read_mixed(plain, known)
 
 
-def _read_parts(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
+def _read_mixed(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
     after = _AFTER_LETTER.fullmatch(plain)
     if after and after[1].upper() in known.letters:
         letter, named = after[1].upper(), known.by_text.get(_comparable(after[3]))
@@ -128,7 +128,7 @@ def _read_parts(plain: str, known: _Options) -> Parsed[str] | ParseFailure:
             return Parsed(letter)
         if named and (after[2].strip() or letter != "A"):  # "A dog" may be an article and the text of another option
             return ParseFailure("several_choices")
-    masked, texts = _take_out(plain, known)
+    masked, texts = _mask_options(plain, known)
     letters = _letters(masked, known)
     words = {word.lower() for word in _WORD.findall(masked.replace(_PLACE, " "))}
     is_bare = words <= _SAYS_NOTHING | {letter.lower() for letter in letters}
@@ -148,7 +148,7 @@ def _letters(masked: str, known: _Options) -> set[str]:
     return {letter for letter in letters if not (letter == "I" and "I" not in known.letters)} | numbers
 
 
-def _take_out(plain: str, known: _Options) -> tuple[str, set[str]]:
+def _mask_options(plain: str, known: _Options) -> tuple[str, set[str]]:
     """Replace each text of an option in the answer by a mark; returns the answer and the options found."""
     texts: set[str] = set()
 
@@ -180,10 +180,10 @@ def _alternatives(texts: Sequence[str]) -> re.Pattern[str] | None:
     """Make a pattern for any of the texts as whole words, in upper or lower case, with any white space."""
     if not texts:
         return None
-    return re.compile("|".join(map(_whole, texts)), re.IGNORECASE)
+    return re.compile("|".join(map(_whole_words, texts)), re.IGNORECASE)
 
 
-def _whole(text: str) -> str:
+def _whole_words(text: str) -> str:
     """Make a pattern for a text that is not inside a longer word or number: not "3" in "3.5", nor "5" in "-5"."""
     before = r"(?<![.,/\-+])" if text[0].isdigit() else ""
     after = r"(?![.,/][0-9]|%)" if text[-1].isdigit() else ""

@@ -1,1 +1,1 @@
-"""The offline page of a run: curves, before and after, and every group's boxes drawn on its image."""
+"""The offline page of a run: curves, results before and after, and groups with their boxes drawn on the images."""

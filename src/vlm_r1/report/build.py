@@ -1,6 +1,6 @@
 """`report.html`: a run folder as one offline page.
 
-It holds no script and forbids any, so that nothing a model wrote can act.
+It has no script and forbids scripts, so that text from a model cannot run anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlm_r1.report.read import Run, lookup, read_run
 from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
 
-_APPENDIX_LIMIT = 20_000  # characters shown of the config and of the environment
+_APPENDIX_LIMIT = 20_000  # characters of the config and of the environment that are shown
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Tile:
 
 
 def build_report(run_dir: Path) -> Path:
-    """Write `report.html` of a run, atomically; a run still going on gets the page of what is there so far.
+    """Atomically write `report.html` of a run; for an unfinished run it shows the results so far.
 
     Args:
-        run_dir: a run folder as in docs/runs.md. Sections whose files are missing are left out with a note.
+        run_dir: a run folder as in docs/runs.md. A section without its files is replaced by a note.
 
     Returns:
-        The path of the page: one file of a few MB at most, which needs no network.
+        The path of the page: one file of at most a few MB, which needs no network.
 
     Raises:
-        CheckpointError: `run_dir` is no run folder, a file in it is damaged, or the page cannot be written.
+        CheckpointError: `run_dir` is not a run folder, a file in it is damaged, or the page cannot be written.
     """
     page = render(read_run(run_dir))
     path = run_dir / "report.html"
@@ -54,7 +54,7 @@ def build_report(run_dir: Path) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page as HTML; of the run's files only rollouts and images are still read."""
+    """Return the page as HTML; this still reads the run's rollouts and images."""
     steps, scale = show_steps(run.rollouts)
     comparisons = compare(run)
     return page_template("report.html.jinja").render(
@@ -75,7 +75,7 @@ def render(run: Run) -> str:
 
 
 def page_template(name: str) -> jinja2.Template:
-    """A template of this folder; what is put in is escaped."""
+    """Load a template of this folder; inserted text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -86,13 +86,13 @@ def page_template(name: str) -> jinja2.Template:
 
 
 def _subtitle(run: Run) -> str:
-    """E.g. "Qwen/Qwen2.5-VL-3B-Instruct · GRPO · rec"."""
+    """The subtitle, e.g. "Qwen/Qwen2.5-VL-3B-Instruct · GRPO · rec"."""
     names = {"grpo": "GRPO", "sft": "SFT"}
     kinds = dict.fromkeys(names.get(str(row.get("stage")), "") for row in run.metrics)
     sources = lookup(run.config, "data", "train")
     tasks = dict.fromkeys(str(lookup(source, "task")) for source in sources or () if lookup(source, "task"))
     model = "/".join(Path(str(lookup(run.config, "model", "path") or "")).parts[-2:])
-    return " · ".join(_short(part) for part in (model, " → ".join(filter(None, kinds)), ", ".join(tasks)) if part)
+    return " · ".join(_short(text) for text in (model, " → ".join(filter(None, kinds)), ", ".join(tasks)) if text)
 
 
 def _tiles(run: Run, comparisons: list[Comparison]) -> list[Tile]:
@@ -120,14 +120,14 @@ def _tiles(run: Run, comparisons: list[Comparison]) -> list[Tile]:
 
 
 def _seconds(run: Run) -> float:
-    """Of the whole run where its summary says so, else of the steps so far."""
+    """Seconds of the whole run according to its summary, else of the steps so far."""
     phases = (lookup(run.summary, "seconds") or {}).values()
     steps = (row.get("time/step_s", 0.0) for row in run.metrics)
     return math.fsum(s for s in (phases or steps) if isinstance(s, int | float) and math.isfinite(s))
 
 
 def _hardware(run: Run) -> str:
-    """E.g. "8 × NVIDIA H100" or "Intel Xeon, 2 cores"."""
+    """The hardware, e.g. "8 × NVIDIA H100" or "Intel Xeon, 2 cores"."""
     gpus = Counter(map(str, lookup(run.environment, "gpus") or ()))
     cpu, cores = (lookup(run.environment, "cpu", key) for key in ("model", "cores"))
     on_cpu = ", ".join([str(cpu)] * bool(cpu) + [f"{cores} cores"] * bool(cores))

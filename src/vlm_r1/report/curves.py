@@ -1,4 +1,4 @@
-"""Which numbers of `metrics.jsonl` become which chart."""
+"""The charts of a run, made from the numbers of `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_ph
 from vlm_r1.runtime.metrics_log import MetricsRow
 
 _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
-_MAX_REASONS = 6  # parse-failure reasons with a line of their own
-_PALETTE = 7  # colours after the first, which is the total's
+_MAX_REASONS = 6  # number of parse-failure reasons that have a line
+_PALETTE = 7  # number of colours after the first, which is for the total
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive steps of one kind: its two wide charts, its small ones, and where its time went."""
+    """Consecutive steps of one kind: two wide charts, small charts, and the times of the phases."""
 
     name: str
     n_steps: int
@@ -30,13 +30,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class _Plot:
-    """A small chart: title, label of the y axis, and metrics keys with their names in the legend."""
+    """A small chart: title, label of the y axis, and metric keys with their names in the legend."""
 
     title: str
     y_label: str
     keys: dict[str, str]
     percent: bool = False
-    missing: float = math.nan  # what an absent key means
+    missing: float = math.nan  # the value of an absent key
 
 
 _SMALL = (
@@ -53,11 +53,11 @@ _SMALL = (
 
 
 def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[Stage]:
-    """Charts by stage, in the order trained; the evaluations belong to the last stage."""
-    parts = [(str(name), list(rows)) for name, rows in itertools.groupby(metrics, key=lambda row: row.get("stage", ""))]
+    """Make the charts of each stage, in the order trained; the evaluations belong to the last stage."""
+    by_stage = [(str(name), list(rows)) for name, rows in itertools.groupby(metrics, lambda row: row.get("stage", ""))]
     shown = []
-    for position, (name, rows) in enumerate(parts):
-        dots = _evaluation_points(rows, evaluations if position == len(parts) - 1 else ())
+    for position, (name, rows) in enumerate(by_stage):
+        dots = _evaluation_points(rows, evaluations if position == len(by_stage) - 1 else ())
         small = [*_small_plots(rows), _parse_failures(rows), _left_out(rows)]
         stage = Stage(
             name=_STAGE_NAMES.get(name, name or "Training"),
@@ -71,13 +71,13 @@ def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> 
 
 
 def _reward(rows: Sequence[MetricsRow]) -> Figure | None:
-    parts = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/mean")]
-    named = {"reward/mean": "total"} | {key: readable(key.split("/")[1]) for key in parts}
+    components = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/mean")]
+    named = {"reward/mean": "total"} | {key: readable(key.split("/")[1]) for key in components}
     return draw("Reward", "mean over completions", _series(rows, named), height=300)
 
 
 def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Dot]]) -> Figure | None:
-    """The task's main number: sampled in training as a line, on held-out sets as dots."""
+    """Draw the task's main metric: of samples in training as a line, of held-out sets as dots."""
     sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
     names = list(dict.fromkeys([*sampled, *(metric for _, metric, _ in points)]))
     if not names:
@@ -95,7 +95,7 @@ def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Do
 
 
 def _evaluation_points(rows: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[tuple[str, str, Dot]]:
-    """(set, metric, dot) of the evaluation files, and of `eval/` keys of steps that have no file."""
+    """Return (set, metric, dot) from the evaluation files, and from `eval/` keys of steps without a file."""
     points = {
         (e.dataset, metric, float(e.step)): Dot(e.step, estimate.mean, estimate.ci95, "", 0)
         for e in evaluations
@@ -126,7 +126,7 @@ def _small_plots(rows: Sequence[MetricsRow]) -> Iterator[_Plot]:
 
 
 def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
-    """The most frequent reasons; a step in which one did not occur has no key for it, which means 0."""
+    """Plot the most frequent reasons; a step without a reason has no key for it, which means 0."""
     counts: dict[str, float] = {}
     for row in rows:
         for key, value in row.items():
@@ -138,10 +138,10 @@ def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
 
 
 def _left_out(rows: Sequence[MetricsRow]) -> _Plot:
-    """Completions that a part, or every part, left out by None; a step without such has no key for them."""
-    parts = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/left_out")]
-    names = {key: readable(key.removeprefix("rewards/").removesuffix("/left_out")) for key in parts}
-    return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by every part"}, missing=0.0)
+    """Plot completions that one or all reward components left out; a step without them has no key, which means 0."""
+    components = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/left_out")]
+    names = {key: readable(key.removeprefix("rewards/").removesuffix("/left_out")) for key in components}
+    return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by all components"}, missing=0.0)
 
 
 def _draw_small(rows: Sequence[MetricsRow], plot: _Plot) -> Figure | None:
@@ -150,7 +150,7 @@ def _draw_small(rows: Sequence[MetricsRow], plot: _Plot) -> Figure | None:
 
 
 def _series(rows: Sequence[MetricsRow], names: dict[str, str], missing: float = math.nan) -> list[Series]:
-    """One line per key that the rows hold at all."""
+    """Make one line for each key that occurs in the rows."""
     present = _keys(rows)
     steps = [float(row["step"]) for row in rows]
     return [
@@ -160,7 +160,7 @@ def _series(rows: Sequence[MetricsRow], names: dict[str, str], missing: float = 
 
 
 def _keys(rows: Sequence[MetricsRow]) -> dict[str, None]:
-    """Keys of all rows in the order of their first appearance."""
+    """The keys of all rows in the order of their first appearance."""
     return dict.fromkeys(key for row in rows for key in row)
 
 

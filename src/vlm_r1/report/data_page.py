@@ -1,4 +1,4 @@
-"""A page with some records of a data file, their gold boxes drawn: the look that finds what numbers do not."""
+"""A page with some records of a data file and their gold boxes, to find mistakes that statistics miss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlm_r1.types import Record
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """One record with its images; boxes stand on the one that its task says."""
+    """One record with its images; boxes are drawn on the image of its task."""
 
     record_id: str
     source: str
@@ -30,7 +30,7 @@ class ShownRecord:
 
 
 def write_data_page(path: Path, source: DataSource, check: DataCheck, n_records: int) -> None:
-    """Write the page, with `n_records` records spread evenly over the file; one file, which needs no network.
+    """Write the page with `n_records` records spread evenly over the file; it is one file, which needs no network.
 
     Raises:
         CheckpointError: the page cannot be written.
@@ -78,7 +78,7 @@ def _draw(record: Record, place: int, check: DataCheck) -> DrawnImage:
 
 
 def _boxes(record: Record) -> Sequence[DrawnBox]:
-    """The gold boxes, as the task reads them; their labels, where the gold answer has some."""
+    """The gold boxes as the task reads them, with labels if the gold answer has them."""
     task = get_task(record.task)
     gold = task.gold(record)
     items = gold if isinstance(gold, tuple) else ()

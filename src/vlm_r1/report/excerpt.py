@@ -1,11 +1,11 @@
-"""Text that others wrote, made fit to be shown: bounded, nothing invisible in it. Escaping is the template's part."""
+"""Make foreign text fit to be shown: limited in length and without invisible characters. The template escapes it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# C0 and C1 controls but tab and newline, and what changes the direction or width of the text round it.
+# C0 and C1 controls except tab and newline, and characters that change the direction or width of the text around them
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
@@ -13,7 +13,7 @@ _INVISIBLE = re.compile(
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What is shown of a text: its `head` and, if it is too long, how many characters are `left_out` before `tail`."""
+    """A shortened text: its `head` and, if it is too long, the number of characters `left_out` before its `tail`."""
 
     head: str
     left_out: int = 0
@@ -21,18 +21,18 @@ class Excerpt:
 
     @property
     def short(self) -> str:
-        """The first words on one line."""
+        """The first words, on one line."""
         line = " ".join(self.head.split())
         return line if len(line) <= 110 and not self.left_out else line[:110] + "…"
 
     @property
     def fits(self) -> bool:
-        """Whether the text is one short line, so that there is nothing to unfold."""
+        """True if the text is one short line, so that there is nothing to unfold."""
         return not self.left_out and "\n" not in self.head.strip() and len(self.head) <= 110
 
 
 def excerpt(text: str, limit: int) -> Excerpt:
-    """At most `limit` characters: three quarters from the start, a quarter from the end, where answers stand.
+    """Shorten a text to `limit` characters: three quarters from the start, a quarter from the end, where answers are.
 
     >>> excerpt("short", 8)
     Excerpt(head='short', left_out=0, tail='')
@@ -48,7 +48,7 @@ def excerpt(text: str, limit: int) -> Excerpt:
 
 
 def visible(text: str) -> str:
-    """The text with control and direction characters written out, e.g. NUL as `␀` and U+202E as `\\u202e`."""
+    """Write out control and direction characters, e.g. NUL as `␀` and U+202E as `\\u202e`."""
     return _INVISIBLE.sub(lambda found: _written(ord(found[0])), text)
 
 

@@ -1,4 +1,4 @@
-"""Line charts as numbers: where each tick, line and dot of an inline SVG stands. Drawn by the template."""
+"""Layout of line charts: the positions of ticks, lines and dots in an inline SVG, which the template draws."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MAX_POINTS = 400  # drawn per line; longer series are averaged in bins, so that the page stays small
-MAX_BANDS = 80  # hover zones per chart
+MAX_POINTS = 400  # points drawn per line; longer series are averaged in bins, so that the page stays small
+MAX_BANDS = 80  # number of hover zones per chart
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: `ys` may hold NaN, which leaves a gap. `colour` is an index into the page's palette."""
+    """One line; a NaN in `ys` leaves a gap. `colour` is an index into the page's palette."""
 
     label: str
     xs: Sequence[float]
@@ -22,7 +22,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """One measured value with, where known, its 95 % interval."""
+    """One measured value, with its 95 % interval if that is known."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """Paths in SVG units: `faint` is what was measured, `bold` its running mean ("" if there is none to draw)."""
+    """Paths in SVG units: `faint` for the measured values, `bold` for their running mean ("" if there is none)."""
 
     label: str
     colour: int
@@ -62,7 +62,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Band:
-    """A hover zone: from `x`, `width` wide, with the values at its middle."""
+    """A hover zone that begins at `x` and is `width` wide, with the values at its middle."""
 
     x: float
     width: float
@@ -71,7 +71,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart in SVG units; the plot is the rectangle (left, top) to (right, bottom) of a (width, height) drawing."""
+    """A chart in SVG units; the plot is the rectangle from (left, top) to (right, bottom) of the drawing."""
 
     title: str
     y_label: str
@@ -108,7 +108,7 @@ class _Plot:
         return round(self.left + (step - self.x_low) / (self.x_high - self.x_low) * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
-        """Clipped to the plot: an outlier ends at its edge."""
+        """Convert a value; outliers are clipped to the edge of the plot."""
         inside = min(max(value, self.y_low), self.y_high)
         return round(self.bottom - (inside - self.y_low) / (self.y_high - self.y_low) * (self.bottom - self.top), 1)
 
@@ -132,17 +132,17 @@ def draw(
     height: float = 280,
     percent: bool = False,
 ) -> Figure | None:
-    """Lay out a chart over training steps, or return None if there is nothing finite to draw.
+    """Lay out a chart over training steps; returns None if there is no finite value.
 
     Args:
-        title: what is shown.
+        title: title of the chart.
         y_label: the quantity with its unit.
         series: lines, drawn faint as measured and bold as a running mean over about a twelfth of the run.
         dots: single measurements with intervals, e.g. evaluations.
-        width: of the drawing, in SVG units; so is `height`.
+        width, height: size of the drawing in SVG units.
         percent: write values as percentages.
     """
-    series = [_thin(s) for s in series if any(map(math.isfinite, s.ys))]
+    series = [_downsampled(s) for s in series if any(map(math.isfinite, s.ys))]
     dots = [dot for dot in dots if math.isfinite(dot.y)]
     if not series and not dots:
         return None
@@ -175,7 +175,7 @@ def draw(
 
 
 def running_mean(ys: Sequence[float], window: int) -> list[float]:
-    """Centred mean of the finite values in a window (cut at the ends); NaN where the window holds none.
+    """Centred mean of the finite values in a window (cut at the ends); NaN if the window has none.
 
     >>> running_mean([1, 2, 6, float("nan")], 3)
     [1.5, 3.0, 4.0, 6.0]
@@ -185,7 +185,7 @@ def running_mean(ys: Sequence[float], window: int) -> list[float]:
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round values whose first is ≤ `low` and whose last is ≥ `high`; at least two.
+    """Choose about `count` (at least two) round values, the first ≤ `low` and the last ≥ `high`.
 
     >>> nice_ticks(0.03, 0.87, 5)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -204,7 +204,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def number(value: float, percent: bool = False, decimals: int | None = None) -> str:
-    r"""A number for people, with two or three significant digits unless `decimals` says so; "–" if it is not finite.
+    r"""Format a number with two or three significant digits, or with `decimals`; "–" if it is not finite.
 
     >>> [number(1.2345), number(-0.0123), number(0.0000123), number(12345.6), number(float("nan"))]
     ['1.23', '−0.012', '1.2e−05', '12,346', '–']
@@ -226,7 +226,7 @@ def number(value: float, percent: bool = False, decimals: int | None = None) -> 
 
 
 def _range(series: Sequence[Series], means: Sequence[Sequence[float]], dots: Sequence[Dot]) -> tuple[float, float]:
-    """All that is bold and the middle 98 % of what is faint, so that no spike flattens the chart; from 0 if near."""
+    """The range of bold and the middle 98 % of faint values, so that spikes do not flatten it; from 0 if near."""
     values = [y for mean in means for y in mean if math.isfinite(y)] + [dot.y for dot in dots]
     values += [end for dot in dots if dot.ci95 for end in dot.ci95 if math.isfinite(end)]
     for s in series:
@@ -238,7 +238,7 @@ def _range(series: Sequence[Series], means: Sequence[Sequence[float]], dots: Seq
 
 
 def _tick_names(ticks: Sequence[float], percent: bool) -> list[str]:
-    """Ticks with as many decimals as tell them apart; tiny and huge ones in the shortest form."""
+    """Format ticks with enough decimals to distinguish them; tiny and huge ones in the shortest form."""
     shown = [100 * y for y in ticks] if percent else ticks
     unit = "\xa0%" if percent else ""
     if not 0.01 <= max(map(abs, shown)) < 1e7:
@@ -251,7 +251,7 @@ def _tick_names(ticks: Sequence[float], percent: bool) -> list[str]:
 
 
 def _steps(series: Sequence[Series], dots: Sequence[Dot]) -> tuple[float, float]:
-    """First and last step; 0 rather than 1, since steps count from 1 and evaluations before training stand at 0."""
+    """First and last step; the first is 0 rather than 1, since evaluations before training are at 0."""
     xs = [x for s in series for x in s.xs] + [dot.x for dot in dots]
     low = 0.0 if min(xs) <= 1 else min(xs)
     return low, max(*xs, low + 1)
@@ -262,8 +262,8 @@ def _step_ticks(plot: _Plot, count: int) -> list[float]:
     return [step for step in ticks if plot.x_low <= step <= plot.x_high and step == int(step)]
 
 
-def _thin(s: Series) -> Series:
-    """At most MAX_POINTS points, each the mean of a bin."""
+def _downsampled(s: Series) -> Series:
+    """Reduce a series to at most MAX_POINTS points, each the mean of a bin."""
     size = -(-len(s.xs) // MAX_POINTS)
     if size <= 1:
         return s
@@ -273,7 +273,7 @@ def _thin(s: Series) -> Series:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of the finite values; NaN if there are none."""
+    """Mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 
@@ -292,7 +292,7 @@ def _mark(plot: _Plot, dot: Dot, percent: bool) -> Mark:
 
 
 def _bands(plot: _Plot, series: Sequence[Series], percent: bool) -> tuple[Band, ...]:
-    """Hover zones over the first line's points, with the values of all lines that share its steps."""
+    """Make hover zones over the points of the first line, with the values of all lines at the same steps."""
     if not series:
         return ()
     steps = series[0].xs[:: -(-len(series[0].xs) // MAX_BANDS)]

@@ -1,4 +1,4 @@
-"""A sample of the run's groups, laid out: which are shown, where each box stands, what each completion got."""
+"""A sample of the run's groups for the page: the choice of groups, their boxes, and the scores of completions."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
 from vlm_r1.types import AnswerValue, Box, Parsed
 
 GROUPS_PER_STEP = 4
-MAX_COMPLETIONS = 16  # shown of one group
-MAX_IMAGES = 4  # shown of one record
-MAX_BOXES = 60  # drawn of one answer
-TEXT_LIMIT = 2000  # characters shown of one completion
-LABEL_LIMIT = 300  # characters shown of a problem, an answer, a name
+MAX_COMPLETIONS = 16  # completions of one group that are shown
+MAX_IMAGES = 4  # images of one record that are shown
+MAX_BOXES = 60  # boxes of one answer that are drawn
+TEXT_LIMIT = 2000  # characters of one completion that are shown
+LABEL_LIMIT = 300  # characters of a problem, an answer or a name that are shown
 
-# The plasma colour map from 0.3 to 1 in tenths: lightness rises evenly, so that brighter is better for every eye.
+# The plasma colour map from 0.3 to 1 in tenths: lightness rises evenly, also for colour-blind people.
 _PLASMA = ("8f0da4", "b12a90", "cc4778", "e16462", "f2844b", "fca636", "fcce25", "f0f921")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Rewards from `low` to `high` → colours from violet to yellow."""
+    """A scale from rewards, `low` to `high`, to colours, violet to yellow."""
 
     low: float
     high: float
 
     def colour(self, reward: float) -> str:
-        """The colour of a reward, clipped to the scale; grey if it is not finite.
+        """Return the colour of a reward, clipped to the scale; grey if it is not finite.
 
         >>> Scale(0, 2).colour(0), Scale(0, 2).colour(2), Scale(0, 2).colour(1)
         ('#8f0da4', '#f0f921', '#ea7456')
@@ -49,13 +49,13 @@ class Scale:
 
     @property
     def stops(self) -> list[str]:
-        """The scale's colours in order, for a legend."""
+        """Return the colours of the scale in order, for a legend."""
         return [f"#{colour}" for colour in _PLASMA]
 
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A rectangle in pixels of the original image; `completion` is None for the truth."""
+    """A rectangle in pixels of the original image; `completion` is None for a gold box."""
 
     x: str
     y: str
@@ -68,7 +68,7 @@ class DrawnBox:
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """An image (`url` None: unreadable) of (width, height) original pixels with its boxes, the best reward on top."""
+    """An image with its boxes, the best reward on top; the size is in original pixels, and `url` None: unreadable."""
 
     url: str | None
     width: int
@@ -79,7 +79,7 @@ class DrawnImage:
 
 @dataclass(frozen=True)
 class ShownCompletion:
-    """One completion; `index` is 0-based within its group, `parts` are (name, value)."""
+    """One completion; `index` is its place in the group, from 0; `parts` are the reward components, (name, value)."""
 
     index: int
     reward: str
@@ -120,7 +120,7 @@ class ShownStep:
 
 
 def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Scale]:
-    """Lay out groups of the first, a middle and the last step that have rollouts on file.
+    """Lay out groups of the first, a middle and the last step among those with rollout files.
 
     Args:
         rollouts: step → its Parquet file.
@@ -140,7 +140,7 @@ def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Sca
 
 
 def boxes_of(value: AnswerValue) -> Iterator[tuple[Box, str]]:
-    """All finite boxes in an answer with their labels, in order, however the task writes them.
+    """Yield all finite boxes in an answer with their labels, in order, in any task's form.
 
     >>> list(boxes_of([10, 20, 110, 220]))
     [((10.0, 20.0, 110.0, 220.0), '')]
@@ -175,29 +175,29 @@ def _groups(rows: Sequence[RolloutRow]) -> list[list[RolloutRow]]:
 
 
 def _pick(groups: Sequence[list[RolloutRow]]) -> list[list[RolloutRow]]:
-    """The first few in file order, those whose rewards differ before those that teach nothing: no cherry-picking."""
-    return sorted(groups, key=lambda rows: len({row.reward for row in rows if _judged(row)}) <= 1)[:GROUPS_PER_STEP]
+    """Choose the first few groups in file order; groups with different rewards go before those with equal ones."""
+    return sorted(groups, key=lambda rows: len({row.reward for row in rows if _has_reward(row)}) <= 1)[:GROUPS_PER_STEP]
 
 
-def _judged(row: RolloutRow) -> bool:
-    """Whether it has a reward: the parts may all have left it out."""
+def _has_reward(row: RolloutRow) -> bool:
+    """Return whether a completion has a reward; all components may have left it out."""
     return math.isfinite(row.reward)
 
 
 def _rank(row: RolloutRow) -> float:
-    return row.reward if _judged(row) else -math.inf
+    return row.reward if _has_reward(row) else -math.inf
 
 
 def _scale(rows: Sequence[RolloutRow]) -> Scale:
-    """Over the rewards of what could be parsed: what could not draws no box, and would leave the boxes few colours."""
-    finite = [row.reward for row in rows if _judged(row)]
-    parsed = [row.reward for row in rows if _judged(row) and row.reason is None]
+    """Make the scale of the rewards of parsed answers; others draw no boxes, and would leave the boxes few colours."""
+    finite = [row.reward for row in rows if _has_reward(row)]
+    parsed = [row.reward for row in rows if _has_reward(row) and row.reason is None]
     low, high = min(parsed or finite, default=0.0), max(parsed or finite, default=1.0)
     return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
 def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
-    rewards = [row.reward for rows in groups for row in rows if _judged(row)]
+    rewards = [row.reward for rows in groups for row in rows if _has_reward(row)]
     shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
     mean = sum(rewards) / len(rewards) if rewards else math.nan
     return ShownStep(step, len(groups), number(mean, decimals=2), shown)
@@ -221,14 +221,14 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
 
 
 def _show_image(index: int, rows: Sequence[RolloutRow], scale: Scale) -> DrawnImage:
-    """Boxes stand on the first image: no task of several images asks for boxes."""
+    """Lay out an image. Boxes are drawn on the first one: no task with several images asks for boxes."""
     first = rows[0]
     width, height = first.image_sizes[index]
     url = data_url(Path(first.images[index]), max_side_px=640 if len(first.images) == 1 else 360)
     boxes: list[DrawnBox] = []
     if index == 0:
         for row in sorted(rows, key=_rank):
-            answer = None if isinstance(row.answer, str) else row.answer  # a text is an answer, not pixels
+            answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
             boxes += _drawn(answer, row.completion, scale.colour(row.reward))
         boxes += _drawn(first.gold, None, "")
     return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, tuple(boxes))
@@ -256,7 +256,7 @@ def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
 
 
 def as_text(value: AnswerValue) -> str:
-    """A value as people write it: texts without quotes, numbers rounded to a tenth."""
+    """Format a value for people: texts without quotes, numbers rounded to a tenth."""
     return value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Images of a run, made small enough to travel inside the page."""
+"""Images of a run, made small enough to be embedded in the page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vlm_r1.data.images import load_image
 from vlm_r1.errors import DataError
 
 EXACT_SIDE_PX = 128
-"""Up to this longest side an image is embedded pixel by pixel (PNG) and drawn with hard pixel edges."""
+"""Images with at most this longest side are embedded losslessly (PNG) and drawn with hard pixel edges."""
 
 
 def data_url(path: Path, max_side_px: int) -> str | None:
-    """The image as a `data:` URL, or None if it cannot be read any more.
+    """Return an image as a `data:` URL, or None if it can no longer be read.
 
-    Tiny images become PNG as they are; others JPEG, at most `max_side_px` wide and high.
+    Tiny images become PNG in their size; others become JPEG, at most `max_side_px` wide and high.
     """
     try:
         image = load_image(path)

@@ -1,4 +1,4 @@
-"""A run folder (docs/runs.md), read into values. Nothing here imports the trainer: the files are the interface."""
+"""Read a run folder (docs/runs.md) into values. This imports no trainer: the files are the interface."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVALUATION_NAME = re.compile(r"(before|after|step-(\d+))-(.+)")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and, where one was computed, its 95 % interval, e.g. Estimate(0.61, (0.57, 0.65))."""
+    """A mean with its 95 % interval, if one was computed, e.g. Estimate(0.61, (0.57, 0.65))."""
 
     mean: float
     ci95: tuple[float, float] | None = None
@@ -32,9 +32,9 @@ class Evaluation:
     Attributes:
         moment: "before", "after" or "step".
         dataset: name of the held-out set, e.g. "in_domain".
-        step: training step after which it was made; 0 before training.
+        step: training step after which it was made; 0: before training.
         n: number of records.
-        metrics: by name, e.g. {"accuracy_iou50": Estimate(0.61, (0.57, 0.65))}.
+        metrics: name → estimate, e.g. {"accuracy_iou50": Estimate(0.61, (0.57, 0.65))}.
     """
 
     moment: str
@@ -46,11 +46,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; files that are not there are empty values.
+    """The contents of a run folder; a missing file is an empty value.
 
     Attributes:
         folder: the run folder.
-        config: `config.yaml` as it stands, so that runs of older versions can be read.
+        config: `config.yaml` without checks, so that runs of older versions can be read.
         environment: `environment.json`.
         metrics: rows of `metrics.jsonl`, in order.
         evaluations: files of `eval/`, by step.
@@ -68,10 +68,10 @@ class Run:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read everything but the rollouts, which are large and read one step at a time.
+    """Read everything except the rollouts, which are large and read step by step.
 
     Raises:
-        CheckpointError: `run_dir` is no run folder, or a file in it is damaged.
+        CheckpointError: `run_dir` is not a run folder, or a file in it is damaged.
     """
     config, metrics = run_dir / "config.yaml", run_dir / "metrics.jsonl"
     if not (config.is_file() or metrics.is_file()):
@@ -94,7 +94,7 @@ def read_run(run_dir: Path) -> Run:
 
 
 def lookup(tree: Any, *keys: str) -> Any:
-    """The value at a path of keys, or None if there is none.
+    """Return the value at a path of keys, or None if there is none.
 
     >>> lookup({"model": {"path": "tiny"}}, "model", "path")
     'tiny'
@@ -108,7 +108,7 @@ def lookup(tree: Any, *keys: str) -> Any:
 
 def _evaluation(path: Path) -> Evaluation | None:
     name = _EVALUATION_NAME.fullmatch(path.stem)
-    if name is None:  # an evaluation of the user's own, made beside the run
+    if name is None:  # an evaluation that the user made in this folder
         return None
     tree = _json(path)
     try:
@@ -125,7 +125,7 @@ def _estimate(value: Mapping[str, Any]) -> Estimate:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a file, or {} if there is no such file."""
+    """Read the object in a file; {} if there is no such file."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The page's tables: before and after on held-out data, and where the time went."""
+"""The page's tables: held-out results before and after, and the times of the phases."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMES = {
     "iou": "mean IoU",
     "format_rate": "format rate",
 }
-_IN_EVALUATIONS = {"mean_iou": "iou"}  # summary.json's name → eval/*.json's, where they differ
+_IN_EVALUATIONS = {"mean_iou": "iou"}  # name in summary.json → name in eval/*.json, if they differ
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with its interval, as text, and both as shares of 0 to 1 for the bar (None outside)."""
+    """A value and its interval as text, and both as shares from 0 to 1 for the bar (None if outside)."""
 
     text: str
     interval: str
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of the before/after table; `better` is None where nothing changed or one side is missing."""
+    """One row of the before/after table; `better` is None if nothing changed or one side is missing."""
 
     dataset: str
     metric: str
@@ -46,7 +46,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Phase:
-    """Time and tokens of one phase, summed over steps; `share` of the whole in 0 to 1."""
+    """Time and tokens of one phase, summed over steps; `share` is its share of the whole, from 0 to 1."""
 
     name: str
     seconds: str
@@ -56,7 +56,7 @@ class Phase:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of records, written in percent.
+    """Return whether a metric is a share of records, written in percent.
 
     >>> is_share("accuracy_iou50"), is_share("mean_iou")
     (True, False)
@@ -65,7 +65,7 @@ def is_share(metric: str) -> bool:
 
 
 def readable(name: str) -> str:
-    """A metric's name for people.
+    """Return a metric's name for people.
 
     >>> readable("accuracy_iou50"), readable("in_domain")
     ('accuracy at IoU 0.5', 'in domain')
@@ -74,7 +74,7 @@ def readable(name: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """The text with a capital first letter and the rest as it is.
+    """Return a text with a capital first letter and the rest unchanged.
 
     >>> capitalized("mean IoU")
     'Mean IoU'
@@ -83,10 +83,10 @@ def capitalized(text: str) -> str:
 
 
 def compare(run: Run) -> list[Comparison]:
-    """Before and after for each held-out set and metric of `summary.json`, in its order.
+    """Compare before and after for each held-out set and metric of `summary.json`, in its order.
 
-    Intervals come from the evaluation files, which hold one for each metric; without them `ci95` of the summary is that
-    of the set's first metric.
+    Intervals come from the evaluation files, which have one for each metric. Without these files only the set's first
+    metric has an interval, `ci95` of the summary.
     """
     sides = {moment: lookup(run.summary, moment) or {} for moment in ("before", "after")}
     datasets = dict.fromkeys([*sides["before"], *sides["after"]])
@@ -100,14 +100,14 @@ def compare(run: Run) -> list[Comparison]:
 
 
 def run_phases(run: Run) -> list[Phase]:
-    """Seconds of the whole run by phase, from `summary.json`."""
+    """Return seconds of the whole run by phase, from `summary.json`."""
     seconds = {name: s for name, s in (lookup(run.summary, "seconds") or {}).items() if _is_number(s)}
     total = math.fsum(seconds.values()) or 1.0
     return [Phase(readable(name), duration(s), s / total, "", "") for name, s in seconds.items()]
 
 
 def step_phases(rows: Sequence[MetricsRow]) -> list[Phase]:
-    """Seconds and tokens of a stage's steps by phase, summed; what no phase claims of `time/step_s` is "other"."""
+    """Sum seconds and tokens of a stage's steps by phase; the rest of `time/step_s` is "other"."""
     seconds = _sums(rows, "time/", "_s")
     tokens = _sums(rows, "tokens/", "")
     whole = max(seconds.pop("step", 0.0), math.fsum(seconds.values()))
@@ -120,7 +120,7 @@ def step_phases(rows: Sequence[MetricsRow]) -> list[Phase]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them.
+    """Format seconds for people.
 
     >>> [duration(s) for s in (0.25, 42.4, 189, 7380)]
     ['0.25 s', '42 s', '3 min 9 s', '2 h 3 min']

@@ -80,28 +80,29 @@ def evaluate(
     if reward.takes_columns:
         values: list[float | None] = [None] * len(givens)
         for members in _batches(givens):
-            for i, value in zip(members, _many(name, reward, [givens[i] for i in members], logged), strict=True):
+            returned = _call_together(name, reward, [givens[i] for i in members], logged)
+            for i, value in zip(members, returned, strict=True):
                 values[i] = value
         return values
     if reward.is_async:
-        returned = _noted(name, givens, lambda: _wait([reward.function(given) for given in givens]))
+        returned = _with_note(name, givens, lambda: _await_all([reward.function(given) for given in givens]))
     else:
-        returned = _each(name, reward.function, givens)
+        returned = _call_one_by_one(name, reward.function, givens)
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
-def _many(
+def _call_together(
     name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
 ) -> list[float | None]:
     """Call a function of TRL's signature once."""
 
     def call() -> Any:
         returned = reward.function(**_arguments(name, reward, givens, logged))
-        returned = _wait([returned])[0] if reward.is_async else returned
+        returned = _await_all([returned])[0] if reward.is_async else returned
         returned = returned.tolist() if callable(getattr(returned, "tolist", None)) else returned
         return list(returned) if isinstance(returned, Iterator) else returned
 
-    returned = _noted(name, givens, call)
+    returned = _with_note(name, givens, call)
     values = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | Mapping) else None
     if values is None or len(values) != len(givens):
         raise ValueError(
@@ -110,7 +111,7 @@ def _many(
     return [None if _left_out(v) else _checked(name, v, given) for v, given in zip(values, givens, strict=True)]
 
 
-def _each(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
+def _call_one_by_one(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
     returned: list[Any] = []
     try:
         for given in givens:
@@ -121,7 +122,7 @@ def _each(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) 
     return returned
 
 
-def _noted(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any]) -> Any:
+def _with_note(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Exception as error:
@@ -294,7 +295,7 @@ def _short(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def _wait(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
+def _await_all(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
     """Await all together in a new thread, since a notebook's thread already has an event loop."""
 
     async def together() -> list[Any]:

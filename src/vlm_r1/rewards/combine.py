@@ -12,11 +12,11 @@ FORMAT = "format"
 """The component on which all others depend in `gate`."""
 
 
-Parts = Mapping[str, float | None]
+Components = Mapping[str, float | None]
 
 
-def weighted_sum(parts: Parts, weights: Mapping[str, float]) -> float:
-    """Σ_k weights[k] · parts[k]. With all weights 1 it is the plain sum of the original VLM-R1.
+def weighted_sum(components: Components, weights: Mapping[str, float]) -> float:
+    """Σ_k weights[k] · components[k]. With all weights 1 it is the plain sum of the original VLM-R1.
 
     Raises:
         KeyError: a component or a weight is missing.
@@ -26,11 +26,11 @@ def weighted_sum(parts: Parts, weights: Mapping[str, float]) -> float:
     >>> weighted_sum({"accuracy": None, "format": 1.0}, {"accuracy": 1.0, "format": 0.25})
     0.25
     """
-    return sum(_weighted(parts, weights).values(), start=0.0)
+    return sum(_weighted(components, weights).values(), start=0.0)
 
 
-def product(parts: Parts, weights: Mapping[str, float]) -> float:
-    """Π_k max(0, weights[k] · parts[k]): if one component is not positive, the result is 0.
+def product(components: Components, weights: Mapping[str, float]) -> float:
+    """Π_k max(0, weights[k] · components[k]): if one component is not positive, the result is 0.
 
     Raises:
         KeyError: a component or a weight is missing.
@@ -40,10 +40,10 @@ def product(parts: Parts, weights: Mapping[str, float]) -> float:
     >>> product({"accuracy": -0.5, "repetition": -1.0}, {"accuracy": 1.0, "repetition": 1.0})
     0.0
     """
-    return math.prod(max(0.0, part) for part in _weighted(parts, weights).values())
+    return math.prod(max(0.0, value) for value in _weighted(components, weights).values())
 
 
-def gate(parts: Parts, weights: Mapping[str, float]) -> float:
+def gate(components: Components, weights: Mapping[str, float]) -> float:
     """The weighted sum if the component "format" is 1 or left out; otherwise the weighted format alone.
 
     Raises:
@@ -53,19 +53,19 @@ def gate(parts: Parts, weights: Mapping[str, float]) -> float:
     >>> gate({"accuracy": 0.75, "format": 1.0}, weights), gate({"accuracy": 0.75, "format": 0.0}, weights)
     (1.25, 0.0)
     """
-    weighted = _weighted(parts, weights)
-    form = parts[FORMAT]
+    weighted = _weighted(components, weights)
+    form = components[FORMAT]
     return sum(weighted.values(), start=0.0) if form is None or form >= 1.0 else weighted[FORMAT]
 
 
-COMBINATIONS: Mapping[str, Callable[[Parts, Mapping[str, float]], float]] = {
+COMBINATIONS: Mapping[str, Callable[[Components, Mapping[str, float]], float]] = {
     "sum": weighted_sum,
     "product": product,
     "gate": gate,
 }
 
 
-def _weighted(parts: Parts, weights: Mapping[str, float]) -> dict[str, float]:
-    if parts.keys() != weights.keys():
-        raise KeyError(f"parts {sorted(parts)} and weights {sorted(weights)} differ")
-    return {name: weights[name] * part for name, part in parts.items() if part is not None}
+def _weighted(components: Components, weights: Mapping[str, float]) -> dict[str, float]:
+    if components.keys() != weights.keys():
+        raise KeyError(f"parts {sorted(components)} and weights {sorted(weights)} differ")
+    return {name: weights[name] * value for name, value in components.items() if value is not None}

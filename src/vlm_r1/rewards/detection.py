@@ -145,8 +145,8 @@ def weighted_sum_reward(
 def count_penalty(given: RewardInput[Objects]) -> float:
     """Penalty for too many or too few boxes; combine it with a reward that checks whether they are right.
 
-    r = −|L_pred − L_gt| / max(L_pred, L_gt), in [−1, 0]. It is 0 for the right number (also if both are 0), −1/2 for
-    twice or half as many, and −1 if exactly one side is empty or the answer could not be read.
+    r = −|L_pred − L_gt| / max(L_pred, L_gt), in [−1, 0]. It is 0 for the right number (also if both are 0), and −1/2
+    for twice or half as many. It is −1 if exactly one side is empty or the answer could not be read.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.

@@ -17,7 +17,7 @@ ENDED_COMPARISONS = "math/ended_comparisons"
 
 
 class Comparison(NamedTuple):
-    """Whether two texts are mathematically equal, and how many comparisons of their formulas were ended."""
+    """The result of comparing two texts: whether they are equal, and how many comparisons of formulas were ended."""
 
     equal: bool
     ended: int = 0

@@ -53,7 +53,7 @@ class MathProcess:
                 sys.executable,
                 "-P",
                 str(self._program),
-            ],  # -P: files beside it, as numbers.py, must not hide Python's own
+            ],  # -P: files in its folder, such as numbers.py, must not hide Python's own
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -127,7 +127,7 @@ def read(text: str) -> Reading | None:
     >>> read("6 or 2").formulas, read("No solution"), read("$\\\\frac{1}{2")
     (('6', '2'), None, None)
     """
-    content = None if _WIDE.search(text) else _content(_typed(text))
+    content = None if _WIDE.search(text) else _answer_of(_signs_as_latex(text))
     split = None if content is None else _split(content)
     if split is None or not 0 < len(split[0]) <= MAX_VALUES:
         return None
@@ -148,7 +148,7 @@ def plain(text: str) -> str:
     return normalize_text(_DELIMITER.sub("", _BOLD.sub(r"\2", _TEXT.sub(r"\1", fold(text)))).replace("$", ""))
 
 
-def _typed(text: str) -> str:
+def _signs_as_latex(text: str) -> str:
     """Replace signs by LaTeX commands, and remove marks of bold type and the like."""
     text = fold(text).replace("`", "").replace("—", "-")
     quoted = _QUOTED.fullmatch(text)
@@ -164,7 +164,7 @@ def _typed(text: str) -> str:
     return re.sub(r"(?<!\\)%|\s*+\b(?:percent|pct)\b", r"\\%", text.translate(_AS_LATEX))
 
 
-def _content(text: str) -> str | None:
+def _answer_of(text: str) -> str | None:
     """Find the answer in a text, without `$`: boxes, or the text after "answer is"; separate formulas go on new lines.
 
     Returns None if a formula is not closed.
@@ -236,7 +236,7 @@ def _formula(value: str) -> str | None:
     formula = _CURRENCY.sub("", _trim(_SPACE.sub(" ", _TEXT.sub(_as_words, value))))
     formula = _FUNCTION.sub(r"\\\1 ", _FACTORS.sub(_as_factors, _without_unit(formula)))
     if _WORD.search(formula):
-        formula = _without_unit(_of_sentence(formula))
+        formula = _without_unit(_formula_of_sentence(formula))
     formula = re.sub(r"^(?:=|\\approx)\s*+", "", _trim(formula))
     formula = _MIXED.sub(r"\1\\frac{\2}{\3}", _SCIENTIFIC.sub(r"\1\\times 10^{\2}", formula))
     formula = re.sub(r"([\^_])\s*+(-?\d+(?:\.\d+)?|-\w)", r"\1{\2}", formula).strip()
@@ -271,7 +271,7 @@ def _as_words(match: re.Match[str]) -> str:
     return f"{{{text}}}" if len(text) == 1 and text not in _LETTER_UNITS else f" {text} "
 
 
-def _of_sentence(text: str) -> str:
+def _formula_of_sentence(text: str) -> str:
     """The only formula of a sentence; "" if there is not exactly one, or if words change its meaning."""
     if _CHANGES.search(text):
         return ""

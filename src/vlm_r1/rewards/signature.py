@@ -80,7 +80,7 @@ def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool
                 "recipe (reward of the data source), or with --reward"
             )
         found, options = _make(spec, found, options), {}
-    elif not trusted and _hides_what_it_takes(spec, found):
+    elif not trusted and _takes_anything(spec, found):
         raise ConfigError(
             f'reward "{spec}" takes whatever it is handed, and would be handed the columns of the line that names it: '
             "name it in the recipe (reward of the data source), or with --reward"
@@ -122,7 +122,7 @@ def _kind(spec: str, found: AnyFunction, options: Mapping[str, Any]) -> _Kind:
     if any(p.name in PROTOCOL for p in parameters):
         return "trl"
     required = [p for p in parameters if p.default is p.empty and p.kind in _POSITIONAL]
-    if _hides_what_it_takes(spec, found):
+    if _takes_anything(spec, found):
         return "trl"
     if any(p.kind is p.VAR_POSITIONAL for p in parameters) and len(parameters) == 1:
         return "ours"
@@ -132,7 +132,7 @@ def _kind(spec: str, found: AnyFunction, options: Mapping[str, Any]) -> _Kind:
     return "neither" if unfilled or any(p.name not in options for p in required) else "maker"
 
 
-def _hides_what_it_takes(spec: str, found: AnyFunction) -> bool:
+def _takes_anything(spec: str, found: AnyFunction) -> bool:
     """Return whether the signature is (**columns), or (*args, **kwargs) as of a decorator: TRL calls it by keywords."""
     kinds = {p.kind for p in _parameters(spec, found)}
     return inspect.Parameter.VAR_KEYWORD in kinds and kinds <= set(_STARS)
@@ -143,7 +143,7 @@ def _parameters(spec: str, found: AnyFunction) -> Sequence[inspect.Parameter]:
         return list(inspect.signature(found).parameters.values())
     except (ValueError, TypeError) as error:  # some builtins have no signature
         raise ConfigError(
-            f'reward "{spec}" does not tell what it takes ({error}): wrap it in a function of your own'
+            f'reward "{spec}" has no readable signature ({error}): wrap it in a function of your own'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whatever happens in between."""
+"""Atomic writing: a file is always either the old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_r1.errors import CheckpointError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; at the end of the block it becomes `path`, at once and for good.
+    """Yield a temporary path to write to; at the end of the block it atomically becomes `path`, synced to the disk.
 
-    The folder is made if need be. A block that fails leaves `path` as it was. One writer per file is assumed: the
-    temporary name is fixed (`.name.tmp`), so that what a killed process left behind is overwritten, not collected.
+    The folder is created if it is missing. If the block fails, `path` stays as it was. A file may have only one writer:
+    the temporary name is fixed (`.name.tmp`), so that the next writer overwrites the remains of a killed process.
 
     Args:
         path: the file to add or replace.
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's list of names, to the disk."""
+    """Force the bytes of a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

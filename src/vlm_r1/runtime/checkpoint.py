@@ -1,4 +1,4 @@
-"""Checkpoint folders that are complete or not there at all."""
+"""Checkpoint folders, which are either complete or do not exist."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from vlm_r1.runtime.atomic import sync
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """E.g. checkpoints/step-000010."""
+    """Return the path of a step's checkpoint, e.g. checkpoints/step-000010."""
     return folder / f"step-{step:06d}"
 
 
 def checkpoint_step(path: Path) -> int:
-    """The inverse of `checkpoint_path`."""
+    """Return the step of a checkpoint: the inverse of `checkpoint_path`."""
     return int(path.name.removeprefix("step-"))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
+    """Return the newest complete checkpoint, or None."""
     return max(folder.glob("step-*"), default=None)
 
 
 def begin_folder(target: Path) -> Path:
-    """Make an empty folder beside `target` to write into; one that a killed process left is overwritten."""
+    """Make an empty temporary folder next to `target`; the remains of a killed process are removed."""
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -37,7 +37,7 @@ def begin_folder(target: Path) -> Path:
 
 
 def commit_folder(temporary: Path, target: Path) -> None:
-    """Force everything in `temporary` to the disk, then give it its name: from here on it survives a kill."""
+    """Force everything in `temporary` to the disk, then rename it to `target`; from then on it survives a kill."""
     try:
         for path in [*sorted(temporary.rglob("*")), temporary]:
             sync(path)

@@ -1,4 +1,4 @@
-"""Metrics that carry their reduction, so that a step's numbers are the same for one process and for many."""
+"""Metrics that know their reduction, so that a step's numbers are the same for one process and for many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Reduction = Literal["mean", "sum", "max"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A partial result: `total` over `count` values (`squares` for the spread), or the largest value in `total`."""
+    """The share of one process: sum (`total`), number and sum of squares of its values; or their maximum in `total`."""
 
     reduction: Reduction
     total: float
@@ -26,40 +26,35 @@ class Metric:
 
 
 def mean_of(values: Iterable[float]) -> Metric:
-    """Mean and, where asked for, unbiased standard deviation of the values of all processes."""
+    """Make a mean and an unbiased standard deviation of the values of all processes."""
     values = list(values)
     return Metric("mean", math.fsum(values), len(values), math.fsum(v * v for v in values))
 
 
 def ratio(total: float, count: float) -> Metric:
-    """A mean given as its sum and count."""
+    """Make a mean from its sum and count."""
     return Metric("mean", total, count)
 
 
-def total(value: float) -> Metric:
-    """A sum over processes."""
-    return Metric("sum", value)
-
-
 def largest(value: float) -> Metric:
-    """The largest value of any process."""
+    """Make the largest value of all processes."""
     return Metric("max", value)
 
 
 def reduce_metrics(
     metrics: Mapping[str, Metric], gather: Callable[[list[Mapping[str, Metric]]], Sequence[Mapping[str, Metric]]]
 ) -> dict[str, float]:
-    """Combine the metrics of all processes, once a step.
+    """Combine the metrics of all processes, once per step.
 
-    Means given by `mean_of` become two numbers, `<name>/mean` and `<name>/std`; others keep their name. A mean of
-    nothing is left out.
+    Means given by `mean_of` become two numbers, `<name>/mean` and `<name>/std`; others keep their name. A mean without
+    values is left out.
 
     Args:
         gather: accelerate's `gather_object`.
     """
     combined: dict[str, Metric] = {}
-    for part in gather([metrics]):
-        for name, metric in part.items():
+    for own in gather([metrics]):
+        for name, metric in own.items():
             combined[name] = combined[name] + metric if name in combined else metric
     numbers: dict[str, float] = {}
     for name, metric in combined.items():

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one flat JSON object per step (docs/runs.md), appended while training, cut back on resume."""
+"""`metrics.jsonl`: one flat JSON object per step (docs/runs.md), appended in training and truncated on resume."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MetricsRow = dict[str, float | str]
 def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
     """Append one line and force it to the disk, so that it survives a kill.
 
-    Numbers that are not finite are written as `null`: every line is strict JSON.
+    Numbers that are not finite are written as `null`, so that every line is strict JSON.
 
     Args:
-        path: `metrics.jsonl`; made if it does not exist.
-        row: flat, with `step` and `stage`, e.g. {"step": 1, "stage": "grpo", "reward/mean": 0.4}.
+        path: `metrics.jsonl`; created if it does not exist.
+        row: a flat mapping with `step` and `stage`, e.g. {"step": 1, "stage": "grpo", "reward/mean": 0.4}.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -38,7 +38,7 @@ def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:
-    """All rows in file order; `null` reads as NaN, and a last line that a kill tore is left out.
+    """Read all rows in file order; `null` becomes NaN, and an incomplete last line after a kill is left out.
 
     Raises:
         CheckpointError: the file cannot be read, or a line other than the last is not a JSON object with a step.
@@ -61,9 +61,9 @@ def read_metrics(path: Path) -> list[MetricsRow]:
 
 
 def truncate_after(path: Path, step: int) -> None:
-    """Drop, atomically, rows of steps beyond `step` and a torn last line; a missing file is left missing.
+    """Atomically drop rows of steps after `step` and an incomplete last line; a missing file stays missing.
 
-    What resuming from the checkpoint of `step` does first, so that no step is logged twice.
+    Resuming from the checkpoint of `step` does this first, so that no step is logged twice.
 
     Raises:
         CheckpointError: the file cannot be read or written.
@@ -83,7 +83,7 @@ def _line(row: Mapping[str, float | str]) -> bytes:
 def _parse(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
-    except ValueError:  # bad JSON, or bytes that are no UTF-8
+    except ValueError:  # bad JSON, or bytes that are not UTF-8
         return None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         return None

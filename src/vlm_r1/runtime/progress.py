@@ -1,4 +1,4 @@
-"""What a person sees while waiting: bars with an ETA in a terminal, a plain line now and then in a log file."""
+"""Display of progress: bars with an ETA in a terminal, occasional plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDE_COLUMNS = 110  # narrower terminals show the numbers without a bar
 
 
 class Display:
-    """Progress on a console; silent on all processes but the first."""
+    """Progress on a console; only the first process prints."""
 
     def __init__(self, console: Console | None = None, enabled: bool = True):
         self.console = console or Console()
@@ -27,13 +27,13 @@ class Display:
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Yield `advance(n)`."""
+        """Yield a function `advance(n)`, which moves the bar by n."""
         with self.steps(label, total) as update:
             yield lambda n: update(n, {})
 
     @contextmanager
     def steps(self, label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-        """Yield `update(n, numbers)`, which moves the bar by n and shows the numbers, e.g. {"reward": 1.2}."""
+        """Yield a function `update(n, numbers)`, which moves the bar by n and shows numbers, e.g. {"reward": 1.2}."""
         if not self.enabled:
             yield lambda n, numbers: None
         elif self.console.is_terminal:
@@ -58,7 +58,7 @@ class Display:
 
 
 class _LineWriter:
-    """For consoles that are files: a line at the start of the work, every 15 seconds, and at its end."""
+    """Progress in a file: prints a line at the start, every 15 seconds, and at the end."""
 
     def __init__(self, console: Console, label: str, total: int, done: int):
         self._console, self._label, self._total = console, label, total
@@ -79,5 +79,5 @@ class _LineWriter:
 
 
 def _format(numbers: Mapping[str, float]) -> str:
-    """Two digits each, e.g. "reward 1.21  accuracy 0.35"."""
+    """Format numbers with two decimals, e.g. "reward 1.21  accuracy 0.35"."""
     return "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())

@@ -1,4 +1,4 @@
-"""`rollouts/step-NNNNNN.parquet`: every completion of a step, one row each (docs/runs.md)."""
+"""`rollouts/step-NNNNNN.parquet`: a row for every completion of a step (docs/runs.md)."""
 
 from __future__ import annotations
 
@@ -46,32 +46,33 @@ SCHEMA = pa.schema(
     ]
 )
 _LATER = {"extra": "{}"}
-"""Columns that files of earlier versions lack, and what stands for them."""
+"""Columns that files of earlier versions lack → their default values."""
 
 JSON_COLUMNS = ("gold", "answer", "parts", "metrics", "extra")
 
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One completion as logged; `gold`, `answer`, `parts`, `metrics` and `extra` are decoded.
+    """One logged completion; `gold`, `answer`, `parts`, `metrics` and `extra` are decoded.
 
     Attributes:
-        step: 1-based.
-        group: 0-based within the step.
-        completion: 0-based within the group.
-        images: absolute paths.
+        step: number of the step, from 1.
+        group: index of the group in the step, from 0.
+        completion: index of the completion in the group, from 0.
+        images: absolute paths of the images.
         image_sizes: (width, height) in pixels of each image on disk, e.g. ((640, 480),).
-        input_sizes: (width, height) of each as the model saw it, e.g. ((644, 476),).
+        input_sizes: (width, height) of each image as the model saw it, e.g. ((644, 476),).
         box_format: the coordinates of the boxes in `text`, a value of BoxFormat.
-        template: name of the template that put the question.
+        template: name of the prompt's template.
         reward_name: the accuracy reward that the record or its source names; None: the task's own.
         gold: the gold answer, boxes in pixels of the original image.
         answer: the parsed answer, boxes in pixels of the original image; None if nothing could be parsed.
-        reward: NaN if all parts left the completion out; so are, in `parts`, those that did.
+        reward: the reward; NaN if all components left the completion out.
+        parts: the components of the reward, by name; NaN for those that left the completion out.
         reason: why nothing could be parsed, or None.
-        tokens: length of the completion.
+        tokens: number of tokens of the completion.
         stop_reason: "stop" or "length".
-        extra: what rewards logged beside, by name; empty in files of versions that had none.
+        extra: further values that rewards logged, by name; empty in files of older versions.
     """
 
     step: int
@@ -102,7 +103,7 @@ class RolloutRow:
 
 
 def rollouts_path(run_dir: Path, step: int) -> Path:
-    """Where the completions of a step stand.
+    """Return the path of the file with the completions of a step.
 
     >>> rollouts_path(Path("run"), 12).as_posix()
     'run/rollouts/step-000012.parquet'
@@ -111,12 +112,12 @@ def rollouts_path(run_dir: Path, step: int) -> Path:
 
 
 def write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:
-    """Write all completions of a step, atomically, groups contiguous and in order.
+    """Atomically write all completions of a step, group after group.
 
     Args:
-        path: the file, see `rollouts_path`; its folder is made.
-        step: 1-based.
-        groups: what was sampled, scored and given advantages.
+        path: the file, see `rollouts_path`; its folder is created.
+        step: number of the step, from 1.
+        groups: groups with scores and advantages.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -131,13 +132,13 @@ def read_rollouts(path: Path) -> list[RolloutRow]:
     """Read the completions of a step, in the order written.
 
     Raises:
-        CheckpointError: the file is missing, is no Parquet, or lacks a column of docs/runs.md.
+        CheckpointError: the file is missing, is not Parquet, or lacks a column of docs/runs.md.
     """
     try:
         logged = pq.read_schema(path).names
         table = pq.read_table(path, columns=[name for name in SCHEMA.names if name in logged or name not in _LATER])
         return [_decoded(_LATER | row) for row in table.to_pylist()]
-    except (OSError, ValueError, KeyError) as error:  # Arrow's and JSON's errors are ValueErrors
+    except (OSError, ValueError, KeyError) as error:  # the errors of Arrow and JSON are ValueErrors
         raise CheckpointError(
             f"{path}: no rollouts can be read: {error}. Wanted a Parquet file with columns {', '.join(SCHEMA.names)}"
         ) from error
@@ -189,7 +190,7 @@ def _decoded(row: dict[str, Any]) -> RolloutRow:
 
 
 def _json(value: Any) -> str:
-    """Strict JSON of any value a model can write: no NaN, no unpaired surrogates, no depth that breaks the encoder."""
+    """Write any value from a model as strict JSON: without NaN, lone surrogates and too deep nesting."""
     try:
         return _utf8(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
     except RecursionError:
@@ -207,5 +208,5 @@ def _finite(value: Any) -> Any:
 
 
 def _utf8(text: str) -> str:
-    """The text with unpaired surrogates, which JSON escapes can smuggle in and no file can hold, as `?`."""
+    """Replace lone surrogates, which JSON escapes can produce and files cannot hold, by `?`."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The run folder (docs/runs.md): opening it without touching another run, and what is written into it once."""
+"""The run folder (docs/runs.md): it is opened without touching another run, and some files are written once."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class RunFolder:
 
 
 def trained_steps(path: Path) -> tuple[int, int] | None:
-    """How many steps were taken of how many, by the run that a model or a log lies in; None if it lies in none.
+    """Return (finished steps, steps) of the run that contains a model or a log; None if no run contains it.
 
-    A checkpoint has its step in its name; the model and everything else is of the end.
+    A checkpoint has its step in its name; the model and everything else belongs to the last step.
     """
     folders = [folder for folder in (path, *path.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
     try:
         steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else 0
-    except ConfigError:  # of another version
+    except ConfigError:  # a config of another version
         return None
     checkpoint = path.parent.name == "checkpoints" and path.name.startswith("step-")
     taken = checkpoint_step(path) if checkpoint else steps
@@ -63,7 +63,7 @@ def trained_steps(path: Path) -> tuple[int, int] | None:
 
 
 def check_run_folder(config: Config, resume: bool) -> Path | None:
-    """Look, without writing, whether a run may start (or go on) in `config.output_dir`.
+    """Check, without writing, whether a run may start or continue in `config.output_dir`.
 
     Returns:
         The checkpoint to resume from, or None to start at step 0.
@@ -94,10 +94,10 @@ def check_run_folder(config: Config, resume: bool) -> Path | None:
 
 
 def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str, Any] | None = None) -> RunFolder:
-    """Write config and environment (a new run), or drop what was logged after the checkpoint (`resume_step`).
+    """Write config and environment of a new run, or drop the logs after the checkpoint of `resume_step`.
 
     Args:
-        facts: what else belongs into `environment.json`.
+        facts: further entries of `environment.json`.
     """
     run = RunFolder(Path(config.output_dir))
     if resume_step is None:
@@ -112,13 +112,13 @@ def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str,
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file at once and for good."""
+    """Write a JSON file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, hardware and command line of this process."""
+    """Return versions, commit, hardware and command line of this process."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -161,7 +161,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs, "-dirty" if it has changes; None outside a checkout."""
+    """The commit of the running source tree, with "-dirty" if it has changes; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowSettings:
-    """How a row is read and judged.
+    """The settings by which a row is read and judged.
 
     Attributes:
         task: name of the task that reads the answer.

@@ -29,15 +29,15 @@ WORLDS: Mapping[str, type[World[Any]]] = {
 
 
 def make_world(name: str, difficulty: str = "medium", **options: Any) -> World[Any]:
-    """The world of that name (or of `package.module:Name`) at a level of difficulty, some of its fields set.
+    """Make the world of that name (or a plug-in `package.module:Name`) at a level of difficulty.
 
     Args:
         name: a key of `WORLDS`.
         difficulty: "easy", "medium" or "hard".
-        options: fields of the world; they go before what the difficulty says.
+        options: fields of the world; they override those of the difficulty.
 
     Raises:
-        ConfigError: unknown name, or an option that this world has not or that makes no sense in it.
+        ConfigError: the name is unknown, or the world lacks an option or cannot use its value.
 
     >>> make_world("ovd", "hard", max_objects=5).max_objects
     5

@@ -1,7 +1,7 @@
-"""What the synthetic worlds share: settings, examples, and the shifts that lead out of domain.
+"""The base of the synthetic worlds: settings, examples, and the shifts out of domain.
 
-A world is a frozen dataclass: its fields are the options, `draw` makes an example, `misjudge` is the mediocre teacher
-whose answers warm a model up. To add one: a file with such a class, and one line in `WORLDS`.
+A world is a frozen dataclass. Its fields are the options, `draw` makes an example, and `misjudge` gives the answer of a
+mediocre teacher for the warm-up of a model. A new world is a file with such a class, and one line in `WORLDS`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vlm_r1.synthetic.placement import Thing
 from vlm_r1.types import AnswerValue
 
 SHIFTS = ("sizes", "kinds", "crowding")
-"""Ways out of the training domain: unseen image sizes, unseen kinds asked for, more objects than ever before."""
+"""Shifts out of the training domain: unseen image sizes, unseen target kinds, more objects than in training."""
 
 ALL_SHIFTS = "all"
-"""The three of `SHIFTS` at once."""
+"""All three of `SHIFTS` at once."""
 
 _MAX_ATTEMPTS = 2000
 
@@ -35,7 +35,7 @@ W = TypeVar("W", bound="World[Any]")
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Image sizes between two corners, each pixel equally likely, width and height on their own.
+    """A range of image sizes; width and height are drawn uniformly and independently.
 
     Attributes:
         low_wh, high_wh: (width, height) in pixels, both included, e.g. (48, 48) and (64, 64).
@@ -50,7 +50,7 @@ Size = tuple[int, int] | SizeRange
 
 
 class Picture(Protocol):
-    """What is to be painted: a value, so that scenes can be compared and tested without pixels."""
+    """The description of a picture; it is a value, so that scenes can be compared and tested without pixels."""
 
     @property
     def wh(self) -> tuple[int, int]:
@@ -59,11 +59,11 @@ class Picture(Protocol):
 
     @property
     def things(self) -> tuple[Thing[Any], ...]:
-        """What stands in it; the first is the one asked for, if one is."""
+        """The things in it; if the question asks for one, it is the first."""
         ...
 
     def paint(self) -> Image.Image:
-        """The picture in RGB."""
+        """Draw the picture in RGB."""
         ...
 
 
@@ -72,10 +72,10 @@ class Example:
     """Pictures and a question about them.
 
     Attributes:
-        pictures: one, or several of the same size.
-        question: without `<image>` marks, e.g. "the small red circle".
-        answer: the gold answer as in a data file, e.g. [10, 20, 30, 40].
-        facts: what else is known, for studies, e.g. {"asks_by": "size"}.
+        pictures: one picture, or several of the same size.
+        question: the question without `<image>` marks, e.g. "the small red circle".
+        answer: the gold answer in the form of a data file, e.g. [10, 20, 30, 40].
+        facts: further facts for studies, e.g. {"asks_by": "size"}.
     """
 
     pictures: tuple[Picture, ...]
@@ -86,14 +86,14 @@ class Example:
 
 @dataclass(frozen=True)
 class World(ABC, Generic[K]):
-    """The distribution that examples are drawn from; a subclass's defaults are its training world, "medium".
+    """A distribution of examples; the defaults of a subclass are its training world, "medium".
 
     Attributes:
-        image_sizes: all equally likely.
-        target_kinds: what is asked for.
-        other_kinds: what else may stand in a picture.
-        min_objects, max_objects: how many things a picture holds.
-        thought: what the teacher thinks aloud, one of `thoughts`.
+        image_sizes: image sizes, all equally likely.
+        target_kinds: kinds that questions ask for.
+        other_kinds: kinds of the other things in a picture.
+        min_objects, max_objects: least and greatest number of things in a picture.
+        thought: kind of the teacher's thought, one of `thoughts`.
     """
 
     image_sizes: tuple[Size, ...]
@@ -104,10 +104,10 @@ class World(ABC, Generic[K]):
     thought: str
 
     task: ClassVar[str]
-    """Task that asks and judges its records."""
+    """Name of the task that asks and judges its records."""
     all_kinds: ClassVar[tuple[Any, ...]]
     held_out_kinds: ClassVar[tuple[Any, ...]]
-    """Never drawn in the training world; what is asked for out of domain."""
+    """Kinds that the training world never draws, and that questions ask for out of domain."""
     levels: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Fields of each difficulty that differ from the defaults."""
     thoughts: ClassVar[tuple[str, ...]] = ("question", "none")
@@ -122,25 +122,25 @@ class World(ABC, Generic[K]):
 
     @abstractmethod
     def draw(self, rng: Random) -> Example:
-        """Draw an example; the same state of `rng` gives the same one."""
+        """Draw an example; the same state of `rng` gives the same example."""
 
     @abstractmethod
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """The answer of a mediocre teacher, from whom reinforcement learning still has something to learn."""
+        """Give the answer of a mediocre teacher, so that reinforcement learning can still improve on it."""
 
     def think(self, rng: Random, example: Example, answer: AnswerValue) -> str:
-        """What the teacher thinks before that answer; may be empty."""
+        """Write the teacher's thought before that answer; it may be empty."""
         return example.question if self.thought == "question" else ""
 
 
 def shifted(world: W, shift: str = ALL_SHIFTS) -> W:
-    """The same world out of domain.
+    """Return the same world out of domain.
 
     Args:
         world: the training world.
-        shift: one of `SHIFTS`, or `ALL_SHIFTS` for the three at once. "sizes" stretches the first image size to the
-            first unseen shapes, wide and tall; "kinds" asks for `held_out_kinds` among all kinds; "crowding" draws one
-            thing more than ever before.
+        shift: one of `SHIFTS`, or `ALL_SHIFTS` for all three. "sizes" stretches the first image size to unseen wide and
+            tall ones; "kinds" asks for `held_out_kinds` among all kinds; "crowding" draws one thing more than the
+            training maximum.
 
     Raises:
         ConfigError: there is no such shift.
@@ -157,7 +157,7 @@ def shifted(world: W, shift: str = ALL_SHIFTS) -> W:
 
 
 def draw_size(rng: Random, sizes: Sequence[Size]) -> tuple[int, int]:
-    """One of the sizes; of a range, any size within."""
+    """Draw one of the sizes; of a range, any size within it."""
     size = rng.choice(sizes)
     if isinstance(size, SizeRange):
         width, height = map(rng.randint, size.low_wh, size.high_wh)
@@ -166,15 +166,15 @@ def draw_size(rng: Random, sizes: Sequence[Size]) -> tuple[int, int]:
 
 
 def smallest_wh(size: Size) -> tuple[int, int]:
-    """The size itself, or the lower end of a range."""
+    """Return the size itself, or the lower end of a range."""
     return size.low_wh if isinstance(size, SizeRange) else size
 
 
 def keep_trying(attempt: Callable[[], T | None], wh: tuple[int, int], world: World[Any]) -> T:
-    """The first result that is not None: crowded attempts are thrown away until everything fits.
+    """Return the first result that is not None; attempts in which things do not fit are discarded.
 
     Raises:
-        ConfigError: nothing fits in that many attempts.
+        ConfigError: no attempt succeeded.
     """
     for _ in range(_MAX_ATTEMPTS):
         found = attempt()
@@ -193,7 +193,7 @@ def check_name(what: str, name: str, known: Sequence[str]) -> None:
 
 
 def _unseen_sizes(sizes: Sequence[Size]) -> tuple[Size, ...]:
-    """The first size stretched to the one side and to the other: by 1.5, or by 2, 2.5, … until neither is covered."""
+    """Stretch the first size in width and in height: by 1.5, 2, 2.5, … until the sizes contain neither result."""
     width, height = smallest_wh(sizes[0])
     stretched = (((width * halves // 2, height), (width, height * halves // 2)) for halves in count(3))
     return next(pair for pair in stretched if not any(_covers(size, wh) for size in sizes for wh in pair))

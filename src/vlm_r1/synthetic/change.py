@@ -1,4 +1,4 @@
-"""Spot the change: two pictures, and what happened between them."""
+"""Spot the change: the answer names the difference between two pictures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Things = tuple[Thing[Kind], ...]
 
 @dataclass(frozen=True)
 class ChangeWorld(ShapeWorld):
-    """All shapes of a pair of pictures differ in kind, so a verdict such as "red circle moved" names one change.
+    """All shapes of a pair of pictures differ in kind, so that a verdict such as "red circle moved" is unique.
 
-    The four changes and none at all are equally likely. What is recoloured goes by its old name. What is moved keeps
-    its distance from its old place.
+    The four changes and no change are equally likely. A recoloured shape is named by its old colour. A moved shape does
+    not overlap its old place.
 
     Attributes:
         wrong_share: share of the teacher's verdicts that are wrong.
@@ -54,12 +54,12 @@ class ChangeWorld(ShapeWorld):
     def _attempt(
         self, rng: Random, wh: tuple[int, int], n_objects: int, change: str
     ) -> tuple[_Things, _Things, Kind] | None:
-        """Things before and after, and the kind of the one that changes."""
+        """Return the things before and after, and the kind of the thing that changes."""
         kind = rng.choice(self.target_kinds)
         kinds = [kind, *rng.sample([k for k in self.other_kinds if k != kind], n_objects - 1)]
         wanted = [(k, self.draw_sides(rng, wh)) for k in kinds]
         if change == "moved":
-            wanted.append(wanted[0])  # where it goes
+            wanted.append(wanted[0])  # its new place
         placed = place(rng, wh, wanted)
         new_colours = [k for k in self.other_kinds if k.shape == kind.shape and k not in kinds]
         if placed is None or (change == "recoloured" and not new_colours):
@@ -73,7 +73,7 @@ class ChangeWorld(ShapeWorld):
         return *without[change], kind
 
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """The right verdict, or any other about one of the shapes."""
+        """Give the right verdict, or a wrong one about one of the shapes."""
         if rng.random() >= self.wrong_share:
             return example.answer
         kinds = dict.fromkeys(str(thing.kind) for picture in example.pictures for thing in picture.things)

@@ -1,4 +1,4 @@
-"""Click targets: a window with buttons, check boxes and list rows, and one of them to be clicked."""
+"""Click targets: a window has buttons, check boxes and list rows, and the answer is the one to click."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LABELS = ("Save", "Open", "Copy", "Print", "Undo", "Help")
 ROLES = ("button", "checkbox", "row")
 
 MIN_SCREEN_WH = (84, 64)
-"""Width and height in pixels of the smallest window that has room for its controls."""
+"""(width, height) in pixels of the smallest window with enough room for its controls."""
 
 INK, PAPER, FACE = (20, 20, 20), (255, 255, 255), (190, 190, 190)
 GREYS = (210, 240)
-"""Darkest and lightest level of the background: rows of paper and faces of buttons stand out from it."""
+"""Darkest and lightest level of the background; list rows and buttons have other levels."""
 
-_PX_PER_SCALE = 96  # text and lines are drawn twice as large once the shorter side has room for two of them
+_PX_PER_SCALE = 96  # text and lines are twice as large if the shorter side has twice as many pixels, and so on
 _TITLE_PX, _MARGIN_PX = 11, 2
 
 
 class Control(NamedTuple):
-    """What can be clicked, e.g. `Control("Save", "button")`; the label of a check box belongs to it."""
+    """A thing that can be clicked, e.g. `Control("Save", "button")`; a check box includes its label."""
 
     label: str
     role: str
@@ -62,7 +62,7 @@ class Screen:
     things: tuple[Thing[Control], ...]
 
     def paint(self) -> Image.Image:
-        """The window; a control paints no pixel outside its box."""
+        """Draw the window; a control has no pixel outside its box."""
         image = Image.new("RGB", self.wh, (self.grey,) * 3)
         draw, scale = ImageDraw.Draw(image), scale_of(self.wh)
         width, bar = self.wh[0], _TITLE_PX * scale
@@ -76,7 +76,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class ClickWorld(World[Control]):
-    """No two controls of a window are of the same label and role; those with the label asked for come before others.
+    """No two controls of a window have both label and role in common; controls with the target's label are preferred.
 
     Attributes:
         wrong_share: share of the teacher's answers that are the region of another control.
@@ -121,25 +121,25 @@ class ClickWorld(World[Control]):
         target = rng.choice(self.target_kinds)
         others = [control for control in self.other_kinds if control != target]
         rng.shuffle(others)
-        others.sort(key=lambda control: control.label != target.label)  # namesakes first; the sort is stable
+        others.sort(key=lambda control: control.label != target.label)  # those with the same label first, stably
         controls = [target, *others[: n_objects - 1]]
         return _placed(rng, wh, controls)
 
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """The right region, or that of another control."""
+        """Give the right region, or that of another control."""
         target, *others = example.pictures[0].things
         wrong = rng.random() < self.wrong_share and others
         return list(rng.choice(others).box if wrong else target.box)
 
 
 def scale_of(wh: tuple[int, int]) -> int:
-    """How many pixels of the image a pixel of text is wide."""
+    """Width in image pixels of one pixel of the bitmap font."""
     return max(1, min(wh) // _PX_PER_SCALE)
 
 
 @cache
 def text_mask(text: str, scale: int) -> Image.Image:
-    """The pixels of a text, trimmed, in the bitmap font that Pillow carries within: the same everywhere."""
+    """The trimmed pixels of a text in Pillow's built-in bitmap font, which is the same on all machines."""
     font = ImageFont.load_default_imagefont()
     mask = Image.new("L", (20 * len(text), 40))
     ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font)
@@ -148,7 +148,7 @@ def text_mask(text: str, scale: int) -> Image.Image:
 
 
 def _placed(rng: Random, wh: tuple[int, int], controls: list[Control]) -> tuple[Thing[Control], ...] | None:
-    """Controls at random places below the title bar, or None if they did not fit."""
+    """Place controls at random below the title bar; None if they did not fit."""
     scale = scale_of(wh)
     margin, top = _MARGIN_PX * scale, (_TITLE_PX + _MARGIN_PX) * scale
     room = (wh[0] - 2 * margin, wh[1] - top - margin)
@@ -161,7 +161,7 @@ def _moved(box: PixelBox, dx: int, dy: int) -> PixelBox:
 
 
 def _sides(rng: Random, control: Control, room: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Width and height: room for the label, and for a row of a list more than half of the window."""
+    """Draw width and height, with room for the label; a list row is wider than half of the window."""
     text = text_mask(control.label, scale).width
     if control.role == "button":
         return text + rng.randint(8, 16) * scale, rng.randint(14, 18) * scale
@@ -171,7 +171,7 @@ def _sides(rng: Random, control: Control, room: tuple[int, int], scale: int) -> 
 
 
 def _paint_control(image: Image.Image, thing: Thing[Control], scale: int) -> None:
-    """A button is a framed face with its label in the middle, a check box stands left of its label, a row is paper."""
+    """Draw a button (framed, label in the middle), a check box (left of its label) or a list row (white)."""
     draw, text = ImageDraw.Draw(image), text_mask(thing.kind.label, scale)
     x1, y1, x2, y2 = thing.box
     last = (x2 - 1, y2 - 1)

@@ -1,4 +1,4 @@
-"""Counting: how many shapes of one kind, among others that share its colour or its shape."""
+"""Counting: the answer is the number of shapes of one kind, among others that share its colour or its shape."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CountingWorld(ShapeWorld):
     }
 
     def draw(self, rng: Random) -> Example:
-        """Draw so many shapes of one kind, and look-alikes."""
+        """Draw shapes of one kind, and look-alikes."""
         wh = draw_size(rng, self.image_sizes)
         grey = draw_grey(rng)
         kind = rng.choice(self.target_kinds)
@@ -44,7 +44,7 @@ class CountingWorld(ShapeWorld):
         return Example((Shapes(wh, grey, things),), f"how many {kind}s?", n, {"asked": str(kind)})
 
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """The right count, or one beside it."""
+        """Give the right count, or a neighbouring one."""
         n = sum(str(thing.kind) == example.facts["asked"] for thing in example.pictures[0].things)
         if rng.random() >= self.wrong_share:
             return n

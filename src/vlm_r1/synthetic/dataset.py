@@ -1,5 +1,7 @@
-"""Examples of a world → pictures and data files. Every record has a random stream of its own, named by seed, split and
-number: a longer data set starts with the shorter one, and no split shares a stream with another.
+"""Examples of a world → pictures and data files.
+
+Every record has its own random stream, seeded by seed, split and number. So a longer data set starts with the shorter
+one, and no two splits share a stream.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from vlm_r1.synthetic.rec import RecWorld
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue
 
 DEFAULT_COUNTS = {"train": 8000, "warmup": 8000, "in_domain": 512, "out_of_domain": 512}
-"""Lines of each file; `warmup` repeats the first records of `train`."""
+"""Number of lines of each file; `warmup` repeats the first records of `train`."""
 
 DEMO_WORLD = RecWorld()
 
@@ -32,23 +34,23 @@ def write_dataset(
 ) -> dict[str, Path]:
     """Write pictures and data files; the same arguments give the same bytes.
 
-    `images/<split>/000001.png` and `<split>.jsonl` for train and in_domain (both drawn from `world`) and for each shift
-    out of domain; `warmup.jsonl` repeats the first training records with what a mediocre teacher thinks and answers.
-    What was drawn stands in each line under the extra key "scene".
+    There are `images/<split>/000001.png` and `<split>.jsonl` for train and in_domain (both drawn from `world`) and for
+    each shift out of domain. `warmup.jsonl` repeats the first training records with the thoughts and answers of a
+    mediocre teacher. Each line describes its picture under the extra key "scene".
 
     Args:
-        folder: made if missing; files of these names are replaced.
-        world: what training examples look like.
-        seed: names the random streams.
-        counts: lines of each file, with the keys of `DEFAULT_COUNTS`; each shift has as many as `out_of_domain` says.
-        shifts: of `SHIFTS` and `ALL_SHIFTS`; "sizes" goes to `out_of_domain_sizes.jsonl`, "all" to
+        folder: created if missing; files with these names are replaced.
+        world: the distribution of training examples.
+        seed: seed of the random streams.
+        counts: number of lines of each file, by the keys of `DEFAULT_COUNTS`; `out_of_domain` counts for each shift.
+        shifts: some of `SHIFTS` and `ALL_SHIFTS`; "sizes" is written to `out_of_domain_sizes.jsonl`, "all" to
             `out_of_domain.jsonl`.
 
     Returns:
         The JSONL files by name, e.g. {"train": …, "warmup": …, "in_domain": …, "out_of_domain": …}.
 
     Raises:
-        DataError: more warm-up than training records are asked for, or the folder cannot be written.
+        DataError: there are more warm-up than training records, or the folder cannot be written.
         ConfigError: a shift is unknown, or the world's objects do not fit its images.
     """
     if counts["warmup"] > counts["train"]:
@@ -65,7 +67,7 @@ def write_dataset(
             (folder / "images" / split).mkdir(parents=True, exist_ok=True)
             numbers = range(1, n_of[split] + 1)
             _write_lines(files[split], (_write_record(folder, split, i, seed, split_world) for i in numbers))
-        _write_lines(files["warmup"], (_taught(i, seed, world) for i in range(1, counts["warmup"] + 1)))
+        _write_lines(files["warmup"], (_warmup_line(i, seed, world) for i in range(1, counts["warmup"] + 1)))
     except OSError as error:
         raise DataError(
             f"{folder}: cannot write the data set: {error.strerror}. Choose a folder you may write"
@@ -79,7 +81,7 @@ def write_rec_dataset(
     counts: Mapping[str, int] = DEFAULT_COUNTS,
     world: RecWorld = DEMO_WORLD,
 ) -> dict[str, Path]:
-    """The data set of the demo; see `write_dataset`."""
+    """Write the data set of the demo; see `write_dataset`."""
     return write_dataset(folder, world, seed=seed, counts=counts)
 
 
@@ -99,8 +101,8 @@ def _write_record(folder: Path, split: str, number: int, seed: int, world: World
     return _line(example, split, number, example.answer)
 
 
-def _taught(number: int, seed: int, world: World[Any]) -> dict[str, Any]:
-    """The line of a training record with the teacher's thought and answer in place of the gold one."""
+def _warmup_line(number: int, seed: int, world: World[Any]) -> dict[str, Any]:
+    """Make the line of a training record with the teacher's thought and answer instead of the gold answer."""
     example = _draw(seed, "train", number, world)
     rng = Random(f"{seed}/loose/{number}")
     answer = world.misjudge(rng, example)
@@ -125,7 +127,7 @@ def _line(example: Example, split: str, number: int, value: AnswerValue) -> dict
 
 
 def _image_names(example: Example, split: str, number: int) -> list[str]:
-    """`images/train/000001.png`, or `…_1.png` and `…_2.png` for two pictures."""
+    """Return `images/train/000001.png`, or `…_1.png` and `…_2.png` for two pictures."""
     stem, n = f"images/{split}/{number:06d}", len(example.pictures)
     return [f"{stem}.png"] if n == 1 else [f"{stem}_{i}.png" for i in range(1, n + 1)]
 

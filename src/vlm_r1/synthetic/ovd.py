@@ -8,35 +8,35 @@ from random import Random
 from typing import Any, ClassVar
 
 from vlm_r1.synthetic.base import Example, check_name, draw_size, keep_trying
-from vlm_r1.synthetic.placement import LOOSENESS, PixelBox, anywhere, loosen, place
+from vlm_r1.synthetic.placement import LOOSENESS, PixelBox, loosen, place, random_box
 from vlm_r1.synthetic.shapes import Kind, Shapes, ShapeWorld, draw_grey, look_alikes
 from vlm_r1.types import AnswerValue
 
 NONE_ANSWER = "None"
 
 NEGATIVES = ("hard", "random", "none")
-"""Absent labels in the question: look-alikes of what is there, any others, or none at all."""
+"""Kinds of absent labels in the question: look-alikes of the shapes present, any others, or none."""
 
 NONE_SHARE = 0.1
-"""Share of questions of which no label is present."""
+"""Share of questions whose labels are all absent."""
 
 REPEAT_SHARE = 0.3
-"""Of the shapes beyond one of each present kind, the share that repeats one of these kinds."""
+"""Share of the further shapes, after one of each present kind, that repeat one of these kinds."""
 
 LISTED_RANGE = (2, 4)
-"""Labels in a question."""
+"""Number of labels in a question."""
 
 
 @dataclass(frozen=True)
 class OvdWorld(ShapeWorld):
-    """Labels that are asked for, several instances of some, hard negatives among them.
+    """Questions list labels: some have several instances, and some are hard negatives.
 
     Attributes:
         negatives: one of `NEGATIVES`.
-        looseness: how far out the teacher's edges are at most, as a share of the side.
-        wrong_share: share of the absent labels that the teacher boxes, somewhere.
-        thought: "presence" names the labels that the teacher believes are there, "question" repeats all; "mixed" is
-            either, equally likely.
+        looseness: greatest distance by which the teacher's edges are too far out, as a share of the side.
+        wrong_share: share of the absent labels for which the teacher gives a box at a random place.
+        thought: "presence" names the labels that the teacher believes to be present, "question" repeats all; "mixed" is
+            one of them, equally likely.
     """
 
     thought: str = "presence"
@@ -57,7 +57,7 @@ class OvdWorld(ShapeWorld):
         check_name("kind of negatives", self.negatives, NEGATIVES)
 
     def draw(self, rng: Random) -> Example:
-        """Choose what is there and what is asked for, then draw it."""
+        """Choose the shapes and the labels of the question, then draw the picture."""
         wh = draw_size(rng, self.image_sizes)
         grey = draw_grey(rng)
         present, absent, unlisted = self._plan(rng)
@@ -71,7 +71,7 @@ class OvdWorld(ShapeWorld):
         return Example((Shapes(wh, grey, things),), ", ".join(labels), answer, {"listed": list(labels)})
 
     def _plan(self, rng: Random) -> tuple[list[Kind], list[Kind], list[Kind]]:
-        """Kinds of the shapes that are asked for, kinds asked for in vain, and kinds of the other shapes."""
+        """Choose the kinds of the shapes asked for, the absent kinds asked for, and the kinds of the other shapes."""
         n_objects = rng.randint(self.min_objects, self.max_objects)
         n_listed = rng.randint(*LISTED_RANGE)
         in_vain = self.negatives != "none" and rng.random() < NONE_SHARE
@@ -86,25 +86,25 @@ class OvdWorld(ShapeWorld):
         return [k for k in kinds if k in present], absent, [k for k in kinds if k not in present]
 
     def _candidates(self, there: Sequence[Kind]) -> list[Kind]:
-        """Kinds that may be asked for in vain."""
+        """The kinds that may be asked for although they are absent."""
         if self.negatives == "none":
             return []
         alike = {k for kind in there for k in look_alikes(kind, self.other_kinds)}
         return [k for k in self.other_kinds if k not in there and (k in alike or self.negatives == "random")]
 
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """Loose boxes, and some for labels that are not there."""
+        """Give loose boxes, and some boxes for absent labels."""
         picture, listed = example.pictures[0], example.question.split(", ")
         boxes: list[tuple[str, PixelBox]] = []
         for label in listed:
             there = sorted(t.box for t in picture.things if str(t.kind) == label)
             boxes += [(label, loosen(box, picture.wh, rng, self.looseness)) for box in there]
             if not there and rng.random() < self.wrong_share:
-                boxes.append((label, anywhere(rng, picture.wh, self.draw_sides(rng, picture.wh))))
+                boxes.append((label, random_box(rng, picture.wh, self.draw_sides(rng, picture.wh))))
         return _written(boxes)
 
     def think(self, rng: Random, example: Example, answer: AnswerValue) -> str:
-        """The labels, those that the answer boxes or all; empty for "none"."""
+        """Name the labels that have boxes in the answer, or all labels; return "" for the thought "none"."""
         style = rng.choice(("presence", "question")) if self.thought == "mixed" else self.thought
         if style != "presence":
             return example.question if style == "question" else ""

@@ -1,4 +1,4 @@
-"""Where things stand: boxes at random places that keep their distance, and a careless teacher's version of a box."""
+"""Placement of things: random boxes with gaps between them, and a careless teacher's version of a box."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from random import Random
 from typing import Generic, TypeVar
 
 PixelBox = tuple[int, int, int, int]
-"""`(x1, y1, x2, y2)`: covers the pixels x1 … x2 − 1 and y1 … y2 − 1, so its area is (x2 − x1)(y2 − y1)."""
+"""`(x1, y1, x2, y2)` covers the pixels x1 … x2 − 1 and y1 … y2 − 1, so its area is (x2 − x1)(y2 − y1)."""
 
 LOOSENESS = 0.5
-"""Of warm-up boxes each edge is moved out by a uniform share, up to this one, of the box's side."""
+"""Greatest share of the box's side by which each edge of a warm-up box is moved out; the share is uniform."""
 
 _GAP_PX = 2
 _ATTEMPTS = 30
@@ -29,10 +29,10 @@ class Thing(Generic[K]):
 
 
 def place(rng: Random, wh: tuple[int, int], wanted: Sequence[tuple[V, tuple[int, int]]]) -> tuple[Thing[V], ...] | None:
-    """Put things of these kinds and (width, height) at random places with a gap between them, or give up."""
+    """Put things of these kinds and (width, height) at random places with gaps; None if they did not fit."""
     things: list[Thing[V]] = []
     for kind, sides in wanted:
-        boxes = (anywhere(rng, wh, sides) for _ in range(_ATTEMPTS))
+        boxes = (random_box(rng, wh, sides) for _ in range(_ATTEMPTS))
         box = next((b for b in boxes if not any(_close(b, thing.box) for thing in things)), None)
         if box is None:
             return None
@@ -40,14 +40,14 @@ def place(rng: Random, wh: tuple[int, int], wanted: Sequence[tuple[V, tuple[int,
     return tuple(things)
 
 
-def anywhere(rng: Random, wh: tuple[int, int], sides: tuple[int, int]) -> PixelBox:
-    """A box of that width and height, anywhere within the image."""
+def random_box(rng: Random, wh: tuple[int, int], sides: tuple[int, int]) -> PixelBox:
+    """Draw a box of that width and height at a random place in the image."""
     x1, y1 = rng.randint(0, wh[0] - sides[0]), rng.randint(0, wh[1] - sides[1])
     return x1, y1, x1 + sides[0], y1 + sides[1]
 
 
 def loosen(box: PixelBox, wh: tuple[int, int], rng: Random, looseness: float = LOOSENESS) -> PixelBox:
-    """A badly calibrated teacher's box: every edge too far out, by a uniform share (0 to `looseness`) of the side."""
+    """Move every edge of a box out by a uniform share (0 to `looseness`) of the side, like a careless teacher."""
     x1, y1, x2, y2 = box
     left, top, right, bottom = (rng.uniform(0, looseness) * side for side in (x2 - x1, y2 - y1) * 2)
     return (

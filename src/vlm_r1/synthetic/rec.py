@@ -13,23 +13,23 @@ from vlm_r1.synthetic.shapes import Kind, Shapes, ShapeWorld, draw_grey
 from vlm_r1.types import AnswerValue
 
 SIZE_FACTOR = 1.5
-"""Of two shapes told apart as "small" and "large", both sides of the large one are at least so many times longer."""
+"""Least ratio of both sides of the "large" shape to those of the "small" one."""
 
 PLACES = ("left of", "right of", "above", "below")
 
 _PLACE_OBJECTS = 3  # the shape asked for, its twin and a landmark
 
 Planned = tuple[tuple[Thing[Kind], ...], str] | None
-"""Things, the one asked for first, with the expression for it; None if they did not fit."""
+"""The things, with the target first, and the expression for the target; None if they did not fit."""
 
 
 @dataclass(frozen=True)
 class RecWorld(ShapeWorld):
-    """The world of the demo. A pair told apart by size needs 2 objects, by place 3; such pictures hold so many.
+    """The world of the demo. Pictures with an expression of size have at least 2 objects, those of place at least 3.
 
     Attributes:
-        relation_share: share of pictures with two shapes of the asked kind, told apart by their size or by their place.
-        looseness: how far out the teacher's edges are at most, as a share of the side.
+        relation_share: share of pictures with two shapes of the target kind, which differ by size or by place.
+        looseness: greatest distance by which the teacher's edges are too far out, as a share of the side.
     """
 
     max_objects: int = 2
@@ -46,7 +46,7 @@ class RecWorld(ShapeWorld):
 
     @property
     def most_objects(self) -> int:
-        """A relation of place takes three, whatever `max_objects`."""
+        """At least three, which an expression of place needs, even if `max_objects` is lower."""
         return max(self.max_objects, _PLACE_OBJECTS)
 
     def draw(self, rng: Random) -> Example:
@@ -60,7 +60,7 @@ class RecWorld(ShapeWorld):
         return Example((Shapes(wh, grey, things),), expression, list(things[0].box), {"asks_by": asks_by})
 
     def misjudge(self, rng: Random, example: Example) -> AnswerValue:
-        """A loose box."""
+        """Give a loose box."""
         picture = example.pictures[0]
         return list(loosen(picture.things[0].box, picture.wh, rng, self.looseness))
 
@@ -88,12 +88,12 @@ def _ask_by_place(rng: Random, world: RecWorld, wh: tuple[int, int], n_objects: 
     things = place(rng, wh, [(k, world.draw_sides(rng, wh)) for k in (kind, kind, *others)])
     if not things:
         return None
-    words = [word for word in PLACES if _told_apart(word, *(thing.box for thing in things[:3]))]
+    words = [word for word in PLACES if _identifies(word, *(thing.box for thing in things[:3]))]
     return (things, f"the {kind} {rng.choice(words)} the {things[2].kind}") if words else None
 
 
-def _told_apart(word: str, target: PixelBox, twin: PixelBox, landmark: PixelBox) -> bool:
-    """Whether all of the target lies beyond that edge of the landmark, and the twin's centre not beyond its centre."""
+def _identifies(word: str, target: PixelBox, twin: PixelBox, landmark: PixelBox) -> bool:
+    """Return whether the place fits the target (fully beyond the landmark's edge) and not its twin (by the centres)."""
     low, high = (0, 2) if word in ("left of", "right of") else (1, 3)
     if word in ("left of", "above"):
         return target[high] <= landmark[low] and twin[low] + twin[high] >= landmark[low] + landmark[high]
@@ -101,12 +101,12 @@ def _told_apart(word: str, target: PixelBox, twin: PixelBox, landmark: PixelBox)
 
 
 def _others(rng: Random, world: RecWorld, kind: Kind, n: int) -> list[Kind]:
-    """n different kinds, none of them `kind`."""
+    """Draw n different kinds other than `kind`."""
     return rng.sample([other for other in world.other_kinds if other != kind], n)
 
 
 def _small_and_large(rng: Random, world: RecWorld, wh: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two pairs of sides of which the second is clearly larger, both ways."""
+    """Draw two pairs of sides, of which the second is clearly larger in width and height."""
 
     def attempt() -> tuple[tuple[int, int], tuple[int, int]] | None:
         small, large = world.draw_sides(rng, wh), world.draw_sides(rng, wh)

@@ -1,4 +1,4 @@
-"""Coloured shapes on plain pictures: what the worlds rec, ovd, counting and change are made of."""
+"""Coloured shapes on plain pictures, for the worlds rec, ovd, counting and change."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle")
 
 MIN_SIDE_PX = 6
-"""Below it a circle can hardly be told from a square."""
+"""Least side in pixels: a smaller circle looks almost like a square."""
 
 
 class Kind(NamedTuple):
-    """What a shape looks like, e.g. `Kind("red", "circle")`."""
+    """Colour and shape of a thing, e.g. `Kind("red", "circle")`."""
 
     colour: str
     shape: str
@@ -56,7 +56,7 @@ class Shapes:
     things: tuple[Thing[Kind], ...]
 
     def paint(self) -> Image.Image:
-        """Each shape touches all four edges of its box and no pixel outside."""
+        """Draw the picture; each shape touches all four edges of its box and no pixel outside."""
         image = Image.new("RGB", self.wh, (self.grey,) * 3)
         draw = ImageDraw.Draw(image)
         for thing in self.things:
@@ -107,7 +107,7 @@ class ShapeWorld(World[Kind], ABC):
         return low, high
 
     def draw_sides(self, rng: Random, wh: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of a shape, their ratio at most 1.25."""
+        """Draw width and height of a shape, with a ratio of at most 1.25."""
         low, high = self.side_limits(wh)
         width = rng.randint(low, high)
         height = round(width * rng.uniform(0.8, 1.25))
@@ -115,10 +115,10 @@ class ShapeWorld(World[Kind], ABC):
 
 
 def draw_grey(rng: Random) -> int:
-    """Level of a light background."""
+    """Draw the level of a light background."""
     return rng.randint(225, 255)
 
 
 def look_alikes(kind: Kind, among: Sequence[Kind]) -> list[Kind]:
-    """The kinds that share a colour or a shape with this one, and are not it: the hard negatives."""
+    """The other kinds that share a colour or a shape with this one: the hard negatives."""
     return [k for k in among if k != kind and (k.colour == kind.colour or k.shape == kind.shape)]

@@ -1,6 +1,6 @@
-"""Tiny but real checkpoints: the transformers class with a small config and an own byte-level tokenizer.
+"""Tiny but real checkpoints: the transformers class with a small config, and a small byte-level tokenizer.
 
-For demos and tests on a CPU. Nothing in the package treats them specially: they are loaded like any other checkpoint.
+They are for demos and tests on a CPU. They are loaded like any other checkpoint; no code treats them specially.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ TINY: dict[str, TinyFamily] = {
 def write_tiny(
     model_type: str, folder: str | Path, corpus: Iterable[str], seed: int = 0, size: TinySize | None = None
 ) -> Path:
-    """Write a randomly initialised model of a family with tokenizer and image processor as a Hugging Face folder.
+    """Write a Hugging Face folder with a randomly initialised model of a family, a tokenizer and an image processor.
 
     Args:
         model_type: one of `TINY`, e.g. "qwen3_vl".
-        folder: created if missing.
-        corpus: texts to learn the tokenizer from, e.g. the questions and answers of a data set.
-        seed: of the weights; the global generator is left as it was.
+        folder: the folder, which is created if missing.
+        corpus: texts from which the tokenizer is learned, e.g. the questions and answers of a data set.
+        seed: seed of the weights; the state of the global generator does not change.
 
     Raises:
         ConfigError: unknown model type.
@@ -79,5 +79,5 @@ def write_tiny(
 def write_tiny_qwen2_5_vl(
     folder: str | Path, corpus: Iterable[str], seed: int = 0, size: TinySize | None = None
 ) -> Path:
-    """`write_tiny` of the family that the demo trains."""
+    """Call `write_tiny` for the family that the demo trains."""
     return write_tiny("qwen2_5_vl", folder, corpus, seed, size)

@@ -1,4 +1,4 @@
-"""What every tiny checkpoint needs: a size, a tokenizer learned from a corpus, and how its folder is written."""
+"""The base of all tiny checkpoints: their size, a tokenizer learned from a corpus, and the writer of their folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextTo
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-"""One token each, and not special, so that decoding keeps them."""
+"""Texts that are one token each; the tokens are not special, so that decoding keeps them."""
 
 
 @dataclass(frozen=True)
 class TinySize:
     """Shape of a tiny model; the default has about 0.4 million parameters.
 
-    `patch_size` None is the family's own. `initializer_range` 0.06 instead of 0.02 is the biggest lever for learning
-    from nothing (docs/log.md).
+    `patch_size` None means the family's own. `initializer_range` 0.06 instead of 0.02 helps most to learn from random
+    weights (docs/log.md).
     """
 
     hidden_size: int = 64
@@ -43,18 +43,18 @@ class TinySize:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How a family talks.
+    """The tokens and the chat template of a family.
 
     Attributes:
-        special_tokens: in the order of their ids; decoding drops them.
+        special_tokens: special tokens in the order of their ids; decoding drops them.
         named_tokens: special tokens that processors look up by name, e.g. {"image_token": "<|image_pad|>"}.
-        chat_template: the part of the family's own template that concerns turns with images.
-        stop_tokens: what ends an answer; the first is the tokenizer's end-of-sequence token.
+        chat_template: an excerpt of the family's template, for turns with images.
+        stop_tokens: tokens that end an answer; the first is the tokenizer's end-of-sequence token.
         pad_token: one of the special tokens.
-        bos_token: what the tokenizer calls the beginning, if the family has such a token; the template writes it.
+        bos_token: the beginning-of-sequence token, if the family has one; the template writes it.
         tokenizer_class: name of the family's class in transformers, built from a vocabulary and merges; None for
             `PreTrainedTokenizerFast`.
-        plain_tokens: one token each that decoding keeps.
+        plain_tokens: texts that are one token each, which decoding keeps.
     """
 
     special_tokens: tuple[str, ...]
@@ -69,13 +69,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class TinyFamily:
-    """One family in small.
+    """The recipe for tiny checkpoints of one family.
 
     Attributes:
         vocabulary: its tokens and template.
-        config: (tokenizer, size) → arguments of the family's own config class.
-        image_processor: size → preprocessor_config.json.
-        adjust: called on the fresh model, for weights that a random model of the family has as zeros.
+        config: (tokenizer, size) → arguments of the family's config class.
+        image_processor: size → contents of preprocessor_config.json.
+        adjust: called with the new model, to set weights that the family initialises to zero.
     """
 
     vocabulary: Vocabulary
@@ -87,7 +87,7 @@ class TinyFamily:
 def write_checkpoint(
     model_type: str, family: TinyFamily, folder: str | Path, corpus: Iterable[str], seed: int, size: TinySize
 ) -> Path:
-    """Write config, random weights, generation config, tokenizer and image processor as a Hugging Face folder."""
+    """Write a Hugging Face folder: config, random weights, generation config, tokenizer and image processor."""
     tokenizer = train_tokenizer(family.vocabulary, corpus, size.vocab_size)
     config = AutoConfig.for_model(model_type, **family.config(tokenizer, size))
     with torch.random.fork_rng(devices=[]):
@@ -104,7 +104,7 @@ def write_checkpoint(
 
 
 def train_tokenizer(vocabulary: Vocabulary, corpus: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE of the family's tokenizer class, digits one by one, with its special tokens and template."""
+    """Learn a byte-level BPE of the family's tokenizer class, with separate digits, special tokens and template."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -133,7 +133,7 @@ def train_tokenizer(vocabulary: Vocabulary, corpus: Iterable[str], vocab_size: i
 
 
 def text_sizes(tokenizer: Any, size: TinySize) -> dict[str, Any]:
-    """The arguments that the language models of most families share."""
+    """Return the config arguments that the language models of most families share."""
     return {
         "vocab_size": (len(tokenizer) + 7) // 8 * 8,
         "hidden_size": size.hidden_size,
@@ -150,12 +150,12 @@ def text_sizes(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def tile_edge(size: TinySize) -> int:
-    """Side in pixels of the square that the vision part of a family with tiles sees at once: four patches."""
+    """Side in pixels of one tile, for families whose vision part sees tiles: four patches."""
     return _tile_patch(size) * 4
 
 
 def tile_vision_sizes(size: TinySize) -> dict[str, Any]:
-    """The arguments that the vision parts of families with tiles share."""
+    """Return the config arguments that the vision parts of families with tiles share."""
     return {
         "hidden_size": size.vision_hidden_size,
         "intermediate_size": size.vision_hidden_size * 2,
@@ -179,6 +179,6 @@ def _build(tokenizer_class: str | None, bpe: Tokenizer, options: dict[str, Any])
 
 
 def _write_image_processor(folder: Path, settings: dict[str, Any]) -> None:
-    """Through a plain preprocessor_config.json, so that AutoImageProcessor chooses the backend that is installed."""
+    """Write a plain preprocessor_config.json, so that AutoImageProcessor chooses the installed backend."""
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     AutoImageProcessor.from_pretrained(folder).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Gemma 3 in small: images of 56 pixels and 4 tokens, windows of 32 tokens in all layers but the last."""
+"""Tiny Gemma 3: images of 56 pixels and 4 tokens, windows of 32 tokens in all layers but the last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
-# The part of Gemma 3's own template that concerns user and assistant turns with images.
+# An excerpt of Gemma 3's own template, for user and assistant turns with images.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] | replace('assistant', 'model') }}\n"
     "{% if message['content'] is string %}{{ message['content'] | trim }}"
@@ -69,7 +69,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
 
 
 def _draw_projection(model: Any) -> None:
-    """A fresh Gemma 3 projects every image to zeros, and would not see it."""
+    """Draw the projection, since a new Gemma 3 projects every image to zeros and would not see it."""
     model.model.multi_modal_projector.mm_input_projection_weight.data.normal_(std=0.2)
 
 

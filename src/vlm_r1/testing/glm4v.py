@@ -1,4 +1,4 @@
-"""GLM-4.1V and GLM-4.5V in small."""
+"""Tiny GLM-4.1V and GLM-4.5V."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes
 
-# The part of GLM-4.1V's own template that concerns system, user and assistant turns with images.
+# An excerpt of GLM-4.1V's own template, for system, user and assistant turns with images.
 CHAT_TEMPLATE = (
     "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -44,7 +44,7 @@ VOCABULARY = Vocabulary(
 def _glm4v(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     token = tokenizer.convert_tokens_to_ids
     patch_size = size.patch_size or 14
-    rotary_pairs = size.head_dim // 4  # half of a head is rotated
+    rotary_pairs = size.head_dim // 4  # since half of a head is rotated
     height = width = rotary_pairs * 3 // 8  # the family's proportions: 8, 12, 12 of 32
     rope = {
         "rope_type": "default",
@@ -95,7 +95,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
         "patch_size": patch_size,
         "merge_size": 2,
         "temporal_patch_size": 2,
-        # of the two equal frames that an image is, together
+        # of the two equal frames of an image together
         "size": {"shortest_edge": 2 * 4 * area, "longest_edge": 2 * 64 * area},
     }
 

@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM in small: tiles of 56 pixels and 4 tokens, the longest edge two of them."""
+"""Tiny Idefics3 and SmolVLM: tiles of 56 pixels and 4 tokens, at most two along the longest edge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
-# The part of SmolVLM's own template that concerns system, user and assistant turns with images.
+# An excerpt of SmolVLM's own template, for system, user and assistant turns with images.
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
     "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}"

@@ -1,4 +1,4 @@
-"""InternVL in small: tiles of 56 pixels and 4 tokens, at most 4 of them."""
+"""Tiny InternVL: at most 4 tiles of 56 pixels and 4 tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
-# The part of InternVL3's own template that concerns system, user and assistant turns with images.
+# An excerpt of InternVL3's own template, for system, user and assistant turns with images.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -65,7 +65,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
     return {
         "image_processor_type": "GotOcr2ImageProcessor",
         "size": {"height": edge, "width": edge},
-        "crop_to_patches": False,  # as in the published checkpoints; the combined processor overrules it
+        "crop_to_patches": False,  # as in the published checkpoints; the combined processor overrides it
         "min_patches": 1,
         "max_patches": 4,
     }

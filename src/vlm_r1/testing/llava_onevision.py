@@ -1,4 +1,4 @@
-"""LLaVA-OneVision in small: views of 56 pixels and 16 tokens, canvases of up to 4 tiles."""
+"""Tiny LLaVA-OneVision: views of 56 pixels and 16 tokens, canvases of up to 4 tiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
-# The part of LLaVA-OneVision's own template that concerns turns with images: these come first.
+# An excerpt of LLaVA-OneVision's own template, for turns with images; images come first.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -53,7 +53,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
 
 
 def _canvases(size: TinySize) -> list[list[int]]:
-    """[height, width] of each, as the family's settings have it."""
+    """[height, width] of each canvas, as in the family's settings."""
     edge = tile_edge(size)
     shapes = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1)]
     return [[rows * edge, columns * edge] for rows, columns in shapes]

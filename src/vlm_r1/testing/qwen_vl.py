@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5 and their mixtures of experts in small."""
+"""Tiny Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5 and their mixtures of experts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes
 
-# The part of Qwen2.5-VL's own template that concerns system, user and assistant turns with images.
+# An excerpt of Qwen2.5-VL's own template, for system, user and assistant turns with images.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
@@ -82,7 +82,7 @@ def _qwen3_vl_moe(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 def _qwen3_5(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     text = _interleaved(_text(tokenizer, size), size)
-    text["rope_parameters"]["partial_rotary_factor"] = 1.0  # a quarter of a tiny head has no room for three axes
+    text["rope_parameters"]["partial_rotary_factor"] = 1.0  # a quarter of a tiny head is too small for three axes
     layers = size.num_hidden_layers
     text |= {
         "layer_types": ["linear_attention"] * (layers - 1) + ["full_attention"],
@@ -125,7 +125,7 @@ def _text(tokenizer: Any, size: TinySize) -> dict[str, Any]:
 
 
 def _interleaved(text: dict[str, Any], size: TinySize) -> dict[str, Any]:
-    """Qwen3: frequencies of the three axes take turns, and heads need not add up to the hidden size."""
+    """Qwen3: the frequencies of the three axes alternate, and heads need not add up to the hidden size."""
     rotary_pairs = size.head_dim // 2
     height = width = rotary_pairs * 5 // 16  # 24, 20, 20 of 64
     sections = [rotary_pairs - height - width, height, width]
@@ -134,7 +134,7 @@ def _interleaved(text: dict[str, Any], size: TinySize) -> dict[str, Any]:
 
 
 def _experts(size: TinySize) -> dict[str, Any]:
-    # no square matrices: transformers tells the two ways of storing experts apart by their shapes
+    # no square matrices, since transformers distinguishes two ways of storing experts by their shapes
     return {"moe_intermediate_size": size.hidden_size * 3 // 4, "num_experts": 4, "num_experts_per_tok": 2}
 
 

@@ -2,10 +2,10 @@
 
   vlm-r1 data rate runs/rec/model train.jsonl --out band.jsonl --num-generations 8 --keep 0.1 0.9 --easy-first
 
-Samples G answers of each record and judges them as training does. OUT holds the records whose pass rate lies in the
-band, in the VLM-R1 line format, with `pass_rate` and `mean_accuracy` added. All ratings stand in OUT.ratings.jsonl:
-if the command is stopped, it goes on from there, and another band costs no new answers. To train from easy to hard,
-sort with --easy-first and set data.shuffle to false.
+The command samples G answers of each record and judges them as training does. OUT holds the records whose pass rate
+lies in the band, in the VLM-R1 line format, with `pass_rate` and `mean_accuracy` added. All ratings are written to
+OUT.ratings.jsonl: if the command is stopped, it continues from there, and another band needs no new answers. To train
+from easy to hard, sort with --easy-first and set data.shuffle to false.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="pixels, e.g. 64x60, or a range, e.g. 48x48-64x64; repeatable, all equally likely (default: the world's)",
     )
-    parser.add_argument("--relation-share", type=share, help="rec: share told apart by size or place (default: 0.2)")
+    parser.add_argument("--relation-share", type=share, help="rec: share that differ by size or place (default: 0.2)")
     parser.add_argument("--negatives", help="ovd: absent labels asked for: hard, random or none (default: hard)")
     parser.add_argument("--looseness", type=share, help="rec, ovd: how loose the teacher's boxes are (default: 0.5)")
     parser.add_argument("--wrong-share", type=share, help="all but rec: share of the teacher's errors (default: 0.3)")

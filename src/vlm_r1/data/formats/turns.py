@@ -18,8 +18,8 @@ _ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "
 _LIST_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")
 """Beginning of a list of messages that a table of texts holds as one text."""
 
-_IMAGE_PARTS = ("image", "image_url", "input_image")
-_TEXT_PARTS = ("text", "input_text", "output_text")
+_IMAGE_TYPES = ("image", "image_url", "input_image")
+_TEXT_TYPES = ("text", "input_text", "output_text")
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,20 @@ def _content(message: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
     content = message["content"]
     if isinstance(content, str):
         return content, ()
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise DataError(
             f'the content is {shown(content)}; wanted a text, or a list of {{"type": "text" or "image", …}}'
         )
     texts: list[str] = []
     names: list[str] = []
-    for part in content:
-        kind = part.get("type") or next((kind for kind in ("text", "image") if kind in part), None)
-        if kind in _IMAGE_PARTS:
+    for item in content:
+        kind = item.get("type") or next((kind for kind in ("text", "image") if kind in item), None)
+        if kind in _IMAGE_TYPES:
             texts.append(IMAGE_TOKEN)
-            path = path_in(part)
+            path = path_in(item)
             names += [path] if path else []
-        elif kind in _TEXT_PARTS and isinstance(part.get("text"), str):
-            texts.append(part["text"])
+        elif kind in _TEXT_TYPES and isinstance(item.get("text"), str):
+            texts.append(item["text"])
         else:
-            raise DataError(f'a part of the content is {shown(part)}; wanted "type": "text" with "text", or "image"')
+            raise DataError(f'a part of the content is {shown(item)}; wanted "type": "text" with "text", or "image"')
     return "".join(texts), tuple(names)
