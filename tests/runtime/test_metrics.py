@@ -7,7 +7,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio, reduce_metrics
+from vlm_r1.runtime.metrics import Metric, mean_of, ratio, reduce_metrics
 
 
 def reduce_parts(*parts):
@@ -15,12 +15,17 @@ def reduce_parts(*parts):
 
 
 def test_by_hand() -> None:
-    one = {"reward": mean_of([1.0, 2.0]), "entropy": ratio(3.0, 4), "tokens": Metric("sum", 10), "norm": largest(2.0)}
+    one = {
+        "reward": mean_of([1.0, 2.0]),
+        "entropy": ratio(3.0, 4),
+        "tokens": Metric("sum", 10),
+        "norm": Metric("max", 2.0),
+    }
     two = {
         "reward": mean_of([6.0]),
         "entropy": ratio(1.0, 4),
         "tokens": Metric("sum", 5),
-        "norm": largest(7.0),
+        "norm": Metric("max", 7.0),
         "new": Metric("sum", 1),
     }
     numbers = reduce_parts(one, two)

@@ -13,7 +13,7 @@ from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
-from vlm_r1.runtime.metrics import Metric, largest, mean_of, ratio
+from vlm_r1.runtime.metrics import Metric, mean_of, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
@@ -180,7 +180,7 @@ def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, M
     sums, largest_gap = _summed(first), float(torch.stack([values["largest_gap"] for values in first]).max())
     metrics = {
         "sampling/sampling_logp_difference/mean": ratio(sums["sampler_gap_sum"], sums["tokens"]),
-        "sampling/sampling_logp_difference/max": largest(largest_gap),
+        "sampling/sampling_logp_difference/max": Metric("max", largest_gap),
     }
     return metrics if sums["tokens"] else {}
 

@@ -36,11 +36,6 @@ def ratio(total: float, count: float) -> Metric:
     return Metric("mean", total, count)
 
 
-def largest(value: float) -> Metric:
-    """Make the largest value of all processes."""
-    return Metric("max", value)
-
-
 def reduce_metrics(
     metrics: Mapping[str, Metric], gather: Callable[[list[Mapping[str, Metric]]], Sequence[Mapping[str, Metric]]]
 ) -> dict[str, float]:
