@@ -1,14 +1,17 @@
-"""How modules hang together."""
+"""How modules hang together: with one another, and with the packages that pyproject.toml declares."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 import pytest
 
-from testing_sources import PACKAGE, SOURCES, imports_of, parse, path_of
+from testing_sources import PACKAGE, ROOT, SOURCES, imports_of, parse, path_of
 
 
 def dotted(path: str) -> str:
@@ -64,3 +67,59 @@ def test_modules_import_one_another_in_one_direction():
 )
 def test_circles_are_found(sources, circles):
     assert len(import_circles({name: ast.parse(source) for name, source in sources.items()})) == circles
+
+
+IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}  # packages whose module is not called as they are
+
+
+def module_of(requirement: str) -> str:
+    """Module that a requirement installs: "math-verify[antlr4-13-2]>=0.9" → "math_verify"."""
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
+    return IMPORT_NAMES.get(name, re.sub(r"[-.]", "_", name))
+
+
+def third_party(trees: Iterable[ast.Module]) -> set[str]:
+    """First names of all modules that are imported and are neither Python's nor the package itself."""
+    names = {target.split(".")[0] for tree in trees for _, target in imports_of(tree)}
+    return names - {"", PACKAGE} - sys.stdlib_module_names
+
+
+def modules_of(requirements: Iterable[str]) -> set[str]:
+    return {module_of(requirement) for requirement in requirements}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NEEDED = modules_of(PROJECT["dependencies"])
+EXTRAS = {name: modules_of(requirements) for name, requirements in PROJECT["optional-dependencies"].items()}
+
+
+def test_every_dependency_is_imported():
+    assert not NEEDED - third_party(map(parse, SOURCES))
+
+
+def test_every_import_is_declared():
+    optional = set[str]().union(*(modules for name, modules in EXTRAS.items() if name != "dev"))
+    assert not third_party(map(parse, SOURCES)) - NEEDED - optional
+
+
+def test_what_tests_and_benchmarks_import_is_declared():
+    ours = {"benchmarks", "examples", *(file.stem for file in (ROOT / "tests").glob("*.py"))}
+    files = [file for name in ("tests", "benchmarks", "examples") for file in (ROOT / name).rglob("*.py")]
+    assert not third_party(map(parse, files)) - ours - NEEDED.union(*EXTRAS.values())
+
+
+@pytest.mark.parametrize(
+    ("requirement", "source", "unused", "undeclared"),
+    [
+        pytest.param("scipy>=1.14", "import scipy.optimize as o, os, vlm_r1.types", set(), set(), id="both"),
+        pytest.param("matplotlib>=3.9", "import math", {"matplotlib"}, set(), id="imported by nobody"),
+        pytest.param("torch", "import torch, tokenizers", set(), {"tokenizers"}, id="undeclared"),
+        pytest.param("peft", "def f():\n  from peft.tuners.lora import Linear", set(), set(), id="in a function"),
+        pytest.param("PyYAML>=6", "from yaml import safe_load", set(), set(), id="a name of its own"),
+        pytest.param("math-verify[antlr4-13-2]>=0.9,<0.10", "import math_verify", set(), set(), id="an extra"),
+        pytest.param("trl==1.0; python_version<'3.14'", "import trl\nfrom . import x", set(), set(), id="a marker"),
+    ],
+)
+def test_dependencies_are_told_apart(requirement, source, unused, undeclared):
+    needed, imported = modules_of([requirement]), third_party([ast.parse(source)])
+    assert (needed - imported, imported - needed) == (unused, undeclared)
