@@ -1,4 +1,4 @@
-"""How modules hang together: with one another, and with the packages that pyproject.toml declares."""
+"""How modules hang together: with one another, with the packages that pyproject.toml declares, and with the tests."""
 
 from __future__ import annotations
 
@@ -123,3 +123,83 @@ def test_what_tests_and_benchmarks_import_is_declared():
 def test_dependencies_are_told_apart(requirement, source, unused, undeclared):
     needed, imported = modules_of([requirement]), third_party([ast.parse(source)])
     assert (needed - imported, imported - needed) == (unused, undeclared)
+
+
+TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it; may only shrink
+    "cli/answering.py": "cli/test_asking.py",
+    "cli/config.py": "cli/test_commands.py",
+    "cli/console.py": "cli/test_commands.py",
+    "cli/demo.py": "cli/test_commands.py",
+    "cli/eval.py": "cli/test_commands.py",
+    "cli/export.py": "export/test_model.py",
+    "cli/sft.py": "flows/test_train.py",
+    "cli/trace.py": "cli/test_commands.py",
+    "cli/train.py": "flows/test_train.py",
+    "config/base.py": "config/test_load.py",
+    "converters/coco_objects.py": "converters/test_coco.py",
+    "data/json_text.py": "data/test_json_files.py",
+    "export/model_card.py": "export/test_model.py",
+    "geometry/candidates.py": "geometry/test_matching.py",
+    "parsing/round_boxes.py": "parsing/test_boxes.py",
+    "parsing/units.py": "parsing/test_numbers.py",
+    "policy/rows.py": "policy/test_logprobs.py",
+    "report/curves.py": "report/test_build.py",
+    "rollouts/reward_check.py": "flows/test_trl_rewards.py",
+    "testing/gemma3.py": "testing/test_tiny.py",
+    "testing/glm4v.py": "testing/test_tiny.py",
+    "testing/idefics3.py": "testing/test_tiny.py",
+    "testing/internvl.py": "testing/test_tiny.py",
+    "testing/llava_onevision.py": "testing/test_tiny.py",
+    "testing/qwen_vl.py": "testing/test_tiny.py",
+    "training/held_out.py": "flows/test_train.py",
+}
+
+
+def mirrors(path: str) -> set[str]:
+    """Test files named after a module or its package: for "data/formats/turns.py" also "data/test_formats.py"."""
+    module = PurePosixPath(path).with_suffix("")
+    package = module.parent
+    files = (package / f"test_{module.name}", package / f"test_{package.name}", package.parent / f"test_{package.name}")
+    return {f"{file}.py" for file in files}
+
+
+def untested(sources: Mapping[str, ast.Module], tests: Mapping[str, ast.Module]) -> set[str]:
+    """Modules that no test file is named after and of which no test imports a name, from them or from their package."""
+    offered = {  # name that a package takes from a module → the same with the module's name
+        f"{dotted(path)}.{target.rpartition('.')[2]}": target
+        for path, tree in sources.items()
+        if path.endswith("__init__.py")
+        for _, target in imports_of(tree)
+    }
+    targets = {target for tree in tests.values() for _, target in imports_of(tree)}
+    targets |= {offered[target] for target in targets & offered.keys()}
+    imported = targets | {target.rpartition(".")[0] for target in targets}
+    modules = {path for path in sources if not path.endswith(("__init__.py", "__main__.py"))}
+    return {path for path in modules if mirrors(path).isdisjoint(tests) and dotted(path) not in imported}
+
+
+def test_every_module_is_tested_where_one_looks_for_it():
+    folder = ROOT / "tests"
+    tests = {file.relative_to(folder).as_posix(): parse(file) for file in folder.rglob("*.py")}
+    found = untested({path_of(file): parse(file) for file in SOURCES}, tests)
+    assert sorted(found - TESTED_ELSEWHERE.keys()) == []
+    assert sorted(TESTED_ELSEWHERE.keys() - found) == [], "these have tests where one looks now: take them off the list"
+    assert not set(TESTED_ELSEWHERE.values()) - tests.keys()
+
+
+@pytest.mark.parametrize(
+    ("test", "source", "missing"),
+    [
+        pytest.param("a/b/test_c.py", "", set(), id="a file of its own"),
+        pytest.param("a/b/test_b.py", "", set(), id="a file of its package"),
+        pytest.param("a/test_b.py", "", set(), id="a file of its package, beside the package"),
+        pytest.param("test_c.py", "", {"a/b/c.py"}, id="a file elsewhere"),
+        pytest.param("a/test_x.py", "from vlm_r1.a.b.c import f", set(), id="a name of it is imported"),
+        pytest.param("a/test_x.py", "from vlm_r1.a.b import c", set(), id="it is imported"),
+        pytest.param("a/test_x.py", "from vlm_r1.a.b import offered", set(), id="a name that its package offers"),
+        pytest.param("a/test_x.py", "from vlm_r1.a.b import other", {"a/b/c.py"}, id="another name of its package"),
+    ],
+)
+def test_modules_without_tests_are_found(test, source, missing):
+    package = ast.parse("from vlm_r1.a.b.c import offered\nother = 1")
+    assert untested({"a/b/__init__.py": package, "a/b/c.py": ast.parse("")}, {test: ast.parse(source)}) == missing
