@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 import pytest
+import yaml
 
 from testing_sources import PACKAGE, ROOT, SOURCES, imports_of, parse, path_of
 
@@ -106,6 +107,14 @@ def test_what_tests_and_benchmarks_import_is_declared():
     ours = {"benchmarks", "examples", *(file.stem for file in (ROOT / "tests").glob("*.py"))}
     files = [file for name in ("tests", "benchmarks", "examples") for file in (ROOT / name).rglob("*.py")]
     assert not third_party(map(parse, files)) - ours - NEEDED.union(*EXTRAS.values())
+
+
+def test_the_hosted_workflow_tries_the_lower_bounds():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    (torch,) = (requirement for requirement in PROJECT["dependencies"] if module_of(requirement) == "torch")
+    assert matrix["torch"] == [f"{torch.replace('>=', '==')}.*", torch]
+    assert f">={matrix['python'][0]}" == PROJECT["requires-python"]
 
 
 @pytest.mark.parametrize(
