@@ -2,6 +2,7 @@
 #   make demo ARGS="--seed 1"        options of `vlm-r1 demo`
 #   make test ARGS="tests/grpo -x"   options of pytest
 #   make test-portable ISA=avx2      as one kind of processor only
+#   make install TORCH="torch==2.9.*"   another torch than constraints.txt names, where there is no .venv yet
 #   make bench BENCH=step ARGS="--image-tokens 64 --against rows"   one benchmark with its options
 
 .PHONY: help install demo test test-slow test-portable check bench docs
@@ -10,6 +11,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= $(shell grep '^torch==' constraints.txt)
 ARGS ?=
 ISA ?= default avx2
 BENCH ?= step limit sampling prefix_variants rewards growth step_phases
@@ -52,6 +54,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch -c constraints.txt
-	$(BIN)/pip install --quiet -e ".[dev]" -c constraints.txt
+	sed 's/^torch==.*/$(TORCH)/' constraints.txt > .venv/constraints.txt
+	$(BIN)/pip install --quiet torch -c .venv/constraints.txt
+	$(BIN)/pip install --quiet -e ".[dev]" -c .venv/constraints.txt
 	@touch $@

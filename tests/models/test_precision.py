@@ -14,7 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from testing_families import family_prompts
 from vlm_r1.config.schema import LoraSection, ModelSection
 from vlm_r1.models import load_adapter, load_model
-from vlm_r1.models.precision import CPU, Device, Precision, autocasts, choose_precision, frozen_matrices, look_at
+from vlm_r1.models.precision import (
+    CPU,
+    Device,
+    Precision,
+    autocasts,
+    choose_precision,
+    frozen_matrices,
+    look_at,
+    this_device,
+)
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 
 H100 = Device("cuda", bfloat16=True, flash_attention=True)
@@ -132,6 +141,7 @@ def test_flash_attention_is_not_tried_on_a_model_that_is_not_known(tiny_checkpoi
 
 
 def test_this_machine() -> None:
+    assert (this_device().type != "cpu") == torch.accelerator.is_available()
     assert look_at(torch.device("cpu")) == CPU
     assert look_at(torch.device("meta")) == CPU._replace(kind="meta")
     if torch.cuda.is_available():

@@ -33,8 +33,8 @@ CPU = Device("cpu", bfloat16=False, flash_attention=False)
 
 
 def this_device() -> torch.device:
-    """The accelerator of this machine, or the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    """The accelerator of this machine, or the CPU; a torch with CUDA may find no GPU to compute on."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def look_at(device: torch.device) -> Device:
