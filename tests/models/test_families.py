@@ -267,7 +267,7 @@ def test_greedy_equals_generate(family: str, made) -> None:
 
 
 def auto_layout(made: Made) -> tuple[Layout, str]:
-    return choose_layout("auto", made.model.config.get_text_config(), made.adapter.doubt)
+    return choose_layout("auto", made.model.config.get_text_config(), made.adapter.why_not_shared)
 
 
 @every_family

@@ -154,7 +154,7 @@ def neighbours(context: Context) -> Finding:
 
 def _processed_sizes(adapter: Adapter, prompt: EncodedPrompt) -> Sequence[tuple[int, int] | None]:
     """(width, height) of the images as the tensors have them; None where these, or the adapter, do not know it."""
-    if adapter.doubt:
+    if not adapter.knows_family:
         return [None] * len(prompt.frames)
     if "image_grid_thw" in prompt.vision:
         patch = adapter.image_processor.patch_size

@@ -44,7 +44,9 @@ class Adapter(ABC):
         placeholder: the token that stands for a part of an image, e.g. "<|image_pad|>".
         mark: what the chat template writes for an image, where that is not the placeholder, e.g. "<start_of_image>".
         control_tokens: names in the config of the tokens that only the processor writes, e.g. ("image_token_id",).
-        doubt: why sharing a prompt should not be taken for exact, whatever the architecture; empty for no doubt.
+        why_not_shared: the reason why layout `auto` and the sampler must not compute a prompt once for all its
+            completions, even where the architecture allows it; empty: they may.
+        knows_family: False in the generic adapter, which knows nothing of its family in particular.
         vision_taps: where the config of the vision tower lists inner layers whose features the language model adds to
             its first layers' inputs, e.g. "deepstack_visual_indexes"; empty where only the last layer's are used.
         silent_tokens: tokens round an answer that are no part of it, e.g. ("<|begin_of_box|>", "<|end_of_box|>").
@@ -57,7 +59,8 @@ class Adapter(ABC):
     mark: str = ""
     control_tokens: ClassVar[tuple[str, ...]] = ("image_token_id",)
     silent_tokens: ClassVar[tuple[str, ...]] = ()
-    doubt: ClassVar[str] = ""
+    why_not_shared: ClassVar[str] = ""
+    knows_family: ClassVar[bool] = True
     vision_taps: ClassVar[str] = ""
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):

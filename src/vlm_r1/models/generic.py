@@ -46,7 +46,10 @@ _REMEDY = "It needs an adapter of its own: see docs/add_a_model.md"
 class Generic(Adapter):
     """Whatever the processor does, done by the processor. `box_format` has to be said by whoever loads it."""
 
-    doubt = "its family has no adapter of its own; training.layout packed tries, and is checked before the first update"
+    why_not_shared = (
+        "its family has no adapter of its own; training.layout packed tries, and is checked before the first update"
+    )
+    knows_family = False
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.processor = self.load_processor(config)

@@ -176,7 +176,7 @@ def _attention(
         return None, "auto: flash-attn is not installed"
     if not bfloat16:
         return None, "auto: flash-attn cannot compute in float32"
-    if adapter.doubt or not hasattr(adapter.config, "vision_config"):
+    if not adapter.knows_family or not hasattr(adapter.config, "vision_config"):
         return None, "auto: not known to suit this model type"
     return {"vision_config": _FLASH}, "auto"
 

@@ -71,7 +71,7 @@ def choose_setup(
         ConfigError: layout packed is wanted, but this architecture cannot share a prompt.
     """
     precision = choose_precision(section, adapter, device, autocasts(mixed_precision, section, device))
-    return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.doubt))
+    return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.why_not_shared))
 
 
 def setup_of(config: Config, adapter: Adapter, device: Device | None = None) -> Setup:

@@ -52,11 +52,11 @@ def packed_hidden(
     return output.last_hidden_state[0, _predecessors(layout, model.device)]
 
 
-def choose_layout(wanted: LayoutOption, text_config: Any, doubt: str = "") -> tuple[Layout, str]:
+def choose_layout(wanted: LayoutOption, text_config: Any, why_not_shared: str = "") -> tuple[Layout, str]:
     """The layout for an architecture, and a line that says why.
 
     Args:
-        doubt: why `auto` should be `rows` even where the architecture allows sharing; see `Adapter.doubt`.
+        why_not_shared: why `auto` is `rows` even where the architecture allows sharing (`Adapter.why_not_shared`).
 
     Raises:
         ConfigError: packed is wanted, but this architecture cannot.
@@ -69,7 +69,7 @@ def choose_layout(wanted: LayoutOption, text_config: Any, doubt: str = "") -> tu
     elif wanted == "rows":
         reason = "as training.layout says"
     else:
-        reason = doubt if wanted == "auto" else ""
+        reason = why_not_shared if wanted == "auto" else ""
     if reason:
         return "rows", f"layout rows: each prompt is computed again for each completion ({reason})"
     return "packed", "layout packed: each prompt and each image is computed once for all completions of a group"

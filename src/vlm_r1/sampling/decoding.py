@@ -30,11 +30,11 @@ Decoding = Callable[[PreTrainedModel, Adapter, Sequence[EncodedPrompt], int], tu
 
 
 def choose_decoding(model: PreTrainedModel, adapter: Adapter) -> Decoding:
-    """`shared`, unless some layer has a window or no attention, some tokens see both ways, or there is any doubt."""
+    """Return `shared` for causal full attention in all layers; else, or where the adapter says so, `expanded`."""
     text_config = adapter.unwrap(model).config.get_text_config()
     windows = "sliding_attention" in (getattr(text_config, "layer_types", None) or ())
     both_ways = adapter.token_types(torch.zeros(1, 1, dtype=torch.long))
-    return expanded if windows or both_ways or adapter.doubt or packing_obstacle(text_config) else shared
+    return expanded if windows or both_ways or adapter.why_not_shared or packing_obstacle(text_config) else shared
 
 
 def shared(
