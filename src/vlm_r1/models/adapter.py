@@ -42,23 +42,25 @@ class Adapter(ABC):
         vision_modules: dotted names of the vision tower and its projector inside the model, single parameters too.
         projector_modules: those of them, or parts of them, that map its features to the language model's.
         placeholder: the token that stands for a part of an image, e.g. "<|image_pad|>".
-        mark: what the chat template writes for an image, where that is not the placeholder, e.g. "<start_of_image>".
+        template_image_token: what the chat template writes for an image, e.g. "<start_of_image>"; empty: the
+            placeholder.
         control_tokens: names in the config of the tokens that only the processor writes, e.g. ("image_token_id",).
         why_not_shared: the reason why layout `auto` and the sampler must not compute a prompt once for all its
             completions, even where the architecture allows it; empty: they may.
         knows_family: False in the generic adapter, which knows nothing of its family in particular.
         vision_taps: where the config of the vision tower lists inner layers whose features the language model adds to
             its first layers' inputs, e.g. "deepstack_visual_indexes"; empty where only the last layer's are used.
-        silent_tokens: tokens round an answer that are no part of it, e.g. ("<|begin_of_box|>", "<|end_of_box|>").
+        answer_wrappers: tokens that a model writes around an answer and that do not belong to it, e.g.
+            ("<|begin_of_box|>", "<|end_of_box|>").
     """
 
     box_format: BoxFormat
     vision_modules: tuple[str, ...]
     projector_modules: tuple[str, ...] = ()
     placeholder: str
-    mark: str = ""
+    template_image_token: str = ""
     control_tokens: ClassVar[tuple[str, ...]] = ("image_token_id",)
-    silent_tokens: ClassVar[tuple[str, ...]] = ()
+    answer_wrappers: ClassVar[tuple[str, ...]] = ()
     why_not_shared: ClassVar[str] = ""
     knows_family: ClassVar[bool] = True
     vision_taps: ClassVar[str] = ""
@@ -240,7 +242,7 @@ class Adapter(ABC):
         return frozenset(
             token
             for token, content in added
-            if content.content in self.silent_tokens or (content.special and content.content not in TAGS)
+            if content.content in self.answer_wrappers or (content.special and content.content not in TAGS)
         )
 
     def tokenize(self, text: str) -> tuple[int, ...]:
@@ -251,7 +253,7 @@ class Adapter(ABC):
         """Texts that the tokenizer turns into control tokens, which no data may hold; the tags of answers are none."""
         added = self.tokenizer.added_tokens_decoder.values()
         special = {token.content for token in added if token.special}
-        return frozenset({*special, *self.silent_tokens, self.placeholder, self.mark} - {"", *TAGS})
+        return frozenset({*special, *self.answer_wrappers, self.placeholder, self.template_image_token} - {"", *TAGS})
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer, chat template and image processor, as their own classes do."""
@@ -264,13 +266,13 @@ class Adapter(ABC):
         Where the template opens the thought for the model (Qwen3.5, the "Thinking" checkpoints), its `<think>` is left
         to the completion, which holds all of its own tags and is judged, trained and supervised as a whole.
         """
-        mark = self.mark or self.placeholder
+        image_token = self.template_image_token or self.placeholder
         texts = prompt.text.split(IMAGE_TOKEN)
         if len(texts) - 1 != len(prompt.images):
             raise ModelError(
                 f"prompt has {len(texts) - 1} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
             )
-        if own := {token for token in (mark, self.placeholder) for text in texts if token in text}:
+        if own := {token for token in (image_token, self.placeholder) for text in texts if token in text}:
             raise ModelError(
                 f"the prompt's text contains the model's own placeholder {' '.join(own)}: remove it from the data"
             )
@@ -280,9 +282,9 @@ class Adapter(ABC):
             content += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "user", "content": content}]
         rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if rendered.count(mark) != len(prompt.images):
+        if rendered.count(image_token) != len(prompt.images):
             raise ModelError(
-                f"the checkpoint's chat template wrote {rendered.count(mark)} {mark} for "
+                f"the checkpoint's chat template wrote {rendered.count(image_token)} {image_token} for "
                 f"{len(prompt.images)} images: it is not a template for images; take the one of the original checkpoint"
             )
         opened = rendered.rstrip("\n")

@@ -21,7 +21,7 @@ class Gemma3(InlineImages):
     vision_modules = ("model.vision_tower", "model.multi_modal_projector")
     projector_modules = ("model.multi_modal_projector",)
     placeholder = "<image_soft_token>"
-    mark = "<start_of_image>"
+    template_image_token = "<start_of_image>"
     structure = ("<end_of_image>",)
     processor_class = "Gemma3Processor"
     settings = ("size", "do_pan_and_scan")

@@ -59,7 +59,7 @@ class Generic(Adapter):
         if placeholder_id is None:
             raise ModelError(f'the config of model type "{config.model_type}" names no image token. {_REMEDY}')
         self.placeholder = self.tokenizer.convert_ids_to_tokens(placeholder_id) or ""
-        self.mark = getattr(self.processor, "image_token", None) or self.placeholder
+        self.template_image_token = getattr(self.processor, "image_token", None) or self.placeholder
         self.vision_modules: tuple[str, ...] = ()  # `prepare` sees the model first
         self._in_pieces = False
 

@@ -1,8 +1,8 @@
 """What families have in common whose images are runs of one token in the text, at ordinary positions.
 
-The chat template writes one *mark* for an image. The family's processor, and this adapter like it, replaces the mark by
-an *expansion*: tokens of structure around as many placeholders as the vision part will make features. How many follows
-from the image's size alone, so lengths are known without decoding an image.
+The chat template writes one token for an image (`template_image_token`). The family's processor, and this adapter like
+it, replaces it by an *expansion*: one placeholder for each feature that the vision part will compute, and tokens of
+structure around them. The size of the image decides how many there are, so lengths are known without decoding it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class InlineImages(Adapter):
 
     def banned_ids(self) -> tuple[int, ...]:
         vocabulary = self.tokenizer.get_added_vocab()
-        own = (self.placeholder, self.mark, *self.structure)
+        own = (self.placeholder, self.template_image_token, *self.structure)
         return tuple(sorted({vocabulary[token] for token in own if token in vocabulary}))
 
     def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class InlineImages(Adapter):
         return list(features.flatten(0, -2).split(tokens))
 
     def _ids(self, text: str, sizes_wh: Sequence[Size]) -> tuple[int, ...]:
-        first, *rest = text.split(self.mark or self.placeholder)
+        first, *rest = text.split(self.template_image_token or self.placeholder)
         expansions = self.expansions(sizes_wh) if sizes_wh else []
         parts = [part for expansion, after in zip(expansions, rest, strict=True) for part in (expansion, after)]
         expanded = "".join([first, *parts])
