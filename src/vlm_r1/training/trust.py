@@ -60,7 +60,7 @@ LogProbs = Callable[[CompletionBatch], Tensor]
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckedRecord:
     """A record under check: as it was encoded, and completions."""
 
     record: Record
@@ -75,9 +75,9 @@ class Report:
     found: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def add(self, asked: Sequence[Asked], problem: str) -> None:
+    def add(self, checked: Sequence[CheckedRecord], problem: str) -> None:
         """Note what is wrong with the first of these records."""
-        self.problems.append(f"{asked[0].record.source}: {problem}")
+        self.problems.append(f"{checked[0].record.source}: {problem}")
 
 
 def is_due(step: int, first: bool, section: TrainingSection) -> bool:
@@ -113,8 +113,8 @@ def check_sampled(
     Raises:
         ModelError: on all processes, if any of them fails; names the record of that one.
     """
-    asked = [Asked(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
-    return _check(asked, learner, env, learner.config.sampling.temperature, sampler, params, reference)
+    checked = [CheckedRecord(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
+    return _check(checked, learner, env, learner.config.sampling.temperature, sampler, params, reference)
 
 
 def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, env: Env) -> str:
@@ -126,11 +126,11 @@ def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learn
     Raises:
         ModelError: on all processes, if any of them fails.
     """
-    asked = [
-        Asked(record, encoded, tuple(_gold_completion(ids_T) for ids_T in own))
+    checked = [
+        CheckedRecord(record, encoded, tuple(_gold_completion(ids_T) for ids_T in own))
         for record, encoded, own in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
     ]
-    return _check(asked, learner, env, 1.0)
+    return _check(checked, learner, env, 1.0)
 
 
 def _gold_completion(ids_T: Sequence[int]) -> Completion:
@@ -139,7 +139,7 @@ def _gold_completion(ids_T: Sequence[int]) -> Completion:
 
 
 def _check(
-    asked: Sequence[Asked],
+    checked: Sequence[CheckedRecord],
     learner: Learner,
     env: Env,
     temperature: float,
@@ -148,10 +148,10 @@ def _check(
     reference: LogProbs | None = None,
 ) -> str:
     report = Report()
-    for one in asked:
+    for one in checked:
         for problem in _token_problems(one, learner, params):
             report.add([one], problem)
-    two = _two(asked)
+    two = _two(checked)
     inputs = [] if report.problems else _inputs(two, learner, env, report)
     if not report.problems:
         _check_passes(
@@ -165,10 +165,10 @@ def _check(
     return "trust checks: " + ", ".join(report.found)
 
 
-def _two(asked: Sequence[Asked]) -> list[Asked]:
+def _two(checked: Sequence[CheckedRecord]) -> list[CheckedRecord]:
     """The first record with images (or the first), the next with others (or the next), and a few short completions."""
-    first = next((one for one in asked if one.encoded.frames), asked[0])
-    others = [one for one in asked if one is not first]
+    first = next((one for one in checked if one.encoded.frames), checked[0])
+    others = [one for one in checked if one is not first]
     different = [one for one in others if one.encoded.frames and one.record.images != first.record.images]
     chosen = zip([first, *(different or others)[:1]], CHECKED_COMPLETIONS, strict=False)
     return [replace(one, completions=tuple(map(_shortened, one.completions[:n]))) for one, n in chosen]
@@ -184,18 +184,18 @@ def _shortened(completion: Completion) -> Completion:
     return replace(completion, segments=tuple(kept))
 
 
-def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
+def _token_problems(checked: CheckedRecord, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
     """Placeholders among the tokens, and completions that do not end as they say; those of data always stop."""
     banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
-    sampled = [segment for one in asked.completions for segment in one.segments if segment.logprobs_T is not None]
+    sampled = [segment for one in checked.completions for segment in one.segments if segment.logprobs_T is not None]
     if drawn := sorted({token for segment in sampled for token in segment.ids_T if token in banned}):
         yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
-    if params is not None and (stale := {one.version for one in asked.completions} - {learner.step}):
+    if params is not None and (stale := {one.version for one in checked.completions} - {learner.step}):
         yield (
             f"completions were sampled with the weights after {min(stale)} updates, but the policy has had "
             f"{learner.step}: the sampler was not given the new weights (Sampler.sync)"
         )
-    for completion in asked.completions:
+    for completion in checked.completions:
         length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
         stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
         longest = length if params is None else params.max_completion_length
@@ -207,7 +207,7 @@ def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | Non
 
 
 def _check_passes(
-    asked: list[Asked],
+    checked: list[CheckedRecord],
     witness: Witness,
     learner: Learner,
     report: Report,
@@ -219,7 +219,7 @@ def _check_passes(
     policy, autocast, exactly = witness.policy, learner.accelerator.autocast, is_wide(witness.policy)
     best = nullcontext if exactly else autocast
     rounds = exactly and learner.setup.precision.autocast  # then features that a prompt carries are rounded
-    drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in asked] if rounds else asked
+    drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in checked] if rounds else checked
     seeds: list[int] = []
     if sampler is not None and params is not None:
         with best():
@@ -233,23 +233,23 @@ def _check_passes(
                 _draw_again(drawn, seeds, witness, report)
         with autocast():
             if rounds:
-                _compare(asked, witness, report)
+                _compare(checked, witness, report)
             if params is not None and _uncut(params) == params:
-                _compare_sampler(asked, witness, report, "sampler")
-            _look_without_images(asked, policy, report)
+                _compare_sampler(checked, witness, report, "sampler")
+            _look_without_images(checked, policy, report)
             if reference is not None and learner.step == 0:
-                _compare_reference(asked, witness, report, reference)
+                _compare_reference(checked, witness, report, reference)
 
 
-def _inputs(asked: Sequence[Asked], learner: Learner, env: Env, report: Report) -> list[Inputs]:
+def _inputs(checked: Sequence[CheckedRecord], learner: Learner, env: Env, report: Report) -> list[Inputs]:
     """What the checkpoint's own processor makes of the records, whose tokens must be ours."""
     try:
         processor = stock_processor(learner.adapter)
     except ModelError as error:
         report.found.append(f"tokens and pixels are the adapter's ({error})")
-        return [inputs_of(one.encoded, learner.adapter, learner.model) for one in asked]
+        return [inputs_of(one.encoded, learner.adapter, learner.model) for one in checked]
     found = []
-    for one in asked:
+    for one in checked:
         prompt, _ = env.ask(one.record)
         found.append(stock_inputs(processor, prompt, [load_image(path) for path in prompt.images]))
         own, due = list(one.encoded.ids_L), found[-1]["input_ids"][0].tolist()
@@ -264,20 +264,22 @@ def _inputs(asked: Sequence[Asked], learner: Learner, env: Env, report: Report) 
     return found
 
 
-def _draw(asked: list[Asked], sampler: Sampler, params: SamplingParams) -> tuple[list[Asked], list[int]]:
+def _draw(
+    checked: list[CheckedRecord], sampler: Sampler, params: SamplingParams
+) -> tuple[list[CheckedRecord], list[int]]:
     """The records with short completions of their own, and the seed of each."""
     numbers, n = count(), max(CHECKED_COMPLETIONS)
-    seeds_P_G = [[next(numbers) for _ in range(n)] for _ in asked]
+    seeds_P_G = [[next(numbers) for _ in range(n)] for _ in checked]
     short = replace(params, max_completion_length=min(params.max_completion_length, CHECKED_TOKENS))
-    drawn_P_G = sampler.sample([one.encoded for one in asked], seeds_P_G, short)
-    kept = list(zip(asked, drawn_P_G, seeds_P_G, CHECKED_COMPLETIONS, strict=False))
+    drawn_P_G = sampler.sample([one.encoded for one in checked], seeds_P_G, short)
+    kept = list(zip(checked, drawn_P_G, seeds_P_G, CHECKED_COMPLETIONS, strict=False))
     seeds = [seed for _, _, own, n in kept for seed in own[:n]]
     return [replace(one, completions=tuple(own[:n])) for one, own, _, n in kept], seeds
 
 
-def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
+def _compare(checked: Sequence[CheckedRecord], witness: Witness, report: Report) -> None:
     """The policy with the witness: log-probabilities and gradients."""
-    batch, parameters = _batch(asked), compared_parameters(witness.policy)
+    batch, parameters = _batch(checked), compared_parameters(witness.policy)
     dtype, layout = computing_dtype(witness.policy), witness.policy.layout
     own, scored = policy_side(witness.policy, batch, parameters)
     stock = witness.side(batch, parameters)
@@ -289,12 +291,12 @@ def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
     if not bool(own.logprobs_NT.isfinite().all() or stock.logprobs_NT.isfinite().all()):
         report.found.append("neither is finite")  # which the update looks after
     elif too_far(apart.logprobs, dtype, lambda: _noise(batch, witness, scored)):
-        report.add(asked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
+        report.add(checked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
     elif not apart.gradients <= TOLERANCES[dtype].gradients:
         noise = gap(scored, witness.other_side(batch, parameters), stock).gradients
         if not apart.gradients <= NOISE * noise:
             report.add(
-                asked,
+                checked,
                 f"log-probabilities equal those of the stock model, but gradients differ by {apart.gradients:.2g} of "
                 f"their size in {kind}: the backward pass of layout {layout} is wrong; report this",
             )
@@ -326,8 +328,8 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 
 
 @torch.no_grad()
-def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, label: str) -> None:
-    batch = _batch(asked)
+def _compare_sampler(checked: Sequence[CheckedRecord], witness: Witness, report: Report, label: str) -> None:
+    batch = _batch(checked)
     scored = Policy.forward(witness.policy, batch)
     differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
@@ -336,39 +338,39 @@ def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, l
     dtype = computing_dtype(witness.policy)
     if all(too_far(differs, dtype, partial(noise, batch, witness, scored)) for noise in (_noise, _noise_of_decoding)):
         report.add(
-            asked,
+            checked,
             f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
             "weights, temperature, prompt or image size",
         )
 
 
 @torch.no_grad()
-def _compare_reference(asked: Sequence[Asked], witness: Witness, report: Report, reference: LogProbs) -> None:
+def _compare_reference(checked: Sequence[CheckedRecord], witness: Witness, report: Report, reference: LogProbs) -> None:
     """Before any update; its weights may have been rounded where passes compute in bfloat16."""
-    batch = _batch(asked)
+    batch = _batch(checked)
     differs = difference(Policy.forward(witness.policy, batch), reference(batch))
     report.found.append(f"reference = policy to {differs.largest:.1g}")
     if not explained_by_rounding(differs, computing_dtype(witness.policy)):
         report.add(
-            asked,
+            checked,
             f"the reference's log-probabilities differ from the policy's by {differs} before anything was learnt: they "
             "are not the same weights or temperature",
         )
 
 
-def _draw_again(asked: Sequence[Asked], seeds: Sequence[int], witness: Witness, report: Report) -> None:
-    outside = witness.outside_shares(_batch(asked), seeds)
+def _draw_again(checked: Sequence[CheckedRecord], seeds: Sequence[int], witness: Witness, report: Report) -> None:
+    outside = witness.outside_shares(_batch(checked), seeds)
     if outside > TOLERANCES[computing_dtype(witness.policy)].draws:
         report.add(
-            asked,
+            checked,
             f"sampled tokens are not what their random numbers draw from the distribution at temperature "
             f"{witness.temperature:g}: a number lies {outside:.2g} outside its token's share",
         )
 
 
 @torch.no_grad()
-def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report) -> None:
-    first = asked[0]
+def _look_without_images(checked: Sequence[CheckedRecord], policy: Policy, report: Report) -> None:
+    first = checked[0]
     if not first.encoded.frames:
         return
     batch = _batch([first])
@@ -382,8 +384,8 @@ def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report)
         )
 
 
-def _batch(asked: Sequence[Asked]) -> CompletionBatch:
-    return CompletionBatch.of_groups([one.encoded for one in asked], [one.completions for one in asked])
+def _batch(checked: Sequence[CheckedRecord]) -> CompletionBatch:
+    return CompletionBatch.of_groups([one.encoded for one in checked], [one.completions for one in checked])
 
 
 def _uncut(params: SamplingParams) -> SamplingParams:
