@@ -102,11 +102,11 @@ def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
 
 def test_a_plan_changes_nothing_that_the_next_could_see(recipe) -> None:
     config = load_config(recipe(**{"grpo.num_generations": 2, "training.prompts_per_step": 1}))
-    asked = made_up_prompt(config, (84, 56), images=1, text_tokens=20)
-    layers = asked.adapter.config.get_text_config().num_hidden_layers  # type: ignore[attr-defined]
-    first, second = (make_plan(config, asked, 1) for _ in range(2))
+    prompt = made_up_prompt(config, (84, 56), images=1, text_tokens=20)
+    layers = prompt.adapter.config.get_text_config().num_hidden_layers  # type: ignore[attr-defined]
+    first, second = (make_plan(config, prompt, 1) for _ in range(2))
     assert (first.phases, first.margin) == (second.phases, second.margin)
-    assert asked.adapter.config.get_text_config().num_hidden_layers == layers  # type: ignore[attr-defined]
+    assert prompt.adapter.config.get_text_config().num_hidden_layers == layers  # type: ignore[attr-defined]
 
 
 def test_the_longest_prompt_of_the_data(recipe, picture, tmp_path) -> None:
@@ -115,25 +115,25 @@ def test_the_longest_prompt_of_the_data(recipe, picture, tmp_path) -> None:
         turns = [{"from": "human", "value": f"<image>{text}"}, {"from": "gpt", "value": [1, 1, 9, 9]}]
         lines.append(json.dumps({"id": n, "image": picture(width, height), "conversations": turns}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    asked = longest_prompt(load_config(recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl")}]})))
-    assert asked.image_tokens == 5 * 4
-    assert "the large red circle" in asked.prompt.text
+    prompt = longest_prompt(load_config(recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl")}]})))
+    assert prompt.image_tokens == 5 * 4
+    assert "the large red circle" in prompt.encoded.text
 
 
 def test_a_made_up_prompt(recipe) -> None:
     config = load_config(recipe())
     one, several = (made_up_prompt(config, (112, 56), images=n, text_tokens=t) for n, t in ((1, 10), (3, 50)))
     assert (one.image_tokens, several.image_tokens) == (8, 24)
-    text = len(several.prompt.ids_L) - 24 - (len(one.prompt.ids_L) - 8)
+    text = len(several.encoded.ids_L) - 24 - (len(one.encoded.ids_L) - 8)
     assert text >= 40, "a word is a token or, with a small vocabulary, two"
 
 
 def test_a_generic_family_is_refused(recipe, family_checkpoint) -> None:
     options = {"model.path": str(family_checkpoint("llava")), "model.box_format": "norm_1"}
     config = load_config(recipe(**options))
-    asked = made_up_prompt(config, (56, 56), 1, 5)
+    prompt = made_up_prompt(config, (56, 56), 1, 5)
     with pytest.raises(ModelError, match='"llava" has no adapter of its own, and without one it cannot be planned for'):
-        make_plan(config, asked, 1)
+        make_plan(config, prompt, 1)
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def search(recipe):
         options |= {f"training.{name}": value for name, value in (training | {"prompts_per_step": 1}).items()}
         options |= {"grpo.num_generations": 2, "sampling.max_completion_length": 2048}
         path = recipe(**{"model.gradient_checkpointing": True, **options})
-        asked = made_up_prompt(load_config(path), (168, 168), images=1, text_tokens=20)
-        return Search(lambda more: load_config(path, list(more)), asked, gpus=1, limit=CONTEXT + limit)
+        prompt = made_up_prompt(load_config(path), (168, 168), images=1, text_tokens=20)
+        return Search(lambda more: load_config(path, list(more)), prompt, gpus=1, limit=CONTEXT + limit)
 
     return make
 
@@ -189,7 +189,7 @@ def test_changes_come_in_their_order_and_the_first_that_fits_is_proposed(search)
 
 def test_what_stands_is_a_lower_bound(search) -> None:
     one = search(0)
-    assert least_total(one.load(()), one.asked.adapter) < one.plan(()).total
+    assert least_total(one.load(()), one.prompt.adapter) < one.plan(()).total
 
 
 def test_prompts_that_cannot_be_shared_out(planned) -> None:

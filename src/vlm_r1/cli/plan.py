@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from vlm_r1.config import Config
     from vlm_r1.planning.plan import Plan
-    from vlm_r1.planning.prompts import Asked
+    from vlm_r1.planning.prompts import PlannedPrompt
     from vlm_r1.planning.propose import Search
 
 _BYTES = {"GB": 10**9, "GiB": 1 << 30}
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--images and --text-tokens describe prompts with --image, which is missing")
     quiet_libraries()
     load = partial(_load, args)
-    search = Search(load, _asked(args, load()), gpus=args.gpus, limit=args.gpu)
+    search = Search(load, _prompt_of(args, load()), gpus=args.gpus, limit=args.gpu)
     console = Console()
     with console.status("computing on shapes alone, some ten seconds each time"):
         plan = search.plan(())
@@ -99,7 +99,7 @@ def _load(args: argparse.Namespace, more: Sequence[str] = ()) -> Config:
     return load_config(args.recipe, [*args.overrides, *more])
 
 
-def _asked(args: argparse.Namespace, config: Config) -> Asked:
+def _prompt_of(args: argparse.Namespace, config: Config) -> PlannedPrompt:
     from vlm_r1.planning.prompts import longest_prompt, made_up_prompt
 
     if args.image is None and not config.data.train:
@@ -110,9 +110,9 @@ def _asked(args: argparse.Namespace, config: Config) -> Asked:
 
 
 def _prompts(plan: Plan) -> str:
-    images, tokens = _images(len(plan.asked.prompt.frames)), plan.lengths.prompt
+    images, tokens = _images(len(plan.prompt.encoded.frames)), plan.lengths.prompt
     return (
-        f"prompts of {images}, {tokens:,} tokens, {plan.asked.image_tokens:,} of them image "
+        f"prompts of {images}, {tokens:,} tokens, {plan.prompt.image_tokens:,} of them image "
         f"tokens; answers of {plan.lengths.completion:,} tokens"
     )
 

@@ -13,7 +13,7 @@ from vlm_r1.models.parts import PartSize, size_by_part
 from vlm_r1.models.precision import frozen_copy, in_4bit
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
 from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass
-from vlm_r1.planning.prompts import Asked
+from vlm_r1.planning.prompts import PlannedPrompt
 from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.build import setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
@@ -63,7 +63,7 @@ class Plan:
 
     Attributes:
         policy, sampling, checks: what their passes make.
-        asked: the prompt that all are like.
+        prompt: the prompt that all are like.
         budget: the recipe's max_tokens_per_micro_batch.
         positions, images: of the fullest micro-batch.
         whole_step: positions of a step, if all completions are as long as they may be.
@@ -73,7 +73,7 @@ class Plan:
     policy: Peak
     sampling: Peak
     checks: Peak
-    asked: Asked
+    prompt: PlannedPrompt
     lengths: Lengths
     budget: int
     positions: int
@@ -119,17 +119,17 @@ class Plan:
         }
 
 
-def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
+def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     """Compute what a recipe of `vlm-r1 train` needs on each of some GPUs, without loading weights.
 
     Args:
-        asked: the prompt that all are like.
+        prompt: the prompt that all are like.
 
     Raises:
         ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
         ModelError: a family without an adapter; see `load_shapes`.
     """
-    adapter, encoded = asked.adapter, asked.prompt
+    adapter, encoded = prompt.adapter, prompt.encoded
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
     layout = shapes.setup.layout
@@ -143,7 +143,7 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
         policy=policy_pass(shapes, batch),
         sampling=_sampling(config, shapes, lengths, encoded),
         checks=_checks(shapes, encoded, lengths.completion) if config.training.trust_checks else Peak(),
-        asked=asked,
+        prompt=prompt,
         lengths=lengths,
         budget=budget,
         positions=count_positions(batch, members, layout),

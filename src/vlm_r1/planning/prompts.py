@@ -16,19 +16,19 @@ _MEASURED_RECORDS = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlannedPrompt:
     """A prompt, encoded by the adapter of the recipe's model."""
 
     adapter: Adapter
-    prompt: EncodedPrompt
+    encoded: EncodedPrompt
 
     @property
     def image_tokens(self) -> int:
         """Tokens that stand for images."""
-        return self.prompt.ids_L.count(self.adapter.placeholder_id)
+        return self.encoded.ids_L.count(self.adapter.placeholder_id)
 
 
-def longest_prompt(config: Config) -> Asked:
+def longest_prompt(config: Config) -> PlannedPrompt:
     """The longest of at most 1,000 prompts of the training data, evenly drawn.
 
     Lengths come from the texts and the headers of the images.
@@ -38,10 +38,10 @@ def longest_prompt(config: Config) -> Asked:
     """
     records = evenly(load_sources(config.data.train), _MEASURED_RECORDS)
     env = load_env(config, ())
-    return Asked(env.adapter, env.encode(max(records, key=env.prompt_length)))
+    return PlannedPrompt(env.adapter, env.encode(max(records, key=env.prompt_length)))
 
 
-def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> Asked:
+def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> PlannedPrompt:
     """A prompt of some images of one size, and as many short words as there are tokens of text.
 
     Args:
@@ -53,4 +53,4 @@ def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_
     """
     adapter = adapter_of(config.model)
     prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images)
-    return Asked(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))
+    return PlannedPrompt(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))

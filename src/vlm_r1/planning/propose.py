@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vlm_r1.config import Config
 from vlm_r1.planning.plan import Plan, least_total, make_plan
-from vlm_r1.planning.prompts import Asked
+from vlm_r1.planning.prompts import PlannedPrompt
 
 _MICRO_BATCH = "--training.max_tokens_per_micro_batch"
 
@@ -29,7 +29,7 @@ class Search:
     """A recipe's variants, the prompt that all are like, how many GPUs, and bytes of each."""
 
     load: Load
-    asked: Asked
+    prompt: PlannedPrompt
     gpus: int
     limit: int
     _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
@@ -38,7 +38,7 @@ class Search:
         """What the recipe needs with these overrides."""
         key = tuple(overrides)
         if key not in self._plans:
-            self._plans[key] = make_plan(self.load(key), self.asked, self.gpus)
+            self._plans[key] = make_plan(self.load(key), self.prompt, self.gpus)
         return self._plans[key]
 
     def fits(self, plan: Plan) -> bool:
@@ -126,7 +126,7 @@ def _crossing(known: dict[int, int], fitting: int, limit: int) -> int:
 
 
 def _fitting(search: Search, overrides: Sequence[str]) -> Proposal | None:
-    if least_total(search.load(overrides), search.asked.adapter) > search.limit:
+    if least_total(search.load(overrides), search.prompt.adapter) > search.limit:
         return None
     plan = search.plan(overrides)
     if search.fits(plan):
