@@ -1,4 +1,4 @@
-"""What stands, phase by phase, from numbers of parameters; proposals that fit; the prompt that is planned for."""
+"""Static memory, phase by phase, from numbers of parameters; proposals that fit; the prompt that is planned for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vlm_r1.planning.plan import (
     CONTEXT,
     FRAGMENTATION,
     Plan,
-    Standing,
+    StaticMemory,
     least_total,
     make_plan,
     shapes_of,
-    what_stands,
+    static_memory,
 )
 from vlm_r1.planning.prompts import longest_prompt, made_up_prompt
 from vlm_r1.planning.propose import Search, changes, largest_micro_batch, propose
@@ -46,7 +46,7 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
     plan = planned()
     model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
     parameters = sum(p.numel() for p in model.parameters())
-    own = plan.standing
+    own = plan.static
     assert own.sizes == size_by_part(model, adapter)
     assert (own.weights, own.gradients, own.reference) == (4 * parameters, 4 * parameters, 0)
     tensors = sum(1 for _ in model.parameters())
@@ -60,22 +60,22 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
 
 
 def test_what_each_setting_changes(recipe, adapter) -> None:
-    def standing(**options: Any) -> Standing:
+    def static(**options: Any) -> StaticMemory:
         config = load_config(recipe(**{"training.mixed_precision": "no", **options}))
-        return what_stands(config, shapes_of(config, adapter))
+        return static_memory(config, shapes_of(config, adapter))
 
-    full = standing(**{"grpo.beta": 0.04})
+    full = static(**{"grpo.beta": 0.04})
     total = sum(size.parameters for size in full.sizes)
     assert full.reference == 4 * total
-    half = standing(**{"grpo.beta": 0.04, "training.mixed_precision": "bf16"})
+    half = static(**{"grpo.beta": 0.04, "training.mixed_precision": "bf16"})
     assert (half.weights, half.reference) == (4 * total, 2 * total)
-    lora = standing(**{"grpo.beta": 0.04, "model.lora": {"r": 2}})
+    lora = static(**{"grpo.beta": 0.04, "model.lora": {"r": 2}})
     trainable = sum(size.trainable for size in lora.sizes)
     assert (lora.gradients, lora.reference) == (4 * trainable, 0)
     assert lora.weights == 2 * total + 4 * trainable, "on a GPU frozen weights are bfloat16, adapters float32"
-    quantized = standing(**{"model.lora": {"r": 2}, "model.load_in_4bit": True})
+    quantized = static(**{"model.lora": {"r": 2}, "model.load_in_4bit": True})
     assert 0.25 * lora.weights < quantized.weights < lora.weights, "linear layers of the language model alone"
-    frozen = standing(**{"model.freeze_vision_modules": True})
+    frozen = static(**{"model.freeze_vision_modules": True})
     assert frozen.gradients == 4 * next(size.parameters for size in full.sizes if size.part == "language")
 
 
@@ -86,17 +86,17 @@ def test_the_reference_is_as_large_as_planned(recipe, mixed_precision) -> None:
     run = open_training(config, resume=False, temperature=1.0)
     reference = Reference(config, run.env.adapter, run.learner)
     weighed = sum(p.nbytes for p in reference.frozen.parameters())
-    assert what_stands(config, shapes_of(config, run.env.adapter)).reference == weighed
+    assert static_memory(config, shapes_of(config, run.env.adapter)).reference == weighed
 
 
-def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
+def test_several_gpus_share_the_prompts_and_shard_static_memory(planned) -> None:
     one, two = (planned(gpus, **{"training.prompts_per_step": 4}) for gpus in (1, 2))
     assert (one.lengths.prompts, two.lengths.prompts) == (4, 2)
-    assert two.standing == one.standing
-    own, passing = two.standing, max(two.policy.total, two.sampling.total, two.checks.total)
+    assert two.static == one.static
+    own, passing = two.static, max(two.policy.total, two.sampling.total, two.checks.total)
     sharded = two.sharded(2)
     assert sharded["ZeRO-2"] == own.weights + (own.gradients + own.optimizer) // 2 + passing + two.margin
-    assert sharded["ZeRO-3, FSDP"] == sharded["ZeRO-2"] - own.weights + own.weights // 2 + own.gathered
+    assert sharded["ZeRO-3, FSDP"] == sharded["ZeRO-2"] - own.weights + own.weights // 2 + own.unsharded
     assert two.sharded(4)["ZeRO-2"] < sharded["ZeRO-2"] < one.sharded(1)["ZeRO-2"] + CONTEXT
 
 
@@ -187,7 +187,7 @@ def test_changes_come_in_their_order_and_the_first_that_fits_is_proposed(search)
     assert propose(replace(start, limit=CONTEXT + 1000)) is None
 
 
-def test_what_stands_is_a_lower_bound(search) -> None:
+def test_static_memory_is_a_lower_bound(search) -> None:
     one = search(0)
     assert least_total(one.load(()), one.prompt.adapter) < one.plan(()).total
 

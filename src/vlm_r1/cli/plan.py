@@ -121,7 +121,7 @@ def _table(plan: Plan, config: Config) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    own, T = plan.standing, plan.lengths.completion
+    own, T = plan.static, plan.lengths.completion
     trainable = sum(part.trainable for part in own.sizes)
     parts = ", ".join(f"{part.part} {part.parameters / 1e6:,.0f} M" for part in own.sizes)
     rows = [
@@ -130,11 +130,11 @@ def _table(plan: Plan, config: Config) -> Table:
         ("optimizer", own.optimizer, f"state of {config.training.optim}"),
         ("reference", own.reference, "a second copy, for grpo.beta"),
         ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {_images(plan.images)} in a micro-batch"),
-        ("", plan.policy.copies, "copies of weights in bfloat16, which autocast makes"),
+        ("", plan.policy.weight_copies, "copies of weights in bfloat16, which autocast makes"),
         ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, and their prompts"),
         ("", plan.sampling.working, "logits, activations of the prompts"),
-        ("", plan.sampling.copies, "copies of weights in bfloat16, which autocast makes"),
-        ("optimizer step", own.stepping, "what it makes besides its state"),
+        ("", plan.sampling.weight_copies, "copies of weights in bfloat16, which autocast makes"),
+        ("optimizer step", own.optimizer_working, "what it makes besides its state"),
         ("margin", plan.margin, "taken for CUDA and gaps between tensors"),
     ]
     table = Table(box=SIMPLE, pad_edge=False)

@@ -28,13 +28,13 @@ class Meter(TorchDispatchMode):
     Attributes:
         live: bytes of storages that exist now.
         peak: the most there have been since `restart`.
-        copies: bytes of copies of held tensors in another type, which autocast makes, that exist now.
-        copies_at_peak: those that existed at the peak.
+        weight_copies: bytes of copies of held tensors in another type, which autocast makes, that exist now.
+        weight_copies_at_peak: those that existed at the peak.
     """
 
     def __init__(self, fake: FakeTensorMode | None = None) -> None:
         super().__init__()
-        self.live = self.peak = self.copies = self.copies_at_peak = 0
+        self.live = self.peak = self.weight_copies = self.weight_copies_at_peak = 0
         self._fake = fake
         self._times, self._looking = 1, True
         self._known: dict[int, Any] = {}  # by address: storages that exist, and twins of real ones that were counted
@@ -47,7 +47,7 @@ class Meter(TorchDispatchMode):
 
     def restart(self) -> None:
         """Begin to look for the peak anew."""
-        self.peak, self.copies_at_peak = self.live, self.copies
+        self.peak, self.weight_copies_at_peak = self.live, self.weight_copies
 
     def stand_for(self, times: int, looking: bool = True) -> None:
         """From now on, every new storage counts so many times, and unless `looking` there is no peak."""
@@ -106,7 +106,7 @@ class Meter(TorchDispatchMode):
 
     def _add(self, known: _Storage, sign: int) -> None:
         self.live += sign * known.size * known.times
-        self.copies += sign * known.size * known.times * known.copied
+        self.weight_copies += sign * known.size * known.times * known.copied
 
 
 @dataclass

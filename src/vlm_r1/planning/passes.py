@@ -12,7 +12,7 @@ from torch import Tensor
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.planning.meter import Meter
 from vlm_r1.planning.shapes import Shapes
-from vlm_r1.planning.thin import watch
+from vlm_r1.planning.representatives import watch
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.decoding import PrefixCache, choose_decoding, shared
@@ -24,17 +24,17 @@ from vlm_r1.types import EncodedPrompt
 class Peak(NamedTuple):
     """Bytes at the peak of a phase besides weights, gradients and optimizer state.
 
-    `copies`: of weights, in the type that autocast computes in. `cache`: keys and values. `working`: all the rest.
+    `weight_copies`: of weights, in the type that autocast computes in. `cache`: keys and values. `working`: all the rest.
     """
 
     working: int = 0
-    copies: int = 0
+    weight_copies: int = 0
     cache: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.working + self.copies + self.cache
+        return self.working + self.weight_copies + self.cache
 
 
 class OptimizerNeeds(NamedTuple):
@@ -60,7 +60,7 @@ def _score(shapes: Shapes, batch: CompletionBatch) -> Peak:
         with shapes.passes(keep_weights=False):
             scored = policy(batch)
         scored.logprobs_NT.sum().backward()
-    return Peak(meter.peak - start - meter.copies_at_peak, meter.copies_at_peak)
+    return Peak(meter.peak - start - meter.weight_copies_at_peak, meter.weight_copies_at_peak)
 
 
 def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> Peak:
@@ -86,9 +86,9 @@ def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, para
     of_each_prompt = token * max(lengths_P) // N
     if prefill.peak >= decoding:
         cache = of_each_prompt * len(prompts)
-        return Peak(prefill.peak - prefill.copies - cache, prefill.copies, cache)
+        return Peak(prefill.peak - prefill.weight_copies - cache, prefill.weight_copies, cache)
     cache = token * room + of_each_prompt * (len(prompts) if once else N)
-    return Peak(decoding - first.copies - cache, first.copies, cache)
+    return Peak(decoding - first.weight_copies - cache, first.weight_copies, cache)
 
 
 class _Moment(NamedTuple):
@@ -96,7 +96,7 @@ class _Moment(NamedTuple):
 
     live: int
     peak: int
-    copies: int
+    weight_copies: int
 
 
 def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> list[_Moment]:
@@ -111,7 +111,7 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
         )
         for step in range(3):
             token_N, _ = choose_tokens(logits_NV, torch.zeros(len(logits_NV)), params, ())
-            moments.append(_Moment(meter.live - start, meter.peak - start, meter.copies))
+            moments.append(_Moment(meter.live - start, meter.peak - start, meter.weight_copies))
             meter.restart()
             if step < 2:
                 logits_NV = next_logits(token_N, step)

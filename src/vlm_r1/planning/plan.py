@@ -36,15 +36,15 @@ _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 
 
 @dataclass(frozen=True)
-class Standing:
+class StaticMemory:
     """Bytes that are not made anew in each pass, on each GPU.
 
     Attributes:
         sizes: parameters by part.
         gradients: from a step's first micro-batch to the optimizer's step.
         optimizer: its state.
-        stepping: what a step of the optimizer makes besides.
-        gathered: what fully sharded training holds whole at a time: all but the layers, and two of these; with their
+        optimizer_working: what a step of the optimizer makes besides.
+        unsharded: what fully sharded training holds whole at a time: all but the layers, and two of these; with their
             gradients, in the type that computes.
     """
 
@@ -52,9 +52,9 @@ class Standing:
     weights: int
     gradients: int
     optimizer: int
-    stepping: int
+    optimizer_working: int
     reference: int
-    gathered: int
+    unsharded: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Plan:
         whole_step: positions of a step, if all completions are as long as they may be.
     """
 
-    standing: Standing
+    static: StaticMemory
     policy: Peak
     sampling: Peak
     checks: Peak
@@ -84,13 +84,13 @@ class Plan:
     @property
     def phases(self) -> Mapping[str, int]:
         """Bytes at the peak of each phase, without the margin."""
-        own = self.standing
+        own = self.static
         always = own.weights + own.optimizer + own.reference
         return {
             "trust checks": always + self.checks.total,
             "policy pass": always + own.gradients + self.policy.total,
             "sampling": always + self.sampling.total,
-            "optimizer step": always + own.gradients + own.stepping,
+            "optimizer step": always + own.gradients + own.optimizer_working,
         }
 
     @property
@@ -110,12 +110,12 @@ class Plan:
         ZeRO-2 shards gradients and optimizer, ZeRO-3 and FSDP all but what they gather at a time, which also serves for
         autocast's copies.
         """
-        own, passing = self.standing, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
+        own, passing = self.static, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
         updated = (own.gradients + own.optimizer) // gpus
         whole = own.weights + own.reference
         return {
             "ZeRO-2": whole + updated + passing.total + self.margin,
-            "ZeRO-3, FSDP": whole // gpus + updated + own.gathered + passing.total - passing.copies + self.margin,
+            "ZeRO-3, FSDP": whole // gpus + updated + own.unsharded + passing.total - passing.weight_copies + self.margin,
         }
 
 
@@ -139,7 +139,7 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
-        standing=what_stands(config, shapes),
+        static=static_memory(config, shapes),
         policy=policy_pass(shapes, batch),
         sampling=_sampling(config, shapes, lengths, encoded),
         checks=_checks(shapes, encoded, lengths.completion) if config.training.trust_checks else Peak(),
@@ -161,7 +161,7 @@ def shapes_of(config: Config, adapter: Adapter) -> Shapes:
 def least_total(config: Config, adapter: Adapter) -> int:
     """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
     shapes = shapes_of(config, adapter)
-    own = what_stands(config, shapes)
+    own = static_memory(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
 
 
@@ -183,18 +183,18 @@ def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int) -> Peak:
     return policy_pass(shapes.computing_exactly() if is_wide(shapes.model) else shapes, batch)
 
 
-def what_stands(config: Config, shapes: Shapes) -> Standing:
+def static_memory(config: Config, shapes: Shapes) -> StaticMemory:
     """The bytes that need no pass."""
-    state, stepping = optimizer_step(shapes, config.training)
+    state, working = optimizer_step(shapes, config.training)
     times = {id(p): times for _, p, times in shapes.parameters()}
-    return Standing(
+    return StaticMemory(
         sizes=size_by_part(shapes.model, shapes.adapter, lambda p: p.numel() * times[id(p)]),
         weights=_weights(shapes, config.model.load_in_4bit),
         gradients=sum(p.nbytes * times for _, p, times in shapes.parameters(trainable=True)),
         optimizer=state,
-        stepping=stepping,
+        optimizer_working=working,
         reference=_reference(config, shapes),
-        gathered=_gathered(shapes),
+        unsharded=_unsharded(shapes),
     )
 
 
@@ -212,7 +212,7 @@ def _reference(config: Config, shapes: Shapes) -> int:
     return sum(p.numel() * times * (dtype or p.dtype).itemsize for _, p, times in shapes.parameters())
 
 
-def _gathered(shapes: Shapes) -> int:
+def _unsharded(shapes: Shapes) -> int:
     def computing(p: nn.Parameter) -> int:
         size = 2 if shapes.setup.precision.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)

@@ -17,7 +17,7 @@ from vlm_r1.errors import ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Device, frozen_matrices
-from vlm_r1.planning.thin import Layer, thin
+from vlm_r1.planning.representatives import Layer, keep_representatives
 from vlm_r1.policy.build import Setup
 
 GPU = Device("cuda", bfloat16=True, flash_attention=False)
@@ -26,7 +26,7 @@ GPU = Device("cuda", bfloat16=True, flash_attention=False)
 
 @dataclass(frozen=True)
 class Shapes:
-    """A model without data, as the trainer would have loaded it; a few of its layers stand for all (`thin.py`)."""
+    """A model without data, as the trainer would have loaded it; a few of its layers stand for all (`representatives.py`)."""
 
     adapter: Adapter
     model: Any
@@ -75,7 +75,7 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
             deepcopy(adapter.config), dtype=precision.dtype or stored, attn_implementation=precision.attention
         )
         adapter.prepare(model)
-        layers = thin(model, adapter.vision_taps)
+        layers = keep_representatives(model, adapter.vision_taps)
         model = set_trainable(model, section, adapter)
     fake = FakeTensorMode()
     _take_from_meta(model, fake)

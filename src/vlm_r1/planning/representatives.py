@@ -25,7 +25,7 @@ class Layer(NamedTuple):
     end: bool
 
 
-def thin(model: Any, taps: str = "") -> list[Layer]:
+def keep_representatives(model: Any, taps: str = "") -> list[Layer]:
     """Drop, in place, all layers of the model but those that stand for the others; returns these.
 
     Layers are of one kind if their class and the shapes of their parameters are, and their attention.
@@ -38,7 +38,7 @@ def thin(model: Any, taps: str = "") -> list[Layer]:
     for parent, name, layers in list(_lists_of_layers(model)):
         config = getattr(parent, "config", None)
         types = getattr(config, "layer_types", None)
-        chosen = choose([_kind(layer, types and types[n]) for n, layer in enumerate(layers)], first=max(1, levels))
+        chosen = choose_representatives([_kind(layer, types and types[n]) for n, layer in enumerate(layers)], first=max(1, levels))
         setattr(parent, name, nn.ModuleList(layers[n] for n in chosen))
         left += [Layer(layers[n], *counts) for n, counts in chosen.items()]
         for place, n in enumerate(chosen):
@@ -52,15 +52,15 @@ def thin(model: Any, taps: str = "") -> list[Layer]:
     return left
 
 
-def choose(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
+def choose_representatives(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
     """Numbers of the layers that stay, in order; for how many each stands, and whether it is an end.
 
     The ends are the `first` layers and the last of each kind. Of those between, the first of each kind stands for all
     of it, but for the very last.
 
-    >>> choose(["a"] * 36)
+    >>> choose_representatives(["a"] * 36)
     {0: (1, True), 1: (33, False), 34: (1, False), 35: (1, True)}
-    >>> choose(["a", "b", "b", "b"])
+    >>> choose_representatives(["a", "b", "b", "b"])
     {0: (1, True), 1: (1, False), 2: (1, False), 3: (1, True)}
     """
     ends = {
