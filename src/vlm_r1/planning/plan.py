@@ -1,4 +1,4 @@
-"""What a recipe needs on each GPU, phase by phase."""
+"""Computes the memory that a recipe needs on each GPU, phase by phase."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vlm_r1.types import EncodedPrompt
 GB = 10**9
 
 CONTEXT = GB
-"""Taken for CUDA itself and its libraries' workspaces; as much again for NCCL's buffers if there are several GPUs."""
+"""Bytes assumed for CUDA and its libraries' workspaces; the same again for NCCL's buffers if there are several GPUs."""
 
 FRAGMENTATION = 0.1
-"""Taken for gaps between tensors, as a share of what is made and freed all the time."""
+"""Bytes assumed for gaps between tensors, as a share of those that passes make and free."""
 
 _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight in 4 bits, with a scale in 8 bits for 64 of them and one in 32 for 256 of these (QLoRA, arXiv
@@ -37,14 +37,16 @@ _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 
 @dataclass(frozen=True)
 class StaticMemory:
-    """Bytes that are not made anew in each pass, on each GPU.
+    """Bytes on each GPU that do not depend on the batch.
 
     Attributes:
         sizes: parameters by part.
-        gradients: from a step's first micro-batch to the optimizer's step.
-        optimizer: its state.
-        optimizer_working: what a step of the optimizer makes besides.
-        unsharded: what fully sharded training holds whole at a time: all but the layers, and two of these; with their
+        weights: of the policy.
+        gradients: they exist from a step's first micro-batch to the optimizer's step.
+        optimizer: the optimizer's state.
+        optimizer_working: tensors that exist only during the optimizer's step.
+        reference: weights of a separate reference model; 0 if there is none.
+        unsharded: what FSDP or ZeRO-3 keeps whole at a time: everything outside the layers and two layers, weights and
             gradients, in the type that computes.
     """
 
@@ -59,14 +61,14 @@ class StaticMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe needs.
+    """What a recipe needs on each GPU, in bytes.
 
     Attributes:
-        policy, sampling, checks: what their passes make.
-        prompt: the prompt that all are like.
+        policy, sampling, checks: bytes at the peak of their passes.
+        prompt: every prompt is taken to be like this one.
         budget: the recipe's max_tokens_per_micro_batch.
         positions, images: of the fullest micro-batch.
-        whole_step: positions of a step, if all completions are as long as they may be.
+        whole_step: positions of a step in which all completions have maximal length.
     """
 
     static: StaticMemory
@@ -95,7 +97,7 @@ class Plan:
 
     @property
     def margin(self) -> int:
-        """For CUDA and fragmentation."""
+        """Bytes assumed for CUDA and fragmentation."""
         moving = max(peak.working + peak.cache for peak in (self.policy, self.sampling, self.checks))
         return CONTEXT * (1 if self.gpus == 1 else 2) + int(FRAGMENTATION * moving)
 
@@ -105,25 +107,30 @@ class Plan:
         return max(self.phases.values()) + self.margin
 
     def sharded(self, gpus: int) -> Mapping[str, int]:
-        """Bytes on each of so many GPUs if the standing parts were sharded, the margin included: an estimate.
+        """Estimate the bytes on each of `gpus` GPUs if the static memory were sharded; the margin is included.
 
-        ZeRO-2 shards gradients and optimizer, ZeRO-3 and FSDP all but what they gather at a time, which also serves for
-        autocast's copies.
+        ZeRO-2 shards gradients and optimizer. ZeRO-3 and FSDP shard everything except what they gather at a time
+        (`StaticMemory.unsharded`); autocast then needs no copies of its own.
         """
         own, passing = self.static, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
         updated = (own.gradients + own.optimizer) // gpus
         whole = own.weights + own.reference
         return {
             "ZeRO-2": whole + updated + passing.total + self.margin,
-            "ZeRO-3, FSDP": whole // gpus + updated + own.unsharded + passing.total - passing.weight_copies + self.margin,
+            "ZeRO-3, FSDP": whole // gpus
+            + updated
+            + own.unsharded
+            + passing.total
+            - passing.weight_copies
+            + self.margin,
         }
 
 
 def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
-    """Compute what a recipe of `vlm-r1 train` needs on each of some GPUs, without loading weights.
+    """Compute what a recipe of `vlm-r1 train` needs on each of `gpus` GPUs, without loading weights.
 
     Args:
-        prompt: the prompt that all are like.
+        prompt: every prompt is taken to be like this one.
 
     Raises:
         ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
@@ -159,14 +166,14 @@ def shapes_of(config: Config, adapter: Adapter) -> Shapes:
 
 
 def least_total(config: Config, adapter: Adapter) -> int:
-    """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
+    """A lower bound of `Plan.total`, in bytes, from static memory alone: no pass is computed."""
     shapes = shapes_of(config, adapter)
     own = static_memory(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
 
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
-    """In training, or in evaluation if that needs more."""
+    """The peak of sampling in training, or in evaluation if that needs more."""
     params = SamplingParams.of(config.sampling)
     peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params)
     if not config.data.eval:
@@ -177,14 +184,14 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
 
 
 def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int) -> Peak:
-    """The largest pass of the trust checks: in float32, where the weights are."""
+    """The largest pass of the trust checks: it computes in float32 if the weights are float32."""
     short = [[0] * min(completion, CHECKED_TOKENS)]
     batch = CompletionBatch([prompt] * len(CHECKED_COMPLETIONS), [short * n for n in CHECKED_COMPLETIONS])
     return policy_pass(shapes.computing_exactly() if is_wide(shapes.model) else shapes, batch)
 
 
 def static_memory(config: Config, shapes: Shapes) -> StaticMemory:
-    """The bytes that need no pass."""
+    """Count the bytes that no pass is needed for."""
     state, working = optimizer_step(shapes, config.training)
     times = {id(p): times for _, p, times in shapes.parameters()}
     return StaticMemory(
@@ -205,7 +212,7 @@ def _weights(shapes: Shapes, quantized: bool) -> int:
 
 
 def _reference(config: Config, shapes: Shapes) -> int:
-    """As `grpo.reference.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
+    """Bytes of the copy that `grpo.reference.Reference` makes; under LoRA it makes none."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
     dtype = frozen_copy(shapes.setup.precision).dtype
@@ -213,6 +220,8 @@ def _reference(config: Config, shapes: Shapes) -> int:
 
 
 def _unsharded(shapes: Shapes) -> int:
+    """See `StaticMemory.unsharded`."""
+
     def computing(p: nn.Parameter) -> int:
         size = 2 if shapes.setup.precision.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)

@@ -1,4 +1,4 @@
-"""What to plan for: the longest prompt of a recipe's data, or one made up."""
+"""The prompt that a plan assumes: the longest of a recipe's data, or a made-up one."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class PlannedPrompt:
 
 
 def longest_prompt(config: Config) -> PlannedPrompt:
-    """The longest of at most 1,000 prompts of the training data, evenly drawn.
+    """Return the longest of at most 1,000 prompts of the training data, evenly drawn.
 
     Lengths come from the texts and the headers of the images.
 
     Raises:
-        DataError, ConfigError, ModelError: what training would raise of data, template and checkpoint.
+        DataError, ConfigError, ModelError: the same as in training, about data, template or checkpoint.
     """
     records = evenly(load_sources(config.data.train), _MEASURED_RECORDS)
     env = load_env(config, ())
@@ -42,10 +42,10 @@ def longest_prompt(config: Config) -> PlannedPrompt:
 
 
 def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> PlannedPrompt:
-    """A prompt of some images of one size, and as many short words as there are tokens of text.
+    """Make a prompt of `images` images of one size and `text_tokens` short words of one token.
 
     Args:
-        config: of it, the model.
+        config: only its model is used.
         image_wh: (width, height) in pixels.
 
     Raises:
