@@ -317,7 +317,7 @@ def test_rows_and_packed_equal_the_stock_forward_and_each_other(family: str, mad
     if family not in LINEAR:
         scored.append(score(Policy(model, adapter, 0.7, "packed"), batch))
         assert max(largest_difference(*scored)) < TOLERANCE
-    members = [(prompt, ids_T) for prompt, own in zip(*batch, strict=True) for ids_T in own]
+    members = [(prompt, ids_T) for prompt, own in zip(batch.prompts, batch.ids_P_G_T, strict=True) for ids_T in own]
     for row, (prompt, ids_T) in enumerate(members):
         expected = stock_logprobs(model, adapter, prompt, ids_T, temperature=0.7)
         for logprobs_NT, _, _ in scored:
