@@ -237,5 +237,5 @@ def test_a_dry_run_says_that_it_called_the_rewards_and_which_are_silent(recipe, 
     assert main(["train", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "rewards called on 2 gold answers" in said
-    assert 'warning: the part "rewards_of_others:silent" left out (None) all of these gold answers' in said
+    assert 'warning: the component "rewards_of_others:silent" left out (None) all of these gold answers' in said
     assert 'part "rewards_of_others:of_odd"' not in said
