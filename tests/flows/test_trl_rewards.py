@@ -64,7 +64,7 @@ def test_completions_that_no_part_judges_have_no_reward_and_teach_nothing(recipe
             group = [other.reward for other in even if other.group == r.group]
             assert r.advantage == pytest.approx((r.reward - sum(group) / len(group)) / (std + 1e-4), abs=1e-9)
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("completions have no reward, because every part left them out") == 1  # once a run
+    assert told.count("completions have no reward, because every component left them out") == 1  # once a run
     page = build_report(path.parent / "run").read_text(encoding="utf-8")
     assert ">nan<" not in page.lower()
     assert "Left out by rewards" in page

@@ -301,7 +301,7 @@ class Config(Section):
             sources = [f"data.train.{i}" for i, source in enumerate(self.data.train) if source.reward is not None]
             if sources:
                 raise ValueError(
-                    f"{sources[0]}.reward has no effect, because rewards has no component accuracy: add or remove it"
+                    f"{sources[0]}.reward has no effect: rewards has no component accuracy; add it, or remove this"
                 )
         if self.reward_combination == "gate" and "format" not in self.rewards:
             raise ValueError("reward_combination gate needs the component format among rewards: add format: 1")

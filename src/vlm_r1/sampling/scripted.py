@@ -10,7 +10,7 @@ from vlm_r1.types import Completion, EncodedPrompt, StopReason
 
 
 class ScriptedSampler:
-    """Answers prompts in turn with `texts_P_G`. A completion is a text and a stop token, its log-probabilities are 0."""
+    """Answers prompts in turn with `texts_P_G`: a completion is a text and a stop token, log-probabilities are 0."""
 
     def __init__(self, texts_P_G: Sequence[Sequence[str]], adapter: Adapter):
         self._remaining = list(texts_P_G)
