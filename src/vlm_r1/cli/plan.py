@@ -1,11 +1,11 @@
-"""Will a recipe fit on a GPU? What it needs, phase by phase, and what to change if it does not.
+"""Compute whether a recipe fits on a GPU: what it needs, phase by phase, and what to change if it does not fit.
 
   vlm-r1 plan recipes/rec_qwen25vl3b_8xh100.yaml --gpu 80GB --gpus 8 --data.train.0.path=my.jsonl
   vlm-r1 plan my.yaml --gpu 24GB --image 1280x960 --text-tokens 300 --model.lora='{}'      without data
 
-Needs no weights: the checkpoint's config, tokenizer and image processor are read, and the trainer's own code runs on
-tensors that have a shape but no memory (docs/planning.md). All prompts are taken to be as long as the longest of the
-training data, or as --image says, and all completions as long as they may be. Exit status: 0 if it fits, 1 if not.
+No weights are needed. The checkpoint's config, tokenizer and image processor are read, and the trainer's own code runs
+on tensors that have a shape but no memory (docs/planning.md). All prompts are taken to be as long as the longest of the
+training data, or as --image says; all completions have maximal length. Exit status: 0 if it fits, 1 if not.
 """
 
 from __future__ import annotations
@@ -36,15 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe, GPUs and the prompts' shape; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
-    parser.add_argument("--gpu", type=memory, required=True, metavar="SIZE", help="memory of one, e.g. 80GB or 79GiB")
-    parser.add_argument("--gpus", type=count, default=1, metavar="N", help="how many, one process each (default 1)")
-    parser.add_argument("--image", type=size, metavar="WxH", help="instead of data: prompts with an image of this size")
-    parser.add_argument("--images", type=count, metavar="N", help="with --image: so many of them (default 1)")
+    parser.add_argument(
+        "--gpu", type=memory, required=True, metavar="SIZE", help="memory of one GPU, e.g. 80GB or 79GiB"
+    )
+    parser.add_argument(
+        "--gpus", type=count, default=1, metavar="N", help="number of GPUs, with one process each (default 1)"
+    )
+    parser.add_argument(
+        "--image", type=size, metavar="WxH", help="instead of data: assume prompts with an image of this size"
+    )
+    parser.add_argument("--images", type=count, metavar="N", help="with --image: number of images (default 1)")
     parser.add_argument("--text-tokens", type=count, metavar="N", help="with --image: tokens of text (default 200)")
 
 
 def memory(text: str) -> int:
-    """Bytes of a number with its unit.
+    """Convert a number with its unit to bytes.
 
     >>> memory("80GB"), memory("1.5GiB")
     (80000000000, 1610612736)
@@ -56,7 +62,7 @@ def memory(text: str) -> int:
 
 
 def size(text: str) -> tuple[int, int]:
-    """(width, height).
+    """Parse (width, height) in pixels.
 
     >>> size("640x480")
     (640, 480)
@@ -68,7 +74,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and print the plan, and what to change where it does not fit."""
+    """Compute and print the plan, and what to change if it does not fit; returns 1 if it does not."""
     from rich.console import Console
 
     from vlm_r1.cli.console import quiet_libraries
