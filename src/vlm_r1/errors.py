@@ -1,13 +1,13 @@
 """The errors a user can meet. Each says where, what was got, what was wanted and what to do.
 
-Anything else that is raised is a bug of ours; it is never turned into a zero reward.
+Any other exception is a bug of ours. It is never turned into a reward of 0.
 """
 
 from __future__ import annotations
 
 
 class VlmR1Error(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and correct."""
 
 
 class ConfigError(VlmR1Error):
@@ -19,7 +19,7 @@ class DataError(VlmR1Error):
 
 
 class RewardError(VlmR1Error):
-    """A reward function of the user's own raised, or returned what is no reward; the message says where it stands."""
+    """A user's reward function raised, or returned something that is no reward; the message names its place."""
 
 
 class ModelError(VlmR1Error):
@@ -35,9 +35,9 @@ _LONGEST = 1000
 
 
 def brief(message: str) -> str:
-    """A message on one short line: white space as single spaces, long words and a long rest cut and their size told.
+    """Put a message on one short line: one space between words; long words and long messages are cut, with their size.
 
-    For messages that repeat what stands in somebody's file: a picture as a data URI is one word of megabytes.
+    Messages that quote a file need it: a picture as a data URI is one word of megabytes.
 
     >>> brief("a.jsonl:3:\\n image not found: " + "A" * 5000)
     'a.jsonl:3: image not found: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA… (5,000 characters)'

@@ -1,4 +1,4 @@
-"""Names to objects: tables are dict literals, outside plug-ins are `package.module:Name`."""
+"""Finds objects by name: in a table, which is a dict literal, or outside as `package.module:Name`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ def resolve(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Look up `name` in `table`, or import it if it reads `package.module:Name`.
 
     Args:
-        kind: what is looked up, for the error message, e.g. "task".
+        kind: the kind of object, for the error message, e.g. "task".
         name: e.g. "rec" or "my_pkg.tasks:MyTask".
         table: the built-in objects by name.
+
+    Returns:
+        The object of that name.
 
     Raises:
         ConfigError: unknown name, or the plug-in cannot be imported.
@@ -52,7 +55,7 @@ def _import(kind: str, name: str):
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a module of other people runs when it is imported; nothing is swallowed
+    except Exception as error:  # importing runs code of other people, which may raise anything; its message is kept
         what = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
             f'{kind} "{name}" cannot be imported: {what}. Wanted package.module:Name of an installed package '

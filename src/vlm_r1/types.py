@@ -3,7 +3,8 @@
 Record → Prompt → EncodedPrompt → Completion → Score → Rollout → Group. All are frozen: a stage takes values and returns
 new ones.
 Axes: P prompts, G completions of one prompt, T completion tokens, L prompt tokens, N boxes. Boxes are float `xyxy` in
-pixels of the original image everywhere inside the package; conversions happen in `geometry/frames.py` alone.
+pixels of the original image everywhere inside the package. Gold boxes in other units are converted when a file is read
+(`data/coordinates.py`); a model's boxes are converted in `geometry/frames.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Point = tuple[float, float]
 """`(x, y)`, in the same coordinates as a Box."""
 
 AnswerValue = str | int | float | bool | None | list["AnswerValue"] | dict[str, "AnswerValue"]
-"""A gold answer as it stands in the data: any JSON value, e.g. `[10, 20, 110, 220]` or `"No Defect"`."""
+"""A gold answer as the data has it: any JSON value, e.g. `[10, 20, 110, 220]` or `"No Defect"`."""
 
 IMAGE_TOKEN = "<image>"
 """Marks the place of one image in a problem text, in data files and in prompts."""
@@ -62,12 +63,13 @@ class Record:
         answer: the gold answer, as in the file, boxes in pixels of the original image, e.g. [10, 20, 110, 220].
         thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
         reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
-        trusted_reward: whether a recipe or a command named `reward`. What a line names may be called, never made.
-        source: where it stands, e.g. "refcoco_train.jsonl:1234"; errors start with it.
+        trusted_reward: whether a recipe or a command named `reward`. A name from a data line may call a function, but
+            never make one.
+        source: file and line, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
-        system: a message of the system that its line holds; asked in front of the question.
-        columns: the other keys of its line, as they stand there, e.g. {"difficulty": 0.4}; for people's own rewards.
-        row: its whole line, as it stands in the file; for rewards of TRL's signature.
+        system: the system message of its line, if there is one; it is put before the question.
+        columns: the other keys of its line, unchanged, e.g. {"difficulty": 0.4}; for users' own rewards.
+        row: its whole line, unchanged; for rewards of TRL's signature.
     """
 
     id: str
@@ -104,12 +106,13 @@ class EncodedPrompt:
         vision: the family's own image arguments, e.g. {"pixel_values": (patches, 1176), "image_grid_thw": (images, 3)}.
         frames: one frame for each image, in order.
         text: the rendered chat text, placeholders unexpanded, for people to read.
-        features: what a frozen vision part made of each image, (tokens, H), to be reused; None: not computed.
+        features: the features of each image, (tokens, H), if the vision part is frozen, so that they are computed once;
+            None: not computed.
         template: name of the template that put the question, e.g. "r1".
         box_format: the coordinates in which answers are written.
         images: the pictures as the model sees them, RGB, in order; see `Adapter.as_seen`.
 
-    `Adapter.encode` makes the first four; `rollouts.env.Env` adds what the whole question knows.
+    `Adapter.encode` fills the first four fields; `rollouts.env.Env` fills template, box_format and images.
     """
 
     ids_L: tuple[int, ...]
@@ -123,7 +126,7 @@ class EncodedPrompt:
 
 
 class Thinking(enum.Enum):
-    """What a template asks for before the answer."""
+    """Whether a template asks for a thought before the answer."""
 
     REQUIRED = "required"  # <think>…</think><answer>…</answer>
     FREE = "free"  # <answer>…</answer>, with or without <think>…</think> before it
@@ -165,9 +168,9 @@ class Completion:
 
     Attributes:
         segments: its tokens in order, at least one segment.
-        text: all of them, decoded without special tokens.
+        text: its tokens, decoded without special tokens.
         stop_reason: why the last segment ended, STOP or LENGTH.
-        version: of the weights that sampled it: the number of updates before.
+        version: number of updates that had made the weights that sampled it.
     """
 
     segments: tuple[Segment, ...]
@@ -189,25 +192,25 @@ class Completion:
 
     @property
     def sampled_T(self) -> tuple[bool, ...]:
-        """For each token whether the policy sampled it."""
+        """True for each token that the policy sampled, False for each that it was given."""
         return tuple(segment.logprobs_T is not None for segment in self.segments for _ in segment.ids_T)
 
     @property
     def logprobs_T(self) -> tuple[float, ...]:
-        """Of each token, 0.0 of those that were given."""
+        """Log-probability of each token, in nats; 0.0 for tokens that were given."""
         return tuple(x for segment in self.segments for x in segment.logprobs_T or (0.0,) * len(segment.ids_T))
 
 
 @dataclass(frozen=True)
 class Parsed(Generic[V]):
-    """What could be read out of a text, e.g. `Parsed((10.0, 20.0, 110.0, 220.0))`."""
+    """A value that was read out of a text, e.g. `Parsed((10.0, 20.0, 110.0, 220.0))`."""
 
     value: V
 
 
 @dataclass(frozen=True)
 class ParseFailure:
-    """Why nothing could be read, as a short slug that can be counted, e.g. `ParseFailure("no_answer_tag")`."""
+    """The reason why nothing could be read, a short slug that can be counted, e.g. `ParseFailure("no_answer_tag")`."""
 
     reason: str
 
@@ -217,12 +220,12 @@ class Score:
     """The judgement of one completion.
 
     Attributes:
-        reward: the parts combined; what the advantage is computed from. None: all parts left the completion out.
-        parts: each reward by name, unweighted, e.g. {"accuracy": 0.71, "format": 1.0}; None: it left this one out.
+        reward: the components combined; advantages are computed from it. None: all components left the completion out.
+        parts: the components by name, unweighted, e.g. {"accuracy": 0.71, "format": 1.0}; None: left out.
         answer: the parsed answer as JSON, boxes in original pixels, or None if nothing could be parsed.
         reason: why parsing failed (a slug of ParseFailure), or None.
         metrics: the task's evaluation numbers, e.g. {"accuracy_iou50": 1.0, "iou": 0.71}.
-        extra: what rewards logged beside with TRL's `log_extra`, by name.
+        extra: values that rewards logged with TRL's `log_extra`, by name.
     """
 
     reward: float | None

@@ -99,7 +99,7 @@ BAD = {
     "a template nobody uses": (["--data.templates.mine.thinking=free"], "data.templates.mine is used nowhere"),
     "a gate without a door": (
         ["--rewards={accuracy: 1}", "--reward_combination=gate"],
-        "needs the part format among rewards",
+        "needs the component format among rewards",
     ),
     "bad YAML": (["--seed=[1"], "not valid YAML"),
     "no date": (["--seed=2001-99-99"], '"--seed=2001-99-99": the value is not valid YAML'),

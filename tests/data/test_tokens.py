@@ -112,7 +112,10 @@ def test_no_tokens_and_bad_rows(tmp_path):
 
 def test_the_table_knows_the_tokens_of_all_families():
     for name, adapter in ADAPTERS.items():
-        own = {getattr(adapter, "placeholder", ""), adapter.mark, *adapter.silent_tokens} - {"", IMAGE_TOKEN}
+        own = {getattr(adapter, "placeholder", ""), adapter.template_image_token, *adapter.answer_wrappers} - {
+            "",
+            IMAGE_TOKEN,
+        }
         assert own <= KNOWN_TOKENS, name
 
 

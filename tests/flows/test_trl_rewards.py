@@ -64,7 +64,7 @@ def test_completions_that_no_part_judges_have_no_reward_and_teach_nothing(recipe
             group = [other.reward for other in even if other.group == r.group]
             assert r.advantage == pytest.approx((r.reward - sum(group) / len(group)) / (std + 1e-4), abs=1e-9)
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("completions have no reward, because every part left them out") == 1  # once a run
+    assert told.count("completions have no reward, because every component left them out") == 1  # once a run
     page = build_report(path.parent / "run").read_text(encoding="utf-8")
     assert ">nan<" not in page.lower()
     assert "Left out by rewards" in page
@@ -237,5 +237,5 @@ def test_a_dry_run_says_that_it_called_the_rewards_and_which_are_silent(recipe, 
     assert main(["train", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "rewards called on 2 gold answers" in said
-    assert 'warning: the part "rewards_of_others:silent" left out (None) all of these gold answers' in said
+    assert 'warning: the component "rewards_of_others:silent" left out (None) all of these gold answers' in said
     assert 'part "rewards_of_others:of_odd"' not in said

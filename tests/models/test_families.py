@@ -189,7 +189,7 @@ def test_an_image_among_others_is_seen_as_alone(family: str, made) -> None:
     features = adapter.encode_images(model, [together])
     for own, (expected,) in zip(features, adapter.image_features(model, alone), strict=True):
         torch.testing.assert_close(own, expected, atol=TOLERANCE, rtol=0)
-    texts = together.text.split(adapter.mark or adapter.placeholder)
+    texts = together.text.split(adapter.template_image_token or adapter.placeholder)
     assert [word in text for word, text in zip(("first", "then", "last", "end"), texts, strict=True)] == [True] * 4
 
 
@@ -230,10 +230,10 @@ def test_structure_is_never_drawn(family: str, made) -> None:
 @every_family
 def test_the_templates_own_marks_may_not_stand_in_the_data(family: str, family_adapter) -> None:
     adapter = family_adapter(family)
-    mark = adapter.mark or adapter.placeholder
-    if mark != "<image>":  # which is our own mark too
+    image_token = adapter.template_image_token or adapter.placeholder
+    if image_token != "<image>":  # which is our own token too
         with pytest.raises(ModelError, match="contains the model's own placeholder"):
-            encode(adapter, f"<image>what is {mark}", [picture_of(56, 56)])
+            encode(adapter, f"<image>what is {image_token}", [picture_of(56, 56)])
     with pytest.raises(ModelError, match="1 <image> for 2 images"):
         encode(adapter, "<image>what", [picture_of(56, 56)] * 2)
 
@@ -267,7 +267,7 @@ def test_greedy_equals_generate(family: str, made) -> None:
 
 
 def auto_layout(made: Made) -> tuple[Layout, str]:
-    return choose_layout("auto", made.model.config.get_text_config(), made.adapter.doubt)
+    return choose_layout("auto", made.model.config.get_text_config(), made.adapter.why_not_shared)
 
 
 @every_family

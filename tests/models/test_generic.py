@@ -40,10 +40,10 @@ def test_it_finds_the_vision_part_and_the_placeholder(model_type: str, family_ad
 def test_prompts_are_shared_only_if_the_recipe_says_so(family_adapter, family_model64) -> None:
     adapter, model = family_adapter("llava"), family_model64("llava")
     text_config = model.config.get_text_config()
-    layout, reason = choose_layout("auto", text_config, adapter.doubt)
+    layout, reason = choose_layout("auto", text_config, adapter.why_not_shared)
     assert layout == "rows"
     assert "no adapter of its own; training.layout packed tries" in reason
-    assert choose_layout("packed", text_config, adapter.doubt)[0] == "packed"
+    assert choose_layout("packed", text_config, adapter.why_not_shared)[0] == "packed"
     assert choose_decoding(model, adapter) is expanded
 
 

@@ -30,7 +30,7 @@ def test_boxes_run_from_0_to_1000(family: str, family_adapter) -> None:
 @pytest.mark.parametrize("special", [True, False], ids=["special tokens", "plain tokens"])
 def test_an_answer_in_a_box_is_read_like_any_other(special: bool, family_checkpoint) -> None:
     adapter = load_adapter(family_checkpoint("glm4v"))
-    adapter.tokenizer.add_tokens([AddedToken(token, special=special) for token in adapter.silent_tokens])
+    adapter.tokenizer.add_tokens([AddedToken(token, special=special) for token in adapter.answer_wrappers])
     ids_T = adapter.tokenize(
         "<think>left</think><answer><|begin_of_box|>[[250,250,500,500]]<|end_of_box|></answer><|user|>"
     )

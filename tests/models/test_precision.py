@@ -133,11 +133,11 @@ def test_weights_that_bfloat16_does_not_hold_stay_as_they_are(tiny_checkpoint, a
 
 
 def test_flash_attention_is_not_tried_on_a_model_that_is_not_known(tiny_checkpoint) -> None:
-    class Doubted(type(load_adapter(tiny_checkpoint))):
-        doubt = "nobody knows it"
+    class Unknown(type(load_adapter(tiny_checkpoint))):
+        knows_family = False
 
-    doubted = Doubted(*(getattr(load_adapter(tiny_checkpoint), x) for x in ("config", "tokenizer", "image_processor")))
-    assert choose_precision(ModelSection(path="x", lora=LORA), doubted, H100).attention is None
+    unknown = Unknown(*(getattr(load_adapter(tiny_checkpoint), x) for x in ("config", "tokenizer", "image_processor")))
+    assert choose_precision(ModelSection(path="x", lora=LORA), unknown, H100).attention is None
 
 
 def test_this_machine() -> None:

@@ -26,7 +26,7 @@ TEXTS = ["what is red", "<image>what is red", "before <image> and <image>, what?
 @torch.no_grad()
 def test_processor_and_model_agree_with_the_adapter(family: str, family_adapter, family_model64) -> None:
     adapter, model = family_adapter(family), family_model64(family)
-    layout, _ = choose_layout("auto", adapter.config.get_text_config(), adapter.doubt)
+    layout, _ = choose_layout("auto", adapter.config.get_text_config(), adapter.why_not_shared)
     policy = Policy(model, adapter, 0.7, layout).eval()
     for text in TEXTS:
         images = PICTURES[: text.count("<image>")]

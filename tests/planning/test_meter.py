@@ -63,7 +63,7 @@ def test_copies_of_weights_that_autocast_makes() -> None:
         with meter, torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=keeping):
             for _ in range(2):
                 linear(x, weight)
-            copies[keeping] = meter.copies
+            copies[keeping] = meter.weight_copies
     assert copies == {True: 2 * KB * KB, False: 0}
 
 

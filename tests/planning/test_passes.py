@@ -52,7 +52,7 @@ class Small(NamedTuple):
 
     @property
     def layout(self) -> Layout:
-        return choose_layout("auto", self.adapter.config.get_text_config(), self.adapter.doubt)[0]  # type: ignore[attr-defined]
+        return choose_layout("auto", self.adapter.config.get_text_config(), self.adapter.why_not_shared)[0]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

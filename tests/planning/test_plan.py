@@ -1,4 +1,4 @@
-"""What stands, phase by phase, from numbers of parameters; proposals that fit; the prompt that is planned for."""
+"""Static memory, phase by phase, from numbers of parameters; proposals that fit; the prompt that is planned for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vlm_r1.planning.plan import (
     CONTEXT,
     FRAGMENTATION,
     Plan,
-    Standing,
+    StaticMemory,
     least_total,
     make_plan,
     shapes_of,
-    what_stands,
+    static_memory,
 )
 from vlm_r1.planning.prompts import longest_prompt, made_up_prompt
 from vlm_r1.planning.propose import Search, changes, largest_micro_batch, propose
@@ -46,7 +46,7 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
     plan = planned()
     model = load_model(ModelSection(path=str(tiny_checkpoint)), adapter)
     parameters = sum(p.numel() for p in model.parameters())
-    own = plan.standing
+    own = plan.static
     assert own.sizes == size_by_part(model, adapter)
     assert (own.weights, own.gradients, own.reference) == (4 * parameters, 4 * parameters, 0)
     tensors = sum(1 for _ in model.parameters())
@@ -60,22 +60,22 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
 
 
 def test_what_each_setting_changes(recipe, adapter) -> None:
-    def standing(**options: Any) -> Standing:
+    def static(**options: Any) -> StaticMemory:
         config = load_config(recipe(**{"training.mixed_precision": "no", **options}))
-        return what_stands(config, shapes_of(config, adapter))
+        return static_memory(config, shapes_of(config, adapter))
 
-    full = standing(**{"grpo.beta": 0.04})
+    full = static(**{"grpo.beta": 0.04})
     total = sum(size.parameters for size in full.sizes)
     assert full.reference == 4 * total
-    half = standing(**{"grpo.beta": 0.04, "training.mixed_precision": "bf16"})
+    half = static(**{"grpo.beta": 0.04, "training.mixed_precision": "bf16"})
     assert (half.weights, half.reference) == (4 * total, 2 * total)
-    lora = standing(**{"grpo.beta": 0.04, "model.lora": {"r": 2}})
+    lora = static(**{"grpo.beta": 0.04, "model.lora": {"r": 2}})
     trainable = sum(size.trainable for size in lora.sizes)
     assert (lora.gradients, lora.reference) == (4 * trainable, 0)
     assert lora.weights == 2 * total + 4 * trainable, "on a GPU frozen weights are bfloat16, adapters float32"
-    quantized = standing(**{"model.lora": {"r": 2}, "model.load_in_4bit": True})
+    quantized = static(**{"model.lora": {"r": 2}, "model.load_in_4bit": True})
     assert 0.25 * lora.weights < quantized.weights < lora.weights, "linear layers of the language model alone"
-    frozen = standing(**{"model.freeze_vision_modules": True})
+    frozen = static(**{"model.freeze_vision_modules": True})
     assert frozen.gradients == 4 * next(size.parameters for size in full.sizes if size.part == "language")
 
 
@@ -86,27 +86,27 @@ def test_the_reference_is_as_large_as_planned(recipe, mixed_precision) -> None:
     run = open_training(config, resume=False, temperature=1.0)
     reference = Reference(config, run.env.adapter, run.learner)
     weighed = sum(p.nbytes for p in reference.frozen.parameters())
-    assert what_stands(config, shapes_of(config, run.env.adapter)).reference == weighed
+    assert static_memory(config, shapes_of(config, run.env.adapter)).reference == weighed
 
 
-def test_several_gpus_share_the_prompts_and_shard_what_stands(planned) -> None:
+def test_several_gpus_share_the_prompts_and_shard_static_memory(planned) -> None:
     one, two = (planned(gpus, **{"training.prompts_per_step": 4}) for gpus in (1, 2))
     assert (one.lengths.prompts, two.lengths.prompts) == (4, 2)
-    assert two.standing == one.standing
-    own, passing = two.standing, max(two.policy.total, two.sampling.total, two.checks.total)
+    assert two.static == one.static
+    own, passing = two.static, max(two.policy.total, two.sampling.total, two.checks.total)
     sharded = two.sharded(2)
     assert sharded["ZeRO-2"] == own.weights + (own.gradients + own.optimizer) // 2 + passing + two.margin
-    assert sharded["ZeRO-3, FSDP"] == sharded["ZeRO-2"] - own.weights + own.weights // 2 + own.gathered
+    assert sharded["ZeRO-3, FSDP"] == sharded["ZeRO-2"] - own.weights + own.weights // 2 + own.unsharded
     assert two.sharded(4)["ZeRO-2"] < sharded["ZeRO-2"] < one.sharded(1)["ZeRO-2"] + CONTEXT
 
 
 def test_a_plan_changes_nothing_that_the_next_could_see(recipe) -> None:
     config = load_config(recipe(**{"grpo.num_generations": 2, "training.prompts_per_step": 1}))
-    asked = made_up_prompt(config, (84, 56), images=1, text_tokens=20)
-    layers = asked.adapter.config.get_text_config().num_hidden_layers  # type: ignore[attr-defined]
-    first, second = (make_plan(config, asked, 1) for _ in range(2))
+    prompt = made_up_prompt(config, (84, 56), images=1, text_tokens=20)
+    layers = prompt.adapter.config.get_text_config().num_hidden_layers  # type: ignore[attr-defined]
+    first, second = (make_plan(config, prompt, 1) for _ in range(2))
     assert (first.phases, first.margin) == (second.phases, second.margin)
-    assert asked.adapter.config.get_text_config().num_hidden_layers == layers  # type: ignore[attr-defined]
+    assert prompt.adapter.config.get_text_config().num_hidden_layers == layers  # type: ignore[attr-defined]
 
 
 def test_the_longest_prompt_of_the_data(recipe, picture, tmp_path) -> None:
@@ -115,25 +115,25 @@ def test_the_longest_prompt_of_the_data(recipe, picture, tmp_path) -> None:
         turns = [{"from": "human", "value": f"<image>{text}"}, {"from": "gpt", "value": [1, 1, 9, 9]}]
         lines.append(json.dumps({"id": n, "image": picture(width, height), "conversations": turns}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    asked = longest_prompt(load_config(recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl")}]})))
-    assert asked.image_tokens == 5 * 4
-    assert "the large red circle" in asked.prompt.text
+    prompt = longest_prompt(load_config(recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl")}]})))
+    assert prompt.image_tokens == 5 * 4
+    assert "the large red circle" in prompt.encoded.text
 
 
 def test_a_made_up_prompt(recipe) -> None:
     config = load_config(recipe())
     one, several = (made_up_prompt(config, (112, 56), images=n, text_tokens=t) for n, t in ((1, 10), (3, 50)))
     assert (one.image_tokens, several.image_tokens) == (8, 24)
-    text = len(several.prompt.ids_L) - 24 - (len(one.prompt.ids_L) - 8)
+    text = len(several.encoded.ids_L) - 24 - (len(one.encoded.ids_L) - 8)
     assert text >= 40, "a word is a token or, with a small vocabulary, two"
 
 
 def test_a_generic_family_is_refused(recipe, family_checkpoint) -> None:
     options = {"model.path": str(family_checkpoint("llava")), "model.box_format": "norm_1"}
     config = load_config(recipe(**options))
-    asked = made_up_prompt(config, (56, 56), 1, 5)
+    prompt = made_up_prompt(config, (56, 56), 1, 5)
     with pytest.raises(ModelError, match='"llava" has no adapter of its own, and without one it cannot be planned for'):
-        make_plan(config, asked, 1)
+        make_plan(config, prompt, 1)
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def search(recipe):
         options |= {f"training.{name}": value for name, value in (training | {"prompts_per_step": 1}).items()}
         options |= {"grpo.num_generations": 2, "sampling.max_completion_length": 2048}
         path = recipe(**{"model.gradient_checkpointing": True, **options})
-        asked = made_up_prompt(load_config(path), (168, 168), images=1, text_tokens=20)
-        return Search(lambda more: load_config(path, list(more)), asked, gpus=1, limit=CONTEXT + limit)
+        prompt = made_up_prompt(load_config(path), (168, 168), images=1, text_tokens=20)
+        return Search(lambda more: load_config(path, list(more)), prompt, gpus=1, limit=CONTEXT + limit)
 
     return make
 
@@ -187,9 +187,9 @@ def test_changes_come_in_their_order_and_the_first_that_fits_is_proposed(search)
     assert propose(replace(start, limit=CONTEXT + 1000)) is None
 
 
-def test_what_stands_is_a_lower_bound(search) -> None:
+def test_static_memory_is_a_lower_bound(search) -> None:
     one = search(0)
-    assert least_total(one.load(()), one.asked.adapter) < one.plan(()).total
+    assert least_total(one.load(()), one.prompt.adapter) < one.plan(()).total
 
 
 def test_prompts_that_cannot_be_shared_out(planned) -> None:

@@ -159,7 +159,7 @@ def test_nothing_may_be_empty(prompt: int, completions: tuple[int, ...]) -> None
 
 def test_layout_by_hand() -> None:
     layout = layout_of([(4, (2, 3)), (3, (2,)), (1, (1, 1))])
-    assert (layout.segments, layout.length) == ([4, 2, 3, 3 + 2, 1, 1, 1], 17)
+    assert (layout.blocks, layout.length) == ([4, 2, 3, 3 + 2, 1, 1, 1], 17)
     assert list(layout.spans()) == [(slice(0, 4), slice(4, 9)), (slice(14, 15), slice(15, 17))], "G = 1 shares nothing"
 
 

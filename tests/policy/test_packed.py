@@ -234,7 +234,7 @@ def siblings_visible(model: Any, batch: CompletionBatch) -> CompletionBatch:
 
 def groups_visible(model: Any, batch: CompletionBatch) -> CompletionBatch:
     def change(layout: PackedLayout) -> PackedLayout:
-        (prompt, *rest) = layout.segments
+        (prompt, *rest) = layout.blocks
         return PackedLayout((PackedGroup(prompt, tuple(rest)),), layout.served)
 
     with_layout(model, change)

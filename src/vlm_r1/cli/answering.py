@@ -1,4 +1,4 @@
-"""What commands share that let a model answer a data file: their options, and loading it all."""
+"""Options and loading for the commands in which a model answers a data file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 REWARDS = {"accuracy": 1.0, "format": 1.0}
 
 _SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format", "min_pixels", "max_pixels")
-"""What a model was trained with, and is asked with unless something else is given."""
+"""Settings that a model was trained with; it is asked with them unless other values are given."""
 
 
 def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare model, data and how it asks and answers."""
+    """Declare model, data, and how questions are asked and answered."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -38,10 +38,10 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
-    parser.add_argument("--template", help="how the question is put (default: the run's, else r1)")
+    parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
-    parser.add_argument("--limit", type=int, help="only the first so many records")
+    parser.add_argument("--limit", type=int, help="answer only this many records, the first ones")
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -63,12 +63,12 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def complete_arguments(args: argparse.Namespace) -> str:
-    """Fill in what was not given, as the model was trained to be asked, else by default.
+    """Fill in settings that were not given: those that the model was trained with, or else the defaults.
 
-    Besides, `args.templates` holds the templates that are not built in.
+    `args.templates` gets the definitions of templates that are not built in.
 
     Returns:
-        A line that says by which task and template the model is asked, and where that comes from.
+        A line that says with which task and template the model is asked, and where they come from.
 
     Raises:
         ConfigError: see `find_asking`.
@@ -82,17 +82,17 @@ def complete_arguments(args: argparse.Namespace) -> str:
         setattr(args, key, getattr(asking, key))
     args.templates, args.task = asking.templates, args.task or DEFAULT_TASK
     rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"
-    told = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"
+    line = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"
     if "template" in given:
-        return f"{told} (as given); what was not given is {rest}"
-    return f"{told} ({rest})" + (f"; as given: {', '.join(given)}" if given else "")
+        return f"{line} (as given); what was not given is {rest}"
+    return f"{line} ({rest})" + (f"; as given: {', '.join(given)}" if given else "")
 
 
 def open_data(args: argparse.Namespace) -> Sequence[Record]:
-    """The checked records of the data file, at most `--limit`.
+    """Load and check the records of the data file, at most `--limit`.
 
     Raises:
-        ConfigError, DataError: the file, its records or its rewards are not as they should be.
+        ConfigError, DataError: something is wrong with the file, its records or its rewards.
     """
     from vlm_r1.config.schema import DataSource
     from vlm_r1.data.sources import load_sources
@@ -107,7 +107,7 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
 
 
 def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
-    """The model as it was trained to be asked, after `complete_arguments`: env and sampler."""
+    """Load env and sampler of the model; `complete_arguments` must have filled in the settings."""
     from vlm_r1.config.schema import ModelSection, SamplingSection
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device

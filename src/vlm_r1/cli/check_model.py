@@ -1,11 +1,11 @@
-"""Find out on the real weights whether a checkpoint and its adapter do what training relies on.
+"""Check on the real weights whether a checkpoint and its adapter do what training relies on.
 
   vlm-r1 check-model path/to/checkpoint
   vlm-r1 check-model path/to/checkpoint --adapter my_package.families:Mistral3 --image photo.jpg --json checks.json
   vlm-r1 check-model path/to/checkpoint --only positions --only prefix --dtype float32
 
-Every check runs, whatever came of those before it: on a GPU if there is one, in about as much memory as training takes.
-docs/add_a_model.md says what each asks.
+Every check runs, even if others failed. They run on a GPU if there is one, and need about as much memory as training.
+docs/add_a_model.md describes each of them.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a picture of yours, up to three (default: made)",
+        help="a picture of yours, up to three (default: generated ones)",
     )
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this check (repeatable)")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave this check out (repeatable)")
-    parser.add_argument("--json", type=local_path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="also write the results to this file")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of results; 1 if a check failed.
+    """Print a table of results; returns 1 if a check failed.
 
     Raises:
-        ConfigError: an unknown check, or too many images.
+        ConfigError: a check is unknown, or there are too many images.
         DataError: an image cannot be read.
     """
     from rich.console import Console
@@ -107,10 +107,10 @@ def _table(results: Sequence[Result]) -> Table:
 def _measured(numbers: Mapping[str, float | str]) -> str:
     from rich.markup import escape
 
-    parts = [
+    measured = [
         f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items()
     ]
-    return escape(" · ".join(parts))
+    return escape(" · ".join(measured))
 
 
 def _as_json(args: argparse.Namespace, context: Context, results: Sequence[Result]) -> dict[str, Any]:

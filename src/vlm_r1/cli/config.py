@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+    """Declare nothing: the command has no options."""
 
 
 def run(args: argparse.Namespace) -> int:

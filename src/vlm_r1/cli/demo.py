@@ -1,10 +1,10 @@
-"""Train a tiny vision-language model with GRPO on this machine, in minutes: the whole program on real files.
+"""Train a tiny vision-language model with GRPO on this machine, in minutes, with the whole program on real files.
 
   vlm-r1 demo                     data, tiny Qwen2.5-VL, warm start, GRPO, evaluation, report
   vlm-r1 demo --seed 1 --out runs/demo-seed1
 
-Everything stays in the run folder: start/ holds the data, the random model and the warm start, and config.yaml trains
-again with `vlm-r1 train`.
+Everything is in the run folder: start/ holds the data, the random model and the warm start. `vlm-r1 train` can run its
+config.yaml again.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _PREPARE = (
 )
 _WARM_START = (
     "\n[bold]2/3 Warm start.[/bold] Reinforcement learning can only prefer what a model sometimes does, so the model "
-    "first copies a careless teacher whose boxes are drawn too large; watch the loss fall as it learns to write boxes "
-    "and about where to put them."
+    "first copies answers whose boxes are too large. Watch the loss fall as it learns to write boxes and roughly where "
+    "to put them."
 )
 _GRPO = (
-    "\n[bold]3/3 GRPO.[/bold] Now nobody shows it an answer: it answers each question {G} times, a rule scores every "
-    "answer by its overlap (IoU) with the true box and by its form, and what beats its siblings becomes likelier; "
-    "watch acc@0.5 rise, the share of boxes that overlap the true one by more than half."
+    "\n[bold]3/3 GRPO.[/bold] Now it sees no right answers. It answers each question {G} times, and a rule scores each "
+    "answer by its overlap (IoU) with the true box and by its form. Answers that score better than their siblings "
+    "become likelier. Watch acc@0.5 rise: the share of boxes that overlap the true one by more than half."
 )
 _RESULT = (
-    "\n[bold]What came of it,[/bold] on pictures that training never showed: in_domain from the same world, new_kinds "
-    "with combinations of colour and shape that were never asked for, out_of_domain with these, more shapes and other "
+    "\n[bold]The result,[/bold] on pictures that were never trained on: in_domain is from the same world; new_kinds "
+    "has combinations of colour and shape that were never asked for; out_of_domain has these, more shapes and other "
     "image sizes."
 )
 
 _HELD_OUT = {"in_domain": "in_domain", "out_of_domain": "out_of_domain", "new_kinds": "out_of_domain_kinds"}
-"""Name of each held-out set, and of its file."""
+"""Held-out sets by name, with the names of their files."""
 
 _RECIPES = Path(__file__).parent / "demo_recipes"
 
@@ -52,7 +52,7 @@ _RECIPES = Path(__file__).parent / "demo_recipes"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare folder, seed and the two budgets."""
     parser.add_argument("--out", type=local_path, help="run folder (default: runs/demo, or the next free runs/demo-N)")
-    parser.add_argument("--seed", type=int, default=0, help="of data, weights, order and sampling (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data, weights, order and sampling (default: 0)")
     parser.add_argument("--warmup-steps", type=int, help="supervised steps (default: see demo_recipes/warmup.yaml)")
     parser.add_argument("--grpo-steps", type=int, help="GRPO steps (default: see demo_recipes/grpo.yaml)")
     parser.add_argument("--train-records", type=int, default=8000, help="training pictures (default: 8000)")
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:
-    """Write what a run starts from: start/data (so many pictures) and start/model (random weights, own tokenizer)."""
+    """Write the input of a run: start/data (`train` and `held_out` pictures) and start/model (random weights)."""
     from vlm_r1.synthetic import ALL_SHIFTS, DEMO_WORLD, write_dataset
     from vlm_r1.testing import write_tiny_qwen2_5_vl
 
@@ -101,14 +101,14 @@ def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:
 
 
 def warmup_recipe(out: Path, seed: int, steps: int | None = None) -> Config:
-    """The shipped recipe of the warm start, with this run's folders and seed."""
+    """Return the shipped recipe of the warm start, with this run's folders and seed."""
     start = out / "start"
     overrides = [f"--data.train.0.path={start / 'data/warmup.jsonl'}"]
     return _recipe("warmup", start / "warmup", start / "model", seed, steps, overrides)
 
 
 def main_recipe(out: Path, seed: int, steps: int | None = None, model: Path | None = None) -> Config:
-    """The shipped GRPO recipe, with this run's folders and seed; `model` is its start, the warm one by default."""
+    """Return the shipped GRPO recipe, with this run's folders and seed; it starts from `model`, or the warm start."""
     data = out / "start/data"
     overrides = [f"--data.train.0.path={data / 'train.jsonl'}"]
     overrides += [f"--data.eval.{name}.path={data / file}.jsonl" for name, file in _HELD_OUT.items()]
@@ -125,7 +125,7 @@ def _recipe(name: str, out: Path, model: Path, seed: int, steps: int | None, ove
 
 
 def _corpus(file: Path) -> Iterator[str]:
-    """What the model reads and writes in the warm-up file, for the tokenizer to learn from."""
+    """Yield the texts of the warm-up file, from which the tokenizer learns its tokens."""
     from vlm_r1.config.schema import DataSource
     from vlm_r1.data.sources import load_sources
 
@@ -134,7 +134,7 @@ def _corpus(file: Path) -> Iterator[str]:
 
 
 def _free_folder(path: Path) -> Path:
-    """`path`, or the first free of path-2, path-3, …"""
+    """Return `path`, or the first of path-2, path-3, … that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""`--dry-run`: everything that training does before its first step, without weights, and nothing written."""
+"""`--dry-run`: does everything that training does before its first step, but loads no weights and writes nothing."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
 _ENCODED_RECORDS = 64
-"""Prompts that are encoded to estimate lengths, spread evenly over the data."""
+"""Number of prompts that are encoded to estimate lengths, spread evenly over the data."""
 
 _MEASURED_RECORDS = 1000
-"""Records whose images are measured, by their headers alone."""
+"""Number of records whose images are measured; only their headers are read."""
 
 
 def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     """Validate data, rewards and run folder, encode prompts, and print the first one and the plan.
 
     Raises:
-        VlmR1Error: what training would raise before its first step.
+        VlmR1Error: the same errors that training raises before its first step.
     """
     from vlm_r1.cli.console import quiet_libraries
 
@@ -47,7 +47,9 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     encoded = [env.encode(record) for record in sample]
     console = Console()
     console.print(_first_prompt(sample[0], encoded[0], env))
-    if env.adapter.vision_modules:  # a family without its own adapter shows its parts only with its weights
+    if (
+        env.adapter.vision_modules
+    ):  # without an adapter of its own, a family's parts are unknown until weights are loaded
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
@@ -106,7 +108,7 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
 
 
 def _images(records: Sequence[Record], env: Env) -> list[str]:
-    """Tokens of the smallest, the median and the largest image, by area."""
+    """Return lines with the tokens of the smallest, the median and the largest image, by area."""
     sizes_wh = sorted((image_size(path) for record in records for path in record.images), key=math.prod)
     places = {"smallest": 0, "median": len(sizes_wh) // 2, "largest": -1}
     chosen = {name: sizes_wh[place] for name, place in places.items() if sizes_wh}

@@ -2,9 +2,9 @@
 
   vlm-r1 eval runs/rec/model refcoco_val.jsonl --image-root coco/train2014 --out runs/rec/eval
 
-The same prompts, parsing and scoring as in training: if MODEL is an export (vlm_r1.json) or lies in a run folder, task,
-template, adapter, box format, pixel limits and answer length are that run's unless given; a line says so. Writes
-NAME.json and NAME.samples.jsonl (docs/runs.md) into --out.
+Prompts, parsing and scoring are those of training. If MODEL is an export (vlm_r1.json) or lies in a run folder, it is
+asked with the settings of that run unless others are given: task, template, adapter, box format, pixel limits, answer
+length. A line says so. The results are NAME.json and NAME.samples.jsonl (docs/runs.md) in the folder --out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,14 +17,14 @@ from vlm_r1.cli.options import count, local_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the run, the new folder, and what is written into it."""
     parser.add_argument(
-        "run", metavar="RUN", type=local_path, help="run folder, of a LoRA run or of one of all weights"
+        "run", metavar="RUN", type=local_path, help="run folder; the run trained LoRA adapters or all weights"
     )
     parser.add_argument("--to", type=local_path, required=True, metavar="DIR", help="new folder")
     parser.add_argument(
         "--checkpoint", type=count, metavar="N", help="take the checkpoint of step N (default: the final model)"
     )
     parser.add_argument(
-        "--adapter-only", action="store_true", help="write the LoRA adapter, to be loaded with peft on its base model"
+        "--adapter-only", action="store_true", help="write only the LoRA adapter, which peft loads on its base model"
     )
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="type of the weights (default: the run's; float32 for LoRA)"
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, saying what is done."""
+    """Export, and print what is done."""
     from rich.console import Console
 
     from vlm_r1.cli.console import quiet_libraries
@@ -48,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
-    told = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+    line = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

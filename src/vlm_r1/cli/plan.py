@@ -1,11 +1,11 @@
-"""Will a recipe fit on a GPU? What it needs, phase by phase, and what to change if it does not.
+"""Compute whether a recipe fits on a GPU: what it needs, phase by phase, and what to change if it does not fit.
 
   vlm-r1 plan recipes/rec_qwen25vl3b_8xh100.yaml --gpu 80GB --gpus 8 --data.train.0.path=my.jsonl
   vlm-r1 plan my.yaml --gpu 24GB --image 1280x960 --text-tokens 300 --model.lora='{}'      without data
 
-Needs no weights: the checkpoint's config, tokenizer and image processor are read, and the trainer's own code runs on
-tensors that have a shape but no memory (docs/planning.md). All prompts are taken to be as long as the longest of the
-training data, or as --image says, and all completions as long as they may be. Exit status: 0 if it fits, 1 if not.
+No weights are needed. The checkpoint's config, tokenizer and image processor are read, and the trainer's own code runs
+on tensors that have a shape but no memory (docs/planning.md). All prompts are taken to be as long as the longest of the
+training data, or as --image says; all completions have maximal length. Exit status: 0 if it fits, 1 if not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from vlm_r1.config import Config
     from vlm_r1.planning.plan import Plan
-    from vlm_r1.planning.prompts import Asked
+    from vlm_r1.planning.prompts import PlannedPrompt
     from vlm_r1.planning.propose import Search
 
 _BYTES = {"GB": 10**9, "GiB": 1 << 30}
@@ -36,15 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe, GPUs and the prompts' shape; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
-    parser.add_argument("--gpu", type=memory, required=True, metavar="SIZE", help="memory of one, e.g. 80GB or 79GiB")
-    parser.add_argument("--gpus", type=count, default=1, metavar="N", help="how many, one process each (default 1)")
-    parser.add_argument("--image", type=size, metavar="WxH", help="instead of data: prompts with an image of this size")
-    parser.add_argument("--images", type=count, metavar="N", help="with --image: so many of them (default 1)")
+    parser.add_argument(
+        "--gpu", type=memory, required=True, metavar="SIZE", help="memory of one GPU, e.g. 80GB or 79GiB"
+    )
+    parser.add_argument(
+        "--gpus", type=count, default=1, metavar="N", help="number of GPUs, with one process each (default 1)"
+    )
+    parser.add_argument(
+        "--image", type=size, metavar="WxH", help="instead of data: assume prompts with an image of this size"
+    )
+    parser.add_argument("--images", type=count, metavar="N", help="with --image: number of images (default 1)")
     parser.add_argument("--text-tokens", type=count, metavar="N", help="with --image: tokens of text (default 200)")
 
 
 def memory(text: str) -> int:
-    """Bytes of a number with its unit.
+    """Convert a number with its unit to bytes.
 
     >>> memory("80GB"), memory("1.5GiB")
     (80000000000, 1610612736)
@@ -56,7 +62,7 @@ def memory(text: str) -> int:
 
 
 def size(text: str) -> tuple[int, int]:
-    """(width, height).
+    """Parse (width, height) in pixels.
 
     >>> size("640x480")
     (640, 480)
@@ -68,7 +74,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and print the plan, and what to change where it does not fit."""
+    """Compute and print the plan, and what to change if it does not fit; returns 1 if it does not."""
     from rich.console import Console
 
     from vlm_r1.cli.console import quiet_libraries
@@ -78,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--images and --text-tokens describe prompts with --image, which is missing")
     quiet_libraries()
     load = partial(_load, args)
-    search = Search(load, _asked(args, load()), gpus=args.gpus, limit=args.gpu)
+    search = Search(load, _prompt_of(args, load()), gpus=args.gpus, limit=args.gpu)
     console = Console()
     with console.status("computing on shapes alone, some ten seconds each time"):
         plan = search.plan(())
@@ -99,7 +105,7 @@ def _load(args: argparse.Namespace, more: Sequence[str] = ()) -> Config:
     return load_config(args.recipe, [*args.overrides, *more])
 
 
-def _asked(args: argparse.Namespace, config: Config) -> Asked:
+def _prompt_of(args: argparse.Namespace, config: Config) -> PlannedPrompt:
     from vlm_r1.planning.prompts import longest_prompt, made_up_prompt
 
     if args.image is None and not config.data.train:
@@ -110,9 +116,9 @@ def _asked(args: argparse.Namespace, config: Config) -> Asked:
 
 
 def _prompts(plan: Plan) -> str:
-    images, tokens = _images(len(plan.asked.prompt.frames)), plan.lengths.prompt
+    images, tokens = _images(len(plan.prompt.encoded.frames)), plan.lengths.prompt
     return (
-        f"prompts of {images}, {tokens:,} tokens, {plan.asked.image_tokens:,} of them image "
+        f"prompts of {images}, {tokens:,} tokens, {plan.prompt.image_tokens:,} of them image "
         f"tokens; answers of {plan.lengths.completion:,} tokens"
     )
 
@@ -121,7 +127,7 @@ def _table(plan: Plan, config: Config) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    own, T = plan.standing, plan.lengths.completion
+    own, T = plan.static, plan.lengths.completion
     trainable = sum(part.trainable for part in own.sizes)
     parts = ", ".join(f"{part.part} {part.parameters / 1e6:,.0f} M" for part in own.sizes)
     rows = [
@@ -130,11 +136,11 @@ def _table(plan: Plan, config: Config) -> Table:
         ("optimizer", own.optimizer, f"state of {config.training.optim}"),
         ("reference", own.reference, "a second copy, for grpo.beta"),
         ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {_images(plan.images)} in a micro-batch"),
-        ("", plan.policy.copies, "copies of weights in bfloat16, which autocast makes"),
+        ("", plan.policy.weight_copies, "copies of weights in bfloat16, which autocast makes"),
         ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, and their prompts"),
         ("", plan.sampling.working, "logits, activations of the prompts"),
-        ("", plan.sampling.copies, "copies of weights in bfloat16, which autocast makes"),
-        ("optimizer step", own.stepping, "what it makes besides its state"),
+        ("", plan.sampling.weight_copies, "copies of weights in bfloat16, which autocast makes"),
+        ("optimizer step", own.optimizer_working, "what it makes besides its state"),
         ("margin", plan.margin, "taken for CUDA and gaps between tensors"),
     ]
     table = Table(box=SIMPLE, pad_edge=False)

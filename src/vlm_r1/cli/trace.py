@@ -1,4 +1,4 @@
-"""Show one record of a recipe through every stage, with real values, from prompt to loss.
+"""Show one record of a recipe at every stage, with real values, from prompt to loss.
 
   vlm-r1 trace runs/demo/config.yaml --record 0 --model.path=runs/demo/model
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare recipe and record; everything else is an override."""
+    """Declare recipe and record. Everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     parser.add_argument("--record", type=int, default=0, metavar="N", help="0-based place in data.train (default: 0)")
@@ -75,7 +75,7 @@ def _show_prompt(console: Console, record: Record, env: Env) -> None:
 def _show_group(console: Console, record: Record, env: Env, config: Config) -> None:
     """Sample, judge and compare one group as the first training step would, and compute its loss.
 
-    By the trainer's own functions: what is printed is what a step of this one record computes.
+    The trainer's own functions do it, so the printed values are those of a step with this one record.
     """
     import torch
     from rich.markup import escape
@@ -128,7 +128,7 @@ def _show_group(console: Console, record: Record, env: Env, config: Config) -> N
 
 
 def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
-    """One line for each completion; the two log-probabilities, the sampler's and the trainer's, should agree."""
+    """Make a table with a line for each completion. The log-probabilities of sampler and trainer should agree."""
     from rich.table import Table
 
     columns = [

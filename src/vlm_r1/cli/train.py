@@ -2,7 +2,7 @@
 
   vlm-r1 train recipes/rec_qwen25vl3b_8xh100.yaml --model.path=CKPT --data.train.0.path=my.jsonl --output_dir=runs/rec
   accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
-  vlm-r1 train runs/rec/config.yaml --resume                                 go on after a stop or a crash
+  vlm-r1 train runs/rec/config.yaml --resume                                 continue after a stop or a crash
 
 Every option of the recipe can be overridden as --section.key=value; `vlm-r1 config` lists them all.
 """

@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: their base class, numbers with a range, and paths."""
+"""The base class of all sections of a recipe, and types for numbers with a range and for paths."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path, or a URL or name of the Hub, with a leading ~ put as the home folder."""
+"""A path, a URL or a name on the Hub; a leading ~ is replaced by the home folder."""
 
 
 @dataclass(frozen=True)
 class TableName:
-    """Validates a text that names an entry of a table, or something of one's own by `package.module:Name`.
+    """Validates a text that names an entry of a table, or an object of the user's own as `package.module:Name`.
 
-    What a name of one's own means is found out by the code that needs it: a recipe is read without importing it.
+    Such an object is imported later, by the code that needs it: reading a recipe imports nothing.
 
     >>> TableName(("adamw", "muon"))("adam")
     Traceback (most recent call last):
@@ -33,7 +33,11 @@ class TableName:
     known: tuple[str, ...]
 
     def __call__(self, name: str) -> str:
-        """Return the name as it is."""
+        """Return the name unchanged.
+
+        Raises:
+            ValueError: the table has no such name.
+        """
         if name in self.known or is_own(name):
             return name
         known = ", ".join(self.known)
@@ -43,7 +47,7 @@ class TableName:
 
 
 def is_own(name: str) -> bool:
-    """Return whether a name is one's own, `package.module:Name`, rather than that of a table."""
+    """Return whether a name is `package.module:Name`, an object of the user's own, and not an entry of a table."""
     return ":" in name
 
 
@@ -53,5 +57,5 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     def changes(self, option: str) -> bool:
-        """Return whether an option is not at its default; validators ask it of options that would have no effect."""
+        """Return whether an option differs from its default; validators use it to find options without effect."""
         return getattr(self, option) != type(self).model_fields[option].get_default(call_default_factory=True)

@@ -17,7 +17,7 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.registry import suggestion
 
 _NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-"""What PyYAML raises on bad text: a date such as 2001-99-99 is a ValueError, a thousand brackets a RecursionError."""
+"""Exceptions of PyYAML on bad text: a date such as 2001-99-99 is a ValueError, a thousand brackets a RecursionError."""
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -25,8 +25,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
     Args:
         path: YAML file.
-        overrides: e.g. ["--model.path=ckpt", "--data.train.0.path=my.jsonl"]; see
-            `parse_overrides`.
+        overrides: e.g. ["--model.path=ckpt", "--data.train.0.path=my.jsonl"]; see `parse_overrides`.
 
     Raises:
         ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
@@ -45,7 +44,11 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:
-    """Validate a plain tree of values; errors start with `where`."""
+    """Validate a plain tree of values and return the config.
+
+    Raises:
+        ConfigError: starts with `where` and names the key.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -53,7 +56,7 @@ def validate(tree: dict[str, Any], where: str) -> Config:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The resolved config as plain JSON values, every default included."""
+    """Return the resolved config as plain JSON values, every default included."""
     return config.model_dump(mode="json")
 
 
@@ -65,8 +68,8 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
     """Split `--a.b=1` or `--a.b 1` into keys and values.
 
-    The value of an option that is a text is taken as it stands; only `null` is None where the option may be null. All
-    other values are YAML.
+    The value of a text option is taken literally, except that `null` is None where the option may be null. All other
+    values are YAML.
 
     >>> parse_overrides(["--grpo.beta=0.04", "--data.train.0.path", "x: #2.jsonl"])
     [(['grpo', 'beta'], 0.04), (['data', 'train', '0', 'path'], 'x: #2.jsonl')]
@@ -89,7 +92,7 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
 
 
 def _value(keys: Sequence[str], text: str) -> Any:
-    """What an override stands for, by the type of the option."""
+    """Convert the text of an override to a value of the option's type."""
     members = _members(_type_at(keys))
     if members and all(_is_text(member) for member in members if member is not NoneType):
         return None if text == "null" and NoneType in members else text
@@ -100,7 +103,7 @@ def _value(keys: Sequence[str], text: str) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The types that a union is of; of any other type, itself; none for None."""
+    """The members of an optional type; any other type is its own only member; None has none."""
     if annotation is None:
         return ()
     arguments = get_args(annotation)
@@ -108,14 +111,14 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _is_text(annotation: Any) -> bool:
-    """Whether values are texts: str, a choice of texts, or an enumeration of them."""
+    """Return whether an annotation means texts: str, a choice of texts, or an enumeration."""
     if get_origin(annotation) is Literal:
         return all(isinstance(choice, str) for choice in get_args(annotation))
     return isinstance(annotation, type) and issubclass(annotation, str | Enum)
 
 
 def _type_at(keys: Sequence[str]) -> Any:
-    """The annotation of an option, through sections, lists and mappings; None where no option is."""
+    """The annotation of an option, found through sections, lists and mappings; None if there is no such option."""
     found: Any = Config
     for key in keys:
         section = next((m for m in _members(found) if isinstance(m, type) and issubclass(m, BaseModel)), None)
@@ -150,7 +153,7 @@ def _assign(tree: Any, keys: list[str], value: Any) -> None:
 
 
 def _explain(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
+    location = [str(key) for key in error["loc"]]
     dotted = ".".join(location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

@@ -1,4 +1,4 @@
-"""The reference of all options as Markdown, from the schema itself: `vlm-r1 config` and docs/configuration.md."""
+"""Writes the reference of all options as Markdown, from the schema: `vlm-r1 config` and docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm_r1.config.schema import Config
 
 
 def reference() -> str:
-    """One table per section: dotted key, type, default, meaning."""
+    """Return one Markdown table for each section, with dotted key, type, default and meaning."""
     return "\n".join(_section(Config, "", "Recipe")) + "\n"
 
 
@@ -44,7 +44,7 @@ def _section(section: type[BaseModel], prefix: str, title: str) -> list[str]:
 
 
 def _type_of(field: FieldInfo) -> str:
-    """The names that a field may have where a table gives them a meaning, else its type."""
+    """The type of a field, or the names that it may have if a table defines them."""
     checks = [getattr(entry, "func", None) for entry in field.metadata]
     known = next((check.known for check in checks if isinstance(check, TableName)), None)
     return _type(field.annotation) if known is None else " \\| ".join((*known, "package.module:Name"))

@@ -1,4 +1,4 @@
-"""The section `model`: what is loaded, in which type, and which of it trains."""
+"""The section `model`: which model is loaded, in which type, and which parts of it train."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vlm_r1.config.words import Dtype
 from vlm_r1.types import BoxFormat
 
 Part = Literal["vision", "projector", "language"]
-"""Of a model: the vision tower, what maps its features to the language model's, and the rest, head included."""
+"""The parts of a model: its vision tower, the projector of image features, and the language model with its head."""
 
 
 class LoraSection(Section):
-    """Low-rank adapters (peft). Defaults are the original VLM-R1's REC LoRA script, but for its dropout of 0.05."""
+    """Low-rank adapters (peft). Defaults are from the original VLM-R1's REC LoRA script, except its dropout of 0.05."""
 
     r: PositiveInt = Field(default=64, description="Rank of the adapters.")
     lora_alpha: PositiveFloat = Field(default=128, description="Scale: adapters are multiplied by lora_alpha / r.")
@@ -23,13 +23,13 @@ class LoraSection(Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="Dropout on the adapters' input, in training passes. Sampling has none, so with it the policy that "
-        "trains is not quite the one that sampled; all iterations of a step have the same.",
+        description="Dropout on the adapters' input, in training passes. Sampling has none, so the policy that trains "
+        "then differs a little from the one that sampled. All iterations of a step use the same dropout mask.",
     )
     target_modules: list[str] | None = Field(
         default=None,
         description="Linear layers to adapt, by the ends of their names, e.g. [q_proj, v_proj], in the parts that are "
-        "not frozen; default: all of these parts, but for the output head.",
+        "not frozen; default: all in these parts except the output head.",
     )
     peft: dict[str, Any] = Field(
         default_factory=dict,
@@ -48,12 +48,12 @@ class ModelSection(Section):
     )
     box_format: BoxFormat | None = Field(
         default=None,
-        description="How the model writes boxes; default: as its family, which a family without its own adapter lacks.",
+        description="How the model writes boxes; default: as its family. A family without an adapter needs it.",
     )
     dtype: Literal["auto", Dtype] = Field(
         default="auto",
         description="Type of the weights in memory. auto: bfloat16 on a GPU with lora, where they do not train, else "
-        "float32; checkpoint: as stored. Autocast is mixed_precision's.",
+        "float32; checkpoint: as stored. mixed_precision decides about autocast.",
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         default="auto",
@@ -66,8 +66,8 @@ class ModelSection(Section):
     )
     freeze: list[Part] | None = Field(
         default=None,
-        description="Parts that do not train, of vision, projector and language (docs/finetuning.md). Default: none, "
-        "but with lora vision and projector, which then get no adapters; []: none.",
+        description="Parts of the model that do not train: vision, projector, language (docs/finetuning.md). Default: "
+        "none; with lora, vision and projector, which then get no adapters either. []: none, with lora too.",
     )
     freeze_vision_modules: bool = Field(default=False, description="Short for freeze: [vision, projector].")
     min_pixels: PositiveInt | None = Field(

@@ -1,6 +1,6 @@
 """The section `grpo`: the objective, and the table of losses. `grpo/loss.py` computes them.
 
-The table is here because the section is checked by what a loss is made of, never by its name.
+The table is here because the section is checked by the fields of a loss, never by its name.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ Mean = Literal["completion", "tokens", "constant"]
 
 @dataclass(frozen=True)
 class Loss:
-    """An objective as three choices that do not depend on one another (docs/algorithm.md).
+    """A policy loss as three independent choices (docs/algorithm.md).
 
     Attributes:
-        ratio: how much likelier a completion has become since it was sampled: one number for each token, or one for
-            the whole completion.
-        surrogate: from ratio and advantage to the loss of a token. clipped: the ratio carries the gradient, up to a
-            clip; detached: the log-probability does, and the ratio is its weight, up to a cap; or a function
-            of one's own from `LossInput` and ratios (N, T) to `TokenLosses` (docs/add_an_objective.md).
-        mean: what the sum over tokens is divided by. completion: the number of completions, after the mean over the
-            tokens of each; tokens: that of all tokens; constant: completions times the length cap.
+        ratio: how much likelier a completion has become since it was sampled. token: one ratio for each token;
+            sequence: one for the whole completion.
+        surrogate: how ratio and advantage make the loss of a token.
+            clipped: the ratio carries the gradient and is clipped.
+            detached: the log-probability carries the gradient; the ratio is its weight and has a cap.
+            A function: maps `LossInput` and ratios (N, T) to `TokenLosses` (docs/add_an_objective.md).
+        mean: how the losses of tokens are averaged.
+            completion: the mean over each completion's tokens, then over completions.
+            tokens: the mean over all tokens.
+            constant: the sum over tokens divided by completions times the length cap.
     """
 
     ratio: Ratio
@@ -41,7 +44,7 @@ class Loss:
         """Refuse words without a meaning.
 
         Raises:
-            ValueError: one of the three is none of its words, nor a function where one may be.
+            ValueError: one of the three is not among its words, nor a function as surrogate.
         """
         for name, words in (("ratio", Ratio), ("surrogate", Surrogate), ("mean", Mean)):
             value = getattr(self, name)
@@ -59,7 +62,7 @@ LOSSES: Mapping[str, Loss] = {
 
 
 class GrpoSection(Section):
-    """Objective (docs/algorithm.md). Defaults are TRL's, but for loss_type and use_bias_correction_kl: the paper's."""
+    """Objective (docs/algorithm.md). Defaults are TRL's; loss_type and use_bias_correction_kl are the paper's."""
 
     num_generations: int = Field(
         default=8, description="G, completions per prompt; at least 2, or no comparison is possible."
@@ -95,8 +98,8 @@ class GrpoSection(Section):
     )
     dynamic_sampling_rounds: PositiveInt = Field(
         default=1,
-        description="Draw prompts up to so many times in a step, until prompts_per_step groups have rewards that "
-        "differ (DAPO's dynamic sampling); 1: once.",
+        description="Draw prompts at most this many times in a step, until prompts_per_step groups have rewards that "
+        "differ (DAPO's dynamic sampling); 1: draw once.",
     )
     mask_truncated_completions: bool = Field(
         default=False, description="Leave completions that hit max_completion_length out of the loss."
@@ -116,7 +119,9 @@ class GrpoSection(Section):
 
     @model_validator(mode="after")
     def _limits_have_effect(self):
-        surrogate = LOSSES[self.loss_type].surrogate if self.loss_type in LOSSES else None  # one's own: anything goes
+        surrogate = (
+            LOSSES[self.loss_type].surrogate if self.loss_type in LOSSES else None
+        )  # of a loss from outside nothing is known
         limited = self.changes("epsilon") or self.changes("epsilon_high")
         if surrogate == "clipped" and limited and not self.ratio_can_differ:
             raise ValueError(
@@ -141,5 +146,5 @@ class GrpoSection(Section):
 
     @property
     def ratio_can_differ(self) -> bool:
-        """Whether a ratio can differ from 1: the old log-probabilities are the policy's own in the first iteration."""
+        """Return whether a ratio can differ from 1. It cannot in the first iteration: nothing has changed yet."""
         return self.num_iterations > 1

@@ -1,4 +1,4 @@
-"""Every option, with its unit, default and where the default comes from.
+"""Every option of a recipe, with its unit, its default and the source of the default.
 
 Names follow Hugging Face and TRL where the meaning is the same. `docs/configuration.md` is generated from this file.
 """
@@ -90,7 +90,7 @@ class DataSource(Section):
 
 
 class TemplateSection(Section):
-    """A template of the recipe's own: what is added to a question, and which form of completion that asks for."""
+    """A template of the recipe's own: the words around a question, and the form of completion that they ask for."""
 
     thinking: ThinkingChoice = Field(
         default="required",
@@ -103,27 +103,28 @@ class TemplateSection(Section):
         default=False, description="Put the instruction between the images and the question instead."
     )
     wraps: bool = Field(
-        default=True, description="Let the task put its own question round a bare problem; false: the problem alone."
+        default=True,
+        description="Let the task put its own question around a bare problem; false: ask the problem as it is.",
     )
 
 
 class DataSection(Section):
-    """What is learnt from, and what is held out."""
+    """The data to learn from, and the data to hold out."""
 
     train: list[DataSource] = Field(default_factory=list, description="Training files, concatenated, then shuffled.")
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
         default="r1",
-        description="How the question is put: a name of TEMPLATES (`vlm-r1 trace` shows it), of data.templates, or "
+        description="Words around the question: a name of TEMPLATES (`vlm-r1 trace` shows it), of data.templates, or "
         "package.module:NAME.",
     )
     templates: dict[str, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
     max_prompt_length: PositiveInt | None = Field(
-        default=None, description="Error for prompts of more tokens than this, image tokens counted; null: no limit."
+        default=None, description="Longer prompts, in tokens with image tokens, are an error; null: no limit."
     )
     shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
     dataloader_num_workers: NonNegativeInt = Field(
-        default=2, description="Threads that decode the images of the next step while this one trains; 0: none."
+        default=2, description="Threads that decode images of the next step during this one; 0: none."
     )
 
     @model_validator(mode="after")
@@ -145,7 +146,7 @@ class SamplingSection(Section):
 
     engine: Annotated[str, AfterValidator(TableName(SAMPLERS))] = Field(
         default="hf",
-        description="What draws them. hf: transformers, with the trainer's own weights. Your own: "
+        description="Sampler that draws them. hf: transformers, with the trainer's own weights. Your own: "
         "docs/add_an_objective.md.",
     )
     temperature: PositiveFloat = Field(
@@ -170,13 +171,13 @@ class TrainingSection(Section):
     prompts_per_step: PositiveInt = Field(default=16, description="P, records in a step, over all processes.")
     max_tokens_per_micro_batch: PositiveInt = Field(
         default=16384,
-        description="Positions in one forward and backward on one process: as many groups as fit, a larger group in "
-        "parts. Changes memory, not the result.",
+        description="Positions in one forward and backward pass on one process: as many groups as fit; a larger group "
+        "is split. Changes memory, not the result.",
     )
     layout: LayoutOption = Field(
         default="auto",
-        description="How a group goes through the policy. packed: its prompt once, then its completions; rows: the "
-        "prompt again for each completion, slower; auto: packed where the architecture allows it.",
+        description="How completions are arranged in a policy pass. packed: each prompt once, then its completions; "
+        "rows: the prompt again for each completion, slower; auto: packed where the architecture allows it.",
     )
     trust_checks: bool = Field(
         default=True,
@@ -185,19 +186,19 @@ class TrainingSection(Section):
         "difference, no placeholder was sampled.",
     )
     trust_check_steps: NonNegativeInt = Field(
-        default=100, description="Check again every so many steps; 0: at the first two alone."
+        default=100, description="Steps between later checks; 0: check only before the first two updates."
     )
     optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS))] = Field(
         default="adamw",
         description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
         "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). Your own, for all "
-        "that trains: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
+        "parameters: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(
         default_factory=dict,
-        description="Peak learning rates of parts that differ, e.g. {vision: 2e-7, projector: 1e-5}; to train a part "
-        "not at all: model.freeze.",
+        description="Peak learning rates of parts of the model, e.g. {vision: 2e-7, projector: 1e-5}; model.freeze "
+        "names parts that do not train.",
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
         default="linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
@@ -215,12 +216,10 @@ class TrainingSection(Section):
     max_skipped_steps: PositiveInt = Field(
         default=5, description="Stop after this many steps in a row whose gradient is not finite."
     )
-    save_steps: NonNegativeInt = Field(
-        default=0, description="Write a checkpoint every so many steps; 0: only at the end."
-    )
-    save_total_limit: PositiveInt = Field(default=2, description="Newest checkpoints that are kept.")
+    save_steps: NonNegativeInt = Field(default=0, description="Steps between checkpoints; 0: only one at the end.")
+    save_total_limit: PositiveInt = Field(default=2, description="Number of newest checkpoints to keep.")
     eval_steps: NonNegativeInt = Field(
-        default=0, description="Evaluate on data.eval every so many steps; 0: only before and after."
+        default=0, description="Steps between evaluations on data.eval; 0: only before and after training."
     )
     eval_batch_size: PositiveInt = Field(default=32, description="Prompts sampled at once in evaluation.")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
@@ -250,24 +249,24 @@ class TrainingSection(Section):
 class Config(Section):
     """A recipe: one file is one complete run.
 
-    An override `--section.key=value` takes the value of an option that is a text (type str, or a choice of words) as
-    it stands, `#`, `: `, `yes` and `1e3` included; where the option may be null, the word `null` is null. Every other
-    value is YAML. In output_dir, path and image_root a leading `~` is the home folder.
+    An override `--section.key=value` takes the value of a text option (type str, or a choice of words) literally, `#`,
+    `: `, `yes` and `1e3` included; the word `null` is null where the option may be null. Every other value is YAML. In
+    output_dir, path and image_root a leading `~` is the home folder.
     """
 
     output_dir: PathText = Field(description="Run folder (docs/runs.md); must not hold another run.")
     seed: NonNegativeInt = Field(default=42, description="Seeds the data order, sampling, dropout and new weights.")
     model: ModelSection = Field(description="The policy.")
-    data: DataSection = Field(description="What is learnt from, and what is held out.")
+    data: DataSection = Field(description="The data to learn from, and the data to hold out.")
     rewards: dict[str, float] = Field(
         default_factory=lambda: {"accuracy": 1.0, "format": 1.0},
-        description="Parts of the reward and their weights: accuracy (the record's, source's or task's own reward), "
+        description="Components of the reward and their weights: accuracy (the record's, source's or task's reward), "
         "format, or any name of REWARDS or package.module:Name, with options if it has any: iou_threshold(at=0.75).",
     )
     reward_combination: Literal["sum", "product", "gate"] = Field(
         default="sum",
-        description="From the weighted parts to the reward: their sum; their product (a part at or below 0 leaves "
-        "nothing); gate: the sum if the part format is 1, else the format's share alone.",
+        description="How weighted components make the reward. sum; product (0 if one is at or below 0); gate: "
+        "the sum if the component format is 1, else only the weighted format.",
     )
     sampling: SamplingSection = Field(
         default_factory=lambda: SamplingSection(), description="How completions are drawn."
@@ -302,10 +301,10 @@ class Config(Section):
             sources = [f"data.train.{i}" for i, source in enumerate(self.data.train) if source.reward is not None]
             if sources:
                 raise ValueError(
-                    f"{sources[0]}.reward has no effect, because rewards has no part accuracy: add it, or remove this"
+                    f"{sources[0]}.reward has no effect: rewards has no component accuracy; add it, or remove this"
                 )
         if self.reward_combination == "gate" and "format" not in self.rewards:
-            raise ValueError("reward_combination gate needs the part format among rewards: add format: 1")
+            raise ValueError("reward_combination gate needs the component format among rewards: add format: 1")
         unused = set(self.data.templates) - {self.data.template, *(source.template for source in self.sources)}
         if unused:
             raise ValueError(f"data.templates.{min(unused)} is used nowhere: name it in data.template, or remove it")

@@ -1,4 +1,4 @@
-"""Words that a recipe chooses from and the packages above act on: each choice is written here, once."""
+"""Words that a recipe chooses from. Each choice is written here once; packages above import it."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ LayoutOption = Literal["auto", Layout]
 """`auto`: packed where the architecture allows it."""
 
 ThinkingChoice = Literal["required", "free", "absent"]
-"""Whether a completion has a thought before its answer; the values of `types.Thinking`."""
+"""Choices for a thought before the answer; the values of `types.Thinking`."""

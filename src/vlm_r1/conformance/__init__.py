@@ -1,4 +1,4 @@
-"""Does a checkpoint, with its adapter, do what training relies on? Named checks on the real model, for any family."""
+"""Checks, on the real model, whether a checkpoint and its adapter do what training relies on; for any family."""
 
 from vlm_r1.conformance.base import Check, Finding, Result, Status
 from vlm_r1.conformance.context import Context

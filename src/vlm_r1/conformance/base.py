@@ -1,4 +1,4 @@
-"""What a check is, and what it returns."""
+"""The nouns of the checks: a check, its finding, its result."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw.
+    """The finding of a check.
 
     Attributes:
-        numbers: what was measured, by name, e.g. {"largest difference": 3.1e-7}.
-        problems: what is wrong, each with what to do; empty if nothing is.
+        numbers: measured values by name, e.g. {"largest difference": 3.1e-7}.
+        problems: sentences that say what is wrong and what to do; empty if the check passed.
         not_applicable: why there was nothing to check, or "".
     """
 
@@ -39,7 +39,7 @@ class Check:
     Attributes:
         name: one word, e.g. "prefix".
         asks: the property as a sentence.
-        function: finds out; what it raises is a failure too.
+        function: runs the check; an exception counts as a failure.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Result:
 
 
 def few(names: Sequence[str], n: int = 4) -> str:
-    """The first of many names, and how many more.
+    """Join the first of many names, with the number of the others.
 
     >>> few(["a", "b", "c"], n=2)
     'a, b and 1 more'

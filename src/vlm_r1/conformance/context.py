@@ -1,4 +1,4 @@
-"""What the checks look at: one checkpoint, its adapter, made pictures, prompts with them, and one model at a time."""
+"""The checkpoint under test: its adapter, pictures, prompts, and one model at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vlm_r1.sampling.build import build_sampler
 from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 
 SIZES_WH = ((112, 84), (84, 140), (60, 56))
-"""Of the made pictures: small, of different shapes, the last no multiple of any patch."""
+"""(width, height) of the generated pictures: small, of different shapes, the last no multiple of any patch."""
 
 QUESTIONS = {
     "no image": "Where would a small red circle be?",
@@ -40,24 +40,24 @@ QUESTIONS = {
 ANSWERS = ("the circle is at [12, 34, 56, 78]", "not there", "[1, 2, 30, 40] and [5, 60, 70, 80], left of the square")
 
 EXACT_PARAMETERS = 100_000_000
-"""Up to so many, a model on a CPU is checked in float64 unless a type is asked for."""
+"""A model on a CPU with at most this many parameters is checked in float64, unless a type is given."""
 
 
 class Context:
-    """One checkpoint under test. At most one model is held at a time, so that large ones fit.
+    """One checkpoint under test. At most one model is in memory at a time, so that large ones fit.
 
     Args:
         path: Hugging Face folder or hub name.
-        adapter: `package.module:Name` of the family's adapter, instead of the one of the model type.
+        adapter: `package.module:Name` of the family's adapter; default: by the model type.
         box_format: how the checkpoint writes boxes, if not as its family.
         dtype: type of the weights; None: float64 for small models on a CPU, else the checkpoint's own.
-        images: files of up to three pictures to use instead of made ones.
+        images: files of up to three pictures, used instead of generated ones.
 
     Attributes:
         device: the GPU if there is one.
 
     Raises:
-        ConfigError: too many images.
+        ConfigError: there are too many images.
         DataError: an image cannot be read.
     """
 
@@ -81,35 +81,35 @@ class Context:
 
     @cached_property
     def adapter(self) -> Adapter:
-        """The family's, for the checkpoint under test."""
+        """The family's adapter for the checkpoint under test."""
         return self.load_adapter(self.path)
 
     def load_adapter(self, path: str) -> Adapter:
-        """The family's adapter for a checkpoint: this one, or what it was saved as."""
+        """Load the family's adapter for a checkpoint: the one under test, or a saved copy of it."""
         return load_adapter(path, adapter=self.adapter_name, box_format=self.box_format)
 
     @cached_property
     def parameters(self) -> int:
-        """Number of the model's parameters, from its shapes alone."""
+        """Number of the model's parameters, counted without weights."""
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(self.adapter.config).num_parameters()
 
     @cached_property
     def dtype(self) -> Dtype:
-        """Of the weights."""
+        """Type of the weights."""
         if self._dtype is None and self.device.type == "cpu" and self.parameters <= EXACT_PARAMETERS:
             return "float64"
         return self._dtype or "checkpoint"
 
     @property
     def model(self) -> Any:
-        """The model as it is loaded for training all of it; checks leave it as it is."""
+        """The model, loaded to train all of it. Checks must not change it."""
         if self._model is None:
             self._model = self.load()
         return self._model
 
     def load(self, **options: Any) -> Any:
-        """A fresh model to change, by these options of a recipe's model section, e.g. freeze_vision_modules."""
+        """Load a fresh model that may be changed; options are those of a recipe's model section."""
         self._model = None
         section = ModelSection(path=self.path, dtype=self.dtype, **options)
         setup = choose_setup(section, self.adapter, look_at(self.device), layout="rows")  # the model's own attention
@@ -117,47 +117,47 @@ class Context:
 
     @cached_property
     def layout(self) -> tuple[Layout, str]:
-        """How the family computes a group in training, and why."""
+        """The layout of the family in training, and a line that says why."""
         setup = choose_setup(ModelSection(path=self.path), self.adapter, look_at(self.device))
         return setup.layout, setup.layout_reason
 
     def policy(self, layout: Layout, model: Any = None) -> Policy:
-        """Completion log-probabilities at temperature 1, of the untouched model or of this one."""
+        """Return a policy at temperature 1, of the unchanged model or of a given one."""
         return Policy(self.model if model is None else model, self.adapter, layout=layout).eval()
 
     @property
     def sampler(self) -> Sampler:
-        """Samples from the untouched model."""
+        """A sampler of the unchanged model."""
         return build_sampler(self.policy(self.layout[0]), SamplingSection())
 
     @cached_property
     def pictures(self) -> list[Image.Image]:
-        """Three: the given ones, then made ones."""
+        """Three pictures: the given ones, then generated ones."""
         return [*self._given, *(_noise(wh, seed) for seed, wh in enumerate(SIZES_WH))][: len(SIZES_WH)]
 
     def images_of(self, kind: str) -> list[Image.Image]:
-        """The pictures of a kind of prompt, in order."""
+        """Return the pictures of a kind of prompt, in order."""
         return self.pictures[: QUESTIONS[kind].count("<image>")]
 
     def encode(self, question: str, images: Sequence[Image.Image]) -> EncodedPrompt:
-        """The question, with its `<image>` marks, about these images."""
+        """Encode a question with one `<image>` for each of these images."""
         return self.adapter.encode(_prompt(question), images)
 
     def encode_kind(self, kind: str, adapter: Adapter | None = None) -> EncodedPrompt:
-        """A kind of prompt with its pictures, encoded by this adapter, or by the one under test."""
+        """Encode a kind of prompt with its pictures, by a given adapter or by the one under test."""
         return (adapter or self.adapter).encode(_prompt(QUESTIONS[kind]), self.images_of(kind))
 
     def prompt(self, kind: str) -> Prompt:
-        """A kind of prompt, as it is put to the adapter."""
+        """Return a kind of prompt before it is encoded."""
         return _prompt(QUESTIONS[kind])
 
     def prompt_length(self, kind: str) -> int:
-        """What the adapter says about a kind of prompt from the sizes of its images alone."""
+        """Return the length that the adapter predicts for a kind of prompt from the sizes of its images."""
         return self.adapter.prompt_length(_prompt(QUESTIONS[kind]), [image.size for image in self.images_of(kind)])
 
     @cached_property
     def prompts(self) -> Mapping[str, EncodedPrompt]:
-        """Encoded prompts by kind, without those that the adapter refuses."""
+        """Encoded prompts by kind, except those that the adapter refuses."""
         encoded = {"one image": self.encode_kind("one image")}
         for kind in QUESTIONS:
             if kind not in encoded and kind not in self.refused:
@@ -166,7 +166,7 @@ class Context:
 
     @cached_property
     def refused(self) -> Mapping[str, str]:
-        """Kinds of prompts that the family cannot take, and why; one image every family can."""
+        """Kinds of prompts that the family refuses, with its reasons. Every family takes one image."""
         refused = {}
         for kind in QUESTIONS:
             if kind == "one image":
@@ -179,7 +179,7 @@ class Context:
 
     @cached_property
     def completions(self) -> list[tuple[int, ...]]:
-        """Token ids of answers of different lengths, each with a stop token."""
+        """Token ids of answers of different lengths, each ending in a stop token."""
         stop = self.adapter.stop_ids(self.model)[0]
         return [(*self.adapter.tokenize(text), stop) for text in ANSWERS]
 
@@ -197,9 +197,9 @@ class Context:
 
     @cached_property
     def roles(self) -> tuple[set[str], set[str]]:
-        """(parameters that make image features, parameters that the model's own forward uses) in `one_group`.
+        """(names of parameters that image features depend on, names of those that the model's own forward uses).
 
-        Found by differentiating, not by asking the adapter for its vision modules.
+        They are found by gradients of `one_group`, not from the adapter's vision modules.
         """
         model = self.load()
         (features,) = self.adapter.image_features(model, self.one_group.prompts)
@@ -212,7 +212,7 @@ class Context:
         return seeing, {name for name, p in model.named_parameters() if p.grad is not None}
 
     def plain_inputs(self, model: Any, prompt: EncodedPrompt, ids_T: Sequence[int] = ()) -> dict[str, Any]:
-        """What transformers' own forward takes: it makes positions and features of images itself."""
+        """Return the arguments of transformers' own forward, which computes positions and image features itself."""
         ids_1L = torch.tensor([[*prompt.ids_L, *ids_T]], device=self.device)
         known = inspect.signature(model.forward).parameters
         types = (ids_1L == self.adapter.placeholder_id).long()
@@ -225,7 +225,7 @@ class Context:
         }
 
     def plain_logprobs(self, model: Any, batch: CompletionBatch) -> Tensor:
-        """Log-probabilities by transformers' own forward, one completion at a time; (N, T), 0 on padding."""
+        """Compute log-probabilities with transformers' own forward, one completion at a time; (N, T), 0 on padding."""
         rows = []
         for prompt, ids_G_T in zip(batch.prompts, batch.ids_P_G_T, strict=True):
             for ids_T in ids_G_T:
@@ -236,12 +236,15 @@ class Context:
         return pad_sequence(rows, batch_first=True)
 
     def count_placeholders(self, prompt: EncodedPrompt) -> int:
-        """Tokens of an encoded prompt that stand for a part of an image."""
+        """Count the placeholder tokens of an encoded prompt."""
         return prompt.ids_L.count(self.adapter.placeholder_id)
 
 
 def weighted_sum(values: Tensor) -> Tensor:
-    """A scalar whose gradient is different for each value, so that none cancel (a norm makes plain sums constant)."""
+    """Sum values with different weights, so that their gradients differ and do not cancel.
+
+    (The plain sum of a normalised vector would be constant.)
+    """
     weights = torch.linspace(-1, 1, values.numel(), device=values.device, dtype=values.dtype)
     return (values.flatten() * weights).sum()
 

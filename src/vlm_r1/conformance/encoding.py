@@ -1,4 +1,4 @@
-"""Checks of what goes in: files, tokens, image features, frames, stop tokens."""
+"""Checks of the input side: files, tokens, image features, frames, stop tokens."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.types import Box, BoxFormat, EncodedPrompt, ImageFrame, Record
 
 GOLD: Box = (10.0, 12.0, 40.0, 36.0)
-"""A box that lies within every made picture, in its pixels."""
+"""A box that lies within every generated picture, in its pixels."""
 
 
 def loads(context: Context) -> Finding:
-    """What was found, and that it is of one piece."""
+    """Load everything, and compare tokenizer and weights."""
     adapter, model = context.adapter, context.model
     if hasattr(model, "peft_config"):
         raise ModelError(
@@ -52,7 +52,7 @@ def loads(context: Context) -> Finding:
 
 @torch.no_grad()
 def encode(context: Context) -> Finding:
-    """Tokens against the features of a real run of the vision tower, and lengths that are told without one."""
+    """Compare placeholder tokens with the features of a real run of the vision tower, and with predicted lengths."""
     adapter, problems, numbers = context.adapter, [], {}
     for kind, prompt in context.prompts.items():
         images = context.images_of(kind)
@@ -65,8 +65,8 @@ def encode(context: Context) -> Finding:
                 f"{kind}: {placeholders} placeholder tokens for image features {seen}: encode must write as many as "
                 "encode_images returns"
             )
-        if len(images) == 1 and (told := adapter.image_tokens(*images[0].size)) != placeholders:
-            problems.append(f"{kind}: image_tokens says {told}, encode wrote {placeholders}")
+        if len(images) == 1 and (said := adapter.image_tokens(*images[0].size)) != placeholders:
+            problems.append(f"{kind}: image_tokens says {said}, encode wrote {placeholders}")
         if (length := context.prompt_length(kind)) != len(prompt.ids_L):
             problems.append(f"{kind}: prompt_length says {length}, encode made {len(prompt.ids_L)} tokens")
         if not same_encoding(prompt, context.encode_kind(kind)):
@@ -79,15 +79,15 @@ def encode(context: Context) -> Finding:
 
 
 def frames(context: Context) -> Finding:
-    """Sizes against the pictures and the processor's tensors, and a box written and read back."""
+    """Compare sizes with the pictures and the processor's tensors; write a box and read it back."""
     adapter, problems = context.adapter, []
     numbers: dict[str, float | str] = {"boxes": getattr(adapter.box_format, "value", repr(adapter.box_format))}
     if not isinstance(adapter.box_format, BoxFormat):
         return Finding(numbers, ("box_format must be a BoxFormat, e.g. BoxFormat.NORM_1000",))
     for kind, prompt in context.prompts.items():
         sizes = [image.size for image in context.images_of(kind)]
-        if (told := [frame.original_wh for frame in prompt.frames]) != sizes:
-            problems.append(f"{kind}: original_wh says {told} of images of {sizes} (width, height)")
+        if (said := [frame.original_wh for frame in prompt.frames]) != sizes:
+            problems.append(f"{kind}: original_wh says {said} of images of {sizes} (width, height)")
         processed = _processed_sizes(adapter, prompt)
         for frame, wh in zip(prompt.frames, processed, strict=False):
             numbers[f"{frame.original_wh[0]}×{frame.original_wh[1]} seen as"] = (
@@ -100,7 +100,7 @@ def frames(context: Context) -> Finding:
 
 
 def stop(context: Context) -> Finding:
-    """Stop tokens against the vocabulary, a gold answer, and how the chat template ends an answer."""
+    """Compare stop tokens with the vocabulary, a gold answer, and the chat template's end of an answer."""
     adapter, model = context.adapter, context.model
     ids, rows = adapter.stop_ids(model), len(model.get_input_embeddings().weight)
     named = getattr(model.generation_config, "eos_token_id", None) is not None
@@ -129,7 +129,7 @@ def stop(context: Context) -> Finding:
 
 @torch.no_grad()
 def neighbours(context: Context) -> Finding:
-    """Each picture's features as part of a batch of prompts, and of prompts with the pictures in another order."""
+    """Compare each picture's features alone with those in a batch, and in a prompt with another order of pictures."""
     adapter, model, pictures = context.adapter, context.model, context.pictures
     alone = [context.encode("<image>Describe it.", [picture]) for picture in pictures]
     expected = [adapter.image_features(model, [prompt])[0][0] for prompt in alone]
@@ -153,8 +153,8 @@ def neighbours(context: Context) -> Finding:
 
 
 def _processed_sizes(adapter: Adapter, prompt: EncodedPrompt) -> Sequence[tuple[int, int] | None]:
-    """(width, height) of the images as the tensors have them; None where these, or the adapter, do not know it."""
-    if adapter.doubt:
+    """Return (width, height) of the images in the processor's tensors; None if tensors or adapter do not know it."""
+    if not adapter.knows_family:
         return [None] * len(prompt.frames)
     if "image_grid_thw" in prompt.vision:
         patch = adapter.image_processor.patch_size
@@ -167,7 +167,7 @@ def _processed_sizes(adapter: Adapter, prompt: EncodedPrompt) -> Sequence[tuple[
 
 
 def _round_trip(frame: ImageFrame, adapter: Adapter) -> str:
-    """Why a box is not what it was after being written and read in the family's coordinates, or ""."""
+    """Return how a box changes when it is written and read in the family's coordinates; "" if it does not."""
     written = from_original(GOLD, frame, adapter.box_format)
     back = to_original(written, frame, adapter.box_format)
     if all(abs(a - b) < 1e-6 for a, b in zip(GOLD, back, strict=True)):
@@ -176,7 +176,7 @@ def _round_trip(frame: ImageFrame, adapter: Adapter) -> str:
 
 
 def _relative(features: Tensor, expected: Tensor) -> float:
-    """Mean difference over mean size; infinite for another shape."""
+    """Return the mean difference over the mean size; infinity if shapes differ."""
     if features.shape != expected.shape:
         return float("inf")
     return float((features - expected).abs().mean() / expected.abs().mean())

@@ -1,4 +1,4 @@
-"""Checks of what comes out: log-probabilities three ways, sampled tokens, and whether the images matter."""
+"""Checks of the output side: log-probabilities computed in three ways, sampled tokens, the effect of images."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ GRADIENT_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 
 """Largest relative difference of a gradient that rounding explains, by the type of the weights."""
 
 COMPARED_GRADIENTS = 12
-"""Parameters whose gradients are compared, spread over the model: not all, because two of all need much memory."""
+"""Number of parameters, spread over the model, whose gradients are compared. All would need much memory twice."""
 
 
 def banned(context: Context) -> Finding:
-    """The head is made to prefer the tokens that stand for images by far, and completions are drawn."""
+    """Make the head prefer placeholder tokens by far, and sample completions."""
     adapter, model = context.adapter, context.model
     config: Any = adapter.config
     names = ("image_token_id", "image_token_index", "video_token_id")
@@ -59,7 +59,7 @@ def banned(context: Context) -> Finding:
 
 @torch.no_grad()
 def positions(context: Context) -> Finding:
-    """Rows, with the adapter's positions and features, against transformers' own forward."""
+    """Compare rows, with the adapter's positions and features, with transformers' own forward."""
     policy = context.policy("rows")
     differs = difference(policy(context.batch), context.plain_logprobs(context.model, context.batch))
     problem = (
@@ -72,7 +72,7 @@ def positions(context: Context) -> Finding:
 
 @torch.no_grad()
 def processor(context: Context) -> Finding:
-    """Prompts as the checkpoint's own processor makes them of the same chat and pictures, through the stock model."""
+    """Compare with the checkpoint's own processor and the stock model, on the same chat and pictures."""
     try:
         own = stock_processor(context.adapter)
     except ModelError as error:
@@ -98,7 +98,7 @@ def processor(context: Context) -> Finding:
 
 
 def prefix(context: Context) -> Finding:
-    """Each prompt once for all its completions, against rows: log-probabilities and some gradients."""
+    """Compare layout packed with rows: log-probabilities and some gradients."""
     layout, reason = context.layout
     if layout == "rows":
         return Finding(not_applicable=reason)
@@ -122,7 +122,7 @@ def prefix(context: Context) -> Finding:
 
 @torch.no_grad()
 def sampler(context: Context) -> Finding:
-    """The log-probabilities that tokens were drawn with, against those that are trained."""
+    """Compare the log-probabilities that tokens were drawn with and the policy's."""
     prompts = list(context.prompts.values())
     seeds_P_G = [[10 * p, 10 * p + 1] for p in range(len(prompts))]
     sampled = context.sampler.sample(prompts, seeds_P_G, SamplingParams(12))
@@ -140,7 +140,7 @@ def sampler(context: Context) -> Finding:
 
 @torch.no_grad()
 def generate(context: Context) -> Finding:
-    """Greedy decoding against transformers' generate, whose tokens are also scored by the policy."""
+    """Compare greedy decoding with transformers' generate, and score generate's tokens with the policy."""
     prompts = list(context.prompts.values())
     sampled = context.sampler.sample(prompts, [[0]] * len(prompts), greedy(12))
     ids_P_T, logprobs_P_T = zip(*(_generate(context, prompt) for prompt in prompts), strict=True)
@@ -161,7 +161,7 @@ def generate(context: Context) -> Finding:
 
 @torch.no_grad()
 def images(context: Context) -> Finding:
-    """Blank images of the same size, and the negative of the picture, must change what the model says."""
+    """Check that blank images of the same size, and the negative of a picture, change log-probabilities."""
     policy, prompt = context.policy("rows"), context.prompts["one image"]
     batch = context.one_group
     scored, blank = policy(batch), context.adapter.blank(prompt)
@@ -182,7 +182,7 @@ def images(context: Context) -> Finding:
 
 
 def _generate(context: Context, prompt: Any) -> tuple[tuple[int, ...], Tensor]:
-    """(tokens up to the stop token, their log-probabilities) by transformers, nothing penalised or filtered."""
+    """Return transformers' greedy tokens up to the stop token and their log-probabilities, without any filter."""
     model, adapter = context.model, context.adapter
     stop_ids = adapter.stop_ids(model)
     out = model.generate(
@@ -203,7 +203,7 @@ def _generate(context: Context, prompt: Any) -> tuple[tuple[int, ...], Tensor]:
 
 
 def _spread(parameters: list[Tensor]) -> list[Tensor]:
-    """Some of them, evenly, the first and the last included."""
+    """Choose some parameters evenly, the first and the last included."""
     places = torch.linspace(0, len(parameters) - 1, COMPARED_GRADIENTS).round().int().unique().tolist()
     return [parameters[place] for place in places]
 
@@ -213,7 +213,7 @@ def _gradients(logprobs_NT: Tensor, parameters: list[Tensor]) -> list[Tensor | N
 
 
 def _apart(ours: list[Tensor | None], expected: list[Tensor | None]) -> float:
-    """Largest difference relative to a gradient's norm; where that is tiny, to a thousandth of the largest norm."""
+    """Return the largest relative difference of gradients; tiny ones are relative to 1/1000 of the largest norm."""
     pairs = [(a, b) for a, b in zip(ours, expected, strict=True) if a is not None or b is not None]
     if any(a is None or b is None for a, b in pairs):
         return float("inf")

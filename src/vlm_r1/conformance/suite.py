@@ -1,4 +1,4 @@
-"""The table of checks, and the one place where what other people's code raises becomes a row of it."""
+"""The table of checks, and the only place where an exception of other people's code becomes a failed check."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CHECKS: tuple[Check, ...] = (
     Check("lora", "LoRA leaves out what makes image features, and trains adapters only", training.lora),
     Check("save", "a saved model is the same in plain transformers", training.save),
 )
-"""In the order in which they run: one that fails often explains those after it; the last four change models."""
+"""The checks in the order in which they run. A failure often explains later ones. The last four change models."""
 
 
 def select_checks(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:
-    """The checks of these names, or all but those.
+    """Return the checks of the names in `only`, or all, except those in `skip`.
 
     Raises:
-        ConfigError: there is no such check, or none is left.
+        ConfigError: a name is unknown, or no check is left.
     """
     names = [check.name for check in CHECKS]
     for name in (*only, *skip):
@@ -55,7 +55,7 @@ def select_checks(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Ch
 def run_checks(
     context: Context, checks: Sequence[Check] = CHECKS, begin: Callable[[Check], None] = lambda check: None
 ) -> Iterator[Result]:
-    """Run the checks one after the other, whatever comes of each; but nothing more if the checkpoint does not load.
+    """Run the checks one after the other, even if some fail; stop only if the checkpoint does not load.
 
     Args:
         begin: called before each check, to show progress.
@@ -72,7 +72,7 @@ def run_checks(
 
 
 def _find(check: Check, context: Context) -> Finding:
-    """The boundary: adapters and model code from anywhere run below, and may raise anything."""
+    """Run a check. Adapters and model code from anywhere run here, and may raise anything."""
     try:
         return check.function(context)
     except VlmR1Error as error:
@@ -84,7 +84,7 @@ def _find(check: Check, context: Context) -> Finding:
 
 
 def _place(error: Exception) -> str:
-    """Where it came from: the deepest line that no installed package has, which is most often the adapter's."""
+    """Return the place of an error: the deepest line outside installed packages, most often in the adapter."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}"

@@ -1,4 +1,4 @@
-"""Checks of what trains and what is saved: each takes fresh models, because it changes them."""
+"""Checks of training and saving. Each of them loads fresh models, because it changes them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.training.optimizer import make_optimizers
 
 STEP = TrainingSection(learning_rate=0.05, weight_decay=0.0)
-"""A step so large that it shows in every type, and moves nothing that has no gradient."""
+"""A step so large that every type shows it. It moves only parameters with a gradient."""
 
 NOISE = 1e-6
-"""Gradients smaller than this share of the largest are rounding, e.g. of a key's bias, which no softmax notices."""
+"""Gradients below this share of the largest are rounding, e.g. of a key's bias, which no softmax depends on."""
 
 LARGEST_SAVE = 20_000_000_000
-"""Bytes of weights that are still written to find out whether they can be read again."""
+"""Largest model, in bytes of weights, that is written to find out whether it can be read again."""
 
 
 def freeze(context: Context) -> Finding:
-    """What is frozen and what trains, against `Context.roles`."""
+    """Compare the frozen and the trained parameters with `Context.roles`."""
     seeing, taking_part = context.roles
     model = context.load(freeze_vision_modules=True)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
@@ -46,7 +46,7 @@ def freeze(context: Context) -> Finding:
 
 
 def step(context: Context) -> Finding:
-    """One optimizer step on all weights, and on all but the vision modules."""
+    """Take one optimizer step on all weights, and one with frozen vision modules."""
     seeing, taking_part = context.roles
     numbers, problems = {}, []
     for way, frozen in {"all": False, "vision frozen": True}.items():
@@ -63,7 +63,7 @@ def step(context: Context) -> Finding:
 
 
 def lora(context: Context) -> Finding:
-    """Adapters on a recipe's default layers, and one optimizer step on them."""
+    """Add LoRA adapters to a recipe's default layers, and take one optimizer step."""
     seeing, _ = context.roles
     model = context.load(lora=LoraSection(r=2, lora_alpha=4))
     adapters = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -78,7 +78,7 @@ def lora(context: Context) -> Finding:
 
 
 def save(context: Context) -> Finding:
-    """A changed model, written by its own class and the adapter, must be the same in plain transformers."""
+    """Change a model, save it, and check that plain transformers loads the same."""
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         room = min(LARGEST_SAVE, shutil.disk_usage(folder).free * 0.9)
@@ -92,9 +92,9 @@ def save(context: Context) -> Finding:
             model.save_pretrained(folder)
             context.adapter.save(folder)
             dtype = model.dtype
-            del model  # one at a time
+            del model  # only one model at a time is in memory
             reloaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
-            if dtype == torch.float64:  # for which a mixture of experts has no other way to compute
+            if dtype == torch.float64:  # a mixture of experts computes float64 only so
                 reloaded.set_experts_implementation("eager")
             reloaded.to(context.device).eval()
             after = context.plain_logprobs(reloaded, context.batch)
@@ -111,7 +111,7 @@ def save(context: Context) -> Finding:
 
 
 class _Step(NamedTuple):
-    """What an optimizer step did to `total` parameters."""
+    """The result of an optimizer step: gradients, names of changed parameters, and the number of all."""
 
     gradients: Mapping[str, Tensor]
     changed: set[str]
@@ -128,19 +128,19 @@ def _take_step(context: Context, model: nn.Module) -> _Step:
 
 
 def _complaints(faults: Mapping[str, Collection[str]]) -> tuple[str, ...]:
-    """A line for each fault that some parameters have."""
+    """Return a line for each fault that some parameters have."""
     return tuple(f"{fault}: {few(sorted(names))}" for fault, names in faults.items() if names)
 
 
 def _gradients(context: Context, model: nn.Module) -> dict[str, Tensor]:
-    """Of the policy's log-probabilities, as in training; left on the parameters too."""
+    """Compute gradients of the policy's log-probabilities, as in training; the parameters keep them."""
     policy = context.policy(context.layout[0], model)
     weighted_sum(policy(context.one_group).logprobs_NT).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _alive(gradients: Mapping[str, Tensor]) -> set[str]:
-    """Names of those that are more than rounding."""
+    """Return the names of gradients that are more than rounding."""
     sizes = {name: float(gradient.abs().max()) for name, gradient in gradients.items()}
     return {name for name, size in sizes.items() if size > NOISE * max(sizes.values())}
 

@@ -1,7 +1,7 @@
-"""How a model was trained to be asked: written into an export as `vlm_r1.json`, and found again from its folder.
+"""The settings that a model was trained with and is asked with. An export has them as `vlm_r1.json`.
 
-The file may come from a stranger with the weights. It holds names of built-in things and texts; names of code are
-refused.
+The file may come from a stranger, together with the weights. It may name built-in objects and hold texts. Names of code
+are refused.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from vlm_r1.types import BoxFormat
 
 FILE = "vlm_r1.json"
 DEFAULT_TASK = "rec"
-_NAMES = ("task", "template", "adapter")  # settings that could name code
+_NAMES = ("task", "template", "adapter")  # settings that can name code
 _RUN_LIES_ABOVE = 2  # folders: RUN/model, RUN/checkpoints/step-N
 
 
 class Asking(Section):
-    """What asks a model as in training; the defaults ask one of which nothing is known.
+    """Settings with which a model is asked as in training. The defaults are for a model without such a file.
 
     Attributes:
-        task: the one that it was trained for; None: several, or not known.
-        thinking: what the template asks for before the answer; None: not told.
+        task: the task that it was trained for; None: several tasks, or unknown.
+        thinking: whether the template asks for a thought before the answer; None: not given.
         templates: definitions of templates that are not built in, by name.
     """
 
@@ -49,21 +49,21 @@ class Asking(Section):
 
 
 def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | None]:
-    """What the model's folder says in `vlm_r1.json`, else the recipe of the run that it lies in, else the defaults.
+    """Find the settings of a model: in its `vlm_r1.json`, or in the recipe of its run, or else the defaults.
 
     Args:
         model: folder or hub name.
-        given: settings that the user has given, so that it does not matter what the file says of them.
+        given: names of settings that the user has given; the file may say anything about them.
 
     Returns:
-        The settings, and the file that they are from, or None.
+        The settings, and the file that they come from; None for the defaults.
 
     Raises:
         ConfigError: the file is broken or names code, or the recipe is broken.
     """
     if not os.path.isdir(model):
-        told = _of_hub(model)
-        return (read_asking(told, given), f"{model}/{FILE}") if told else (Asking(), None)
+        file = _of_hub(model)
+        return (read_asking(file, given), f"{model}/{FILE}") if file else (Asking(), None)
     folder = Path(os.path.abspath(model))
     if (folder / FILE).exists():
         return read_asking(folder / FILE, given), str(folder / FILE)
@@ -73,13 +73,13 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
 
 
 def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
-    """The templates that are not built in, of what was logged in a run folder or below an export.
+    """Find the definitions of templates that are not built in, for answers that were logged in a run or an export.
 
     Args:
-        logged: RUN, RUN/rollouts/F.parquet, RUN/eval/F.samples.jsonl, or the like below an export.
+        logged: RUN, RUN/rollouts/F.parquet, RUN/eval/F.samples.jsonl, or such a file in an export.
 
     Returns:
-        The definitions by name, and a text that says where they are from; it is empty if there is no recipe.
+        The definitions by name, and a text that names their file; it is empty if there is no recipe.
     """
     place = Path(os.path.abspath(logged))
     folders = [place, *place.parents[:_RUN_LIES_ABOVE]]
@@ -95,7 +95,7 @@ def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
 
 
 def asking_of(config: Config) -> Asking:
-    """How a run asks: by the task and template of its training files; of several templates, by `data.template`."""
+    """Return the settings of a run: task and template of its training files, or `data.template` if they differ."""
     tasks = {source.task for source in config.data.train}
     names = {source.template or config.data.template for source in config.data.train}
     return Asking(
@@ -114,7 +114,7 @@ def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
     """Write `vlm_r1.json`; a template that is not built in is written with its definition.
 
     Args:
-        box_format: how the model writes boxes.
+        box_format: the coordinates in which the model writes boxes.
     """
     asking = asking_of(config)
     template = make_templates(asking.template, sections=asking.templates).default
@@ -132,7 +132,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
     """Read `vlm_r1.json`.
 
     Raises:
-        ConfigError: it is no such file, or names code in a setting that is not in `given`.
+        ConfigError: it is not such a file, or a setting that is not in `given` names code.
     """
     try:
         asking = Asking.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -160,7 +160,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
 
 
 def _of_hub(name: str) -> Path | None:
-    """The file of a model of the hub, or None; whether there is such a model is found out when it is loaded."""
+    """Return the file of a model of the hub, or None. (Loading the model later finds out whether it exists.)"""
     from transformers.utils.hub import cached_file  # takes a second to import
 
     try:

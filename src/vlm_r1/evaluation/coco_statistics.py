@@ -1,22 +1,23 @@
-"""COCO's evaluation of a whole data set: the twelve statistics, and the curves that they are made of.
+"""COCO's evaluation of a whole data set: the twelve statistics, and the curves that they are computed from.
 
-The numbers are those of pycocotools' `COCOeval` for boxes, the definition of "COCO mAP" in the literature. One image
-without scores, as a reward sees it, is the business of `average_precision.py`; both agree where both apply, but for
-empty sets, which COCO leaves out of its means (−1 where nothing is left).
+The numbers are those of pycocotools' `COCOeval` for boxes, the definition of "COCO mAP" in the literature. For one
+image without scores, as a reward sees it, there is `average_precision.py`. Both agree where both apply, except on empty
+sets: COCO leaves these out of its means, and a mean of nothing is −1.
 
-What COCO does, in its own order:
+COCO's steps, in its own order:
 
-* Of each image and category, the detections by falling score, equal scores in the order given, the first 100.
-* In that order each takes the free gold box that it overlaps most, if the IoU reaches the threshold; of equally good
-  ones the last. A gold box that is ignored (a crowd, or outside the area range that is looked at) is taken only where
-  no other can be, and makes the detection neither right nor wrong. A crowd stays free.
-* A detection that takes nothing is wrong, or is left out if its own area is outside the range.
-* The detections of all images of a category, by falling score, equal scores by image id, give precision at 101 recalls.
+* For each image and category, sort the detections by falling score, equal scores in the order given; keep 100.
+* In that order, each detection takes the free gold box that it overlaps most, if the IoU reaches the threshold; among
+  equal ones, the last. Some gold boxes are ignored: crowds, and those outside the area range. They are taken only if no
+  other box can be. Then the detection is neither right nor wrong. A crowd stays free.
+* A detection that takes no box is wrong, or is left out if its own area is outside the range.
+* Sort the detections of all images of a category by falling score, equal scores by image id. They give the precision at
+  101 recalls.
 
 Axes: N objects, I images, K categories, T IoU thresholds, R recalls, A area ranges, M numbers of detections.
 
-Here all images, categories, thresholds and area ranges go through these steps together: of every image and category
-the first detection, then the second, at most 100 times.
+Here all images, categories, thresholds and area ranges go through these steps together: first the first detections of
+all images and categories, then the second ones, at most 100 times.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ AREA_RANGES_PX2 = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e
 """All, small, medium and large objects: least and greatest area in square pixels, both included."""
 
 MAX_DETECTIONS = (1, 10, 100)
-"""Of each image and category, those with the best scores. Precision is that of 100."""
+"""How many detections with the best scores count in each image and category. Precision is that of 100."""
 
 RECALLS_R = np.linspace(0.0, 1.0, 101)
 
@@ -50,13 +51,13 @@ _IOU_50, _IOU_75 = 0, 5
 
 @dataclass(frozen=True)
 class Detections:
-    """What a model found in a data set.
+    """The detections of a model in a data set.
 
     Attributes:
-        image_ids_N: (N,) integers or strings; equal scores of different images go by their order.
-        category_ids_N: (N,) integers or strings. Those that the ground truth lacks count nothing.
+        image_ids_N: (N,) integers or strings; equal scores of different images are sorted by them.
+        category_ids_N: (N,) integers or strings. Categories that the ground truth lacks do not count.
         boxes_N4: (N, 4) xyxy in pixels of the original image.
-        scores_N: (N,), finite; 1.0 for models that say none.
+        scores_N: (N,), finite; 1.0 for models that give none.
     """
 
     image_ids_N: IdArray
@@ -70,7 +71,7 @@ class Detections:
             raise ValueError("a detection has a score or a coordinate that is not finite")
 
     def take(self, index: IntArray | BoolArray) -> Detections:
-        """Some of them, in the order of `index`."""
+        """Return some of the detections, in the order of `index`."""
         return Detections(
             self.image_ids_N[index], self.category_ids_N[index], self.boxes_N4[index], self.scores_N[index]
         )
@@ -78,14 +79,14 @@ class Detections:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is there. Images on which nothing is need no mention.
+    """The gold objects of a data set. Images without objects need not be listed.
 
     Attributes:
         image_ids_N, category_ids_N: (N,), of the same kind as those of the detections.
         boxes_N4: (N, 4) xyxy in pixels of the original image.
-        areas_N: (N,) square pixels, which say whether an object is small, medium or large: an annotation's own
-            `area`, in COCO that of its outline; None: the areas of the boxes.
-        crowd_N: (N,) annotations with `iscrowd`: groups of objects that were not boxed one by one; None: no crowds.
+        areas_N: (N,) square pixels, which decide whether an object is small, medium or large: the annotation's own
+            `area`, in COCO that of the outline; None: the areas of the boxes.
+        crowd_N: (N,) True for annotations with `iscrowd`, groups of objects without boxes of their own; None: none.
     """
 
     image_ids_N: IdArray
@@ -103,10 +104,10 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class CocoStatistics:
-    """COCO's twelve numbers, in its order; each in [0, 1], or −1 if there is no gold object that it could be about.
+    """COCO's twelve numbers, in its order; each is in [0, 1], or −1 if there is no gold object for it.
 
-    AP is averaged over the categories and, unless a threshold is named, over the IoU thresholds 0.50, 0.55, …, 0.95.
-    AR, too: the share of gold objects found by the best 1, 10 or 100 detections of each image and category. Small,
+    AP and AR are averaged over the categories and, unless a threshold is named, over the IoU thresholds 0.50, 0.55, …,
+    0.95. AR is the share of gold objects that the best 1, 10 or 100 detections of each image and category find. Small,
     medium and large are areas up to 32², up to 96² and from 96² square pixels.
     """
 
@@ -126,12 +127,12 @@ class CocoStatistics:
 
 @dataclass(frozen=True)
 class CocoCurves:
-    """What the statistics are means of.
+    """The values whose means are the statistics.
 
     Attributes:
-        category_ids: K, those of the ground truth, sorted.
-        precision_TRKA: best precision at that recall or beyond, of 100 detections; −1 without a gold object.
-        recall_TKAM: share of the gold objects that are found; −1 without a gold object.
+        category_ids: the K categories of the ground truth, sorted.
+        precision_TRKA: best precision of 100 detections at that recall or a higher one; −1 without a gold object.
+        recall_TKAM: share of gold objects that are found; −1 without a gold object.
     """
 
     category_ids: tuple[int | str, ...]
@@ -140,10 +141,10 @@ class CocoCurves:
 
 
 def coco_statistics(detections: Detections, truth: GroundTruth) -> CocoStatistics:
-    """COCO's twelve numbers of a data set.
+    """Compute COCO's twelve numbers of a data set.
 
-    Equal to pycocotools to rounding. Where it takes (x, y, width, height), here are corners: boxes whose coordinates
-    are not exact in binary may differ in the last bit of an IoU.
+    They equal those of pycocotools up to rounding. It takes (x, y, width, height), but here boxes are corners: if their
+    coordinates are not exact in binary, an IoU may differ in its last bit.
 
     Source: cocoapi, `COCOeval` with `iouType="bbox"`.
 
@@ -157,7 +158,7 @@ def coco_statistics(detections: Detections, truth: GroundTruth) -> CocoStatistic
 
 
 def summarize(curves: CocoCurves) -> CocoStatistics:
-    """The means that COCO reports."""
+    """Compute the means that COCO reports."""
     precision_TRKA, recall_TKA = curves.precision_TRKA, curves.recall_TKAM[..., -1]
     return CocoStatistics(
         ap=_mean(precision_TRKA[..., _ALL]),
@@ -176,12 +177,12 @@ def summarize(curves: CocoCurves) -> CocoStatistics:
 
 
 def average_precision_by_category(curves: CocoCurves) -> Mapping[int | str, float]:
-    """AP of each category over all IoU thresholds and areas; −1 for one that has crowds alone."""
+    """Return the AP of each category over all IoU thresholds and areas; −1 for a category that has only crowds."""
     return {name: _mean(curves.precision_TRKA[:, :, k, _ALL]) for k, name in enumerate(curves.category_ids)}
 
 
 def coco_curves(detections: Detections, truth: GroundTruth) -> CocoCurves:
-    """Match all detections and trace precision and recall of every category, IoU threshold and area range."""
+    """Match all detections; returns precision and recall of every category, IoU threshold and area range."""
     categories_K = np.unique(truth.category_ids_N)
     seen, gold = _sorted_objects(detections, truth, categories_K)
     hit_ATN, skip_ATN = _match(seen, gold)
@@ -204,11 +205,11 @@ def coco_curves(detections: Detections, truth: GroundTruth) -> CocoCurves:
 
 
 class _Seen(NamedTuple):
-    """Detections that are looked at, sorted by category, image and rank."""
+    """Detections that count, sorted by category, image and rank."""
 
     group_N: IntArray  # category · I + image
     category_N: IntArray
-    rank_N: IntArray  # 0, 1, … of its image and category, by falling score
+    rank_N: IntArray  # 0, 1, … within its image and category, by falling score
     boxes_N4: FloatArray
     score_N: FloatArray
     outside_AN: BoolArray  # its area is not in the range
@@ -252,7 +253,7 @@ def _sorted_objects(detections: Detections, truth: GroundTruth, categories_K: Id
 
 
 def _outside(areas_N: FloatArray) -> BoolArray:
-    """(A, N)."""
+    """Return which areas are outside of each range, (A, N)."""
     least_A1, most_A1 = np.array(AREA_RANGES_PX2).T[:, :, None]
     return (areas_N < least_A1) | (areas_N > most_A1)
 
@@ -263,7 +264,7 @@ def _outside(areas_N: FloatArray) -> BoolArray:
 class _Pairs(NamedTuple):
     """Detections and gold boxes of the same image and category that overlap enough for the least threshold.
 
-    Sorted by the detection's rank, detection, IoU and gold box, so that of all a detection could take the last is best.
+    They are sorted by the detection's rank, detection, IoU and gold box; so the last pair of a detection is its best.
     """
 
     rank_P: IntArray
@@ -273,19 +274,19 @@ class _Pairs(NamedTuple):
 
 
 def _match(seen: _Seen, gold: _Gold) -> tuple[BoolArray, BoolArray]:
-    """(A, T, N) each: detections that are right, and detections that are neither right nor wrong."""
+    """Return the detections that are right, and those that are neither right nor wrong; bool (A, T, N) each."""
     pairs = _close_pairs(seen, gold)
     P, A, T = len(pairs.rank_P), len(AREA_RANGES_PX2), len(_THRESHOLDS_T)
     hit_ATN = np.zeros((A, T, len(seen.rank_N)), dtype=np.bool_)
     taken_ATN = np.zeros_like(hit_ATN)  # detections that have taken a gold box
     free_ATN = np.ones((A, T, len(gold.group_N)), dtype=np.bool_)
     reached_TP = pairs.iou_P >= _THRESHOLDS_T[:, None]
-    # preference of a pair over others of its detection: first gold boxes that count, then its place
+    # how a detection prefers its pairs: first those whose gold boxes count, then by place
     place_AP = np.arange(1, P + 1) + np.where(gold.ignored_AN[:, pairs.gold_P], 0, P)
     for start, end in pairwise(np.searchsorted(pairs.rank_P, np.arange(MAX_DETECTIONS[-1] + 1)).tolist()):
         if start == end:
             continue
-        # of every image and category one detection at most, so that no two want the same gold box
+        # at most one detection of every image and category, so no two want the same gold box
         detection_P, gold_P = pairs.detection_P[start:end], pairs.gold_P[start:end]
         firsts = np.flatnonzero(np.diff(detection_P, prepend=-1))
         possible_ATP = free_ATN[:, :, gold_P] & reached_TP[:, start:end]
@@ -317,18 +318,18 @@ def _close_pairs(seen: _Seen, gold: _Gold) -> _Pairs:
 
 
 def _precision(hit_TN: BoolArray, skip_TN: BoolArray, n_gold: int) -> FloatArray:
-    """(T, R): the best precision at each recall or beyond it, 0 where it is never reached."""
+    """Return the best precision at each recall or a higher one, (T, R); 0 if the recall is never reached."""
     counted_TN = np.cumsum(~skip_TN, axis=1, dtype=np.int32)
     t, n = np.nonzero(hit_TN)
     found = np.arange(1, len(t) + 1) - np.searchsorted(t, np.arange(len(hit_TN)))[t]  # 1, 2, … at each threshold
-    best_TG = np.zeros((len(hit_TN), n_gold))  # at the first, second, … gold box that is found
+    best_TG = np.zeros((len(hit_TN), n_gold))  # at the first, second, … found gold box
     best_TG[t, found - 1] = found / (counted_TN[t, n] + np.spacing(1.0))  # COCO's guard against 0 / 0
     best_TG = np.maximum.accumulate(best_TG[:, ::-1], axis=1)[:, ::-1]
     return best_TG[:, np.searchsorted(np.arange(1, n_gold + 1) / n_gold, RECALLS_R)]
 
 
 def _mean(values: FloatArray) -> float:
-    """Of those that are defined; −1 if none is."""
+    """Return the mean of the values that are defined; −1 if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else -1.0
 

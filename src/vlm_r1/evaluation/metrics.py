@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals."""
+"""Computes means with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-DRAWS_AT_ONCE = 4_000_000  # 32 MB of indices, whatever the number of values
+DRAWS_AT_ONCE = 4_000_000  # 32 MB of indices for any number of values
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Summary:
 
 
 def summarize(values_N: Sequence[float], *, seed: int = 0) -> Summary:
-    """Mean, 95 % bootstrap interval and size of a metric over a set of samples.
+    """Compute mean, 95 % bootstrap interval and size of a metric over a set of samples.
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: there are no values, or one is not finite.
 
     >>> summarize([1.0, 1.0, 1.0])
     Summary(mean=1.0, ci95=(1.0, 1.0), n=3)
@@ -36,19 +36,22 @@ def summarize(values_N: Sequence[float], *, seed: int = 0) -> Summary:
 def bootstrap_ci(
     values_N: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean: the middle `level` of the means of sets drawn with replacement.
+    """Compute the bootstrap interval of the mean: the middle `level` of the means of sets drawn with replacement.
 
-    The same values, in the same order, and seed give the same interval. One value, or equal ones, give an interval of
-    no width: it then says nothing of the uncertainty, so read n beside it.
+    The same values in the same order, with the same seed, give the same interval. One value, or equal values, give an
+    interval without width. It does not show the uncertainty, so n must be read with it.
 
     Args:
         values_N: one finite number for each sample, e.g. 0.0 or 1.0 for wrong or right.
-        seed: of the resampling.
+        seed: seed of the resampling.
         resamples: number of sets drawn; 10,000 leave an error in each end of about 0.03 standard errors of the mean.
-        level: coverage that is aimed at.
+        level: intended coverage, in (0, 1).
+
+    Returns:
+        (low, high).
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: there are no values, or one is not finite.
 
     Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
 

@@ -1,4 +1,4 @@
-"""OVDEval's NMS-AP on a whole data set: `geometry.nms` image by image, before COCO's statistics."""
+"""OVDEval's NMS-AP on a whole data set: `geometry.nms` filters each image before COCO's statistics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vlm_r1.geometry.nms import nms_filter
 
 
 def ovdeval_nms(detections: Detections, truth: GroundTruth, iou_threshold: float = 0.5) -> Detections:
-    """What is kept of a data set's detections, in the order given: `coco_statistics` of it is NMS-AP.
+    """Return the detections of a data set that the filter keeps, in the order given; their `coco_statistics` is NMS-AP.
 
     Args:
-        detections, truth: as for `coco_statistics`; crowds are gold boxes like others here.
+        detections, truth: as for `coco_statistics`, but crowds count as ordinary gold boxes here.
         iou_threshold: see `nms_filter`.
 
     >>> image, box = np.array([1, 1]), np.array([(0, 0, 10, 10), (0, 0, 10, 10)], dtype=float)
@@ -34,7 +34,7 @@ def ovdeval_nms(detections: Detections, truth: GroundTruth, iou_threshold: float
 
 
 def _by_image(ids: Sequence[int | str]) -> defaultdict[int | str, list[int]]:
-    """Indices of the objects of each image, in the order given."""
+    """Return the indices of the objects of each image, in the order given."""
     index: defaultdict[int | str, list[int]] = defaultdict(list)
     for n, image in enumerate(ids):
         index[image].append(n)

@@ -1,4 +1,4 @@
-"""Greedy evaluation of a policy on records, through the same asking, parsing and scoring as training."""
+"""Evaluates a policy greedily on records; they are asked, parsed and scored by the same code as in training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def answer_records(
     trainer_state: TrainerState = TRAINED,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Group]:
-    """Answer every record once, greedily; groups of one in the order of the records.
+    """Answer every record once, greedily; returns groups of one completion in the order of the records.
 
     Args:
-        batch_size: prompts sampled at once; changes time and memory only.
-        trainer_state: how far training is; by default over.
-        advance: is told how many records were answered, for a progress bar.
+        batch_size: number of prompts sampled at once; it changes only time and memory.
+        trainer_state: how far training is; by default it is over.
+        advance: called with the number of newly answered records, for a progress bar.
     """
     groups: list[Group] = []
     params = greedy(max_completion_length)
@@ -49,7 +49,7 @@ def answer_records(
 
 
 def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step: int, seed: int) -> dict[str, Any]:
-    """What `eval/<name>.json` holds (docs/runs.md): means with intervals, format rate, parse failures."""
+    """Return the content of `eval/<name>.json` (docs/runs.md): means with intervals, format rate, parse failures."""
     scores = [rollout.score for group in groups for rollout in group.rollouts]
     metrics = {}
     for metric in dict.fromkeys(name for score in scores for name in score.metrics):

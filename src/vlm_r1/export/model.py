@@ -1,4 +1,4 @@
-"""A run's model as an ordinary Hugging Face folder that plain transformers loads, compared with the run's own first."""
+"""Exports a run's model as an ordinary Hugging Face folder, after comparing the two in plain transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vlm_r1.types import EncodedPrompt, Prompt
 
 
 class Source(NamedTuple):
-    """Weights of a run: their folder, their step, and the evaluation that belongs to them, e.g. "after"."""
+    """Weights of a run: folder, step, and the moment of their evaluations, e.g. "after"."""
 
     folder: Path
     step: int
@@ -34,10 +34,10 @@ class Source(NamedTuple):
 
 
 def find_source(path: Path, step: int | None = None) -> Source:
-    """The final model of a run, or else its newest checkpoint; or the checkpoint of a step.
+    """Find the final model of a run, or its newest checkpoint if there is none; or the checkpoint of a step.
 
     Raises:
-        CheckpointError: there is no run, or nothing of that step.
+        CheckpointError: there is no run, or no checkpoint of that step.
     """
     run = RunFolder(path)
     if not (path / "config.yaml").exists():
@@ -65,21 +65,21 @@ def export_run(
 ) -> None:
     """Write a run's model with processor, generation config, model card and `vlm_r1.json` to a new folder.
 
-    LoRA adapters are merged in float32. The folder is written beside its place, loaded with plain transformers and
-    compared with the run's own model on a prompt with a picture; it gets its name only if they agree.
+    LoRA adapters are merged in float32. The folder is written under another name, loaded with plain transformers, and
+    compared with the run's own model on a prompt with a picture. It gets its name only if they agree.
 
     Args:
         path: the run folder.
         target: the new folder; it may exist if it is empty.
-        step: of the checkpoint to take; default: the final model, or of an unfinished run the newest checkpoint.
+        step: step of the checkpoint to export; default: the final model, or the newest checkpoint if there is none.
         adapter_only: write the LoRA adapter instead of a model.
         dtype: type to write the weights in, e.g. "bfloat16"; default: that of the run's weights, float32 for LoRA.
-        say: is told what is done.
+        say: called with lines for people that say what is done.
 
     Raises:
-        ConfigError: an option without effect, or a target that is in use.
+        ConfigError: an option has no effect, or the target is not an empty folder.
         CheckpointError: there is no such run or checkpoint, or the target cannot be written.
-        ModelError: the base model cannot be loaded, or what was written is not the run's model.
+        ModelError: the base model cannot be loaded, or the written model differs from the run's.
     """
     source, config = find_source(path, step), load_config(path / "config.yaml")
     _check_options(path, target, config, adapter_only, dtype)
@@ -92,7 +92,15 @@ def export_run(
         else:
             found = _write_model(config, source, adapter, written, dtype)
         say(found)
-        card = model_card(RunFolder(path), config, adapter, source.step, source.moment, found, adapter_only)
+        card = model_card(
+            RunFolder(path),
+            config,
+            adapter=adapter,
+            step=source.step,
+            moment=source.moment,
+            check=found,
+            as_adapter=adapter_only,
+        )
         (written / "README.md").write_text(card, encoding="utf-8")
         write_asking(written, config, adapter.box_format)
         commit_folder(written, target)
@@ -118,7 +126,7 @@ def _write_adapter(config: Config, source: Source, adapter: Adapter, written: Pa
 
 
 def _write_model(config: Config, source: Source, adapter: Adapter, written: Path, dtype: str | None) -> str:
-    """Only one model is in memory at a time."""
+    """Write the merged model and compare it; only one model is in memory at a time."""
     encoded, model = _encode(adapter), _load(config, source.folder, adapter)
     computed = model.dtype
     stored = computed if dtype is None else getattr(torch, dtype)
@@ -142,7 +150,7 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
 
 
 def _load(config: Config, folder: Path, adapter: Adapter) -> Any:
-    """The run's model as it answers: LoRA in float32 on its base in full precision, other weights as they are."""
+    """Load the run's model: LoRA in float32 on its base in full precision, other weights in their own type."""
     exact = "float64" if config.model.dtype == "float64" else "float32"
     section = config.model.model_copy(
         update={
@@ -157,7 +165,7 @@ def _load(config: Config, folder: Path, adapter: Adapter) -> Any:
 
 
 def _encode(adapter: Adapter) -> EncodedPrompt:
-    """A question about a picture of coloured gradients."""
+    """Encode a question about a picture of coloured gradients."""
     grey = Image.linear_gradient("L").resize((336, 252))
     picture = Image.merge("RGB", (grey, grey.transpose(Image.Transpose.FLIP_TOP_BOTTOM), grey.rotate(180)))
     return adapter.encode(Prompt("<image>What is in the upper left corner of the picture?", ("picture",)), [picture])
@@ -165,7 +173,7 @@ def _encode(adapter: Adapter) -> EncodedPrompt:
 
 @torch.no_grad()
 def _logprobs(model: Any, adapter: Adapter, prompt: EncodedPrompt) -> torch.Tensor:
-    """Of all tokens at each place of the prompt, (L, V), by the model's own forward."""
+    """Return log-probabilities of all tokens at each place of the prompt, (L, V), by the model's own forward."""
     ids_1L = torch.tensor([prompt.ids_L])
     (positions_AL,) = adapter.positions(model, [prompt])
     vision = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in prompt.vision.items()}
@@ -181,10 +189,13 @@ def _logprobs(model: Any, adapter: Adapter, prompt: EncodedPrompt) -> torch.Tens
 
 
 def _compare(expected_L: torch.Tensor, found_L: torch.Tensor, dtype: torch.dtype) -> str:
-    """Log-probabilities of the tokens that the run's model finds likeliest at each place of the prompt.
+    """Compare log-probabilities of the tokens that the run's model finds likeliest; returns a line about them.
 
     Args:
-        dtype: that weights are written in, which says what rounding explains (`MEAN_TOLERANCE`).
+        dtype: type of the written weights; it decides what rounding explains (`MEAN_TOLERANCE`).
+
+    Raises:
+        ModelError: they differ by more than rounding.
     """
     expected_1L = expected_L[None]
     differs = difference(TokenLogProbs(expected_1L, expected_1L, torch.ones_like(expected_1L).bool()), found_L[None])

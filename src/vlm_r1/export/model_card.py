@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what it was trained on and how, what came of it, how to load it."""
+"""Writes the model card of an exported model: what it is, its results, how to load it, how it was trained."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _STAGES = {"grpo": "reinforcement learning with rule-based rewards (GRPO)", "sft
 
 
 def model_card(
-    run: RunFolder, config: Config, adapter: Adapter, step: int, moment: str, check: str, as_adapter: bool
+    run: RunFolder, config: Config, *, adapter: Adapter, step: int, moment: str, check: str, as_adapter: bool
 ) -> str:
-    """The text of `README.md`, with the front matter of the Hugging Face Hub.
+    """Return the text of `README.md`, with the front matter of the Hugging Face Hub.
 
-    Nothing in it names a folder of this machine: of local files the names alone.
+    It names no folder of this machine; of local files it has only the names.
 
     Args:
-        step: of the exported weights.
-        moment: of the evaluations that belong to them, e.g. "after" or "step-000050".
-        check: what was found when the export was compared with the run's model.
-        as_adapter: whether it is a LoRA adapter to be put on its base.
+        step: step of the exported weights.
+        moment: moment of the evaluations of these weights, e.g. "after" or "step-000050".
+        check: result of the comparison of the export with the run's model.
+        as_adapter: whether it is a LoRA adapter for its base model.
     """
     environment, stage = _read(run.path / "environment.json"), str(read_metrics(run.metrics)[-1]["stage"])
     name = Path(config.output_dir).name
@@ -118,18 +118,18 @@ def _loading(config: Config, adapter: Adapter, as_adapter: bool) -> str:
         f"answer = model.generate(**inputs, do_sample=False, max_new_tokens={config.sampling.max_completion_length})",
         'print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
     ]
-    told = [
+    notes = [
         "This is how it was asked in training, with the question itself in the place of `{question}`. "
         f"Boxes are {BOXES[adapter.box_format]}."
     ]
     if pixels := _pixels(config):
         sees_to = "have to be set in the base model's processor" if as_adapter else "are set in the processor here"
-        told.append(f"It was trained on images of {pixels} pixels of area; these limits {sees_to}.")
-    return "\n".join(["```python", *lines, "```", "", *told])
+        notes.append(f"It was trained on images of {pixels} pixels of area; these limits {sees_to}.")
+    return "\n".join(["```python", *lines, "```", "", *notes])
 
 
 def _question(config: Config) -> str:
-    """The user turn of the first training file, without its image."""
+    """Return the user turn of the first training file, without its image."""
     source = config.data.train[0]
     templates = make_templates(config.data.template, [source.template], config.data.templates)
     record = Record("", source.task, f"{IMAGE_TOKEN}{{question}}", ("",), None, template=source.template)
@@ -153,8 +153,8 @@ def _training(config: Config, environment: dict[str, Any]) -> str:
             f"* held out `{_shown(source.path)}` ({source.task}): {_count(counts.get('eval', {}).get(name, {}))}"
         )
     if sizes := environment.get("parameters"):
-        parts = [f"{part} {size['trainable']:,} of {size['total']:,}" for part, size in sizes.items()]
-        lines.append(f"* parameters that trained: {', '.join(parts)}")
+        counted = [f"{part} {size['trainable']:,} of {size['total']:,}" for part, size in sizes.items()]
+        lines.append(f"* parameters that trained: {', '.join(counted)}")
     versions = [f"{package} {version}" for package, version in environment.get("packages", {}).items()]
     lines.append(f"* seed {config.seed}; commit {environment.get('commit') or 'unknown'}; {', '.join(versions)}")
     return "\n".join(lines)
@@ -165,7 +165,7 @@ def _count(file: dict[str, Any]) -> str:
 
 
 def _recipe(config: Config) -> str:
-    """The options that are not the defaults."""
+    """Return the options that differ from their defaults, as YAML."""
     sources = [source.model_copy(update=_named(source)) for source in config.data.train]
     held = {name: source.model_copy(update=_named(source)) for name, source in config.data.eval.items()}
     public = config.model_copy(
@@ -184,7 +184,7 @@ def _named(source: Any) -> dict[str, str]:
 
 
 def _shown(path: str) -> str:
-    """A hub name, URL or data set of the hub as it is; of a local path the last name."""
+    """Return a hub name, URL or data set of the hub unchanged, and the last name of a local path."""
     return path if _is_hub_name(path) or path.startswith(HUB) or "://" in path else Path(path).name
 
 

@@ -11,7 +11,7 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.registry import resolve
 
 _EPS = 1e-4
-"""In units of reward: keeps a quotient finite whose divisor is a standard deviation."""
+"""Added to a standard deviation, in units of reward, so that dividing by it stays finite."""
 
 
 def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor | None = None) -> Tensor:
@@ -19,20 +19,20 @@ def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor |
 
     `A = (r − mean_G r) / (s + 1e-4)`, where `s` is the unbiased standard deviation of the group ("group") or of all
     rewards of the batch ("batch"); with "none", `A = r − mean_G r`. A group whose rewards are all equal gets exactly 0,
-    whatever floating point makes of its mean, so it can be left out of the update without changing the gradient.
+    without rounding errors. So it can be left out of the update without changing the gradient.
 
     Args:
-        rewards_PG: finite floats (P, G), G ≥ 2. "batch" is about the whole step: pass the rewards of all processes.
+        rewards_PG: finite floats (P, G), G ≥ 2. For "batch", pass the rewards of the whole step, of all processes.
         scale_rewards: a name of `ADVANTAGES`, or `package.module:Name` of such a function.
-        judged_PG: bool; where False, all parts left the completion out: it takes no part in mean or standard deviation,
-            its reward may be anything, and its advantage is 0, as in TRL. None: all were judged.
+        judged_PG: bool (P, G); False if all components left the completion out. Then mean and standard deviation do not
+            count it, its reward may be anything, and its advantage is 0, as in TRL. None: all were judged.
 
     Returns:
         Advantages (P, G), same dtype and device.
 
     Raises:
         ValueError: wrong shape, or a reward that is not finite.
-        ConfigError: unknown name, or a function of one's own returned no finite advantages (P, G).
+        ConfigError: unknown name, or a function from outside returned no finite advantages (P, G).
 
     Source: DeepSeekMath (arXiv 2402.03300) section 4.1, as coded in VLM-R1 and TRL 1.16; "none" is Dr. GRPO's
     (arXiv 2503.20783), "batch" is from arXiv 2508.08221.
@@ -56,7 +56,7 @@ def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor |
 
 
 def differences(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
-    """Return `r − mean_G r` over judged completions; exactly 0 for the others and for groups without signal."""
+    """Return `r − mean_G r` over judged completions; exactly 0 for the others and for groups of equal rewards."""
     counts_P1 = judged_PG.sum(dim=1, keepdim=True)
     means_P1 = rewards_PG.masked_fill(~judged_PG, 0.0).sum(dim=1, keepdim=True) / counts_P1.clamp(min=1)
     left_out_PG = ~judged_PG | no_signal(rewards_PG, judged_PG)[:, None]
@@ -78,16 +78,16 @@ def scaled_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
 
 
 Advantages = Callable[[Tensor, Tensor], Tensor]
-"""From `rewards_PG`, 0 where not judged, and `judged_PG` to advantages (P, G)."""
+"""(rewards_PG, 0 where not judged; judged_PG) → advantages (P, G)."""
 
 ADVANTAGES: Mapping[str, Advantages] = {"group": scaled_by_group, "batch": scaled_by_batch, "none": differences}
 
 
 def get_advantages(name: str) -> Advantages:
-    """Return the function of this name in `ADVANTAGES`, or one's own by `package.module:Name`.
+    """Return the function of this name in `ADVANTAGES`, or the one that `package.module:Name` names.
 
     Raises:
-        ConfigError: unknown name, one that cannot be imported, or what it names cannot be called.
+        ConfigError: the name is unknown, cannot be imported, or names something that cannot be called.
     """
     found = resolve("scale_rewards", name, ADVANTAGES)
     if not callable(found):
@@ -96,7 +96,7 @@ def get_advantages(name: str) -> Advantages:
 
 
 def no_signal(rewards_PG: Tensor, judged_PG: Tensor | None = None) -> Tensor:
-    """Return for each group whether all its (judged) rewards are equal, so that it teaches nothing: bool (P,).
+    """Return for each group whether all its judged rewards are equal, so that nothing is learnt from it: bool (P,).
 
     >>> no_signal(torch.tensor([[0.0, 1.0], [0.1, 0.1]]))
     tensor([False,  True])

@@ -1,4 +1,4 @@
-"""The groups that a step learns from: sampled once, or until enough of them have something to teach."""
+"""Collects the groups of a step. They are sampled once, or until enough groups have rewards that differ."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from vlm_r1.types import Group
 def collect_groups(
     run: TrainingRun, params: SamplingParams, phases: Phases, logged: Logged | None = None
 ) -> tuple[list[Group], Group, dict[str, Metric]]:
-    """This process's judged groups of the next step, one more in case these are none, and metrics.
+    """Sample and judge the groups of the next step.
 
-    Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): while fewer than `prompts_per_step` groups of all processes
-    have rewards that differ, draw as many prompts again, at most `dynamic_sampling_rounds` times. The step takes the
-    first `prompts_per_step` groups with signal, in the order of the records, and fills up with groups without. The
-    choice is one of all processes together, so it does not depend on their number; a process may end with none.
+    Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): prompts_per_step prompts are drawn again while fewer groups
+    than that, over all processes, have rewards that differ; at most `dynamic_sampling_rounds` times. The step takes the
+    first `prompts_per_step` such groups in the order of the records. If there are too few, it adds others. All
+    processes choose together, so the choice does not depend on their number. A process may end with no group.
 
     Args:
         logged: collects the metrics that rewards log.
+
+    Returns:
+        The chosen groups of this process; any group of this process, for the case that it has none; metrics.
     """
     config, learner = run.config, run.learner
     wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
@@ -48,8 +51,8 @@ def collect_groups(
                 logged=logged,
             )
         own |= {(round_number, rank, place): group for place, group in enumerate(groups)}
-        for process, part in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
-            signals |= {(round_number, process, place): signal for place, signal in enumerate(part)}
+        for process, found in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
+            signals |= {(round_number, process, place): signal for place, signal in enumerate(found)}
         if sum(signals.values()) >= wanted:
             break
     chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])

@@ -1,8 +1,8 @@
 """The GRPO family of losses on padded (N, T) tensors: N completions of one micro-batch, T tokens of the longest.
 
-Every loss is a sum over what is given, divided by a `normalizer` that counts the whole batch of all micro-batches and
-processes. Parts add up to the loss of the whole: how a batch is cut changes neither the loss nor the gradient.
-(A wrapper that averages gradients over processes wants it multiplied by their number before `backward`.)
+Every loss is a sum over one micro-batch, divided by a `normalizer` that counts the whole batch of all micro-batches and
+processes. So the losses of micro-batches add up: how a batch is cut changes neither the loss nor the gradient. (With a
+wrapper that averages gradients over processes, multiply the loss by their number before `backward`.)
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LossInput:
-    """What an objective is computed from: one micro-batch, and how far a ratio may go.
+    """The input of an objective: one micro-batch, and the limits of its ratios.
 
     Attributes:
-        logprobs_NT: of the completion tokens under the policy, with gradient (natural log, ≤ 0).
-        old_logprobs_NT: under the policy that sampled; `logprobs_NT.detach()` in the first iteration.
-        ref_logprobs_NT: under the frozen reference, or None.
+        logprobs_NT: log-probabilities of the completion tokens under the policy, with gradient (natural log, ≤ 0).
+        old_logprobs_NT: the same under the policy that sampled; `logprobs_NT.detach()` in the first iteration.
+        ref_logprobs_NT: the same under the frozen reference, or None.
         advantages_N: one for each completion.
         mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
-        epsilon: the recipe's `grpo.epsilon`, how far below 1.
-        epsilon_high: the recipe's `grpo.epsilon_high`, how far above.
-        sampled_logprobs_NT: those that the sampler drew the tokens with. They differ from `old_logprobs_NT` where the
-            sampler is not quite the policy: another engine, or a distribution that top-p cut. None: not known.
+        epsilon: the recipe's `grpo.epsilon`: how far a ratio may be below 1.
+        epsilon_high: the recipe's `grpo.epsilon_high`: how far it may be above 1.
+        sampled_logprobs_NT: log-probabilities that the sampler drew the tokens with. They differ from `old_logprobs_NT`
+            if the sampler is not exactly the policy: another engine, or a distribution that top-p cut. None: unknown.
     """
 
     logprobs_NT: Tensor
@@ -59,13 +59,13 @@ class LossInput:
 
 
 class TokenLosses(NamedTuple):
-    """What a surrogate returns: a loss for each token, and which tokens a limit of the ratio reached.
+    """The result of a surrogate: a loss for each token, and which ratios reached a limit.
 
     Attributes:
-        losses_NT: floats with gradient; what stands at masked positions is left out.
-        clipped_low_NT: bool, tokens whose ratio is below the lower limit, where this stops or bounds their gradient;
-            None: there is no lower limit.
-        clipped_high_NT: bool, the same above.
+        losses_NT: floats with gradient; values at masked positions are ignored.
+        clipped_low_NT: bool, True if the ratio is below the lower limit and this stops or bounds the gradient; None:
+            there is no lower limit.
+        clipped_high_NT: the same for the upper limit.
     """
 
     losses_NT: Tensor
@@ -79,11 +79,12 @@ class LossOutput:
 
     Attributes:
         loss: scalar; adds up over micro-batches and processes.
-        sums: detached scalars, to be added over the step and divided by "tokens": "kl_sum" (k3, without beta, but
-            with the ratio where that weighs it; 0 without a reference), "clipped_low" and "clipped_high" (tokens whose
-            ratio a limit reached, see `TokenLosses`), "sampler_gap_sum" (how far the policy's log-probabilities are
-            from the sampler's; only where these are known), "tokens" (unmasked ones).
-        largest_sampler_gap: the greatest of these distances, in nats; detached. None: not known.
+        sums: detached scalars, which are added over the step and divided by "tokens":
+            "tokens": unmasked tokens.
+            "kl_sum": k3, without beta, but with the ratio if that weighs it; 0 without a reference.
+            "clipped_low", "clipped_high": tokens whose ratio reached a limit, see `TokenLosses`.
+            "sampler_gap_sum": distances of the policy's log-probabilities from the sampler's, if those are known.
+        largest_sampler_gap: the largest of these distances, in nats; detached. None: unknown.
     """
 
     loss: Tensor
@@ -92,10 +93,10 @@ class LossOutput:
 
 
 def get_loss(name: str) -> Loss:
-    """Return the loss of this name in `LOSSES`, or the `Loss` of one's own by `package.module:Name`.
+    """Return the loss of this name in `LOSSES`, or the `Loss` that `package.module:Name` names.
 
     Raises:
-        ConfigError: unknown name, one that cannot be imported, or what it names is no `Loss`.
+        ConfigError: the name is unknown, cannot be imported, or names something that is no `Loss`.
     """
     found = resolve("loss", name, LOSSES)
     if not isinstance(found, Loss):  # pyright: ignore[reportUnnecessaryIsInstance] what is imported may be anything
@@ -107,10 +108,10 @@ def loss_normalizer(loss: Loss, completions: int, tokens: int, max_completion_le
     """Return the count that the loss of a whole batch is divided by; at least 1, so that an empty batch gives 0.
 
     Args:
-        loss: its `mean` decides. completion: completions, each of which adds its token mean; constant: completions
-            times the length cap, so that length earns nothing; tokens: tokens.
-        completions: of the whole batch, over all processes, fully masked ones included.
-        tokens: unmasked ones of the whole batch, over all processes.
+        loss: its `mean` decides. completion: the number of completions, each of which adds its token mean; tokens: the
+            number of tokens; constant: completions times the length cap, so that length earns nothing.
+        completions: their number in the whole batch, over all processes, fully masked ones included.
+        tokens: number of unmasked tokens in the whole batch, over all processes.
         max_completion_length: the sampling cap, in tokens.
 
     >>> [loss_normalizer(LOSSES[name], 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo", "cispo")]
@@ -123,23 +124,23 @@ def loss_normalizer(loss: Loss, completions: int, tokens: int, max_completion_le
 def grpo_loss(
     given: LossInput, loss: Loss, *, normalizer: float, beta: float = 0.0, use_bias_correction_kl: bool = False
 ) -> LossOutput:
-    """Policy-gradient loss of one micro-batch, with an optional KL term.
+    """Compute the policy-gradient loss of one micro-batch, with an optional KL term.
 
-    Per token `l = surrogate(ρ, A) + beta · k3`, with ρ of `importance_ratio` and the surrogate of the loss, e.g.
-    `clipped_surrogate`. Where the mean is over completions, each completion's mean of `l` over its own tokens is added
-    up, else `l` itself; then all is divided by `normalizer`. With `use_bias_correction_kl` the KL term is
-    `beta · ρ · k3`, ρ with its gradient and unclipped.
+    The loss of a token is `l = surrogate(ρ, A) + beta · k3`, where ρ is `importance_ratio` and the surrogate is that of
+    the loss, e.g. `clipped_surrogate`. If the mean is over completions, each completion adds the mean of `l` over its
+    tokens; otherwise each token adds its `l`. The sum is divided by `normalizer`. With `use_bias_correction_kl` the KL
+    term is `beta · ρ · k3`; this ρ has its gradient and is not clipped.
 
-    Masked positions may hold anything (padding, −inf, NaN): they add 0 to the loss and to the gradient. An unmasked
-    −inf or NaN is a bug of the caller, since a sampled token has a probability: it is not hidden here, so that the
-    trainer can see a non-finite loss or gradient.
+    Masked positions may hold anything (padding, −inf, NaN): they add 0 to the loss and to the gradient. A sampled token
+    has a probability, so an unmasked −inf or NaN is a bug of the caller. It is not hidden here: the trainer then sees a
+    non-finite loss or gradient.
 
     Args:
         normalizer: from `loss_normalizer`.
 
     Raises:
         ValueError: beta without a reference.
-        ConfigError: a surrogate of one's own returned something else than `TokenLosses` of shape (N, T).
+        ConfigError: a surrogate from outside returned something that is no `TokenLosses` of shape (N, T).
 
     Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
     CISPO arXiv 2506.13585 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
@@ -192,11 +193,11 @@ def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
     """Return `−stop_gradient(min(ρ, epsilon_high)) A log π`: each token keeps its gradient, with a capped weight.
 
     The cap is `epsilon_high` itself, not 1 + epsilon_high, as in TRL 1.16; `epsilon` is not used, as in the paper's
-    experiments. `clipped_high_NT` are all tokens with a capped weight; TRL counts those with A > 0.
+    experiments. `clipped_high_NT` marks all tokens with a capped weight; TRL counts only those with A > 0.
 
     Raises:
-        ConfigError: a cap below 1, which would scale all gradients down: as `epsilon` is, where the recipe of a loss of
-            one's own has no `epsilon_high`.
+        ConfigError: the cap is below 1, which would scale all gradients down. It is so if a recipe names a loss from
+            outside and sets no `epsilon_high`.
 
     Source: CISPO, MiniMax-M1 arXiv 2506.13585.
     """
@@ -215,7 +216,7 @@ SURROGATES: Mapping[str, Callable[[LossInput, Tensor], TokenLosses]] = {
     "clipped": clipped_surrogate,
     "detached": detached_surrogate,
 }
-"""From a micro-batch, whose log-probabilities are 0 where masked, and its ratios (N, T) to the losses of its tokens."""
+"""(micro-batch, whose log-probabilities are 0 where masked; ratios (N, T)) → losses of its tokens."""
 
 
 def _token_losses(given: LossInput, ratio_NT: Tensor, loss: Loss) -> TokenLosses:
@@ -237,8 +238,8 @@ def _token_losses(given: LossInput, ratio_NT: Tensor, loss: Loss) -> TokenLosses
 def importance_ratio(logprobs_NT: Tensor, old_logprobs_NT: Tensor, mask_NT: Tensor, loss: Loss) -> Tensor:
     """Return how much likelier each token has become since it was sampled: (N, T), 1 where masked.
 
-    Ratio "sequence": `exp(mean_t (lp − old))` over a completion's own tokens, the same for each of them, so that all
-    tokens get an equal share of the gradient; "token": `exp(lp − old)` of each token.
+    Ratio "token": `exp(lp − old)` of each token. Ratio "sequence": `exp(mean_t (lp − old))` over a completion's tokens,
+    the same for each of them, so that all tokens get an equal share of the gradient.
 
     >>> logprobs, old = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.5, -1.5]])
     >>> importance_ratio(logprobs, old, torch.tensor([[True, False]]), LOSSES["grpo"])
@@ -255,7 +256,7 @@ def k3_kl(logprobs_NT: Tensor, ref_logprobs_NT: Tensor, mask_NT: Tensor) -> Tens
     """Estimate KL(policy ‖ reference) at tokens drawn from the policy: `e^d − d − 1`, `d = ref − lp`; 0 where masked.
 
     Its value is unbiased and never negative. Its gradient is not that of KL(policy ‖ reference): over tokens drawn from
-    the policy it is, in expectation, that of KL(reference ‖ policy). Times the ratio, it is the former.
+    the policy its expectation is the gradient of KL(reference ‖ policy). Multiplied by the ratio, it is the former.
 
     Source: J. Schulman, "Approximating KL Divergence" (2020), http://joschu.net/blog/kl-approx.html
 
@@ -267,7 +268,7 @@ def k3_kl(logprobs_NT: Tensor, ref_logprobs_NT: Tensor, mask_NT: Tensor) -> Tens
 
 
 def _with_masked_positions_0(given: LossInput) -> LossInput:
-    """Log-probabilities of 0 where the mask is False, so that no surrogate has to think of what may stand there."""
+    """Set log-probabilities to 0 where the mask is False, so that surrogates need not handle other values there."""
     padding_NT = ~given.mask_NT
 
     def filled(logprobs_NT: Tensor | None) -> Tensor | None:

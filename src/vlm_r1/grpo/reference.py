@@ -1,4 +1,4 @@
-"""The frozen start of the policy, which the KL term compares with."""
+"""The reference: the policy as it was at the start, which the KL term compares with."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vlm_r1.training.learner import Learner
 
 
 class Reference:
-    """The frozen start of the policy: under LoRA the model with its adapter off, else a second copy. Only for beta > 0.
+    """The policy as it was at the start; needed only if beta > 0. With LoRA it is the model with its adapter off.
 
     Attributes:
-        frozen: the copy, held in bfloat16 where passes compute in that type; None under LoRA.
+        frozen: a second copy of the model, in bfloat16 if passes compute in it; None with LoRA.
     """
 
     def __init__(self, config: Config, adapter: Adapter, learner: Learner):
@@ -35,7 +35,7 @@ class Reference:
 
     @torch.no_grad()
     def logprobs_NT(self, batch: CompletionBatch) -> torch.Tensor:
-        """Log-probabilities of the completions under the reference, without dropout."""
+        """Return the log-probabilities (N, T) of the completions under the reference, without dropout."""
         policy = self.frozen or self._learner.bare_policy
         training = policy.training
         policy.eval()

@@ -1,4 +1,4 @@
-"""GRPO, top to bottom."""
+"""The GRPO trainer, from top to bottom."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vlm_r1.types import Group
 
 
 def train(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
-    """Run a recipe: evaluate, take `max_steps` steps of GRPO, evaluate again; returns what `summary.json` holds.
+    """Run a recipe: evaluate, take `max_steps` steps of GRPO, evaluate again; returns the content of `summary.json`.
 
     A step: draw prompts, sample G completions of each, judge them, compare them within their group, update the policy.
     Everything is written to `config.output_dir` (docs/runs.md).
@@ -37,7 +37,7 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
         resume: continue the run that is in `output_dir` from its newest checkpoint, as if it had never stopped.
 
     Raises:
-        VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
+        VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
     get_loss(config.grpo.loss_type)
     get_advantages(config.grpo.scale_rewards)
@@ -45,10 +45,10 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
     params = SamplingParams.of(config.sampling)
-    told = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
+    warned = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
     with run.steps("GRPO") as (steps, show):
-        if told:
+        if warned:
             run.display.say(_CUT)
         for phases in steps:
             logged = Logged()
@@ -57,15 +57,15 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             with phases("log"):
                 _log_rollouts(run, groups)
             scored_by = reference.logprobs_NT if reference is not None else None
-            asked = groups or [fallback_group]
-            run.check_trust(partial(check_sampled, asked, learner, run.env, run.sampler, params, scored_by), phases)
+            checked = groups or [fallback_group]
+            run.check_trust(partial(check_sampled, checked, learner, run.env, run.sampler, params, scored_by), phases)
             metrics |= update_policy(groups, fallback_group, learner, reference, phases)
             metrics |= rollout_metrics(groups)
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
-            judged = judged and not _tell_of_the_unjudged(numbers, run)
+            judged = judged and not _warn_of_the_unjudged(numbers, run)
             run.finish_step(numbers, stage="grpo")
-            told = told or _tell_of_the_sampler(numbers, run)
+            warned = warned or _warn_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish()
 
@@ -76,8 +76,8 @@ _CUT = (
 )
 
 
-def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
-    """Say once if tokens were sampled with other log-probabilities than the policy's; returns whether it was said."""
+def _warn_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Warn if tokens were sampled with other log-probabilities than the policy's; returns whether it warned."""
     gap = numbers.get("sampling/sampling_logp_difference/mean", 0.0)
     dtype = (
         torch.bfloat16 if run.learner.setup.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
@@ -92,10 +92,10 @@ def _tell_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool
 
 
 def _logged_by_rewards(logged: Logged, numbers: Mapping[str, float], gather: Callable[..., Any]) -> dict[str, float]:
-    """Means over the calls of all processes, by the names that the rewards gave them.
+    """Return the means of the metrics that rewards logged, over the calls of all processes, by name.
 
     Raises:
-        ConfigError: a name is one of ours.
+        ConfigError: a name is already that of a metric of ours.
     """
     means = reduce_metrics({name: ratio(math.fsum(v), len(v)) for name, v in logged.items()}, gather)
     taken = [name for name in means if name in (*numbers, "step", "stage") or name.startswith("eval/")]
@@ -104,13 +104,14 @@ def _logged_by_rewards(logged: Logged, numbers: Mapping[str, float], gather: Cal
     return means
 
 
-def _tell_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> bool:
-    """Say if completions of the step have no reward; returns whether it was said."""
+def _warn_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> bool:
+    """Warn if completions of the step have no reward; returns whether it warned."""
     if "reward/left_out" not in numbers:
         return False
     run.display.say(
         f"[yellow]step {run.learner.step + 1}: {numbers['reward/left_out']:.0f} completions have no reward, because "
-        "every part left them out (None): they teach nothing. metrics.jsonl counts them as reward/left_out[/yellow]"
+        "every component left them out (None): nothing is learnt from them. metrics.jsonl counts them as "
+        "reward/left_out[/yellow]"
     )
     return True
 
@@ -124,7 +125,7 @@ def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
 
 
 def _headline(numbers: dict[str, float]) -> dict[str, float]:
-    """The few numbers that the progress bar shows."""
+    """Return the few numbers that the progress bar shows."""
     shown = {"reward": numbers["reward/mean"]} if "reward/mean" in numbers else {}
     for name, value in numbers.items():
         if name.startswith("rewards/") and name.endswith("/mean"):

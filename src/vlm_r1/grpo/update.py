@@ -1,4 +1,4 @@
-"""Judged groups → gradient → optimizer steps."""
+"""Updates the policy: from judged groups to gradients to optimizer steps."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from vlm_r1.types import Group, StopReason
 
 @dataclass
 class LossBatch:
-    """A micro-batch with what its loss needs, and what the first iteration found out about it.
+    """A micro-batch with everything that its loss needs.
 
     Attributes:
-        positions: how many the language model computes for it.
+        batch: the completions.
+        positions: how many positions the language model computes for it.
+        advantages_N: one for each completion.
         kept_N1: bool, False for completions that are left out of the loss.
+        old_logprobs_NT: the policy's log-probabilities in the first iteration; None before it.
+        ref_logprobs_NT: the reference's; None without a KL term.
     """
 
     batch: CompletionBatch
@@ -37,9 +41,9 @@ class LossBatch:
 
 
 def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> list[Group]:
-    """Give each rollout of this process its advantage.
+    """Return the groups of this process with the advantages of their rollouts.
 
-    Rewards of all processes are gathered, since the batch's standard deviation is a global number.
+    Rewards of all processes are gathered, because the standard deviation of the batch is a global number.
     """
     own = [[math.nan if r.score.reward is None else r.score.reward for r in group.rollouts] for group in groups]
     by_process = learner.gather([own])
@@ -57,13 +61,13 @@ def update_policy(
 ) -> dict[str, Metric]:
     """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
 
-    The old log-probabilities are the policy's own before the first update, detached: nothing is computed twice for
-    them. With beta 0 a group whose advantages are all zero cannot change the gradient and is not computed; it still
-    counts in the normalizer, and the same parameters get a gradient (`_zero_weight_probe`).
+    The old log-probabilities are those of the first iteration, detached; no pass is computed for them. With beta 0, a
+    group whose advantages are all zero cannot change the gradient and is not computed. It still counts in the
+    normalizer, and the same parameters get a gradient (`_zero_weight_probe`).
 
     Args:
-        fallback_group: any group of this process, for the case that it has none.
-        phases: is told the seconds of "reference", "policy" and "optimizer".
+        fallback_group: any group of this process, for the case that `groups` is empty.
+        phases: measures the seconds of "reference", "policy" and "optimizer".
     """
     config = learner.config
     informative = [group for group in groups if config.grpo.beta or any(r.advantage for r in group.rollouts)]
@@ -77,7 +81,7 @@ def update_policy(
                 batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
     found: list[Mapping[str, torch.Tensor]] = []
     for _ in range(config.grpo.num_iterations):
-        learner.seed_passes()  # the same dropout in each, or ratios would differ from 1 by it
+        learner.seed_passes()  # each iteration has the same dropout, which would otherwise change ratios
         for batch in batches:
             with phases("policy"):
                 scored, output = compute_loss(batch, learner, normalizer)
@@ -91,10 +95,10 @@ def update_policy(
 
 
 def _zero_weight_probe(groups: Sequence[Group], informative: Sequence[Group], fallback_group: Group) -> list[Group]:
-    """One completion to run with weight 0 if no informative group is left, or none with images; else nothing.
+    """Return a completion to run with weight 0 if no informative group (or none with images) is left; otherwise [].
 
-    So every parameter that would train still gets a gradient, be it zero. Without one the optimizer would pass the
-    parameter over, and its momentum would stand still.
+    So every trainable parameter gets a gradient, even if it is zero. Without a gradient the optimizer would skip the
+    parameter, and its momentum would not decay.
     """
     candidates = groups or [fallback_group]
     with_images = [group for group in candidates if group.encoded.frames]
@@ -155,7 +159,7 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
 
 
 def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tensor]:
-    """Numbers of a micro-batch, which stay on the device until the step is done."""
+    """Collect the numbers of a micro-batch; they stay on the device until the step is done."""
     assert output.largest_sampler_gap is not None  # the log-probabilities were given
     return {
         "loss": output.loss.detach(),
@@ -167,15 +171,15 @@ def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tens
 
 
 def _summed(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
-    """Sums over micro-batches and iterations, fetched from the device at once for each name."""
+    """Sum over micro-batches and iterations; each name is fetched from the device once."""
     return {name: math.fsum(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
 
 
 def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Metric]:
-    """How far the policy, before its update, is from the log-probabilities that the tokens were sampled with.
+    """Measure how far the policy, before its update, is from the log-probabilities that the sampler drew with.
 
-    The names are TRL's. Far is what is not explained by rounding: another model, other weights, another temperature, or
-    a distribution that top-p, top-k or min-p cut.
+    The names are TRL's. A gap larger than rounding has a cause: another model, other weights, another temperature, or a
+    distribution that top-p, top-k or min-p cut.
     """
     sums, largest_gap = _summed(first), float(torch.stack([values["largest_gap"] for values in first]).max())
     metrics = {
@@ -204,7 +208,7 @@ def _is_kept(stop_reason: StopReason, config: Config) -> bool:
 
 
 def global_normalizer(groups: Sequence[Group], learner: Learner) -> float:
-    """The count that the loss of the whole step is divided by, over all processes."""
+    """Return the count that the loss of the whole step is divided by, over all processes."""
     config = learner.config
     completions = [rollout.completion for group in groups for rollout in group.rollouts]
     tokens = sum(sum(c.sampled_T) for c in completions if _is_kept(c.stop_reason, config))
@@ -234,19 +238,19 @@ def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) 
 
 
 def _with_left_out(name: str, values: Sequence[float | None]) -> dict[str, Metric]:
-    """Mean and spread of the values there are, and how many there are not."""
+    """Return mean and spread of the values that are not None, and how many are None."""
     present = [value for value in values if value is not None]
     left_out = len(values) - len(present)
     return {name: mean_of(present)} | ({f"{name}/left_out": Metric("sum", left_out)} if left_out else {})
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
-    """Rewards by part, the task's own numbers, lengths and parse failures of the sampled completions."""
+    """Compute the metrics of sampled completions: components of the reward, the task's metrics, lengths, failures."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scores = [rollout.score for rollout in rollouts]
     metrics = _with_left_out("reward", [score.reward for score in scores])
-    for part in dict.fromkeys(name for score in scores for name in score.parts):
-        metrics |= _with_left_out(f"rewards/{part}", [score.parts[part] for score in scores if part in score.parts])
+    for name in dict.fromkeys(name for score in scores for name in score.parts):
+        metrics |= _with_left_out(f"rewards/{name}", [score.parts[name] for score in scores if name in score.parts])
     for metric in dict.fromkeys(name for score in scores for name in score.metrics):
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))

@@ -1,4 +1,4 @@
-"""Model families behind one small adapter; they never mention a task."""
+"""Model families, each with one small adapter. They never mention a task."""
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.loading import ADAPTERS, adapter_of, load_adapter, load_model

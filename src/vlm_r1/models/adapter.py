@@ -1,4 +1,4 @@
-"""What the rest of the package needs to know about a model family, and nothing about tasks.
+"""The adapter: everything that the rest of the package needs to know about a model family. It knows no tasks.
 
 A family is a subclass of `Adapter` with constants (box format, part names) and a few small methods. `loading.py` picks
 it by the checkpoint's `model_type`.
@@ -26,7 +26,7 @@ from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, ImageFrame, Prom
 
 
 def is_within(name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a dotted name is one of these modules or parameters, or inside one.
+    """Return whether a dotted name is one of these modules or parameters, or lies inside one.
 
     >>> is_within("model.visual.proj.weight", ("model.visual",)), is_within("model.visuals", ("model.visual",))
     (True, False)
@@ -35,29 +35,34 @@ def is_within(name: str, modules: tuple[str, ...]) -> bool:
 
 
 class Adapter(ABC):
-    """One family: how prompts are encoded, how boxes are written, what its parts are called.
+    """One model family: it encodes prompts, knows how boxes are written and how the parts of the model are called.
 
     Attributes:
         box_format: coordinates in which the family writes boxes.
         vision_modules: dotted names of the vision tower and its projector inside the model, single parameters too.
-        projector_modules: those of them, or parts of them, that map its features to the language model's.
-        placeholder: the token that stands for a part of an image, e.g. "<|image_pad|>".
-        mark: what the chat template writes for an image, where that is not the placeholder, e.g. "<start_of_image>".
+        projector_modules: those of them, or modules inside them, that map image features to the language model's.
+        placeholder: the token whose embedding an image feature replaces, e.g. "<|image_pad|>".
+        template_image_token: what the chat template writes for an image, e.g. "<start_of_image>"; empty: the
+            placeholder.
         control_tokens: names in the config of the tokens that only the processor writes, e.g. ("image_token_id",).
-        doubt: why sharing a prompt should not be taken for exact, whatever the architecture; empty for no doubt.
-        vision_taps: where the config of the vision tower lists inner layers whose features the language model adds to
-            its first layers' inputs, e.g. "deepstack_visual_indexes"; empty where only the last layer's are used.
-        silent_tokens: tokens round an answer that are no part of it, e.g. ("<|begin_of_box|>", "<|end_of_box|>").
+        why_not_shared: why a prompt must not be computed once for all its completions, even if the architecture
+            allows it; layout `auto` and the sampler obey. Empty: it may.
+        knows_family: False only in the generic adapter, which serves any family.
+        vision_taps: the key of the vision config that lists inner layers whose features the language model adds to the
+            inputs of its first layers, e.g. "deepstack_visual_indexes"; empty if there are no such layers.
+        answer_wrappers: tokens that a model writes around an answer and that do not belong to it, e.g.
+            ("<|begin_of_box|>", "<|end_of_box|>").
     """
 
     box_format: BoxFormat
     vision_modules: tuple[str, ...]
     projector_modules: tuple[str, ...] = ()
     placeholder: str
-    mark: str = ""
+    template_image_token: str = ""
     control_tokens: ClassVar[tuple[str, ...]] = ("image_token_id",)
-    silent_tokens: ClassVar[tuple[str, ...]] = ()
-    doubt: ClassVar[str] = ""
+    answer_wrappers: ClassVar[tuple[str, ...]] = ()
+    why_not_shared: ClassVar[str] = ""
+    knows_family: ClassVar[bool] = True
     vision_taps: ClassVar[str] = ""
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
@@ -67,21 +72,21 @@ class Adapter(ABC):
 
     @property
     def placeholder_id(self) -> int:
-        """Token id of the placeholder, as the model's config says it."""
+        """Token id of the placeholder, from the model's config."""
         return self.config.image_token_id  # type: ignore[attr-defined]
 
     def check(self, source: str) -> None:
-        """Find out, before any weights are loaded, whether tokenizer, template and processor belong to the model.
+        """Check, before any weights are loaded, that tokenizer, template and processor belong to the model.
 
         Raises:
-            ModelError: starts with `source`; says what does not fit and what to copy from the original checkpoint.
+            ModelError: starts with `source`, says what does not fit, and what to copy from the original checkpoint.
         """
         if self.tokenizer.chat_template is None:
             raise ModelError(
                 f"{source}: the tokenizer has no chat template; copy chat_template.jinja (or chat_template.json) from "
                 "the original checkpoint"
             )
-        # without its files, transformers silently makes an empty tokenizer
+        # transformers silently makes an empty tokenizer if its files are missing
         if self.tokenizer.convert_tokens_to_ids(self.placeholder) != self.placeholder_id:
             raise ModelError(
                 f"{source}: the tokenizer does not have {self.placeholder} as token {self.placeholder_id}, as the "
@@ -97,63 +102,75 @@ class Adapter(ABC):
         """
 
     def as_seen(self, image: Image, frame: ImageFrame) -> Image:
-        """The picture as the model sees it: an upright RGB image, resized where the processor does only that."""
+        """Return the upright RGB picture as the model sees it; resized, if that is all that the processor does."""
         return image
 
     @abstractmethod
     def image_tokens(self, width: int, height: int) -> int:
-        """Number of placeholder tokens of an image of that size, without decoding it."""
+        """Return the number of placeholder tokens of an image of that size in pixels; no image is decoded."""
 
     @abstractmethod
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Bound how large the model sees an image, in pixels of area; None leaves the processor's own bound.
+        """Set how small and how large the model may see an image, in pixels of area; None keeps the processor's limit.
 
         Raises:
-            ModelError: the bounds are out of order or leave no room for one token, or the family has no such bound.
+            ModelError: the limits are out of order or too small for one token, or the family has no such limit.
         """
 
     @abstractmethod
     def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
-        """Run the vision tower once over all images of the prompts, which all have some: (tokens, H) of each image."""
+        """Run the vision tower once over all images of the prompts. Each prompt has images.
+
+        Returns:
+            (tokens, H) for each image, in the order of prompts and images.
+        """
 
     @abstractmethod
     def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
-        """Forward arguments for prompts, in order, whose images have these features; some may have none."""
+        """Return the forward arguments for prompts whose images have these features; a prompt may have no image.
+
+        Args:
+            features: for each prompt, in order, (tokens, H) of each of its images.
+        """
 
     def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        """The prompt with images of the same size that show nothing, to find out whether the model looks at them.
+        """Return the prompt with images of the same size that show nothing: a model that sees must answer differently.
 
-        Zeros are the mean colour, after the processor's normalisation.
+        The pixels are zero, the mean colour after the processor's normalisation.
         """
         grey = torch.zeros_like(prompt.vision["pixel_values"])
         return replace(prompt, vision={**prompt.vision, "pixel_values": grey}, features=None)
 
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        """Position ids of each prompt, unpadded, (A, L); A = 3 for M-RoPE, else 1. A completion starts at max + 1."""
+        """Return the position ids of each prompt, unpadded, (A, L). A is 3 for M-RoPE, else 1.
+
+        The positions of a completion start at the largest of its prompt plus 1.
+        """
         return [torch.arange(len(prompt.ids_L), device=model.device)[None] for prompt in prompts]
 
     def processor_settings(self) -> Mapping[str, Any]:
-        """What the combined processor has to know besides tokenizer and image processor, e.g. {"image_seq_len": 64}."""
+        """Return the combined processor's own settings, beyond tokenizer and image processor: {"image_seq_len": 64}."""
         return {}
 
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Forward arguments that say of each token of ordinary rows what it is, e.g. part of an image; (N, L) each.
+        """Return forward arguments that mark the tokens of images in ordinary rows, (N, L) each.
 
-        Only where attention depends on it: then the model's `create_masks_for_generate` is asked what a row may see.
+        Only a family whose attention depends on them returns any. Its masks then come from the model's
+        `create_masks_for_generate`.
         """
         return {}
 
     def prepare(self, model: Any) -> None:  # noqa: B027 (most families have nothing to replace)
-        """Called on a freshly loaded model: exact replacements of slow modules, under the same parameters."""
+        """Change a freshly loaded model, e.g. replace slow modules by exact ones. Parameters and their names stay."""
 
     def banned_ids(self) -> tuple[int, ...]:
-        """Tokens that must never be sampled: a model that draws one would read an image that is not there."""
+        """Return the tokens that must never be sampled: a model that drew one would read an image that is not there."""
         return tuple(sorted({getattr(self.config, name) for name in self.control_tokens}))
 
     def image_features(
         self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
     ) -> list[tuple[torch.Tensor, ...]]:
-        """The features of each prompt's images: those it carries, else from one run of the vision tower over all."""
+        """Return the features of each prompt's images; one run of the vision tower computes those that are missing."""
         rest = [prompt for prompt in prompts if prompt.frames and prompt.features is None]
         fresh = iter(self.encode_images(model, rest) if rest else ())
         return [
@@ -163,30 +180,34 @@ class Adapter(ABC):
 
     @torch.no_grad()
     def with_features(self, model: Any, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
-        """The prompts with the features of their images, for sampling and all passes, if the vision part is frozen."""
+        """Return the prompts; if the vision part is frozen, with their image features, which are then computed once."""
         if not self.sees_with_frozen_parts(model):
             return list(prompts)
         features_P = self.image_features(model, prompts)
         return [replace(prompt, features=own) for prompt, own in zip(prompts, features_P, strict=True)]
 
     def part_of(self, name: str) -> Part:
-        """The part that a module or parameter belongs to, by its dotted name in the model or in the peft wrapper."""
+        """Return the part of the model that a module or parameter belongs to.
+
+        Args:
+            name: its dotted name, in the model or in the peft wrapper.
+        """
         name = name.removeprefix("base_model.model.")
         if is_within(name, self.projector_modules):
             return "projector"
         return "vision" if is_within(name, self.vision_modules) else "language"
 
     def sees_with_frozen_parts(self, model: Any) -> bool:
-        """Whether no parameter of the vision modules trains, so that an image's features never change."""
+        """Return whether no parameter of the vision modules trains, so that an image's features never change."""
         parameters = self.unwrap(model).named_parameters()
         return not any(p.requires_grad for name, p in parameters if is_within(name, self.vision_modules))
 
     def backbone(self, model: Any) -> Any:
-        """The model without its output head: input ids to hidden states."""
+        """Return the model without its output head. It maps input ids to hidden states."""
         return self.unwrap(model).base_model
 
     def prompt_length(self, prompt: Prompt, sizes_wh: Sequence[tuple[int, int]]) -> int:
-        """`len(encode(prompt, images).ids_L)` from the sizes of the images alone."""
+        """Return `len(encode(prompt, images).ids_L)`; only the sizes (width, height) of the images are needed."""
         text = self.render(prompt)
         return len(self.tokenize(text)) - len(sizes_wh) + sum(self.image_tokens(*wh) for wh in sizes_wh)
 
@@ -197,19 +218,19 @@ class Adapter(ABC):
 
     @staticmethod
     def unwrap(model: Any) -> Any:
-        """The transformers model inside a peft wrapper, or the model itself."""
+        """Return the transformers model inside a peft wrapper, or the model itself."""
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def stop_ids(self, model: PreTrainedModel) -> tuple[int, ...]:
-        """Tokens that end an answer, from the checkpoint's generation config, e.g. (151645, 151643)."""
+        """Return the tokens that end an answer, from the checkpoint's generation config, e.g. (151645, 151643)."""
         stop = model.generation_config.eos_token_id if model.generation_config is not None else None
         stop = self.tokenizer.eos_token_id if stop is None else stop
         return tuple(stop) if isinstance(stop, list | tuple) else (int(stop),)
 
     def answer_end(self, model: PreTrainedModel) -> int:
-        """The stop token that a gold answer ends with: the one that the chat template writes behind what was said.
+        """Return the stop token that a gold answer ends with: the one that the chat template writes after an answer.
 
-        Where that is no stop token, the tokenizer's end-of-sequence token, or else the first stop token.
+        If that is no stop token, it is the tokenizer's end-of-sequence token, or else the first stop token.
         """
         stop_ids = self.stop_ids(model)
         wanted = (self.tokenizer.convert_tokens_to_ids(self.turn_end), self.tokenizer.eos_token_id)
@@ -217,17 +238,17 @@ class Adapter(ABC):
 
     @cached_property
     def turn_end(self) -> str:
-        """The token that the chat template writes behind what an assistant said, before a user asks again, or ""."""
+        """The token that the chat template writes after an assistant's turn, before the next user turn; "" if none."""
         said = [("user", "Is it red?"), ("assistant", "ruby"), ("user", "Is it blue?")]
         messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
         try:
             after = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition("ruby")[2]
-        except TemplateError:  # a template for one question alone
+        except TemplateError:  # a template that allows one question only
             return ""
         return (self.tokenizer.tokenize(after.lstrip()) or [""])[0]
 
     def decode(self, ids_T: Sequence[int]) -> str:
-        """Text of a completion, special and silent tokens left out; the tags of thought and answer always stay."""
+        """Return the text of a completion without special tokens and answer wrappers, but with its tags."""
         spoken = [token for token in ids_T if token not in self._unspoken_ids]
         return self.tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -237,37 +258,40 @@ class Adapter(ABC):
         return frozenset(
             token
             for token, content in added
-            if content.content in self.silent_tokens or (content.special and content.content not in TAGS)
+            if content.content in self.answer_wrappers or (content.special and content.content not in TAGS)
         )
 
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text, nothing added (used for gold completions)."""
+        """Return the token ids of plain text; nothing is added. Gold completions are made so."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def own_tokens(self) -> frozenset[str]:
-        """Texts that the tokenizer turns into control tokens, which no data may hold; the tags of answers are none."""
+        """Return the texts that the tokenizer reads as control tokens, except tags. Data must not hold them."""
         added = self.tokenizer.added_tokens_decoder.values()
         special = {token.content for token in added if token.special}
-        return frozenset({*special, *self.silent_tokens, self.placeholder, self.mark} - {"", *TAGS})
+        return frozenset({*special, *self.answer_wrappers, self.placeholder, self.template_image_token} - {"", *TAGS})
 
     def save(self, folder: str | Path) -> None:
-        """Write tokenizer, chat template and image processor, as their own classes do."""
+        """Write tokenizer, chat template and image processor with their own `save_pretrained`."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
 
     def render(self, prompt: Prompt) -> str:
-        """The chat text of one user turn, each image as one placeholder; checks that none was lost.
+        """Return the chat text of one user turn; the chat template writes one token for each image.
 
-        Where the template opens the thought for the model (Qwen3.5, the "Thinking" checkpoints), its `<think>` is left
-        to the completion, which holds all of its own tags and is judged, trained and supervised as a whole.
+        Some templates open the thought for the model (Qwen3.5, the "Thinking" checkpoints). Their `<think>` is removed
+        from the prompt: a completion holds all of its own tags and is judged, trained and supervised as a whole.
+
+        Raises:
+            ModelError: the template lost an image, or the text contains a placeholder.
         """
-        mark = self.mark or self.placeholder
+        image_token = self.template_image_token or self.placeholder
         texts = prompt.text.split(IMAGE_TOKEN)
         if len(texts) - 1 != len(prompt.images):
             raise ModelError(
                 f"prompt has {len(texts) - 1} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
             )
-        if own := {token for token in (mark, self.placeholder) for text in texts if token in text}:
+        if own := {token for token in (image_token, self.placeholder) for text in texts if token in text}:
             raise ModelError(
                 f"the prompt's text contains the model's own placeholder {' '.join(own)}: remove it from the data"
             )
@@ -277,9 +301,9 @@ class Adapter(ABC):
             content += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "user", "content": content}]
         rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if rendered.count(mark) != len(prompt.images):
+        if rendered.count(image_token) != len(prompt.images):
             raise ModelError(
-                f"the checkpoint's chat template wrote {rendered.count(mark)} {mark} for "
+                f"the checkpoint's chat template wrote {rendered.count(image_token)} {image_token} for "
                 f"{len(prompt.images)} images: it is not a template for images; take the one of the original checkpoint"
             )
         opened = rendered.rstrip("\n")

@@ -1,4 +1,4 @@
-"""Gemma 3: each image is one square of 896 pixels and 256 tokens, which see each other both ways."""
+"""Gemma 3: each image is a square of 896 pixels and 256 tokens, which attend to each other in both directions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vlm_r1.types import BoxFormat, EncodedPrompt
 
 
 class Gemma3(InlineImages):
-    """Boxes are taken to be 0–1000 with y first, as in Google's other models; Gemma 3's own report names no format."""
+    """Boxes are assumed to be 0–1000 with y first, as in Google's other models; Gemma 3's report names no format."""
 
     box_format = BoxFormat.NORM_1000_YX
     vision_modules = ("model.vision_tower", "model.multi_modal_projector")
     projector_modules = ("model.multi_modal_projector",)
     placeholder = "<image_soft_token>"
-    mark = "<start_of_image>"
+    template_image_token = "<start_of_image>"
     structure = ("<end_of_image>",)
     processor_class = "Gemma3Processor"
     settings = ("size", "do_pan_and_scan")
@@ -44,7 +44,7 @@ class Gemma3(InlineImages):
         return {"pixel_values": seen["pixel_values"]}
 
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """There is no choice to make.
+        """Refuse: this family sees every image at the same size.
 
         Raises:
             ModelError: always.

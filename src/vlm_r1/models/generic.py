@@ -1,13 +1,14 @@
-"""Any other image-text model of transformers, by its own combined processor; proven on the loaded model or refused.
+"""The adapter for any other image-text model of transformers. It uses the model's own combined processor.
 
-What it asks of a model: a decoder that reads the images' features in the places of placeholder tokens, at ordinary
-positions, with plain causal attention, and an output head without after-thoughts. Whether that is so, `prepare` finds
-out: it compares what the stock forward hands to its language model with what this adapter makes it hand over.
+The model must be a decoder that reads image features in the places of placeholder tokens, at ordinary positions and
+with plain causal attention. Its logits must be exactly head(hidden): no scaling or soft-capping after it. `prepare`
+checks all of this on the loaded model and refuses otherwise. For that it compares the arguments that the language model
+gets in the stock forward with those that it gets from this adapter.
 
-What it cannot do: limit pixels, know how large the model sees an image (so no boxes in those pixels), tell lengths
-without preparing blank images of that size, or ban tokens that nothing tells from text. Prompts are repeated for each
-completion (layout `rows`), unless a recipe wants `packed` and the trust check finds it equal. A family of its own, in
-at most 100 lines (docs/add_a_model.md), can do all that.
+The adapter cannot limit pixels. It does not know how large the model sees an image, so boxes cannot be in those pixels.
+It needs a blank image of the right size to know a length. It bans only tokens that config or processor name. Prompts
+are repeated for each completion (layout `rows`), unless a recipe wants `packed` and the trust check finds it equal. An
+adapter of the family's own, of at most 100 lines (docs/add_a_model.md), can do all of this.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from vlm_r1.models.adapter import Adapter
 from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
 
 _OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-"""What processors return besides the images' own tensors."""
+"""Outputs of processors that describe tokens, not images."""
 
 _OF_VISION = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}
-"""What `get_image_features` returns; only `pooler_output` is handed on."""
+"""Outputs of `get_image_features`; the language model gets only `pooler_output`."""
 
 _AFTERTHOUGHTS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "lm_head_multiplier")
-"""Settings of language models that change logits behind the output head; None and 1 are harmless."""
+"""Settings of language models that change logits after the output head; None and 1 change nothing."""
 
 _IMAGE_TOKEN_SETTING = re.compile(r"(image|video|vision|boi|eoi).*token_(id|index)|(boi|eoi)_(id|index)")
 
@@ -44,9 +45,12 @@ _REMEDY = "It needs an adapter of its own: see docs/add_a_model.md"
 
 
 class Generic(Adapter):
-    """Whatever the processor does, done by the processor. `box_format` has to be said by whoever loads it."""
+    """Any family that has no adapter of its own. Whoever loads it must give the `box_format`."""
 
-    doubt = "its family has no adapter of its own; training.layout packed tries, and is checked before the first update"
+    why_not_shared = (
+        "its family has no adapter of its own; training.layout packed tries, and is checked before the first update"
+    )
+    knows_family = False
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.processor = self.load_processor(config)
@@ -56,15 +60,15 @@ class Generic(Adapter):
         if placeholder_id is None:
             raise ModelError(f'the config of model type "{config.model_type}" names no image token. {_REMEDY}')
         self.placeholder = self.tokenizer.convert_ids_to_tokens(placeholder_id) or ""
-        self.mark = getattr(self.processor, "image_token", None) or self.placeholder
-        self.vision_modules: tuple[str, ...] = ()  # `prepare` sees the model first
+        self.template_image_token = getattr(self.processor, "image_token", None) or self.placeholder
+        self.vision_modules: tuple[str, ...] = ()  # known once `prepare` has seen the model
         self._in_pieces = False
 
     def load_processor(self, config: PretrainedConfig) -> Any:
-        """The checkpoint's own combined processor.
+        """Return the checkpoint's own combined processor.
 
         Raises:
-            ModelError: it cannot be built here, or is not there.
+            ModelError: it cannot be built here, or the checkpoint has none.
         """
         path = config.name_or_path
         try:
@@ -97,7 +101,7 @@ class Generic(Adapter):
         return len(self.encode(prompt, [new_image("RGB", size_wh) for size_wh in sizes_wh]).ids_L)
 
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Not known here.
+        """Refuse: only an adapter of the family's own knows how its processor resizes.
 
         Raises:
             ModelError: always.
@@ -108,7 +112,7 @@ class Generic(Adapter):
         )
 
     def banned_ids(self) -> tuple[int, ...]:
-        """Every token that config or processor call an image's or video's."""
+        """Return every token that config or processor name as one of images or videos."""
         settings = self.config.to_dict().items()
         named = {value for name, value in settings if _IMAGE_TOKEN_SETTING.fullmatch(name) and isinstance(value, int)}
         return tuple(sorted({self.placeholder_id, *named, *getattr(self.processor, "image_token_ids", ())}))
@@ -116,7 +120,7 @@ class Generic(Adapter):
     def image_features(
         self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
     ) -> list[tuple[torch.Tensor, ...]]:
-        # one run for each prompt: how the images of several lie in one tensor differs from family to family
+        # one run for each prompt, because families differ in how one tensor holds the images of several prompts
         return [
             tuple(self._features(model, prompt)) if prompt.frames and prompt.features is None else prompt.features or ()
             for prompt in prompts
@@ -133,15 +137,15 @@ class Generic(Adapter):
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
     def blank(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        # nearly the mean colour; exact zeros are padding to some families
+        # nearly the mean colour, but not exactly zero, which some families take for padding
         grey = {name: torch.full_like(x, 1 / 255) for name, x in prompt.vision.items() if x.is_floating_point()}
         return replace(prompt, vision={**prompt.vision, **grey}, features=None)
 
     def prepare(self, model: Any) -> None:
-        """Find the vision modules, and prove on one image that this adapter suits the model.
+        """Find the vision modules, and check with one image that this adapter suits the model.
 
         Raises:
-            ModelError: it does not; says why.
+            ModelError: it does not suit the model; says why.
         """
         decoder, kind = _decoder(model), f'model type "{self.config.model_type}"'
         text_config = self.config.get_text_config()
@@ -152,7 +156,7 @@ class Generic(Adapter):
             raise ModelError(f"{kind} has no language model that reads features of images. {_REMEDY}")
         self._find_parts(model, {decoder, model.get_input_embeddings()})
         if model.device.type == "meta":
-            return  # without weights, for its shapes: there is nothing to compare
+            return  # a model of shapes without weights: there is nothing to compare
         training = model.training
         model.eval()
         with torch.no_grad():
@@ -162,12 +166,15 @@ class Generic(Adapter):
             raise ModelError(f"the generic adapter does not suit {kind}: {difference}. {_REMEDY}")
 
     def _find_parts(self, model: Any, of_language: set[torch.nn.Module]) -> None:
-        """Vision is what holds no part of the language; the tower in it is a model of its own, the rest projects."""
+        """Find vision and projector modules: children of the base model without any module of the language model.
+
+        Among them the vision tower is a `PreTrainedModel`; the others belong to the projector.
+        """
         base, prefix = model.base_model, model.base_model_prefix
-        seeing = {name: part for name, part in base.named_children() if of_language.isdisjoint(part.modules())}
+        seeing = {name: child for name, child in base.named_children() if of_language.isdisjoint(child.modules())}
         single = [name for name, _ in base.named_parameters(recurse=False)]
         self.vision_modules = tuple(f"{prefix}.{name}" for name in (*seeing, *single))
-        projecting = [name for name, part in seeing.items() if not isinstance(part, PreTrainedModel)]
+        projecting = [name for name, child in seeing.items() if not isinstance(child, PreTrainedModel)]
         self.projector_modules = tuple(f"{prefix}.{name}" for name in (*projecting, *single))
 
     def save(self, folder: str | Path) -> None:
@@ -175,7 +182,7 @@ class Generic(Adapter):
 
     def _inputs(self, text: str, images: Sequence[Image]) -> dict[str, torch.Tensor]:
         bos = self.tokenizer.bos_token
-        adds = not (bos and text.startswith(bos))  # as the processor's own apply_chat_template
+        adds = not (bos and text.startswith(bos))  # the processor's own apply_chat_template does the same
         nested = [list(images)] if images else None
         try:
             return dict(self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds))
@@ -188,7 +195,7 @@ class Generic(Adapter):
             ) from error
 
     def _seen(self, model: PreTrainedModel, prompt: EncodedPrompt) -> Any:
-        """What the stock model makes of a prompt's images."""
+        """Return the output of the stock model's `get_image_features` for a prompt."""
         base: Any = self.unwrap(model)
         taken = inspect.signature(base.get_image_features).parameters
         vision = {name: tensor for name, tensor in _on(model, prompt.vision).items() if name in taken}
@@ -199,11 +206,11 @@ class Generic(Adapter):
         self._in_pieces = isinstance(pooled, list | tuple)
         if self._in_pieces:
             return pooled
-        images = pooled if len(pooled) == len(prompt.frames) else [pooled]  # else tiles
+        images = pooled if len(pooled) == len(prompt.frames) else [pooled]  # otherwise these are tiles of one image
         return [image.flatten(0, -2) for image in images]
 
     def _difference(self, model: Any, decoder: torch.nn.Module) -> str | None:
-        """Why what the stock forward hands to the language model is not what ours does, for one prompt."""
+        """Compare what the language model gets in the stock forward and in ours; returns why they differ, or None."""
         prompt, picture = Prompt("<image>?", ("",)), linear_gradient("L").convert("RGB").resize((336, 224))
         encoded = self.encode(prompt, [picture])
         if more := sorted(set(self._seen(model, encoded)) - _OF_VISION):
@@ -239,11 +246,11 @@ class Generic(Adapter):
 
 
 class _ReachedError(Exception):
-    """The forward has come to the language model."""
+    """The forward pass has reached the language model."""
 
 
 def _handed_on(model: Any, decoder: torch.nn.Module, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments that the model's forward calls its language model with; that does not run."""
+    """Return the keyword arguments with which the model's forward calls its language model, which is not run."""
     handed: dict[str, Any] = {}
 
     def stop(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -270,5 +277,5 @@ def _decoder(model: Any) -> torch.nn.Module | None:
 
 
 def _on(model: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """On the model's device, pixels in its type."""
+    """Move inputs to the model's device; pixels get its type."""
     return {name: x.to(model.device, model.dtype if x.is_floating_point() else x.dtype) for name, x in inputs.items()}

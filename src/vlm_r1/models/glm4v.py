@@ -23,7 +23,7 @@ class Glm4v(PatchGrid):
         "video_start_token_id",
         "video_end_token_id",
     )
-    silent_tokens = ("<|begin_of_box|>", "<|end_of_box|>")
+    answer_wrappers = ("<|begin_of_box|>", "<|end_of_box|>")
 
     @property
     def _frames_per_image(self) -> int:

@@ -20,11 +20,11 @@ from vlm_r1.models.inline import InlineImages, Size
 from vlm_r1.types import BoxFormat, EncodedPrompt
 
 _LARGEST_EDGE = 4096
-"""To which the family's image processors shrink an image at most, whatever its settings."""
+"""The largest longest edge in pixels: image processors of the family shrink larger images to it under any setting."""
 
 
 class Idefics3(InlineImages):
-    """Boxes are taken to be 0–1000: neither model card nor paper names a format."""
+    """Boxes are assumed to be 0–1000: neither model card nor paper names a format."""
 
     box_format = BoxFormat.NORM_1000
     vision_modules = ("model.vision_model", "model.connector")
@@ -49,7 +49,7 @@ class Idefics3(InlineImages):
         return (config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor) ** 2
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """(columns, rows) of tiles of an image; (1, 1) is not split."""
+        """Return (columns, rows) of tiles of an image; an image of (1, 1) is not split."""
         if not self.image_processor.do_image_splitting:
             return (1, 1)
         width, height = _shrunk(*_resized(width, height, self.image_processor.size["longest_edge"]))
@@ -75,10 +75,10 @@ class Idefics3(InlineImages):
         return dict(self.image_processor(images=[list(images)], return_tensors="pt"))
 
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Set the longest edge: as many tiles as their square has room for, so that no image has more pixels.
+        """Set the longest edge so that a square image of it, and thus any image, has at most `max_pixels` pixels.
 
         Raises:
-            ModelError: less than one tile; or `min_pixels`, since every image is enlarged to the longest edge anyway.
+            ModelError: max_pixels is less than one tile, or min_pixels is given: every image is enlarged anyway.
         """
         if min_pixels is not None:
             raise ModelError(
@@ -136,7 +136,7 @@ def _shrunk(width: int, height: int) -> Size:
 
 
 def _tiles(width: int, height: int, tile: int) -> tuple[int, int]:
-    """The third step, (columns, rows): as many as cover the longer side, and the other side in proportion."""
+    """The third step, (columns, rows): enough tiles to cover the longer side, and in proportion for the other side."""
     ratio = width / height
     if width >= height:
         columns = math.ceil(width / tile)

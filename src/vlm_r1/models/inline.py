@@ -1,8 +1,8 @@
-"""What families have in common whose images are runs of one token in the text, at ordinary positions.
+"""The base of families whose images are runs of one token in the text, at ordinary positions.
 
-The chat template writes one *mark* for an image. The family's processor, and this adapter like it, replaces the mark by
-an *expansion*: tokens of structure around as many placeholders as the vision part will make features. How many follows
-from the image's size alone, so lengths are known without decoding an image.
+The chat template writes one token for an image (`template_image_token`). The family's processor, and this adapter like
+it, replaces it by an *expansion*: one placeholder for each feature that the vision part will compute, and tokens of
+structure around them. The size of the image decides how many there are, so lengths are known without decoding it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ Size = tuple[int, int]
 
 
 class InlineImages(Adapter):
-    """A family of this kind; what is left to say is how it sees images of some sizes.
+    """A family of this kind. Its own class adds how it sees images of given sizes.
 
     Attributes:
-        structure: the tokens besides the placeholder that stand in expansions, or mark videos; those that a checkpoint
-            does not have are passed over.
+        structure: the other tokens of expansions, and tokens of videos; a checkpoint need not have all of them.
         processor_class: name of the family's combined processor in transformers, written into saved folders.
-        settings: what the family's image processor has, by which that of another model is told.
+        settings: attributes that the family's image processor must have; one without them belongs to another model.
     """
 
     structure: ClassVar[tuple[str, ...]]
@@ -42,23 +41,23 @@ class InlineImages(Adapter):
     @property
     @abstractmethod
     def tile(self) -> int:
-        """Side in pixels of the square that the vision part sees at once, by the image processor's settings: 448."""
+        """Side in pixels of the square that the vision part sees at once, by the image processor: e.g. 448."""
 
     @abstractmethod
     def seen_sizes(self, sizes_wh: Sequence[Size]) -> list[Size]:
-        """How large the model sees each image of one prompt: the picture itself, padding and thumbnails left out."""
+        """Return the size at which the model sees each image of one prompt, without padding and thumbnails."""
 
     @abstractmethod
     def expansions(self, sizes_wh: Sequence[Size]) -> list[str]:
-        """What stands in the text for each image of one prompt, of these original sizes."""
+        """Return the text that replaces each image of one prompt; the images have these original sizes."""
 
     @abstractmethod
     def pixels(self, images: Sequence[Image]) -> Mapping[str, torch.Tensor]:
-        """The images of one prompt as the model's forward takes them."""
+        """Return the images of one prompt as tensors, under the names of the model's forward."""
 
     @abstractmethod
     def processor_settings(self) -> Mapping[str, Any]:
-        """What the combined processor has to know besides tokenizer and image processor, e.g. {"image_seq_len": 64}."""
+        """Return the combined processor's own settings, beyond tokenizer and image processor: {"image_seq_len": 64}."""
 
     def check(self, source: str) -> None:
         super().check(source)
@@ -88,7 +87,7 @@ class InlineImages(Adapter):
 
     def banned_ids(self) -> tuple[int, ...]:
         vocabulary = self.tokenizer.get_added_vocab()
-        own = (self.placeholder, self.mark, *self.structure)
+        own = (self.placeholder, self.template_image_token, *self.structure)
         return tuple(sorted({vocabulary[token] for token in own if token in vocabulary}))
 
     def vision_arguments(self, features: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
@@ -98,17 +97,17 @@ class InlineImages(Adapter):
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=self.pooled(images))}}
 
     def pooled(self, images: Sequence[torch.Tensor]) -> Any:
-        """Features of images as the model's forward takes them: in most families in one piece, (tokens, H)."""
+        """Return the features of images as the model's forward takes them: in most families one tensor (tokens, H)."""
         return torch.cat(list(images))
 
     def save(self, folder: str | Path) -> None:
-        """Write also what `AutoProcessor` needs to know to build the combined processor."""
+        """Write also the file from which `AutoProcessor` builds the combined processor."""
         super().save(folder)
         settings = {"processor_class": self.processor_class, **self.processor_settings()}
         (Path(folder) / "processor_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
     def split_features(self, features: torch.Tensor, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
-        """Features (…, H) of all images of the prompts, one after the other, as (tokens, H) of each image."""
+        """Split the features (…, H) of all images of the prompts, in order, into (tokens, H) for each image."""
         tokens = [
             expansion.count(self.placeholder)
             for prompt in prompts
@@ -117,11 +116,11 @@ class InlineImages(Adapter):
         return list(features.flatten(0, -2).split(tokens))
 
     def _ids(self, text: str, sizes_wh: Sequence[Size]) -> tuple[int, ...]:
-        first, *rest = text.split(self.mark or self.placeholder)
+        first, *rest = text.split(self.template_image_token or self.placeholder)
         expansions = self.expansions(sizes_wh) if sizes_wh else []
-        parts = [part for expansion, after in zip(expansions, rest, strict=True) for part in (expansion, after)]
-        expanded = "".join([first, *parts])
+        pieces = [text for expansion, after in zip(expansions, rest, strict=True) for text in (expansion, after)]
+        expanded = "".join([first, *pieces])
         bos = self.tokenizer.bos_token
-        # as the combined processors do: what the tokenizer adds is added, unless the template wrote it already
+        # the combined processors do the same: the tokenizer adds its tokens unless the template wrote them already
         adds = not (bos and expanded.startswith(bos))
         return tuple(self.tokenizer(expanded, add_special_tokens=adds)["input_ids"])

@@ -40,7 +40,7 @@ class InternVL(InlineImages):
         return int(patches * config.downsample_ratio) ** 2
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """(columns, rows) of tiles of an image."""
+        """Return (columns, rows) of tiles of an image."""
         from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
         limits = (self.image_processor.min_patches, self.image_processor.max_patches)
@@ -56,12 +56,12 @@ class InternVL(InlineImages):
         return [f"<img>{self.placeholder * (self.tile_tokens * count)}</img>" for count in with_thumbnail]
 
     def pixels(self, images: Sequence[Image]) -> Mapping[str, torch.Tensor]:
-        # the combined processor turns tiling on, whatever the saved image processor says
+        # the combined processor turns tiling on even if the saved image processor has it off
         seen = self.image_processor(images=list(images), crop_to_patches=True, return_tensors="pt")
         return {"pixel_values": seen["pixel_values"]}
 
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Limit the tiles of an image, without the thumbnail: their area is what the model sees."""
+        """Limit the number of tiles of an image; their area, without the thumbnail, is its area in pixels."""
         processor = self.image_processor
         tile = self.tile**2
         least = processor.min_patches if min_pixels is None else max(1, -(-min_pixels // tile))

@@ -1,8 +1,8 @@
-"""LLaVA-OneVision: one base view, and for an image that is alone in its prompt as many tiles as fit its proportions.
+"""LLaVA-OneVision: each image has a base view; the only image of a prompt also has tiles that follow its proportions.
 
-The image is laid, padded, on the canvas of those offered that keeps most of it; the canvas is cut into tiles, and the
-features that lie on padding are thrown away again. Each line of features ends with a learned newline. More features
-than nine tiles have are interpolated down. Several images in a prompt get their base views only.
+The image is padded to the canvas, among those offered, that keeps most of its resolution. The canvas is cut into tiles,
+and features of padding are dropped. Each line of features ends with a learned newline. If there are more features than
+nine tiles have, they are interpolated down. Several images in a prompt have base views only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlm_r1.types import BoxFormat, EncodedPrompt
 
 
 class LlavaOnevision(InlineImages):
-    """Boxes are fractions of width and height, as in the data of LLaVA, which this family is trained on too."""
+    """Boxes are fractions of width and height, as in LLaVA's data, on which this family is trained too."""
 
     box_format = BoxFormat.NORM_1
     vision_modules = ("model.vision_tower", "model.multi_modal_projector", "model.image_newline")
@@ -38,12 +38,12 @@ class LlavaOnevision(InlineImages):
 
     @property
     def side(self) -> int:
-        """Features of one view along each side, e.g. 27."""
+        """Number of features along each side of one view, e.g. 27."""
         config: Any = self.config
         return config.vision_config.image_size // config.vision_config.patch_size
 
     def canvas(self, width: int, height: int) -> Size:
-        """(width, height) in pixels of the canvas for an image that is alone in its prompt."""
+        """Return (width, height) in pixels of the canvas of the only image of a prompt."""
         from transformers.image_processing_utils import select_best_resolution
 
         best = select_best_resolution((height, width), self.image_processor.image_grid_pinpoints)
@@ -62,12 +62,12 @@ class LlavaOnevision(InlineImages):
         return [self.placeholder * (view + lines * (length + 1))]
 
     def pixels(self, images: Sequence[Image]) -> Mapping[str, torch.Tensor]:
-        # nested: the images of one prompt, as the combined processor passes them on from a conversation
+        # nested, because the combined processor passes the images of one prompt so
         seen = self.image_processor(images=[list(images)], return_tensors="pt")
         return {name: seen[name] for name in ("pixel_values", "image_sizes", "batch_num_images")}
 
     def limit_pixels(self, min_pixels: int | None, max_pixels: int | None) -> None:
-        """Offer only canvases within the limits."""
+        """Keep only canvases whose area is within the limits."""
         offered = self.image_processor.image_grid_pinpoints
         areas = [height * width for height, width in offered]
         least, most = min_pixels or 0, max(areas) if max_pixels is None else max_pixels
@@ -80,9 +80,9 @@ class LlavaOnevision(InlineImages):
         self.image_processor.image_grid_pinpoints = kept
 
     def prepare(self, model: Any) -> None:
-        # the model computes from the same list which features lie on padding
+        # the model finds the features of padding from the same list
         model.config.image_grid_pinpoints = self.image_processor.image_grid_pinpoints
-        # features are taken before it: it never gets a gradient, for which processes would wait
+        # features are taken before this layer, so it never gets a gradient, and processes would wait for one
         model.model.vision_tower.post_layernorm.requires_grad_(False)
 
     def pooled(self, images: Sequence[torch.Tensor]) -> Any:
@@ -110,7 +110,7 @@ class LlavaOnevision(InlineImages):
         }
 
     def _lines(self, width: int, height: int) -> tuple[int, int]:
-        """(lines, features in a line) that are left of the tiles of an image of that size."""
+        """Return (lines, features in a line) that remain of the tiles of an image of that size."""
         columns, lines = (edge // self.tile * self.side for edge in self.canvas(width, height))
         if width / height > columns / lines:
             lines -= 2 * ((lines - int(round(height * (columns / width), 7))) // 2)
@@ -123,7 +123,7 @@ class LlavaOnevision(InlineImages):
 
 
 def _fitted(width: int, height: int, canvas_width: int, canvas_height: int) -> Size:
-    """The largest size of the same proportions that fits the canvas."""
+    """Return the largest size of the same proportions that fits the canvas."""
     across, down = canvas_width / width, canvas_height / height
     if across < down:
         return canvas_width, min(math.ceil(height * across), canvas_height)

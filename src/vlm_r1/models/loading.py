@@ -1,4 +1,4 @@
-"""Checkpoint folder → adapter (config, tokenizer, image processor) and model."""
+"""Loads the adapter (config, tokenizer, image processor) and the model of a checkpoint."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _WANTED = {
     "image processor": "preprocessor_config.json beside the weights; copy it from the original checkpoint",
     "model": "model.safetensors, whole, or its parts and their index; copy them from the original checkpoint",
 }
-"""What `_load` looked for."""
+"""What `_load` wanted to find, for its error messages."""
 
 
 def load_adapter(
@@ -68,13 +68,13 @@ def load_adapter(
 ) -> Adapter:
     """Load what is needed to encode prompts, without any weights.
 
-    Tokenizer and image processor are loaded apart, because the families' combined processors demand a video processor
-    (and with it torchvision).
+    Tokenizer and image processor are loaded separately, because the families' combined processors demand a video
+    processor, which needs torchvision.
 
     Args:
         path: Hugging Face folder or hub name; a folder that holds only a LoRA adapter works through its base model.
         min_pixels, max_pixels: area limits of the processed image, in pixels.
-        adapter: the family's adapter from outside, `package.module:Name`, instead of the one of its model type.
+        adapter: name of an adapter, a model type or `package.module:Name`; default: by the checkpoint's model type.
         box_format: how this checkpoint writes boxes, if not as its family; needed for a family without its own adapter.
 
     Raises:
@@ -101,7 +101,7 @@ def load_adapter(
 
 
 def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapter:
-    """The adapter that a recipe asks for, of its checkpoint, or of another folder with the same model.
+    """Return the adapter that a recipe asks for, loaded from its checkpoint or from another folder with the same model.
 
     Raises:
         ConfigError, ModelError: see `load_adapter`.
@@ -115,15 +115,16 @@ def load_model(
 ) -> Any:
     """Load the policy as the recipe says: type, attention, frozen parts, LoRA, gradient checkpointing.
 
-    Returns the transformers model, or with LoRA the peft model around it.
-
     Args:
         weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume.
-        precision: what the section's type and attention come to; default: on a CPU (`choose_precision`).
+        precision: from `choose_precision`; default: that of a CPU.
+
+    Returns:
+        The transformers model, or with LoRA the peft model around it.
 
     Raises:
-        ConfigError: the section asks for what this model does not have, or for new LoRA adapters on top of others.
-        ModelError: the weights cannot be loaded, or are those of another model.
+        ConfigError: the section asks for what this model does not have, or for LoRA adapters on top of others.
+        ModelError: the weights cannot be loaded, or belong to another model.
     """
     _check_base(section)
     path, precision = str(weights or section.path), precision or choose_precision(section, adapter)
@@ -139,10 +140,10 @@ def load_model(
 
 
 def empty_model(section: ModelSection, adapter: Adapter) -> Any:
-    """The policy as `load_model` would return it, without its weights: shapes, names and what trains, in no time.
+    """Return the policy of `load_model` without weights: only shapes, names and which parameters train. It is fast.
 
     Raises:
-        ConfigError: the section asks for what this model or this machine does not have.
+        ConfigError: the section asks for something that this model or this machine does not have.
     """
     _check_base(section)
     loading_options(section, adapter, choose_precision(section, adapter))
@@ -176,7 +177,7 @@ def _outside(name: str) -> type[Adapter]:
 
 
 def _chat_template(path: str | Path) -> str | None:
-    """The processor's own, which transformers 4 kept in chat_template.json; the tokenizer's may be for text alone."""
+    """The processor's chat template (chat_template.json in transformers 4); the tokenizer's may know no images."""
     settings, _ = _load_with("chat template", ProcessorMixin.get_processor_dict, path)
     template = settings.get("chat_template")
     return template.get("default") if isinstance(template, dict) else template
@@ -188,7 +189,7 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
         AutoModelForImageTextToText,
         path,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # to be told of them
+        ignore_mismatched_sizes=True,  # they are reported below, by name
         **loading_options(section, adapter, precision),
     )
     misfits = [f"no {name}" for name in sorted(found["missing_keys"])]
@@ -201,7 +202,7 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
             f"{misfits[0]}, and {len(misfits) - 1} more; take config.json and all files of weights from one checkpoint"
         )
     if model.dtype == torch.float64:
-        model.set_experts_implementation("eager")  # torch's grouped matrix product knows no float64
+        model.set_experts_implementation("eager")  # torch's grouped matrix product has no float64
     adapter.prepare(model)
     return model
 
@@ -233,7 +234,7 @@ def _load(what: str, auto_class: Any, path: str | Path, **options: Any) -> Any:
 
 
 def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:
-    """`loader(path)`, with an error that says what was missing where."""
+    """Call `loader(path)`; its errors become a `ModelError` that says what is missing where."""
     try:
         return loader(str(path), **options)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Which parameters train: the parts of a model, freezing them, and the layers that LoRA adapts."""
+"""Decides which parameters train: parts of a model that are frozen, and layers that LoRA adapts."""
 
 from __future__ import annotations
 
@@ -29,25 +29,31 @@ PEFT_OPTIONS = (
     "use_dora",
     "use_rslora",
 )
-"""What `model.lora.peft` may hold. The other fields of `LoraConfig` have an option of their own, want data or Python
-objects, act in peft's own forward alone, cannot be merged, or stay when the adapter is switched off."""
+"""Keys that `model.lora.peft` may hold. Each other field of peft's `LoraConfig` is left out for one of these reasons:
+
+- it is an option of `model.lora` itself (r, lora_alpha, lora_dropout, target_modules);
+- it needs data or Python objects, which a recipe cannot hold (e.g. eva_config);
+- it acts only in peft's own forward (e.g. alora_invocation_tokens);
+- an adapter with it cannot be merged;
+- it still changes the model when the adapter is switched off, as the reference needs it (e.g. bias).
+"""
 
 INITIAL_WEIGHTS = (True, "gaussian", "orthogonal")
-"""Of `init_lora_weights`, those under which a new adapter changes nothing: the reference is the model without it."""
+"""Values of `init_lora_weights` under which a new adapter changes nothing. The reference is the model without it."""
 
 
 _OF_EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj")
-"""Layers that peft takes in some mixtures of experts for those of transformers 4, and adapts all experts instead."""
+"""In some mixtures of experts peft takes layers of these names for those of transformers 4 and adapts all experts."""
 
 
 def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
-    """Let train what the section says: all weights of the parts that are not frozen, or new LoRA adapters there.
+    """Make trainable what the section says: all weights of the parts that are not frozen, or new LoRA adapters there.
 
     Returns:
         The model, or the peft model around it.
 
     Raises:
-        ConfigError: the section names a part or a layer that this model does not have, or what peft refuses.
+        ConfigError: the section names a part or a layer that this model does not have, or peft refuses its options.
     """
     absent = set(section.freeze or ()) - {adapter.part_of(name) for name, _ in model.named_parameters()}
     if absent:
@@ -63,14 +69,14 @@ def set_trainable(model: Any, section: ModelSection, adapter: Adapter) -> Any:
 
 
 def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[str]:
-    """Full names of the linear layers to adapt, all in parts that are not frozen.
+    """Return the full names of the linear layers to adapt, all in parts that are not frozen.
 
-    They are those that `target_modules` names, or else all but the output head, and in a mixture of experts all but the
-    feed-forward layers. (Experts and routers are no linear layers in transformers 5; `lora.peft.target_parameters` can
-    name them.)
+    `target_modules` names them. By default they are all linear layers except the output head, and in a mixture of
+    experts also except the feed-forward layers. (In transformers 5, experts and routers are no linear layers;
+    `lora.peft.target_parameters` can name them.)
 
     Raises:
-        ConfigError: a name of `target_modules` fits no layer.
+        ConfigError: a name of `target_modules` matches no layer.
     """
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     names = [name for name in linear if adapter.part_of(name) not in section.frozen]
@@ -91,7 +97,7 @@ def lora_targets(model: Any, section: ModelSection, adapter: Adapter) -> list[st
 
 
 def lora_config(section: LoraSection, targets: list[str]) -> LoraConfig:
-    """The section in peft's terms.
+    """Return the section as peft's `LoraConfig`.
 
     Raises:
         ConfigError: an unknown or unsuitable option in `peft`.
@@ -122,10 +128,10 @@ def lora_config(section: LoraSection, targets: list[str]) -> LoraConfig:
 
 
 def add_lora(model: Any, section: LoraSection, targets: list[str]) -> Any:
-    """Wrap the model with new low-rank adapters (peft); only they train, and what `modules_to_save` names.
+    """Wrap the model with new low-rank adapters (peft); only they and the modules of `modules_to_save` train.
 
     Raises:
-        ConfigError: what peft says that it cannot do.
+        ConfigError: peft cannot do it; repeats its message.
     """
     from peft import get_peft_model
 
@@ -146,7 +152,7 @@ def add_lora(model: Any, section: LoraSection, targets: list[str]) -> Any:
 
 @dataclass(frozen=True)
 class PartSize:
-    """How many parameters a part has, adapters included, and how many of them train."""
+    """The number of parameters of a part, LoRA adapters included, and how many of them train."""
 
     part: Part
     parameters: int
@@ -154,7 +160,7 @@ class PartSize:
 
 
 def count_numbers(parameter: nn.Parameter) -> int:
-    """Numbers that a parameter holds; bitsandbytes packs two of 4 bits into a byte."""
+    """Return how many numbers a parameter holds; bitsandbytes packs two numbers of 4 bits into a byte."""
     packed = type(parameter).__name__ == "Params4bit"
     return parameter.numel() * parameter.element_size() * 2 if packed else parameter.numel()
 
@@ -162,10 +168,10 @@ def count_numbers(parameter: nn.Parameter) -> int:
 def size_by_part(
     model: nn.Module, adapter: Adapter, count: Callable[[nn.Parameter], int] = count_numbers
 ) -> list[PartSize]:
-    """The parts that the model has, in the order of `PARTS`.
+    """Return the sizes of the parts that the model has, in the order of `PARTS`.
 
     Args:
-        count: how many numbers a parameter stands for.
+        count: returns how many numbers to count for a parameter.
 
     Raises:
         ModelError: nothing would train.
@@ -199,7 +205,7 @@ def check_rates(rates: Mapping[Part, float], sizes: list[PartSize]) -> None:
 
 
 def _check_names(model: nn.Module, section: LoraSection) -> None:
-    """Refuse names in peft's options that peft would pass over, since nothing in the model is called so."""
+    """Refuse names in peft's options that match nothing in the model; peft would ignore them."""
     modules, parameters = ([name for name, _ in found()] for found in (model.named_modules, model.named_parameters))
     kinds = {"modules_to_save": modules, "exclude_modules": modules, "target_parameters": parameters}
     for option, known in kinds.items():

@@ -1,4 +1,4 @@
-"""What Qwen-VL and GLM-V share: an image is a grid of patches at its own resolution, positions have three axes."""
+"""The base of Qwen-VL and GLM-V: an image is a grid of patches at its own resolution; positions have three axes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
 class PatchGrid(Adapter):
     """An image is resized to multiples of a factor, cut into patches, and square blocks of them merged into tokens.
 
-    The factor is patch size times merge size: 28 or 32 pixels. One token stands for a square of that side. The resize
+    The factor is patch size times merge size: 28 or 32 pixels. One token represents a square of that side. The resize
     (`smart_resize` of qwen-vl-utils) rounds both sides to multiples and keeps the area within the processor's limits.
     """
 
@@ -29,7 +29,7 @@ class PatchGrid(Adapter):
 
     @property
     def factor(self) -> int:
-        """Side in pixels of what one image token stands for, e.g. 28."""
+        """Side in pixels of the square that one image token represents, e.g. 28."""
         return self.image_processor.patch_size * self.image_processor.merge_size
 
     def check(self, source: str) -> None:
@@ -49,7 +49,7 @@ class PatchGrid(Adapter):
         if not prompt.images:
             return EncodedPrompt(self.tokenize(text), {}, (), text)
         for image in images:
-            self.image_tokens(*image.size)  # refuses what the processor would, with its size
+            self.image_tokens(*image.size)  # refuses what the processor would refuse, and names the size
         vision = self.image_processor(images=list(images), return_tensors="pt")
         pixel_values, grid_thw = vision["pixel_values"], vision["image_grid_thw"]
         patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
@@ -91,14 +91,14 @@ class PatchGrid(Adapter):
 
     @property
     def _frames_per_image(self) -> int:
-        """As how many frames of a video the processor counts one image, against its limits of area."""
+        """How many frames of a video the processor counts for one image when it compares with its limits of area."""
         return 1
 
     def encode_images(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Sequence[torch.Tensor]:
         return self.vision_output(model, prompts).pooler_output
 
     def vision_output(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> Any:
-        """What the stock model's `get_image_features` returns for all images of the prompts, which all have some."""
+        """Return the output of the stock model's `get_image_features` for all images; each prompt has images."""
         pixel_values = torch.cat([prompt.vision["pixel_values"] for prompt in prompts]).to(model.device)
         grid_thw = torch.cat([prompt.vision["image_grid_thw"] for prompt in prompts]).to(model.device)
         return self.unwrap(model).get_image_features(pixel_values, grid_thw, return_dict=True)
@@ -108,7 +108,7 @@ class PatchGrid(Adapter):
         return {"mm_encoder_outputs": {"image": self.as_output(images)}} if images else {}
 
     def as_output(self, images: tuple[torch.Tensor, ...]) -> Any:
-        """The inverse of `encode_images`: as the stock forward wants the features of some images."""
+        """Return the features of some images as the stock forward wants them: the inverse of `encode_images`."""
         return BaseModelOutputWithPooling(pooler_output=images)  # type: ignore[arg-type]
 
     def prepare(self, model: Any) -> None:
@@ -127,14 +127,14 @@ class PatchGrid(Adapter):
 
 
 class PatchProjection(nn.Conv3d):
-    """The convolution of patches that do not overlap, as the matrix product that it is: ten times faster on a CPU.
+    """A convolution of patches that do not overlap is a matrix product; computed so, it is ten times faster on a CPU.
 
-    The same parameters under the same names, so checkpoints stay as they are.
+    It has the same parameters under the same names, so checkpoints do not change.
     """
 
     @classmethod
     def like(cls, convolution: nn.Conv3d) -> PatchProjection:
-        """One that shares the convolution's parameters."""
+        """Return a projection that shares the convolution's parameters."""
         channels = (convolution.in_channels, convolution.out_channels)
         projection = cls(*channels, convolution.kernel_size, convolution.stride, device="meta")  # type: ignore[arg-type]
         projection.weight, projection.bias = convolution.weight, convolution.bias

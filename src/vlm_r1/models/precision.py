@@ -1,4 +1,4 @@
-"""In which type weights are held, with which kernel attention is computed, and what is held in 4 bits."""
+"""Chooses the type of weights and the kernel of attention, and which weights are held in 4 bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLASH = "flash_attention_2"
 
 
 class Device(NamedTuple):
-    """What counts of the device that trains: its kind, e.g. "cuda", and what it can do."""
+    """The kind of a device, e.g. "cuda", and whether it computes in bfloat16 and has flash-attn."""
 
     kind: str
     bfloat16: bool
@@ -29,7 +29,7 @@ class Device(NamedTuple):
 
 
 CPU = Device("cpu", bfloat16=False, flash_attention=False)
-"""Any CPU: bfloat16 works there, and is slower than float32 on most."""
+"""Any CPU. bfloat16 works there, but is slower than float32 on most of them."""
 
 
 def this_device() -> torch.device:
@@ -38,7 +38,7 @@ def this_device() -> torch.device:
 
 
 def look_at(device: torch.device) -> Device:
-    """What a device can do; flash-attn is not imported to find out."""
+    """Find out what a device can do, without importing flash-attn."""
     if device.type != "cuda":
         return CPU._replace(kind=device.type)
     return Device("cuda", torch.cuda.is_bf16_supported(including_emulation=False), is_flash_attn_2_available())
@@ -51,8 +51,8 @@ class Precision:
     Attributes:
         dtype: of the weights; None: as they are stored.
         attention: `attn_implementation` of transformers, a name or names by sub-config; None: its own choice.
-        why: of the two, for people, e.g. ("auto: they train", "auto: on cpu").
-        autocast: whether passes compute in bfloat16 whatever the type of the weights.
+        why: the reasons for both, for people, e.g. ("auto: they train", "auto: on cpu").
+        autocast: whether passes compute in bfloat16, independent of the type of the weights.
     """
 
     dtype: torch.dtype | None
@@ -61,16 +61,16 @@ class Precision:
     autocast: bool = False
 
     def passes_on(self, device_type: str, *, keep_weights: bool) -> torch.autocast:
-        """The context of passes, e.g. on "cpu": autocast to bfloat16, or none.
+        """Return the context of passes on a device type, e.g. "cpu": autocast to bfloat16, or none.
 
         Args:
-            keep_weights: sampling keeps the weights that it rounds, for all tokens. A training pass rounds them as it
-                goes: all of them would be there beside its activations.
+            keep_weights: keep rounded weights for all passes, as sampling does for all tokens. A training pass does
+                not: the copies would need memory at the same time as its activations.
         """
         return torch.autocast(device_type, torch.bfloat16, enabled=self.autocast, cache_enabled=keep_weights)
 
     def describe(self, model: PreTrainedModel) -> str:
-        """A line that says what came of it in the loaded model, and why."""
+        """Return a line for people: the types and the attention of the loaded model, with the reasons."""
         dtype = weights_dtype(model)
         seeing = getattr(model.config, "vision_config", model.config)
         why_dtype, why_attention = self.why
@@ -84,14 +84,14 @@ class Precision:
 
 
 def frozen_copy(precision: Precision) -> Precision:
-    """The precision of a second model that never trains: held in bfloat16 where passes compute in it."""
+    """Return the precision of a second model that never trains: its weights are bfloat16 if passes compute in it."""
     return replace(precision, dtype=torch.bfloat16) if precision.autocast else precision
 
 
 def autocasts(mixed_precision: str, section: ModelSection, device: Device) -> bool:
-    """What `training.mixed_precision` means on a device: whether passes compute in bfloat16 whatever the weights.
+    """Return whether passes compute in bfloat16 on a device, by `training.mixed_precision`.
 
-    auto: where the device computes in bfloat16, as any GPU since 2020 does; not for float64, which is for exactness.
+    `auto` means yes if the device computes in bfloat16, as GPUs since 2020 do; but not for weights in float64.
     """
     if mixed_precision == "auto":
         return device.bfloat16 and section.dtype != "float64"
@@ -99,9 +99,9 @@ def autocasts(mixed_precision: str, section: ModelSection, device: Device) -> bo
 
 
 def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The frozen parameters that autocast rounds in each pass: those of linear layers and convolutions.
+    """Yield the frozen parameters that autocast rounds in each pass: those of linear layers and convolutions.
 
-    Embeddings are not among them, nor an output head that is tied to one: autocast leaves them as they are.
+    Embeddings are not among them, nor an output head that is tied to them: autocast does not round them.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():
@@ -111,10 +111,10 @@ def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def hold_frozen(model: nn.Module) -> None:
-    """Hold frozen matrices in bfloat16, the type in which autocast computes with them, instead of rounding them anew.
+    """Convert frozen matrices to bfloat16 once; else autocast would round them in each pass, for each sampled token.
 
-    (At each token, when sampling.) Only where bfloat16 holds them all exactly, as those of published checkpoints:
-    nothing that is computed or saved changes.
+    This is done only if bfloat16 holds all of them exactly, as it does for published checkpoints. So nothing that is
+    computed or saved changes.
     """
     frozen = list(frozen_matrices(model))
     if all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in frozen):
@@ -123,14 +123,14 @@ def hold_frozen(model: nn.Module) -> None:
 
 
 def weights_dtype(model: PreTrainedModel) -> torch.dtype:
-    """The type of the weights, whatever `hold_frozen` did to some: that of the table of tokens, which is never held."""
+    """Return the type of the weights: that of the token embeddings, which `hold_frozen` never converts."""
     return next(p.dtype for p in model.get_input_embeddings().parameters() if p.is_floating_point())
 
 
 def save_model(model: Any, folder: str | Path) -> None:
     """Write a transformers or peft model; its config names the type that holds every weight.
 
-    (transformers names the first parameter's, a frozen one's as often as not, and loads all in it.)
+    transformers would name the type of the first parameter, often a frozen one, and later load all weights in it.
     """
     model.save_pretrained(folder)
     if isinstance(model, PreTrainedModel) and model.dtype != weights_dtype(model):
@@ -141,11 +141,11 @@ def save_model(model: Any, folder: str | Path) -> None:
 def choose_precision(
     section: ModelSection, adapter: Adapter, device: Device = CPU, autocast: bool = False
 ) -> Precision:
-    """What `dtype` and `attn_implementation` mean on a device.
+    """Choose type and attention on a device, by `dtype` and `attn_implementation` of the recipe.
 
-    Weights that train are float32: a step of 1e-6 is lost in bfloat16, whose numbers near 0.02 are 1e-4 apart. Under
-    LoRA nothing trains in them. flash-attn is for the vision tower alone, whose many short windows it computes at once;
-    the language model has an attention of its own (layout packed), or masks that flash-attn does not know.
+    Weights that train are float32: a step of 1e-6 is lost in bfloat16, whose numbers near 0.02 are 1e-4 apart. With
+    LoRA these weights do not train. flash-attn is used only for the vision tower, where it computes many short windows
+    at once. The language model uses our own attention (layout packed), or masks that flash-attn does not support.
 
     Args:
         autocast: see `autocasts`.
@@ -176,22 +176,22 @@ def _attention(
         return None, "auto: flash-attn is not installed"
     if not bfloat16:
         return None, "auto: flash-attn cannot compute in float32"
-    if adapter.doubt or not hasattr(adapter.config, "vision_config"):
+    if not adapter.knows_family or not hasattr(adapter.config, "vision_config"):
         return None, "auto: not known to suit this model type"
     return {"vision_config": _FLASH}, "auto"
 
 
 def loading_options(section: ModelSection, adapter: Adapter, precision: Precision) -> dict[str, Any]:
-    """The arguments of `from_pretrained` that follow from it.
+    """Return the arguments of `from_pretrained` for a precision.
 
-    QLoRA (arXiv 2305.14314): NF4 with nested scales, for the linear layers of the language model. Vision modules and
-    output head stay whole: they are small, and the worst to round.
+    QLoRA (arXiv 2305.14314): the linear layers of the language model are NF4 with nested scales. Vision modules and
+    output head keep their type: they are small, and rounding hurts them most.
 
     Raises:
-        ConfigError: 4 bits without bitsandbytes.
+        ConfigError: 4 bits are wanted, but bitsandbytes is not installed.
     """
     options: dict[str, Any] = {
-        "dtype": precision.dtype or "auto",  # in transformers' sense: as stored
+        "dtype": precision.dtype or "auto",  # transformers' "auto" means: as stored
         "attn_implementation": precision.attention,
     }
     if section.load_in_4bit:
@@ -210,7 +210,7 @@ def loading_options(section: ModelSection, adapter: Adapter, precision: Precisio
 
 
 def in_4bit(model: Any, adapter: Adapter) -> list[torch.Tensor]:
-    """The matrices that are held in 4 bits if a model is loaded with `load_in_4bit`."""
+    """Return the matrices that `load_in_4bit` holds in 4 bits."""
     whole = tuple(_whole_in_4bit(adapter))
     modules = adapter.unwrap(model).named_modules()
     return [own.weight for name, own in modules if isinstance(own, nn.Linear) and not is_within(name, whole)]

@@ -1,8 +1,8 @@
-"""The outside witness: a prompt and its answers by transformers alone, called as its documentation does.
+"""The outside witness: transformers itself computes a prompt and its answers, called as its documentation says.
 
-Training stands on an adapter's tokens, positions and image features. A mistake in them is on all sides of a run, and
-nothing inside it can tell. Here the checkpoint's own combined processor makes the inputs, and the stock model makes
-positions, features and masks itself.
+Training relies on an adapter's tokens, positions and image features. A mistake in them is in every part of a run, so
+nothing inside the run can notice it. Here the checkpoint's own combined processor makes the inputs, and the stock model
+computes positions, features and masks itself.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Inputs = Mapping[str, Tensor]
 
 
 def stock_processor(adapter: Adapter) -> Any:
-    """The combined processor of the checkpoint's family, over its own tokenizer and image processor.
+    """Return the combined processor of the checkpoint's family, with its own tokenizer and image processor.
 
-    Its settings are those of the checkpoint's files, or else the adapter's. The half for videos is left out, since it
+    Its settings come from the checkpoint's files, or else from the adapter. The video processor is left out, since it
     needs torchvision.
 
     Raises:
-        ModelError: there is none in transformers, or it cannot be built here; says why.
+        ModelError: transformers has no such processor, or it cannot be built here; says why.
     """
     model_type = adapter.config.model_type
     name = PROCESSOR_MAPPING_NAMES.get(model_type)
@@ -49,8 +49,8 @@ def stock_processor(adapter: Adapter) -> Any:
 
 
 def _build(stock: Any, adapter: Adapter) -> Any:
-    parts = [part for part in stock.get_attributes() if part != "video_processor"]
-    changes = {"get_attributes": classmethod(lambda cls: parts), "video_processor": None}
+    attributes = [name for name in stock.get_attributes() if name != "video_processor"]
+    changes = {"get_attributes": classmethod(lambda cls: attributes), "video_processor": None}
     without_videos: Any = type(stock.__name__, (stock,), changes)
     own = {"image_processor": adapter.image_processor, "tokenizer": adapter.tokenizer}
     taken = inspect.signature(stock.__init__).parameters
@@ -65,9 +65,9 @@ def _build(stock: Any, adapter: Adapter) -> Any:
 
 
 def stock_inputs(processor: Any, prompt: Prompt, images: Sequence[Image]) -> Inputs:
-    """What the processor makes of one user turn with its pictures.
+    """Return what the processor makes of one user turn with its pictures.
 
-    Where the chat template opens the thought, that is left to the completion, as in `Adapter.render`.
+    If the chat template opens the thought, its `<think>` is removed from the prompt, as in `Adapter.render`.
     """
     texts, content = prompt.text.split(IMAGE_TOKEN), []
     for image, text in zip([None, *images], texts, strict=True):
@@ -87,7 +87,7 @@ def stock_inputs(processor: Any, prompt: Prompt, images: Sequence[Image]) -> Inp
 
 
 def inputs_of(encoded: EncodedPrompt, adapter: Adapter, model: Any) -> Inputs:
-    """The same from an adapter's encoding, where there is no processor to ask; ids tell the types of tokens."""
+    """Return the same inputs from an adapter's encoding, if there is no processor; types of tokens follow from ids."""
     ids_1L = torch.tensor([encoded.ids_L])
     known = inspect.signature(adapter.unwrap(model).forward).parameters
     types = (ids_1L == adapter.placeholder_id).long()
@@ -96,7 +96,7 @@ def inputs_of(encoded: EncodedPrompt, adapter: Adapter, model: Any) -> Inputs:
 
 
 def stock_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
-    """Logits (T, V) that predict the tokens of an answer, by the model's own forward over prompt and answer.
+    """Return the logits (T, V) that predict the tokens of an answer, from the model's own forward on prompt and answer.
 
     Args:
         model: a transformers model, or a peft model around it.
@@ -116,7 +116,7 @@ def stock_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def decoded_logits(model: Any, inputs: Inputs, ids_T: Sequence[int]) -> Tensor:
-    """The same, a token at a time with a cache, by the model's own `generate`, which is made to say these tokens."""
+    """Return the same logits from the model's own `generate`, token by token with a cache; these tokens are forced."""
 
     def say(ids_1L: Tensor, scores_1V: Tensor) -> Tensor:
         token = ids_T[ids_1L.shape[1] - inputs["input_ids"].shape[1]]
@@ -141,7 +141,7 @@ def _placed(inputs: Inputs, model: Any) -> dict[str, Tensor]:
 
 @contextmanager
 def stock_attention(adapter: Adapter, model: Any, name: str = "sdpa") -> Iterator[None]:
-    """The language model with an attention of transformers' own for a while, e.g. "eager", in place of what it has."""
+    """Within this context the language model uses an attention of transformers, e.g. "eager"."""
     base = adapter.unwrap(model)
     before = base.config.get_text_config()._attn_implementation
     base.set_attn_implementation({"text_config": name})

@@ -1,1 +1,1 @@
-"""Will a recipe fit on a GPU: what it needs, phase by phase, and what to change if it does not; without weights."""
+"""Computes, without weights, whether a recipe fits on a GPU, what each phase needs, and what to change if not."""

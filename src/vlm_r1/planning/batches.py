@@ -1,4 +1,4 @@
-"""The largest micro-batch that a recipe allows: as full as it can be, of as many images as it can hold."""
+"""The micro-batch of a recipe that needs most memory: the fullest, or the one with most images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vlm_r1.policy.packed import Layout
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of one process's share of a step.
+    """Counts and lengths of one process's share of a step.
 
     Attributes:
         prompts: P, on this process.
         prompt: L, tokens of a prompt.
         generations: G, completions of a prompt.
-        completion: T, tokens of the longest completion.
+        completion: T, tokens of a completion of maximal length.
     """
 
     prompts: int
@@ -26,34 +26,37 @@ class Lengths:
     completion: int
 
     def positions(self, layout: Layout) -> int:
-        """That the language model computes for all of it, if all completions are as long as they may be."""
+        """Positions that the language model computes for the whole share, if all completions have maximal length."""
         L, G, T = self.prompt, self.generations, self.completion
         return self.prompts * (L + G * T if layout == "packed" else G * (L + T))
 
     @property
     def least(self) -> int:
-        """Positions of one completion with its prompt, which are never cut: a smaller micro-batch there cannot be."""
+        """Positions of the smallest possible micro-batch: one completion with its prompt, which are never cut."""
         return self.prompt + self.completion
 
 
 def lengths_of(config: Config, gpus: int, prompt: int) -> Lengths:
-    """The share of one of `gpus` processes.
+    """Return the share of one of `gpus` processes.
 
     Raises:
-        ConfigError: prompts_per_step cannot be shared out evenly, as the trainer wants it.
+        ConfigError: prompts_per_step cannot be divided evenly, which the trainer refuses too.
     """
     prompts = len(shard(range(config.training.prompts_per_step), 0, gpus))
     return Lengths(prompts, prompt, config.grpo.num_generations, config.sampling.max_completion_length)
 
 
 def fullest(lengths: Lengths, budget: int, layout: Layout, many_images: bool) -> list[list[int]]:
-    """Lengths of the completions of each prompt in a micro-batch of `budget` positions, or as near as it can be.
+    """Choose the completions of a micro-batch that fills `budget` positions as nearly as possible.
 
-    A packed group has as few completions as make up its tokens, but two: only their tokens count.
+    A packed group gets as few completions as its tokens need, but at least two, since only the number of tokens counts.
 
     Args:
-        many_images: choose short completions, so that there are as many prompts as possible: the vision tower needs
-            most. Else few long ones.
+        many_images: choose short completions, so that there are as many prompts as possible, because the vision tower
+            needs most memory. Otherwise choose few prompts with long completions.
+
+    Returns:
+        For each prompt the lengths of its completions, in tokens.
 
     >>> fullest(Lengths(prompts=16, prompt=600, generations=8, completion=2048), 16384, "packed", many_images=False)
     [[1973, 1973, 1973, 1973, 1973, 1973, 1973, 1973]]
@@ -85,10 +88,10 @@ def _rows(lengths: Lengths, budget: int, many_images: bool) -> list[list[int]]:
 
 
 def _most_groups(room: int, end: int, whole: int) -> int:
-    """How many groups a micro-batch can hold, if the first and the last need only be there in part."""
+    """How many groups a micro-batch can hold. The first and the last may be incomplete (`end` positions at least)."""
     return 2 + (room - 2 * end) // whole if room >= 2 * end else 1
 
 
-def _shares(total: int, parts: int) -> list[int]:
-    """As equal as can be."""
-    return [total // parts + (part < total % parts) for part in range(parts)]
+def _shares(total: int, count: int) -> list[int]:
+    """Divide `total` into `count` integers that differ by at most 1."""
+    return [total // count + (n < total % count) for n in range(count)]

@@ -1,7 +1,7 @@
-"""Counts the bytes of all tensors that exist while a program runs; of tensors without data, too.
+"""Counts the bytes of all tensors that exist while a program runs, tensors without data included.
 
-Torch's fake tensors have shape, type and device but no data. Where an operator gets one, it computes one; what depends
-on integers alone (positions, lengths, masks) is computed for real, so that code which looks at it runs as it is.
+Torch's fake tensors have shape, type and device but no data. An operator that gets a fake tensor returns one. Operators
+on real tensors (positions, lengths, masks) are computed, so that code which looks at their values runs unchanged.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 _aten: Any = torch.ops.aten
-_DEVICE: Any = torch.ops.prim.device.default  # asked for twice as often as anything is computed
-_GROUPED = _aten._grouped_mm.default  # of experts; without data it knows bfloat16 alone
+_DEVICE: Any = (
+    torch.ops.prim.device.default
+)  # by far the most frequent operator: twice as frequent as all others together
+_GROUPED = _aten._grouped_mm.default  # used by experts; its fake version accepts bfloat16 only
 _INDEXING = (_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default)
 
 
 class Meter(TorchDispatchMode):
-    """`with Meter() as meter: …`; tensors that were made before can be told by `hold`.
+    """Counts the tensors that are made inside `with Meter() as meter:`, and those that `hold` is called with.
 
     Attributes:
         live: bytes of storages that exist now.
         peak: the most there have been since `restart`.
-        copies: bytes of copies of held tensors in another type, which autocast makes, that exist now.
-        copies_at_peak: those that existed at the peak.
+        weight_copies: bytes of copies of held tensors in another type that exist now; autocast makes them.
+        weight_copies_at_peak: bytes of those that existed at the peak.
     """
 
     def __init__(self, fake: FakeTensorMode | None = None) -> None:
         super().__init__()
-        self.live = self.peak = self.copies = self.copies_at_peak = 0
+        self.live = self.peak = self.weight_copies = self.weight_copies_at_peak = 0
         self._fake = fake
         self._times, self._looking = 1, True
         self._known: dict[int, Any] = {}  # by address: storages that exist, and twins of real ones that were counted
@@ -46,15 +48,15 @@ class Meter(TorchDispatchMode):
         self._count(tensor, copied=False)
 
     def restart(self) -> None:
-        """Begin to look for the peak anew."""
-        self.peak, self.copies_at_peak = self.live, self.copies
+        """Forget the peak and start from what exists now."""
+        self.peak, self.weight_copies_at_peak = self.live, self.weight_copies
 
     def stand_for(self, times: int, looking: bool = True) -> None:
-        """From now on, every new storage counts so many times, and unless `looking` there is no peak."""
+        """Count every new storage `times` times from now on; with `looking` False, the peak stays as it is."""
         self._times, self._looking = times, looking
 
     def count_once(self, tensor: Tensor) -> None:
-        """Count a storage once from now on, however often it did."""
+        """Count a storage once from now on, even if it counted several times before."""
         if isinstance(known := self._known.get(_address(tensor)), _Storage):
             self.live -= known.size * (known.times - 1)
             known.times = 1
@@ -73,7 +75,7 @@ class Meter(TorchDispatchMode):
         if not any(isinstance(leaf, FakeTensor) for leaf in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
         assert self._fake is not None
-        if func in _INDEXING:  # how many places a mask chooses has to be known
+        if func in _INDEXING:  # the size of the result depends on how many places a mask chooses
             args = (args[0], _places(args[1]), *args[2:])
         args, kwargs = tree_map_only(Tensor, self._without_data, (args, kwargs))
         with self._fake:
@@ -106,7 +108,7 @@ class Meter(TorchDispatchMode):
 
     def _add(self, known: _Storage, sign: int) -> None:
         self.live += sign * known.size * known.times
-        self.copies += sign * known.size * known.times * known.copied
+        self.weight_copies += sign * known.size * known.times * known.copied
 
 
 @dataclass
@@ -122,7 +124,7 @@ def _address(tensor: Tensor) -> int:
 
 
 def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Masks as the places that they choose."""
+    """Replace boolean masks by the indices that they choose."""
     places: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype is torch.bool and not isinstance(index, FakeTensor):
@@ -133,6 +135,6 @@ def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
 
 
 def _grouped_product(a: Tensor, b: Tensor, offs: Tensor, **_: Any) -> Tensor:
-    """A product for each expert: of its rows and its matrix; in the backward pass of columns and rows that are its."""
+    """An empty result of the experts' product: rows of `a`, or in a backward pass one matrix for each expert."""
     shape = (len(offs), a.shape[0], b.shape[1]) if a.ndim == b.ndim == 2 else (a.shape[0], b.shape[-1])
     return a.new_empty(shape)

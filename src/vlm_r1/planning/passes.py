@@ -1,4 +1,4 @@
-"""What the phases of a step need: the trainer's own code runs on tensors without data, and bytes are counted."""
+"""Counts the bytes that each phase of a step needs, by running the trainer's own code on tensors without data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.planning.meter import Meter
+from vlm_r1.planning.representatives import watch
 from vlm_r1.planning.shapes import Shapes
-from vlm_r1.planning.thin import watch
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.decoding import PrefixCache, choose_decoding, shared
@@ -24,28 +24,34 @@ from vlm_r1.types import EncodedPrompt
 class Peak(NamedTuple):
     """Bytes at the peak of a phase besides weights, gradients and optimizer state.
 
-    `copies`: of weights, in the type that autocast computes in. `cache`: keys and values. `working`: all the rest.
+    Attributes:
+        working: everything that is not named below: activations, logits, scratch memory of operators.
+        weight_copies: copies of weights that autocast makes in the type that it computes in.
+        cache: keys and values of prompts and completions.
     """
 
     working: int = 0
-    copies: int = 0
+    weight_copies: int = 0
     cache: int = 0
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.working + self.copies + self.cache
+        """The sum of the three, in bytes."""
+        return self.working + self.weight_copies + self.cache
 
 
 class OptimizerNeeds(NamedTuple):
-    """Bytes of an optimizer's state, and of what it makes besides while it steps."""
+    """Bytes of an optimizer's state, and of the other tensors that exist at most while it steps."""
 
     state: int
     working: int
 
 
 def policy_pass(shapes: Shapes, batch: CompletionBatch) -> Peak:
-    """Forward and backward of the log-probabilities of a micro-batch; gradients of earlier ones exist already."""
+    """Bytes of the forward and backward pass of a micro-batch's log-probabilities.
+
+    The gradients of earlier micro-batches exist already, so they are not counted here.
+    """
     _make_gradients(shapes)
     return _score(shapes, batch)
 
@@ -60,14 +66,15 @@ def _score(shapes: Shapes, batch: CompletionBatch) -> Peak:
         with shapes.passes(keep_weights=False):
             scored = policy(batch)
         scored.logprobs_NT.sum().backward()
-    return Peak(meter.peak - start - meter.copies_at_peak, meter.copies_at_peak)
+    return Peak(meter.peak - start - meter.weight_copies_at_peak, meter.weight_copies_at_peak)
 
 
 def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> Peak:
-    """Prefill of the prompts, then G completions of each, all as long as they may be.
+    """Bytes of sampling: the prefill of the prompts, then G completions of each, all of maximal length.
 
-    Two tokens are decoded behind the prompts, which tells what one adds to the cache; and two behind a text as long as
-    prompt and completion, which tells what decoding makes besides when the cache is full.
+    Few tokens are really decoded. Two follow the prompts: the growth between them is the cache of one token. Two follow
+    a text as long as prompt and completion together: what they need beyond the cache is the scratch memory of decoding
+    when the cache is full.
     """
     lengths_P, N, T = [len(prompt.ids_L) for prompt in prompts], len(prompts) * G, params.max_completion_length
     text = EncodedPrompt((0,) * (max(lengths_P) + T), {}, (), "")
@@ -77,7 +84,9 @@ def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, para
     if once:
         token = (first.live - prefill.live) // PrefixCache.room(1)  # keys and values of one token of each completion
         room = PrefixCache.room(T)
-        growth = token * room // 2 // max(_text_layers(shapes), 1)  # of one layer, the old beside the new
+        growth = (
+            token * room // 2 // max(_text_layers(shapes), 1)
+        )  # a layer's cache doubles: for a moment the old half exists with the new one
         held = first.live - token * PrefixCache.room(1)
     else:
         token, room, growth = second.live - first.live, T, 0
@@ -86,21 +95,21 @@ def sampling_pass(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, para
     of_each_prompt = token * max(lengths_P) // N
     if prefill.peak >= decoding:
         cache = of_each_prompt * len(prompts)
-        return Peak(prefill.peak - prefill.copies - cache, prefill.copies, cache)
+        return Peak(prefill.peak - prefill.weight_copies - cache, prefill.weight_copies, cache)
     cache = token * room + of_each_prompt * (len(prompts) if once else N)
-    return Peak(decoding - first.copies - cache, first.copies, cache)
+    return Peak(decoding - first.weight_copies - cache, first.weight_copies, cache)
 
 
 class _Moment(NamedTuple):
-    """Bytes above the start: that exist, the most there were since the moment before, and those of copies."""
+    """Bytes above the start: existing now, at the peak since the moment before, and of copies of weights now."""
 
     live: int
     peak: int
-    copies: int
+    weight_copies: int
 
 
 def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> list[_Moment]:
-    """As `HFSampler`: after the first token, and after each of two more."""
+    """Decode three tokens as `HFSampler` does; returns a moment after each of them."""
     moments = []
     shapes.model.eval()
     with _metered(shapes) as meter, torch.no_grad(), shapes.passes(keep_weights=True):
@@ -111,7 +120,7 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
         )
         for step in range(3):
             token_N, _ = choose_tokens(logits_NV, torch.zeros(len(logits_NV)), params, ())
-            moments.append(_Moment(meter.live - start, meter.peak - start, meter.copies))
+            moments.append(_Moment(meter.live - start, meter.peak - start, meter.weight_copies))
             meter.restart()
             if step < 2:
                 logits_NV = next_logits(token_N, step)
@@ -120,7 +129,7 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
 
 
 def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
-    """State of the recipe's optimizers, and the most that one of their steps makes besides."""
+    """Run one step of the recipe's optimizers without data; returns the bytes of their state and of the step."""
     _make_gradients(shapes)
     optimizers = make_optimizers(shapes.model, section, shapes.adapter)
     with _metered(shapes) as meter:
@@ -150,7 +159,7 @@ def _text_layers(shapes: Shapes) -> int:
 
 @contextmanager
 def _metered(shapes: Shapes) -> Iterator[Meter]:
-    """A meter that knows the model and looks where it should; the model's gradients are gone afterwards."""
+    """A meter that counts the model's tensors and looks for peaks in its end layers. Gradients are removed after it."""
     meter = Meter(shapes.fake)
     for tensor in (*shapes.model.parameters(), *shapes.model.buffers()):
         meter.hold(tensor)

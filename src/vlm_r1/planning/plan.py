@@ -1,4 +1,4 @@
-"""What a recipe needs on each GPU, phase by phase."""
+"""Computes the memory that a recipe needs on each GPU, phase by phase."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm_r1.models.parts import PartSize, size_by_part
 from vlm_r1.models.precision import frozen_copy, in_4bit
 from vlm_r1.planning.batches import Lengths, fullest, lengths_of
 from vlm_r1.planning.passes import Peak, optimizer_step, policy_pass, sampling_pass
-from vlm_r1.planning.prompts import Asked
+from vlm_r1.planning.prompts import PlannedPrompt
 from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.build import setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
@@ -25,10 +25,10 @@ from vlm_r1.types import EncodedPrompt
 GB = 10**9
 
 CONTEXT = GB
-"""Taken for CUDA itself and its libraries' workspaces; as much again for NCCL's buffers if there are several GPUs."""
+"""Bytes assumed for CUDA and its libraries' workspaces; the same again for NCCL's buffers if there are several GPUs."""
 
 FRAGMENTATION = 0.1
-"""Taken for gaps between tensors, as a share of what is made and freed all the time."""
+"""Bytes assumed for gaps between tensors, as a share of those that passes make and free."""
 
 _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight in 4 bits, with a scale in 8 bits for 64 of them and one in 32 for 256 of these (QLoRA, arXiv
@@ -36,15 +36,17 @@ _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Bytes that are not made anew in each pass, on each GPU.
+class StaticMemory:
+    """Bytes on each GPU that do not depend on the batch.
 
     Attributes:
         sizes: parameters by part.
-        gradients: from a step's first micro-batch to the optimizer's step.
-        optimizer: its state.
-        stepping: what a step of the optimizer makes besides.
-        gathered: what fully sharded training holds whole at a time: all but the layers, and two of these; with their
+        weights: of the policy.
+        gradients: they exist from a step's first micro-batch to the optimizer's step.
+        optimizer: the optimizer's state.
+        optimizer_working: tensors that exist only during the optimizer's step.
+        reference: weights of a separate reference model; 0 if there is none.
+        unsharded: what FSDP or ZeRO-3 keeps whole at a time: everything outside the layers and two layers, weights and
             gradients, in the type that computes.
     """
 
@@ -52,28 +54,28 @@ class Standing:
     weights: int
     gradients: int
     optimizer: int
-    stepping: int
+    optimizer_working: int
     reference: int
-    gathered: int
+    unsharded: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe needs.
+    """What a recipe needs on each GPU, in bytes.
 
     Attributes:
-        policy, sampling, checks: what their passes make.
-        asked: the prompt that all are like.
+        policy, sampling, checks: bytes at the peak of their passes.
+        prompt: every prompt is taken to be like this one.
         budget: the recipe's max_tokens_per_micro_batch.
         positions, images: of the fullest micro-batch.
-        whole_step: positions of a step, if all completions are as long as they may be.
+        whole_step: positions of a step in which all completions have maximal length.
     """
 
-    standing: Standing
+    static: StaticMemory
     policy: Peak
     sampling: Peak
     checks: Peak
-    asked: Asked
+    prompt: PlannedPrompt
     lengths: Lengths
     budget: int
     positions: int
@@ -84,18 +86,18 @@ class Plan:
     @property
     def phases(self) -> Mapping[str, int]:
         """Bytes at the peak of each phase, without the margin."""
-        own = self.standing
+        own = self.static
         always = own.weights + own.optimizer + own.reference
         return {
             "trust checks": always + self.checks.total,
             "policy pass": always + own.gradients + self.policy.total,
             "sampling": always + self.sampling.total,
-            "optimizer step": always + own.gradients + own.stepping,
+            "optimizer step": always + own.gradients + own.optimizer_working,
         }
 
     @property
     def margin(self) -> int:
-        """For CUDA and fragmentation."""
+        """Bytes assumed for CUDA and fragmentation."""
         moving = max(peak.working + peak.cache for peak in (self.policy, self.sampling, self.checks))
         return CONTEXT * (1 if self.gpus == 1 else 2) + int(FRAGMENTATION * moving)
 
@@ -105,31 +107,36 @@ class Plan:
         return max(self.phases.values()) + self.margin
 
     def sharded(self, gpus: int) -> Mapping[str, int]:
-        """Bytes on each of so many GPUs if the standing parts were sharded, the margin included: an estimate.
+        """Estimate the bytes on each of `gpus` GPUs if the static memory were sharded; the margin is included.
 
-        ZeRO-2 shards gradients and optimizer, ZeRO-3 and FSDP all but what they gather at a time, which also serves for
-        autocast's copies.
+        ZeRO-2 shards gradients and optimizer. ZeRO-3 and FSDP shard everything except what they gather at a time
+        (`StaticMemory.unsharded`); autocast then needs no copies of its own.
         """
-        own, passing = self.standing, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
+        own, passing = self.static, max(self.policy, self.sampling, self.checks, key=lambda peak: peak.total)
         updated = (own.gradients + own.optimizer) // gpus
         whole = own.weights + own.reference
         return {
             "ZeRO-2": whole + updated + passing.total + self.margin,
-            "ZeRO-3, FSDP": whole // gpus + updated + own.gathered + passing.total - passing.copies + self.margin,
+            "ZeRO-3, FSDP": whole // gpus
+            + updated
+            + own.unsharded
+            + passing.total
+            - passing.weight_copies
+            + self.margin,
         }
 
 
-def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
-    """Compute what a recipe of `vlm-r1 train` needs on each of some GPUs, without loading weights.
+def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
+    """Compute what a recipe of `vlm-r1 train` needs on each of `gpus` GPUs, without loading weights.
 
     Args:
-        asked: the prompt that all are like.
+        prompt: every prompt is taken to be like this one.
 
     Raises:
         ConfigError: the section `model` asks for what this model does not have, or a step cannot be shared out.
         ModelError: a family without an adapter; see `load_shapes`.
     """
-    adapter, encoded = asked.adapter, asked.prompt
+    adapter, encoded = prompt.adapter, prompt.encoded
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
     layout = shapes.setup.layout
@@ -139,11 +146,11 @@ def make_plan(config: Config, asked: Asked, gpus: int) -> Plan:
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
-        standing=what_stands(config, shapes),
+        static=static_memory(config, shapes),
         policy=policy_pass(shapes, batch),
         sampling=_sampling(config, shapes, lengths, encoded),
         checks=_checks(shapes, encoded, lengths.completion) if config.training.trust_checks else Peak(),
-        asked=asked,
+        prompt=prompt,
         lengths=lengths,
         budget=budget,
         positions=count_positions(batch, members, layout),
@@ -159,14 +166,14 @@ def shapes_of(config: Config, adapter: Adapter) -> Shapes:
 
 
 def least_total(config: Config, adapter: Adapter) -> int:
-    """A lower bound of `Plan.total` that takes no pass: what stands, and CUDA."""
+    """A lower bound of `Plan.total`, in bytes, from static memory alone: no pass is computed."""
     shapes = shapes_of(config, adapter)
-    own = what_stands(config, shapes)
+    own = static_memory(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
 
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
-    """In training, or in evaluation if that needs more."""
+    """The peak of sampling in training, or in evaluation if that needs more."""
     params = SamplingParams.of(config.sampling)
     peak = sampling_pass(shapes, [prompt] * lengths.prompts, lengths.generations, params)
     if not config.data.eval:
@@ -177,24 +184,24 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
 
 
 def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int) -> Peak:
-    """The largest pass of the trust checks: in float32, where the weights are."""
+    """The largest pass of the trust checks: it computes in float32 if the weights are float32."""
     short = [[0] * min(completion, CHECKED_TOKENS)]
     batch = CompletionBatch([prompt] * len(CHECKED_COMPLETIONS), [short * n for n in CHECKED_COMPLETIONS])
     return policy_pass(shapes.computing_exactly() if is_wide(shapes.model) else shapes, batch)
 
 
-def what_stands(config: Config, shapes: Shapes) -> Standing:
-    """The bytes that need no pass."""
-    state, stepping = optimizer_step(shapes, config.training)
+def static_memory(config: Config, shapes: Shapes) -> StaticMemory:
+    """Count the bytes that no pass is needed for."""
+    state, working = optimizer_step(shapes, config.training)
     times = {id(p): times for _, p, times in shapes.parameters()}
-    return Standing(
+    return StaticMemory(
         sizes=size_by_part(shapes.model, shapes.adapter, lambda p: p.numel() * times[id(p)]),
         weights=_weights(shapes, config.model.load_in_4bit),
         gradients=sum(p.nbytes * times for _, p, times in shapes.parameters(trainable=True)),
         optimizer=state,
-        stepping=stepping,
+        optimizer_working=working,
         reference=_reference(config, shapes),
-        gathered=_gathered(shapes),
+        unsharded=_unsharded(shapes),
     )
 
 
@@ -205,14 +212,16 @@ def _weights(shapes: Shapes, quantized: bool) -> int:
 
 
 def _reference(config: Config, shapes: Shapes) -> int:
-    """As `grpo.reference.Reference`: a copy, in bfloat16 under autocast; under LoRA the policy itself."""
+    """Bytes of the copy that `grpo.reference.Reference` makes; under LoRA it makes none."""
     if not config.grpo.beta or config.model.lora is not None:
         return 0
     dtype = frozen_copy(shapes.setup.precision).dtype
     return sum(p.numel() * times * (dtype or p.dtype).itemsize for _, p, times in shapes.parameters())
 
 
-def _gathered(shapes: Shapes) -> int:
+def _unsharded(shapes: Shapes) -> int:
+    """See `StaticMemory.unsharded`."""
+
     def computing(p: nn.Parameter) -> int:
         size = 2 if shapes.setup.precision.autocast else p.element_size()
         return p.numel() * size * (2 if p.requires_grad else 1)

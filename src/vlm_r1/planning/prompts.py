@@ -1,4 +1,4 @@
-"""What to plan for: the longest prompt of a recipe's data, or one made up."""
+"""The prompt that a plan assumes: the longest of a recipe's data, or a made-up one."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _MEASURED_RECORDS = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlannedPrompt:
     """A prompt, encoded by the adapter of the recipe's model."""
 
     adapter: Adapter
-    prompt: EncodedPrompt
+    encoded: EncodedPrompt
 
     @property
     def image_tokens(self) -> int:
         """Tokens that stand for images."""
-        return self.prompt.ids_L.count(self.adapter.placeholder_id)
+        return self.encoded.ids_L.count(self.adapter.placeholder_id)
 
 
-def longest_prompt(config: Config) -> Asked:
-    """The longest of at most 1,000 prompts of the training data, evenly drawn.
+def longest_prompt(config: Config) -> PlannedPrompt:
+    """Return the longest of at most 1,000 prompts of the training data, evenly drawn.
 
     Lengths come from the texts and the headers of the images.
 
     Raises:
-        DataError, ConfigError, ModelError: what training would raise of data, template and checkpoint.
+        DataError, ConfigError, ModelError: the same as in training, about data, template or checkpoint.
     """
     records = evenly(load_sources(config.data.train), _MEASURED_RECORDS)
     env = load_env(config, ())
-    return Asked(env.adapter, env.encode(max(records, key=env.prompt_length)))
+    return PlannedPrompt(env.adapter, env.encode(max(records, key=env.prompt_length)))
 
 
-def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> Asked:
-    """A prompt of some images of one size, and as many short words as there are tokens of text.
+def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> PlannedPrompt:
+    """Make a prompt of `images` images of one size and `text_tokens` short words of one token.
 
     Args:
-        config: of it, the model.
+        config: only its model is used.
         image_wh: (width, height) in pixels.
 
     Raises:
@@ -53,4 +53,4 @@ def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_
     """
     adapter = adapter_of(config.model)
     prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images)
-    return Asked(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))
+    return PlannedPrompt(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))

@@ -1,4 +1,4 @@
-"""What to change in a recipe that does not fit: tried in a fixed order, from what costs least to what changes most."""
+"""Finds changes that make a recipe fit. They are tried in a fixed order, from the cheapest to the most drastic."""
 
 from __future__ import annotations
 
@@ -7,57 +7,65 @@ from dataclasses import dataclass, field
 
 from vlm_r1.config import Config
 from vlm_r1.planning.plan import Plan, least_total, make_plan
-from vlm_r1.planning.prompts import Asked
+from vlm_r1.planning.prompts import PlannedPrompt
 
 _MICRO_BATCH = "--training.max_tokens_per_micro_batch"
 
 LARGEST = 65536
-"""Positions beyond which a larger micro-batch is not looked for: a GPU is busy long before."""
+"""Largest micro-batch that is looked for, in positions: a GPU is busy with far fewer."""
 
 _STEP = 256
 """Micro-batches are proposed in multiples of it."""
 
 _LOOKS = 3
-"""Plans that the search for a micro-batch may take after the first two."""
+"""How many plans the search for a micro-batch may compute after the first two."""
 
 Load = Callable[[Sequence[str]], Config]
-"""Overrides, e.g. ["--grpo.beta=0"], to the recipe with them."""
+"""Maps overrides, e.g. ["--grpo.beta=0"], to the recipe with them."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A recipe's variants, the prompt that all are like, how many GPUs, and bytes of each."""
+    """The space that is searched.
+
+    Attributes:
+        load: loads the recipe with some overrides.
+        prompt: every prompt is taken to be like this one.
+        gpus: how many there are.
+        limit: bytes that each of them has.
+    """
 
     load: Load
-    asked: Asked
+    prompt: PlannedPrompt
     gpus: int
     limit: int
     _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
 
     def plan(self, overrides: Sequence[str]) -> Plan:
-        """What the recipe needs with these overrides."""
+        """Return what the recipe needs with these overrides; each plan is computed once."""
         key = tuple(overrides)
         if key not in self._plans:
-            self._plans[key] = make_plan(self.load(key), self.asked, self.gpus)
+            self._plans[key] = make_plan(self.load(key), self.prompt, self.gpus)
         return self._plans[key]
 
     def fits(self, plan: Plan) -> bool:
-        """Whether a GPU has as much."""
+        """Whether a GPU has enough memory for the plan."""
         return plan.total <= self.limit
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Overrides with which a recipe fits, e.g. ("--model.gradient_checkpointing=true",), and what it needs then."""
+    """Overrides that make a recipe fit, e.g. ("--model.gradient_checkpointing=true",), and the plan with them."""
 
     overrides: tuple[str, ...]
     plan: Plan
 
 
 def propose(search: Search) -> Proposal | None:
-    """The first change in the order of `changes` that makes a recipe fit; None if nothing does.
+    """Return the first change, in the order of `changes`, that makes a recipe fit; None if none does.
 
-    Each is tried alone, then with all before it; each time with the recipe's micro-batches, then with smaller ones.
+    Each change is tried alone, then with all before it; each time with the recipe's micro-batches, then with smaller
+    ones.
     """
     tried = []
     for change in changes(search.load(())):
@@ -69,10 +77,10 @@ def propose(search: Search) -> Proposal | None:
 
 
 def changes(config: Config) -> Iterator[list[str]]:
-    """What may be changed in a recipe, as overrides, from what only costs time to what changes what is learnt.
+    """List possible changes, as overrides: those that only cost time come first, those that change learning last.
 
-    A smaller micro-batch belongs to each of them. Not among them: weights in bfloat16 that train, in which a step of
-    1e-6 is lost.
+    A smaller micro-batch may be combined with each of them. Trained weights in bfloat16 are not proposed, because they
+    lose a step of 1e-6.
     """
     model = config.model
     yield [] if model.gradient_checkpointing else ["--model.gradient_checkpointing=true"]
@@ -89,13 +97,13 @@ def changes(config: Config) -> Iterator[list[str]]:
 
 
 def largest_micro_batch(search: Search, overrides: Sequence[str], plan: Plan) -> int | None:
-    """The largest `max_tokens_per_micro_batch` with which a recipe fits, up to `LARGEST`; None if it never does.
+    """Return the largest `max_tokens_per_micro_batch` with which a recipe fits, up to `LARGEST`; None if none fits.
 
-    From one completion with its prompt, since it is never cut, to a whole step. Between the two memory grows nearly in
-    proportion, so a line through two points tells where to look next.
+    The search goes from one completion with its prompt, which is never cut, to a whole step. Memory grows almost
+    linearly in between, so a line through two known points gives the next one to try.
 
     Args:
-        plan: of the recipe with these overrides.
+        plan: the plan of the recipe with these overrides.
     """
 
     def total(positions: int) -> int:
@@ -116,7 +124,7 @@ def largest_micro_batch(search: Search, overrides: Sequence[str], plan: Plan) ->
 
 
 def _crossing(known: dict[int, int], fitting: int, limit: int) -> int:
-    """Where the line through the largest point that fits and the next (or else the one before) reaches the limit."""
+    """Positions at which the line through the largest fitting point and its nearest neighbour reaches the limit."""
     others = sorted(known, key=lambda positions: (positions <= fitting, abs(positions - fitting)))
     other = next((positions for positions in others if positions != fitting), None)
     if other is None or known[other] == known[fitting]:
@@ -126,7 +134,7 @@ def _crossing(known: dict[int, int], fitting: int, limit: int) -> int:
 
 
 def _fitting(search: Search, overrides: Sequence[str]) -> Proposal | None:
-    if least_total(search.load(overrides), search.asked.adapter) > search.limit:
+    if least_total(search.load(overrides), search.prompt.adapter) > search.limit:
         return None
     plan = search.plan(overrides)
     if search.fits(plan):

@@ -1,4 +1,4 @@
-"""A recipe's model in its real shapes, without weights."""
+"""Builds a recipe's model in its real shapes, without weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vlm_r1.errors import ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Device, frozen_matrices
-from vlm_r1.planning.thin import Layer, thin
+from vlm_r1.planning.representatives import Layer, keep_representatives
 from vlm_r1.policy.build import Setup
 
 GPU = Device("cuda", bfloat16=True, flash_attention=False)
-"""What is planned for; with flash-attn the vision tower needs as much."""
+"""The device that plans assume. With flash-attn the vision tower would need the same memory."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """A model without data, as the trainer would have loaded it; a few of its layers stand for all (`thin.py`)."""
+    """A model without data, as the trainer would load it. A few of its layers represent all (`representatives.py`)."""
 
     adapter: Adapter
     model: Any
@@ -35,15 +35,15 @@ class Shapes:
     setup: Setup
 
     def computing_exactly(self) -> Shapes:
-        """The same without autocast, as the trust checks compute where the weights allow it."""
+        """The same without autocast: the trust checks compute so if the weights have at least 32 bits."""
         return replace(self, setup=replace(self.setup, precision=replace(self.setup.precision, autocast=False)))
 
     def passes(self, *, keep_weights: bool) -> torch.autocast:
-        """The context in which the recipe's passes compute; tensors without data claim to be on a CPU."""
+        """The autocast context of the recipe's passes. Tensors without data claim to be on a CPU."""
         return self.setup.precision.passes_on("cpu", keep_weights=keep_weights)
 
     def parameters(self, trainable: bool = False) -> Iterator[tuple[str, nn.Parameter, int]]:
-        """(name, parameter, for how many it stands) of all, or of those that train; tied ones once."""
+        """Yield (name, parameter, how many it represents) of all or of the trainable ones; tied parameters once."""
         times = {id(p): layer.times for layer in self.layers for p in layer.module.parameters()}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad or not trainable:
@@ -54,13 +54,13 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
     """Make the model that a checkpoint's config describes, of tensors without data.
 
     Args:
-        section: of the recipe; its `path` needs to hold no weights.
-        adapter: loaded from there.
-        setup: how it computes on the device that is planned for.
+        section: `model` of the recipe; its `path` need not hold weights.
+        adapter: the adapter of that checkpoint.
+        setup: how the model computes on the planned device.
 
     Raises:
-        ConfigError: the section asks for what this model does not have.
-        ModelError: a family without an adapter of its own, whose parts are known with its weights alone.
+        ConfigError: the section asks for something that this model does not have.
+        ModelError: the family has no adapter of its own, so its parts are unknown until its weights are loaded.
     """
     if not adapter.vision_modules:
         raise ModelError(
@@ -75,12 +75,12 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
             deepcopy(adapter.config), dtype=precision.dtype or stored, attn_implementation=precision.attention
         )
         adapter.prepare(model)
-        layers = thin(model, adapter.vision_taps)
+        layers = keep_representatives(model, adapter.vision_taps)
         model = set_trainable(model, section, adapter)
     fake = FakeTensorMode()
     _take_from_meta(model, fake)
     if precision.autocast:
-        for parameter in frozen_matrices(model):  # as `hold_frozen` does with those of published checkpoints
+        for parameter in frozen_matrices(model):  # `hold_frozen` does this with the weights of published checkpoints
             parameter.data = parameter.data.bfloat16()
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()
@@ -88,7 +88,7 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
 
 
 def _take_from_meta(model: nn.Module, fake: FakeTensorMode) -> None:
-    """Put tensors that claim to be on a CPU in the places of those on "meta", where autocast and attention differ."""
+    """Replace tensors on "meta" by fake ones on a CPU, because autocast and attention behave differently on "meta"."""
     twins: dict[int, Any] = {}
 
     def twin(tensor: Tensor) -> Tensor:
@@ -100,4 +100,4 @@ def _take_from_meta(model: nn.Module, fake: FakeTensorMode) -> None:
         for tensors in (module._parameters, module._buffers):
             for name in [name for name, tensor in tensors.items() if tensor is not None]:
                 tensor: Any = tensors[name]
-                tensors[name] = twins.setdefault(id(tensor), twin(tensor))  # tied ones stay tied
+                tensors[name] = twins.setdefault(id(tensor), twin(tensor))  # tied parameters stay tied

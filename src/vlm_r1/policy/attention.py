@@ -1,17 +1,19 @@
 """Exact attention for packed groups: [prompt | completion 1 | … | completion G] [next group] … in one row.
 
-Every completion sees its own prompt and itself. Two attentions make it up, and are merged exactly: each segment's own
-causal one, and one long non-causal one of all completions of a group to its prompt's keys.
+A block is a run of tokens that attend to one another: a prompt or a completion. Every completion sees its own prompt
+and itself. That is computed as two attentions, which are merged exactly. In one, causal, each block attends to itself.
+In the other, without a causal mask, all completions of a group attend to the keys of their prompt.
 
-    own, lse_own     = attend(q, k, v) of each segment, causal
+    own, lse_own     = attend(q, k, v) of each block, causal
     cross, lse_cross = attend(q, k_prompt, v_prompt)
     out = own + sigmoid(lse_cross − lse_own) (cross − own);   lse = log(exp lse_own + exp lse_cross)
 
-Backward: a flash kernel recomputes its probabilities as exp(scores − lse) and needs rowsum(grad · out) besides. So each
-part's backward kernel, called with the merged out and lse, gives the exact gradient of that part (ring attention's
-trick). Nothing of size L × L exists, no key is repeated, nothing is padded; autograd keeps q, k, v, out and lse.
+Backward: a flash kernel recomputes its probabilities as exp(scores − lse) and also needs rowsum(grad · out). So the
+backward kernel of each of the two attentions, called with the merged out and lse, gives its exact gradient. (Ring
+attention does the same.) Nothing of size L × L exists, no key is repeated, nothing is padded. Autograd keeps q, k, v,
+out and lse.
 
-The function is registered with transformers. The layout travels as a forward keyword to every attention layer; without
+The function is registered with transformers. The layout travels as a forward keyword to every attention layer. Without
 it the function is transformers' own sdpa, so that the same model samples, evaluates and trains.
 """
 
@@ -31,7 +33,7 @@ from transformers.masking_utils import sdpa_mask
 from vlm_r1.policy.kernels import attend, attend_backward
 
 NAME = "shared_prefix"
-"""Of the attention implementation, as transformers knows it."""
+"""Name of the attention implementation in transformers."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ class PackedGroup:
 
     @property
     def shares(self) -> bool:
-        """Whether several completions see the prompt; a single one simply continues it."""
+        """Whether several completions see the prompt. A single completion simply continues it."""
         return len(self.completions) > 1
 
 
 class LayersServed:
-    """Indices of the layers that used the layout. Not a set: FSDP2 copies sets on their way through a model."""
+    """Indices of the layers that used the layout. It is no plain set, because FSDP2 copies those in a forward pass."""
 
     def __init__(self) -> None:
         self.indices: set[int] = set()
@@ -60,14 +62,14 @@ class LayersServed:
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Groups in the order in which they lie in the row; `served` proves that the layout reached every layer."""
+    """The groups in the order of the row. `served` proves that the layout reached every layer."""
 
     groups: tuple[PackedGroup, ...]
     served: LayersServed = field(default_factory=LayersServed, compare=False, repr=False)
 
     @property
-    def segments(self) -> list[int]:
-        """Lengths of what attends to itself, in order: prompts and completions; the two as one where G is 1."""
+    def blocks(self) -> list[int]:
+        """Lengths of the blocks, in order: a prompt, each completion; if G is 1, prompt and completion together."""
         return [
             n
             for group in self.groups
@@ -76,7 +78,7 @@ class PackedLayout:
 
     @property
     def length(self) -> int:
-        return sum(self.segments)
+        return sum(self.blocks)
 
     @property
     def reach(self) -> int:
@@ -112,11 +114,11 @@ class PackedLayout:
 
 
 class SharedPrefix(Protocol):
-    """What travels through the model as the forward keyword `shared_prefix`: knows which token sees which."""
+    """The forward keyword `shared_prefix` of a model: it knows which token sees which, and computes the attention."""
 
     @property
     def reach(self) -> int:
-        """Number of tokens that the last one of the longest completion sees."""
+        """Number of tokens that the last token of the longest completion sees."""
         ...
 
     def attend(
@@ -131,7 +133,7 @@ class SharedPrefixAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, scale: float) -> Tensor:
-        out, lse = attend(q, k, v, layout.segments, layout.segments, True, scale)
+        out, lse = attend(q, k, v, layout.blocks, layout.blocks, True, scale)
         if spans := list(layout.spans()):
             prompts, tails = zip(*spans, strict=True)
             cross, cross_lse = attend(
@@ -145,8 +147,8 @@ class SharedPrefixAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
-        (grad,), segments = grads, ctx.layout.segments
-        dq, dk, dv = attend_backward(grad, q, k, v, out, lse, segments, segments, True, ctx.scale)
+        (grad,), blocks = grads, ctx.layout.blocks
+        dq, dk, dv = attend_backward(grad, q, k, v, out, lse, blocks, blocks, True, ctx.scale)
         if not (spans := list(ctx.layout.spans())):
             return dq, dk, dv, None, None
         prompts, tails = zip(*spans, strict=True)
@@ -171,10 +173,10 @@ class SharedPrefixAttention(torch.autograd.Function):
 def masked_attention(
     q: Tensor, k: Tensor, v: Tensor, row_masks: Tensor, layout: PackedLayout, scale: float | None
 ) -> Tensor:
-    """The same for layers with windows or blocks that see both ways: public sdpa, block by block, by ordinary masks.
+    """The same for layers with windows, or with tokens that attend in both directions: public sdpa, block by block.
 
     Args:
-        row_masks: bool (groups, 1, R, R), what an ordinary row [prompt | longest completion] of each group may see.
+        row_masks: bool (groups, 1, R, R), the masks of an ordinary row [prompt | longest completion] of each group.
     """
     out, end = [], 0
     for mask, group in zip(row_masks, layout.groups, strict=True):
@@ -199,10 +201,10 @@ def shared_prefix_attention(
     shared_prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The registered function. With `shared_prefix` that attends; without, this is transformers' sdpa.
+    """The registered function: `shared_prefix.attend`, or transformers' sdpa if there is no `shared_prefix`.
 
     Raises:
-        ValueError: what this attention cannot compute exactly: dropout, capped scores, a window without its masks.
+        ValueError: this attention cannot be exact: the layer has dropout, capped scores or a window without masks.
     """
     if shared_prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[return-value]
@@ -211,7 +213,7 @@ def shared_prefix_attention(
     window = kwargs.get("sliding_window")
     if kwargs.get("softcap") or (window and window < shared_prefix.reach and attention_mask is None):
         raise ValueError("this layer caps its scores or has a window without masks: use training.layout rows")
-    if torch.is_autocast_enabled(query.device.type):  # the kernels are not on autocast's list
+    if torch.is_autocast_enabled(query.device.type):  # autocast does not convert the arguments of these kernels
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -231,15 +233,15 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None) ->
 
 
 def _take(x: Tensor, slices: Sequence[slice]) -> Tensor:
-    """The tokens of these slices (axis 2), one after the other; a view where it can be."""
-    parts = [x[:, :, one] for one in slices]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    """Return the tokens of these slices (axis 2), one after the other; a view if possible."""
+    pieces = [x[:, :, one] for one in slices]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
 def _merge(out: Tensor, lse: Tensor, tails: Sequence[slice], cross: Tensor, cross_lse: Tensor) -> None:
-    """Take the attention of the tails to their prompts into `out` and `lse`, which hold that to themselves."""
-    parts = zip(tails, cross.split(_lengths(tails), 2), cross_lse.split(_lengths(tails), 2), strict=True)
-    for tail, one, one_lse in parts:
+    """Merge the attention of the tails to their prompts into `out` and `lse` of their attention to themselves."""
+    pieces = zip(tails, cross.split(_lengths(tails), 2), cross_lse.split(_lengths(tails), 2), strict=True)
+    for tail, one, one_lse in pieces:
         own, own_lse = out[:, :, tail], lse[:, :, tail]
         share = torch.sigmoid(one_lse - own_lse)[..., None]
         out[:, :, tail] = torch.lerp(own.to(share.dtype), one.to(share.dtype), share)  # float32 in bf16 runs too

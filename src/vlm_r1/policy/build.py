@@ -34,11 +34,11 @@ class Setup:
     layout_reason: str
 
     def of_frozen_copy(self) -> Setup:
-        """For a second model that never trains, as the reference of the KL term."""
+        """Return the setup of a second model that never trains, such as the reference of the KL term."""
         return replace(self, precision=frozen_copy(self.precision))
 
     def describe(self, policy: Policy) -> tuple[str, str]:
-        """Two lines for people about the policy that was built: its precision and its layout, each with the reason."""
+        """Return two lines for people about the policy that was built: precision and layout, each with its reason."""
         model = policy.adapter.unwrap(policy.model)
         layout = self.layout_reason
         if self.layout == "packed":
@@ -71,11 +71,11 @@ def choose_setup(
         ConfigError: layout packed is wanted, but this architecture cannot share a prompt.
     """
     precision = choose_precision(section, adapter, device, autocasts(mixed_precision, section, device))
-    return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.doubt))
+    return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.why_not_shared))
 
 
 def setup_of(config: Config, adapter: Adapter, device: Device | None = None) -> Setup:
-    """`choose_setup` of a whole recipe, on this machine's accelerator unless a device is given.
+    """Call `choose_setup` for a recipe, on this machine's accelerator unless a device is given.
 
     Raises:
         ConfigError: see `choose_setup`.
@@ -104,7 +104,7 @@ def build_policy(
     Args:
         temperature: logits are divided by it.
         weights: a folder to take the weights from instead of `section.path`, e.g. a checkpoint.
-        device: where it goes; None: it stays on the CPU.
+        device: the device to move it to; None: it stays on the CPU.
 
     Raises:
         ConfigError, ModelError: see `load_model`.

@@ -1,4 +1,4 @@
-"""From hidden states to log-probabilities of tokens and entropies, without ever holding all logits."""
+"""Computes log-probabilities of tokens and entropies from hidden states, without ever holding all logits."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_LOGITS = 1 << 25
-"""Logits that exist at once: 128 MiB in float32; 220 tokens of a vocabulary of 152 thousand."""
+"""How many logits exist at once: 128 MiB in float32, or 220 tokens of a vocabulary of 152 thousand."""
 
 
 def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int]) -> Tensor:
-    """logits / temperature in float32 or wider, −inf for banned tokens: the softmax of it is sampled from and trained.
+    """Return logits / temperature in float32 or wider, −inf for banned tokens. The last axis is the vocabulary.
 
-    (When no further filter is set.) Last axis: vocabulary.
+    Their softmax is the distribution that is trained, and sampled from if no filter such as top-p is set.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     return logits.index_fill_(-1, _on(tuple(banned_ids), logits.device), float("-inf"))
@@ -27,23 +27,24 @@ def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int
 def token_logprobs(
     hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, temperature: float, banned_ids: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """(log-probabilities of `ids_K` with gradient, entropies in nats without), (K,), float32 or wider.
+    """Return (log-probabilities of `ids_K` with gradient, entropies in nats without gradient), (K,), float32 or wider.
 
-    Softmax of `tempered_logits(head(hidden))`, in chunks that are computed again in the backward pass: memory does not
-    grow with vocabulary × tokens.
+    Both are of the softmax of `tempered_logits(head(hidden))`. It is computed in chunks, which the backward pass
+    computes again: memory does not grow with vocabulary × tokens.
 
     Args:
-        head: the output head, a linear layer; another module, such as one with LoRA, goes through torch's checkpoint.
+        head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
+            goes through torch's checkpoint.
     """
     chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
     if isinstance(head, nn.Linear):
         arguments = (hidden_KH, head.weight, head.bias, ids_K, temperature, tuple(banned_ids), chunk)
         return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
-    parts = [
+    chunks = [
         checkpoint(_whole, hidden_KH[own], head, ids_K[own], temperature, banned_ids, use_reentrant=False)
         for own in _chunks(len(ids_K), chunk)
     ]
-    logprobs, entropies = zip(*parts, strict=True)  # type: ignore[arg-type]
+    logprobs, entropies = zip(*chunks, strict=True)  # type: ignore[arg-type]
     return torch.cat(logprobs), torch.cat(entropies)
 
 
@@ -56,7 +57,7 @@ def _whole(
 
 
 class _ChunkedLogProbs(torch.autograd.Function):
-    """Keeps hidden states and one log-sum-exp for each token; sums of the weight's gradient are float32 or wider."""
+    """Saves hidden states and one log-sum-exp for each token. Sums of the weight's gradient are float32 or wider."""
 
     @staticmethod
     def forward(
@@ -124,7 +125,7 @@ def _add_product(d_weight: Tensor, d_logits: Tensor, hidden: Tensor) -> None:
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
-    """The type of the matrix products: autocast's, where it is on."""
+    """The type of the matrix products: autocast's if it is on."""
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
@@ -133,7 +134,7 @@ def _chunks(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, length, size))
 
 
-@lru_cache(maxsize=8)  # asked for at every token and in every chunk
+@lru_cache(maxsize=8)  # needed for every token and every chunk
 def _on(ids: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(ids, dtype=torch.long, device=device)
 

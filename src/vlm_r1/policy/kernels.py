@@ -1,8 +1,8 @@
-"""Attention of many independent segments: forward with log-sum-exp, and backward from given out and log-sum-exp.
+"""Attention of many independent blocks: forward with log-sum-exp, and backward from given out and log-sum-exp.
 
-Torch has no public function that returns the log-sum-exp and differentiates from a merged one, so the private flash
-operators are called here, and only here; tests/policy/test_kernels.py holds them against public sdpa. All tensors are
-(1, heads, tokens, head_dim), log-sum-exps (1, heads, tokens); segment i of the queries sees segment i of the keys.
+Torch has no public function that returns the log-sum-exp and differentiates from a merged one. So the private flash
+operators are called here, and only here; tests/policy/test_kernels.py compares them with public sdpa. All tensors are
+(1, heads, tokens, head_dim), log-sum-exps (1, heads, tokens). Block i of the queries sees block i of the keys.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Lengths = Sequence[int]
 
 
 class Gpu(NamedTuple):
-    """What counts of a CUDA device: its compute capability, e.g. (8, 0) for Ampere, and whether it is AMD's."""
+    """The compute capability of a CUDA device, e.g. (8, 0) for Ampere, and whether it is an AMD device."""
 
     capability: tuple[int, int]
     rocm: bool
 
 
 def flash_obstacle(gpu: Gpu, dtype: torch.dtype, head_dim: int, value_dim: int) -> str:
-    """Why torch's flash attention of ragged segments cannot serve on a GPU; empty if it can.
+    """Return why torch's flash attention of ragged blocks cannot be used on a GPU; "" if it can.
 
-    What it wants is from FlashAttention-2 (arXiv 2307.08691) as torch has it; with `attend` the rest goes by matrix
-    products, which are exact and slower.
+    The conditions are those of FlashAttention-2 (arXiv 2307.08691) in torch. Otherwise `attend` uses matrix products,
+    which are exact, but slower.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return f"it computes in {str(dtype).removeprefix('torch.')}"
@@ -49,7 +49,7 @@ def flash_obstacle(gpu: Gpu, dtype: torch.dtype, head_dim: int, value_dim: int) 
 
 @lru_cache(maxsize=16)
 def obstacle_on(device: torch.device, dtype: torch.dtype, head_dim: int, value_dim: int) -> str:
-    """`flash_obstacle` of a CUDA device of this machine; of other devices, which have kernels of their own, empty."""
+    """Return `flash_obstacle` of a CUDA device of this machine; "" for other devices, which have their own kernels."""
     if device.type != "cuda":
         return ""
     gpu = Gpu(torch.cuda.get_device_capability(device), torch.version.hip is not None)
@@ -59,16 +59,18 @@ def obstacle_on(device: torch.device, dtype: torch.dtype, head_dim: int, value_d
 def attend(
     q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, k_lengths: Lengths, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """(out, lse): softmax attention of each segment of queries to its segment of keys; the key heads may be fewer.
+    """Return (out, lse) of the softmax attention of each block of queries to its block of keys.
+
+    There may be fewer heads of keys than of queries.
 
     Args:
-        q_lengths, k_lengths: tokens of each segment, in order, none of them 0; equal where `causal`.
+        q_lengths, k_lengths: tokens of each block, in order, none of them 0; the same if `causal`.
     """
     if _is_for_flash(q, v):
         return _varlen(q, k, v, q_lengths, k_lengths, causal, scale)
     forward = _cpu_forward_once if q.device.type == "cpu" else _plain
-    parts: Iterator[Any] = zip(_split(q, q_lengths), _split(k, k_lengths), _split(v, k_lengths), strict=True)
-    outs, lses = zip(*(forward(*part, causal, scale) for part in parts), strict=True)
+    blocks: Iterator[Any] = zip(_split(q, q_lengths), _split(k, k_lengths), _split(v, k_lengths), strict=True)
+    outs, lses = zip(*(forward(*block, causal, scale) for block in blocks), strict=True)
     return torch.cat(outs, 2), torch.cat(lses, 2)
 
 
@@ -84,13 +86,14 @@ def attend_backward(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients (dq, dk, dv) of `attend` where its out and lse were merged with those of further keys."""
+    """Return the gradients (dq, dk, dv) of `attend`, if its out and lse were merged with those of further keys."""
     if _is_for_flash(q, v):
         return _varlen_backward(grad, q, k, v, out, lse, q_lengths, k_lengths, causal, scale)
     backward = _cpu_backward_once if q.device.type == "cpu" else _plain_backward
     lengths = (q_lengths, q_lengths, k_lengths, k_lengths, q_lengths, q_lengths)
     tensors = zip((grad, q, k, v, out, lse), lengths, strict=True)
-    grads = [backward(*part, causal, scale) for part in zip(*(_split(*pair) for pair in tensors), strict=True)]  # type: ignore[call-arg]
+    blocks = zip(*(_split(*pair) for pair in tensors), strict=True)
+    grads = [backward(*block, causal, scale) for block in blocks]  # type: ignore[call-arg]
     dq, dk, dv = (torch.cat(pieces, 2) for pieces in zip(*grads, strict=True))
     return dq, dk, dv
 
@@ -100,7 +103,7 @@ def _is_for_flash(q: Tensor, v: Tensor) -> bool:
 
 
 def wide_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """scale · q kᵀ in float32 or wider, (…, n, m) of (…, n, d) and (…, m, d), as flash attention has its scores.
+    """Return scale · q kᵀ in float32 or wider, as flash attention does: (…, n, d) and (…, m, d) give (…, n, m).
 
     In bfloat16 a score of 100 would be rounded to a multiple of a half.
     """
@@ -130,7 +133,7 @@ def _cpu_backward_once(
 def _varlen(
     q: Tensor, k: Tensor, v: Tensor, q_lengths: Lengths, k_lengths: Lengths, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """All segments in one call of flash attention, on (tokens, heads, head_dim)."""
+    """Compute all blocks in one call of flash attention, on (tokens, heads, head_dim)."""
     out, lse, *_ = _cuda_forward(
         _tokens_first(q),
         _tokens_first(k),
@@ -184,17 +187,17 @@ def _tokens_first(x: Tensor) -> Tensor:
 
 
 def _ends(lengths: Lengths, device: torch.device) -> Tensor:
-    """Cumulative lengths from 0, int32, as varlen kernels want them."""
+    """Return the cumulative lengths from 0, int32, as varlen kernels want them."""
     return _ends_on(tuple(lengths), device)
 
 
-@lru_cache(maxsize=64)  # all layers of a micro-batch, forward and backward, ask for the same few
+@lru_cache(maxsize=64)  # all layers of a micro-batch need the same few, forward and backward
 def _ends_on(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    """By matrix products in float32 or wider, for what flash attention does not know (`flash_obstacle`)."""
+    """Attention by matrix products in float32 or wider, for the cases of `flash_obstacle`."""
     dtype, (q, k, v) = q.dtype, _widened(q, k, v)
     scores = _scores(q, k, causal, scale)
     lse = scores.logsumexp(-1)
@@ -225,7 +228,7 @@ def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:
 
 
 def _repeated(x: Tensor, q: Tensor) -> Tensor:
-    """Key heads repeated to the number of query heads."""
+    """Repeat the heads of keys to the number of heads of queries."""
     return x.repeat_interleave(q.shape[1] // x.shape[1], 1)
 
 

@@ -26,8 +26,11 @@ V = TypeVar("V")
 class CompletionBatch(NamedTuple):
     """Groups to score: `prompts[p]` with its completions `ids_P_G_T[p]`, ragged in G and T; no completion is empty.
 
-    `sampled_P_G_T`: for each token whether it counts, as those that the policy sampled do; None: all do, as in gold
-    answers. `logprobs_P_G_T`: the log-probabilities that the tokens were sampled with; None: they were not sampled.
+    Attributes:
+        prompts: the prompts of the groups.
+        ids_P_G_T: token ids of the completions.
+        sampled_P_G_T: True for tokens that count, because the policy sampled them; None: all count, as in gold answers.
+        logprobs_P_G_T: log-probabilities that the tokens were sampled with; None: they were not sampled.
     """
 
     prompts: Sequence[EncodedPrompt]
@@ -37,7 +40,7 @@ class CompletionBatch(NamedTuple):
 
     @classmethod
     def of_groups(cls, prompts: Sequence[EncodedPrompt], completions_P_G: Sequence[Sequence[Completion]]) -> Self:
-        """Sampled completions of some prompts."""
+        """Make a batch of sampled completions of some prompts."""
         return cls(
             prompts,
             [[one.ids_T for one in own] for own in completions_P_G],
@@ -46,13 +49,15 @@ class CompletionBatch(NamedTuple):
         )
 
     def masks_N(self) -> list[Sequence[bool]]:
-        """For each completion, in order, which of its tokens count."""
+        """Return for each completion, in order, which of its tokens count."""
         if self.sampled_P_G_T is None:
             return [[True] * len(ids_T) for ids_G_T in self.ids_P_G_T for ids_T in ids_G_T]
         return [sampled_T for sampled_G_T in self.sampled_P_G_T for sampled_T in sampled_G_T]
 
     def sampled_logprobs_NT(self, like_NT: torch.Tensor) -> torch.Tensor:
-        """The log-probabilities that the tokens were sampled with, as `like_NT`, which is as wide; 0 on padding.
+        """Return the log-probabilities that the tokens were sampled with, in shape, type and device of `like_NT`.
+
+        They are 0 on padding.
 
         Raises:
             ValueError: the tokens were not sampled.
@@ -64,10 +69,12 @@ class CompletionBatch(NamedTuple):
 
 
 class TokenLogProbs(NamedTuple):
-    """Per token that counts, rows in the order of groups and completions, padded on the right to the longest.
+    """One row for each completion, in the order of the groups, padded on the right to the longest.
 
-    `logprobs_NT`: natural log, float32 or wider. `entropies_NT`: nats, no gradient. `mask_NT`: True on tokens that
-    count. Elsewhere, on padding and on tokens that were given, both are 0.
+    Attributes:
+        logprobs_NT: log-probabilities in nats, float32 or wider; 0 where the mask is False.
+        entropies_NT: entropies in nats, without gradient; 0 where the mask is False.
+        mask_NT: True on tokens that count, False on padding and on tokens that were given.
     """
 
     logprobs_NT: torch.Tensor
@@ -96,7 +103,7 @@ class Policy(nn.Module):
         """Score all completions of the batch under softmax(logits / temperature), placeholder tokens excluded.
 
         Args:
-            layout: instead of the policy's own, to compare the two.
+            layout: a layout other than the policy's own, to compare the two.
         """
         hidden = packed_hidden if (layout or self.layout) == "packed" else rows_hidden
         hidden_KH = hidden(self.model, self.adapter, batch.prompts, batch.ids_P_G_T)
@@ -116,9 +123,12 @@ class Policy(nn.Module):
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of a batch that goes through the model at once.
+    """The completions of a batch that go through the model at once.
 
-    `rows_N`: the numbers of its completions in the whole. `positions`: how many the language model computes for it.
+    Attributes:
+        batch: these completions, with their prompts.
+        rows_N: numbers of these completions in the whole batch.
+        positions: how many positions the language model computes for it.
     """
 
     batch: CompletionBatch
@@ -127,31 +137,34 @@ class MicroBatch:
 
 
 def micro_batches(batch: CompletionBatch, max_tokens: int, layout: Layout) -> list[MicroBatch]:
-    """Cut a batch, in order, into parts in which the model computes at most `max_tokens` positions.
+    """Cut a batch, in order, into micro-batches for which the model computes at most `max_tokens` positions.
 
-    A group stays whole if it can; a larger one is split by completions, and its prompt is computed once in each part.
-    One completion with its prompt is never cut and makes a part of its own if it is too long. However a batch is cut,
-    sums over its completions, and their gradients, are the same.
+    A group stays whole if it fits; a larger one is split by completions, and its prompt is computed once in each
+    micro-batch. One completion with its prompt is never cut; if it is too long, it is a micro-batch of its own. Sums
+    over completions, and their gradients, do not depend on how a batch is cut.
     """
-    parts: list[list[tuple[int, int]]] = []  # (p, g): completion g of prompt p
+    cuts: list[list[tuple[int, int]]] = []  # (p, g): completion g of prompt p
     for p, ids_G_T in enumerate(batch.ids_P_G_T):
         group = [(p, g) for g in range(len(ids_G_T))]
         for unit in [group] if count_positions(batch, group, layout) <= max_tokens else [[one] for one in group]:
-            if parts and count_positions(batch, [*parts[-1], *unit], layout) <= max_tokens:
-                parts[-1] += unit
+            if cuts and count_positions(batch, [*cuts[-1], *unit], layout) <= max_tokens:
+                cuts[-1] += unit
             else:
-                parts.append(unit)
+                cuts.append(unit)
     first_P = [0, *accumulate(len(ids_G_T) for ids_G_T in batch.ids_P_G_T)]
     return [
-        MicroBatch(_select(batch, part), [first_P[p] + g for p, g in part], count_positions(batch, part, layout))
-        for part in parts
+        MicroBatch(_select(batch, cut), [first_P[p] + g for p, g in cut], count_positions(batch, cut, layout))
+        for cut in cuts
     ]
 
 
 def count_positions(batch: CompletionBatch, members: Sequence[tuple[int, int]], layout: Layout) -> int:
-    """Positions that the language model computes for completions g of prompts p, members (p, g).
+    """Return how many positions the language model computes for some completions.
 
     packed: each prompt once, and the completions. rows: completions × (longest prompt + longest completion).
+
+    Args:
+        members: (p, g) for completion g of prompt p.
     """
     prompts = {p: len(batch.prompts[p].ids_L) for p, _ in members}
     completions = [len(batch.ids_P_G_T[p][g]) for p, g in members]

@@ -1,4 +1,4 @@
-"""Layout `packed`: groups one after the other in one row, each prompt once, its completions behind it.
+"""Layout `packed`: all groups are in one row; each prompt is there once and its completions follow it.
 
 Positions of a completion continue those of its prompt; attention keeps siblings and groups apart (`attention.py`).
 """
@@ -26,7 +26,7 @@ Completions = Sequence[Sequence[Sequence[int]]]
 def packed_hidden(
     model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], ids_P_G_T: Completions
 ) -> torch.Tensor:
-    """Hidden states that predict each completion token, (K, H) in the order of groups, completions and tokens.
+    """Return the hidden states that predict each completion token, (K, H), in the order of groups and tokens.
 
     Raises:
         RuntimeError: a layer did not use the packed attention; its result would be wrong.
@@ -52,14 +52,14 @@ def packed_hidden(
     return output.last_hidden_state[0, _predecessors(layout, model.device)]
 
 
-def choose_layout(wanted: LayoutOption, text_config: Any, doubt: str = "") -> tuple[Layout, str]:
-    """The layout for an architecture, and a line that says why.
+def choose_layout(wanted: LayoutOption, text_config: Any, why_not_shared: str = "") -> tuple[Layout, str]:
+    """Choose the layout for an architecture; returns it with a line that says why.
 
     Args:
-        doubt: why `auto` should be `rows` even where the architecture allows sharing; see `Adapter.doubt`.
+        why_not_shared: why `auto` is `rows` even where the architecture allows sharing (`Adapter.why_not_shared`).
 
     Raises:
-        ConfigError: packed is wanted, but this architecture cannot.
+        ConfigError: packed is wanted, but it cannot be exact for this architecture.
     """
     obstacle = packing_obstacle(text_config)
     if wanted == "packed" and obstacle:
@@ -69,14 +69,14 @@ def choose_layout(wanted: LayoutOption, text_config: Any, doubt: str = "") -> tu
     elif wanted == "rows":
         reason = "as training.layout says"
     else:
-        reason = doubt if wanted == "auto" else ""
+        reason = why_not_shared if wanted == "auto" else ""
     if reason:
         return "rows", f"layout rows: each prompt is computed again for each completion ({reason})"
     return "packed", "layout packed: each prompt and each image is computed once for all completions of a group"
 
 
 def packing_obstacle(text_config: Any) -> str | None:
-    """Why a language model cannot share a prefix exactly in one row, or None if it can.
+    """Return why a language model cannot share a prompt exactly in one row, or None if it can.
 
     >>> from transformers import Qwen2Config
     >>> packing_obstacle(Qwen2Config())
@@ -94,17 +94,17 @@ def packing_obstacle(text_config: Any) -> str | None:
 
 
 def _positions(prompts_P: Sequence[torch.Tensor], layout: PackedLayout) -> torch.Tensor:
-    """(A, L): the prompts' own positions, and each completion's from its prompt's largest on."""
-    parts = []
+    """Return the positions (A, L). Those of a completion continue from the largest of its prompt."""
+    positions = []
     for positions_AL, group in zip(prompts_P, layout.groups, strict=True):
         axes, device = len(positions_AL), positions_AL.device
         steps = torch.cat([torch.arange(length, device=device) for length in group.completions])
-        parts += [positions_AL, (positions_AL.max() + 1 + steps).expand(axes, -1)]
-    return torch.cat(parts, 1)
+        positions += [positions_AL, (positions_AL.max() + 1 + steps).expand(axes, -1)]
+    return torch.cat(positions, 1)
 
 
 def _predecessors(layout: PackedLayout, device: torch.device) -> torch.Tensor:
-    """Places in the row whose hidden state predicts a completion token: the token before, or the prompt's last."""
+    """Return the places in the row that predict completion tokens: the token before, or the last one of the prompt."""
     places: list[int] = []
     end = 0
     for group in layout.groups:
@@ -119,9 +119,9 @@ def _predecessors(layout: PackedLayout, device: torch.device) -> torch.Tensor:
 def _attention_mask(
     model: PreTrainedModel, adapter: Adapter, prompts: Sequence[EncodedPrompt], layout: PackedLayout
 ) -> Any:
-    """All ones, for which transformers builds no mask; or the masks of the groups' ordinary rows.
+    """Return a mask of ones, for which transformers builds none; or for each group the mask of its ordinary row.
 
-    These are needed where some layers have windows or some tokens see both ways.
+    The second is needed if some layers have windows, or if tokens of an image attend to each other in both directions.
     """
     base = adapter.unwrap(model)
     text_config = base.config.get_text_config()
@@ -130,7 +130,7 @@ def _attention_mask(
     if not types and "sliding_attention" not in (getattr(text_config, "layer_types", None) or ()):
         return torch.ones(1, layout.length, dtype=torch.long, device=model.device)
     make: Any = base.create_masks_for_generate if types else create_masks_for_generate
-    rows = len(prompts) if types else 1  # without types all rows see alike
+    rows = len(prompts) if types else 1  # without types of tokens, one mask serves all rows
     hidden = torch.empty(rows, layout.reach, 1, dtype=model.dtype, device=model.device)
     seen = torch.ones(rows, layout.reach, dtype=torch.long, device=model.device)
     masks = make(text_config, hidden, seen, None, None, **types)

@@ -18,7 +18,7 @@ from vlm_r1.types import EncodedPrompt
 
 @dataclass(frozen=True)
 class PromptRows:
-    """Left-padded prompts: ids, mask (1 on tokens), positions, and the position that follows each prompt."""
+    """Left-padded prompts: ids, mask (1 on tokens), positions, and the first position after each prompt."""
 
     ids_PL: torch.Tensor
     mask_PL: torch.Tensor
@@ -44,12 +44,12 @@ def prompt_rows(model: PreTrainedModel, adapter: Adapter, prompts: Sequence[Enco
 
 
 def as_forward_takes(positions_ANL: torch.Tensor) -> torch.Tensor:
-    """Position ids (A, N, L) as a model's forward wants them: (N, L) where there is only one axis."""
+    """Return position ids (A, N, L) as a model's forward wants them: (N, L) if there is only one axis."""
     return positions_ANL if len(positions_ANL) > 1 else positions_ANL[0]
 
 
 def pad_right(ids_N_T: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ragged completions as (ids_NT, mask_NT)."""
+    """Pad ragged token ids on the right; returns (ids_NT, mask_NT)."""
     length = max(len(ids) for ids in ids_N_T)
     ids_NT = torch.tensor([[*ids, *[pad_id] * (length - len(ids))] for ids in ids_N_T])
     lengths_N1 = torch.tensor([[len(ids)] for ids in ids_N_T])
@@ -62,7 +62,7 @@ def rows_hidden(
     prompts: Sequence[EncodedPrompt],
     ids_P_G_T: Sequence[Sequence[Sequence[int]]],
 ) -> torch.Tensor:
-    """Hidden states that predict each completion token, (K, H) in the order of groups, completions and tokens.
+    """Return the hidden states that predict each completion token, (K, H), in the order of groups and tokens.
 
     The text of a prompt is repeated for each of its completions; its images are encoded once.
     """

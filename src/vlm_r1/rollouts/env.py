@@ -1,4 +1,7 @@
-"""Record → Prompt → EncodedPrompt, for training, evaluation, SFT and trace alike."""
+"""Asks records and judges answers: Record → Prompt → EncodedPrompt, and Completion → Score.
+
+Training, evaluation, SFT and `trace` all use it.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,17 @@ from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_compl
 from vlm_r1.types import Completion, EncodedPrompt, Prompt, Record, Score
 
 CACHE_BYTES = 1 << 30
-"""Encoded prompts that are kept for the next epoch or evaluation, in bytes; small data sets fit whole."""
+"""Bytes of encoded prompts that are kept for the next epoch or evaluation. Small data sets fit completely."""
 
 _PIXEL_BYTES = 4
-"""Of an RGB image in Pillow's memory."""
+"""Bytes of a pixel of an RGB image in Pillow's memory."""
 
 _TOKEN_BYTES = 40
-"""An int of Python and the reference to it. A prompt without images has nothing else."""
+"""Bytes of a Python int and the reference to it. A prompt without images consists of these."""
 
 
 class Env:
-    """Asks and judges in the words of templates for one model family: the two doors between tasks and models.
+    """The only place where tasks, templates and a model family meet: it encodes questions and judges completions.
 
     Encoding is a pure function of prompt and images, so the most recent results are kept (up to `CACHE_BYTES`).
     """
@@ -54,7 +57,7 @@ class Env:
         self._cached_bytes = 0
 
     def encode(self, record: Record) -> EncodedPrompt:
-        """Put the record's question, load its images once and encode both.
+        """Build the record's prompt, load its images and encode both.
 
         Raises:
             DataError: an image cannot be read.
@@ -75,17 +78,17 @@ class Env:
         return encoded
 
     def start(self, records: Sequence[Record]) -> None:
-        """Decode the images of records that are about to be encoded, in the background."""
+        """Start to decode, in the background, the images of records that will be encoded next."""
         prompts = [prompt for prompt, template in map(self.ask, records) if (prompt, template) not in self._cache]
         self._images.start(path for prompt in prompts for path in prompt.images)
 
     def prompt_length(self, record: Record) -> int:
-        """Tokens of the record's prompt, from its text and the sizes of its images, without decoding them."""
+        """Return the number of tokens of the record's prompt; images are measured, not decoded."""
         prompt, _ = self.ask(record)
         return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
 
     def check_length(self, record: Record) -> None:
-        """Compute the length of the record's prompt.
+        """Refuse a record whose prompt is too long.
 
         Raises:
             DataError: it has more than `max_prompt_length` tokens; image tokens are never cut.
@@ -104,7 +107,7 @@ class Env:
         trainer_state: TrainerState = UNTRAINED,
         logged: Logged | None = None,
     ) -> list[Score]:
-        """Score completions of records' prompts, all at once; see `tasks.judge`."""
+        """Score completions of records' prompts, all at once, in this order; see `tasks.judge`."""
         attempts = [
             Attempt(
                 completion.text,
@@ -121,16 +124,16 @@ class Env:
         return judge(attempts, self.adapter.box_format, self.rewards, self.combination, logged)
 
     def gold_text(self, record: Record, encoded: EncodedPrompt) -> str:
-        """The completion that a perfect model writes."""
+        """Return the completion that a perfect model writes."""
         task = get_task(record.task)
         return gold_completion(task, record, encoded.frames, self.adapter.box_format, self.templates.of(record))
 
     def gold_ids(self, record: Record, encoded: EncodedPrompt, end: int) -> tuple[int, ...]:
-        """Token ids of `gold_text` and a stop token, `Adapter.answer_end`: what SFT learns."""
+        """Return the token ids that SFT learns: `gold_text` and then `end`, a stop token (`Adapter.answer_end`)."""
         return (*self.adapter.tokenize(self.gold_text(record, encoded)), end)
 
     def ask(self, record: Record) -> tuple[Prompt, Template]:
-        """What an encoding depends on, besides the adapter and the files of the images."""
+        """Return the prompt of a record and its template; with adapter and image files, they decide the encoding."""
         template = self.templates.of(record)
         return build_prompt(get_task(record.task), record, template), template
 
@@ -142,7 +145,7 @@ class Env:
 
 
 def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
-    """Equal tokens, frames and tensors, to the last bit."""
+    """Return whether tokens, frames and tensors are equal, to the last bit."""
     equal = a.vision.keys() == b.vision.keys() and all(torch.equal(a.vision[k], b.vision[k]) for k in a.vision)
     return equal and a.ids_L == b.ids_L and a.frames == b.frames
 

@@ -1,4 +1,4 @@
-"""Records → groups of judged completions: the same nodes for training (n = G) and evaluation (n = 1, greedy)."""
+"""Makes groups of judged completions from records, for training (n = G) and evaluation (n = 1, greedy) alike."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ def sample_groups(
     trainer_state: TrainerState = UNTRAINED,
     logged: Logged | None = None,
 ) -> list[Group]:
-    """Encode each prompt once, draw n completions of it and judge each; advantages are still 0.
+    """Encode each prompt once, draw n completions of it and judge each; returns groups, whose advantages are still 0.
 
     Args:
-        run_seed, draws: with the record and the completion's number, they seed each completion. A draw is the number
-            of records that the run drew before; None: 0 for all, where each record is asked once.
-        phases: is told the seconds of "encode", "sample" and "score".
-        trainer_state, logged: how far training is, and what is told the metrics that rewards log.
-        add_features: computes the features of images once, where the vision part is frozen and they are needed again.
+        n: completions of each prompt.
+        run_seed: together with draw, record and number, it seeds each completion (`completion_seed`).
+        draws: for each record, how many records the run drew before it; None: 0 for all, if each record comes once.
+        phases: measures the seconds of "encode", "sample" and "score".
+        add_features: adds image features to the prompts, if a frozen vision part computes them only once.
+        trainer_state: how far training is; rewards may use it.
+        logged: collects the metrics that rewards log.
     """
     with phases("encode"):
         encoded = add_features([env.encode(record) for record in records])

@@ -1,4 +1,4 @@
-"""Each reward of a recipe called on gold answers, before a model is loaded: what can never work is found here."""
+"""Calls each reward of a recipe on gold answers, before a model is loaded, to find rewards that can never work."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vlm_r1.tasks.templates import gold_completion
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
 _RECORDS_OF_A_KIND = 2
-"""So that a function of TRL's signature is handed more than one."""
+"""How many records are judged together, so that a function of TRL's signature gets more than one."""
 
 
 def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> list[str]:
-    """Judge the gold answers of the first two records of each file, task and accuracy reward, by the recipe's rewards.
+    """Judge gold answers with the recipe's rewards: of the first two records of each file, task and accuracy reward.
 
     Returns:
-        A sentence on how many gold answers were judged, and one for each part that left all of them out.
+        A line that says how many gold answers were judged, and one for each component that left all of them out.
 
     Raises:
-        RewardError: a reward raised, or returned what is none.
+        RewardError: a reward raised, or returned something that is no reward.
         ConfigError: an option of a reward has a value that makes no sense.
-        DataError: a gold answer is not what its reward compares.
+        DataError: a gold answer is of a kind that its reward cannot compare.
     """
     chosen: dict[tuple[str, str, str | None], list[Record]] = {}
     for record in (record for records in sets for record in evenly(records)):
@@ -40,12 +40,12 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
     silent = [name for name in env.rewards if scores and all(score.parts[name] is None for score in scores)]
     return [
         f"rewards called on {len(scores)} gold answers",
-        *(f'warning: the part "{name}" left out (None) all of these gold answers' for name in silent),
+        *(f'warning: the component "{name}" left out (None) all of these gold answers' for name in silent),
     ]
 
 
 def _gold_attempt(record: Record, env: Env, state: TrainerState) -> Attempt:
-    """What a perfect model writes, as it would be judged; images are measured by their headers alone."""
+    """Return what a perfect model writes, ready to be judged. Images are measured by their headers."""
     task, template = get_task(record.task), env.templates.of(record)
     frames = tuple(ImageFrame(wh, wh) for wh in map(image_size, record.images))
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)

@@ -1,4 +1,4 @@
-"""The sampler protocol, and the rule that randomness belongs to the record."""
+"""The sampler protocol, and the seed of each completion, which depends on its record and not on the process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SamplingParams:
         top_p: keep the likeliest tokens that reach this total probability, in (0, 1].
         top_k: keep this many likeliest tokens; 0 keeps all.
         min_p: drop tokens less likely than min_p times the likeliest, in [0, 1).
-        max_completion_length: tokens, the stop token included.
+        max_completion_length: cap in tokens, the stop token included.
     """
 
     max_completion_length: int
@@ -31,12 +31,12 @@ class SamplingParams:
 
     @classmethod
     def of(cls, section: SamplingSection) -> SamplingParams:
-        """What the recipe says."""
+        """Return the parameters of the recipe."""
         return cls(**section.model_dump(exclude={"engine"}))
 
 
 def greedy(max_completion_length: int) -> SamplingParams:
-    """Parameters of greedy decoding, as in every evaluation."""
+    """Return the parameters of greedy decoding, which every evaluation uses."""
     return SamplingParams(max_completion_length, temperature=0.0)
 
 
@@ -58,18 +58,20 @@ class Sampler(Protocol):
     ) -> list[list[Completion]]:
         """Draw `len(seeds_P_G[p])` completions of each prompt, the same number for all.
 
-        A completion depends on its prompt, its seed, the weights and `params` only: not on its neighbours in the batch.
+        A completion depends only on its prompt, its seed, the weights and `params`, but not on its neighbours in the
+        batch, up to rounding.
         """
         ...
 
 
 def completion_seed(run_seed: int, draw: int, record: Record, completion: int) -> int:
-    """128-bit seed of one completion, so that any number of processes, and a resumed run, sample the same texts.
+    """Return the 128-bit seed of one completion. Any number of processes, and a resumed run, sample the same texts.
 
-    It does not depend on where the data lies.
+    The folder of the data does not matter.
 
     Args:
-        draw: how many records the run drew before this one, so that a record that comes twice is answered anew.
+        draw: how many records the run drew before this one; so a record that comes twice gets other completions.
+        completion: number of the completion within its group, from 0.
     """
     name = f"{run_seed}/{draw}/{record.id}/{completion}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=16).digest(), "little")

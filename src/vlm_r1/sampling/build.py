@@ -1,4 +1,4 @@
-"""Samplers by name: the table, and one's own by `package.module:Name`."""
+"""Makes samplers by name: from the table, or a user's own by `package.module:Name`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_r1.sampling.base import Sampler
 from vlm_r1.sampling.hf import HFSampler
 
 SamplerFactory = Callable[[Policy, SamplingSection], Sampler]
-"""From the policy, whose weights are sampled from, and the recipe's section to a sampler."""
+"""Makes a sampler from the policy whose weights it samples from and the recipe's section."""
 
 
 def _hf(policy: Policy, section: SamplingSection) -> Sampler:
@@ -31,7 +31,10 @@ def get_sampler(engine: str) -> SamplerFactory:
 
 
 def build_sampler(policy: Policy, section: SamplingSection) -> Sampler:
-    """The sampler that the recipe names, for a policy without wrappers.
+    """Make the sampler that the recipe names.
+
+    Args:
+        policy: without wrappers.
 
     Raises:
         ConfigError: see `get_sampler`.

@@ -1,7 +1,7 @@
 """Two ways to decode G completions of each prompt, one token at a time, after one prefill of each prompt.
 
-`shared`: the prompts' keys and values exist once and all completions attend to them. `expanded`: transformers' cache,
-copied G times; for architectures whose attention cannot be taken apart, and the obvious twin of the other.
+`shared`: the prompts' keys and values exist once, and all completions attend to them. `expanded`: transformers' cache
+is copied G times. It serves architectures whose attention cannot be split so, and tests compare `shared` with it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from vlm_r1.policy.rows import as_forward_takes, prompt_rows
 from vlm_r1.types import EncodedPrompt
 
 FIRST_ROOM = 32
-"""Tokens of a completion that `PrefixCache` has memory for at first."""
+"""Number of completion tokens for which `PrefixCache` allocates memory at first."""
 
 NextLogits = Callable[[Tensor, int], Tensor]
-"""(token of each completion, its number from 0) → logits (N, V) of the next; N = P · G, prompt by prompt."""
+"""(token of each completion, its number from 0) → logits (N, V) of the next token; N = P · G, prompt by prompt."""
 
 Decoding = Callable[[PreTrainedModel, Adapter, Sequence[EncodedPrompt], int], tuple[Tensor, NextLogits]]
-"""(model, adapter, prompts, G) → logits (N, V) of the first token, and how to go on."""
+"""(model, adapter, prompts, G) → logits (N, V) of the first token, and the function for the next ones."""
 
 
 def choose_decoding(model: PreTrainedModel, adapter: Adapter) -> Decoding:
-    """`shared`, unless some layer has a window or no attention, some tokens see both ways, or there is any doubt."""
+    """Return `shared` for causal full attention in all layers; else, or where the adapter says so, `expanded`."""
     text_config = adapter.unwrap(model).config.get_text_config()
     windows = "sliding_attention" in (getattr(text_config, "layer_types", None) or ())
     both_ways = adapter.token_types(torch.zeros(1, 1, dtype=torch.long))
-    return expanded if windows or both_ways or adapter.doubt or packing_obstacle(text_config) else shared
+    return expanded if windows or both_ways or adapter.why_not_shared or packing_obstacle(text_config) else shared
 
 
 def shared(
@@ -87,7 +87,9 @@ def expanded(
         **adapter.vision_arguments(adapter.image_features(model, prompts)),
     )
     cache = output.past_key_values
-    cache.reorder_cache(torch.arange(len(prompts)).repeat_interleave(G))  # of linear attention too
+    cache.reorder_cache(
+        torch.arange(len(prompts)).repeat_interleave(G)
+    )  # this also repeats the state of linear attention
     mask_NL = rows.mask_PL.repeat_interleave(G, 0)
     next_N = rows.next_P.repeat_interleave(G)
 
@@ -107,8 +109,8 @@ def expanded(
 class PrefixCache:
     """Keys and values of P prompts, each once, and of their P · G completions, which grow by one token in each pass.
 
-    A forward keyword like `PackedLayout`. The first pass is a packed row of all prompts, every later one a token of
-    each completion. Prompts are stored padded on the right, (P, heads, longest, head_dim).
+    It is a forward keyword like `PackedLayout`. The first pass has all prompts in one packed row; every later pass has
+    one token of each completion. Prompts are stored padded on the right, (P, heads, longest, head_dim).
     """
 
     def __init__(self, lengths_P: Sequence[int], G: int):
@@ -121,7 +123,7 @@ class PrefixCache:
 
     @staticmethod
     def room(tokens: int) -> int:
-        """For how many tokens of a completion there is memory once so many are held: it doubles when it is full.
+        """Return for how many tokens of a completion memory is allocated once `tokens` are stored. Full memory doubles.
 
         >>> [PrefixCache.room(tokens) for tokens in (1, 32, 33)]
         [32, 32, 64]
@@ -139,7 +141,7 @@ class PrefixCache:
     def attend(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scale: float
     ) -> Tensor:
-        """(…, heads, tokens, head_dim) of this layer's queries, after remembering its keys and values."""
+        """Store the keys and values of this layer; returns its attention (…, heads, tokens, head_dim)."""
         if layer in self._prompts:
             return self._decode(layer, q, k, v, scale)
         self._prompts[layer] = (self._padded(k), self._padded(v))
@@ -147,7 +149,7 @@ class PrefixCache:
         return attend(q, k, v, self.lengths_P, self.lengths_P, True, scale)[0]
 
     def _decode(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """One softmax over the keys of the prompt and of the completion itself."""
+        """Attention with one softmax over the keys of the prompt and of the completion itself."""
         (prompt_k, prompt_v), (own_k, own_v) = self._prompts[layer], self._append(layer, k, v)
         P, heads, length, _ = prompt_k.shape
         q_PhGqD = self._by_prompt(q, heads)
@@ -161,7 +163,7 @@ class PrefixCache:
         return out.unflatten(2, (self._G, -1)).transpose(1, 2).reshape(P * self._G, -1, 1, q.shape[-1])
 
     def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Views (P, heads, G, tokens, d) of the completions' keys and values, this token's at the end."""
+        """Store a token's keys and values; returns views (P, heads, G, tokens, d) of all of the completions' so far."""
         used = self._used[layer]
         new = [self._by_prompt(x, x.shape[1]) for x in (k, v)]
         if used == 0 or used == self._own[layer][0].shape[3]:
@@ -175,8 +177,8 @@ class PrefixCache:
 
     def _padded(self, x: Tensor) -> Tensor:
         """(1, heads, all tokens, d) → (P, heads, longest, d)."""
-        parts = [part[0].transpose(0, 1) for part in x.split(self.lengths_P, 2)]
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2).contiguous()
+        prompts = [own[0].transpose(0, 1) for own in x.split(self.lengths_P, 2)]
+        return torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).transpose(1, 2).contiguous()
 
     def _padding_of(self, prompt_k: Tensor) -> Tensor:
         if self._padding is None:
@@ -186,5 +188,5 @@ class PrefixCache:
         return self._padding
 
     def _by_prompt(self, x: Tensor, heads: int) -> Tensor:
-        """(P · G, heads · n, 1, d) → (P, heads, G, n, d), a view where it can be."""
+        """(P · G, heads · n, 1, d) → (P, heads, G, n, d); a view if possible."""
         return x.reshape(-1, self._G, heads, x.shape[1] // heads, x.shape[-1]).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Temperature, top-k, top-p and min-p, and drawing by inverse transform. Pure functions of tensors."""
+"""Top-k, top-p and min-p filters, and drawing by inverse transform, as pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vlm_r1.sampling.base import SamplingParams
 
 
 def filter_logprobs(logprobs_NV: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Keep the tokens that top-k, top-p and min-p allow and renormalise.
+    """Keep the tokens that top-k, top-p and min-p allow, and renormalise.
 
-    The filters apply in transformers' order, each on what the last one left. The likeliest token always stays.
+    The filters apply in transformers' order, each to the result of the one before. The likeliest token always stays.
 
     Args:
         logprobs_NV: log-probabilities at the sampling temperature.
@@ -36,10 +36,10 @@ def filter_logprobs(logprobs_NV: torch.Tensor, params: SamplingParams) -> torch.
 
 
 def draw(logprobs_NV: torch.Tensor, uniforms_N: torch.Tensor) -> torch.Tensor:
-    """Inverse transform: the first token whose cumulative probability exceeds u in [0, 1); (N,) token ids.
+    """Draw token ids (N,) by inverse transform: the first token whose cumulative probability exceeds u in [0, 1).
 
-    One number decides one token, so a draw does not depend on the other rows. Sums are in float64, as the tail of a
-    large vocabulary would drown in float32.
+    One number decides one token, so a draw does not depend on the other rows. Sums are in float64, because float32
+    would lose the tail of a large vocabulary.
     """
     cumulative_NV = logprobs_NV.exp().double().cumsum(-1)
     targets_N1 = uniforms_N[:, None].double() * cumulative_NV[:, -1:]
@@ -47,6 +47,6 @@ def draw(logprobs_NV: torch.Tensor, uniforms_N: torch.Tensor) -> torch.Tensor:
 
 
 def uniforms(seeds_N: Sequence[int], length: int) -> torch.Tensor:
-    """(N, length) numbers in [0, 1): row n is the counter-based stream of seed n (Philox)."""
+    """Return numbers in [0, 1), (N, length). Row n is the counter-based stream (Philox) of seed n."""
     rows = [np.random.Generator(np.random.Philox(key=seed)).random(length) for seed in seeds_N]
     return torch.from_numpy(np.stack(rows))

@@ -1,4 +1,4 @@
-"""Sampling with transformers: each prompt is prefilled once, its images encoded once, its cache shared by all."""
+"""Sampling with transformers: each prompt is prefilled once, its images are encoded once, its cache is shared."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class HFSampler:
         self._version = 0
 
     def sync(self, version: int) -> None:
-        """See `Sampler.sync`; the weights are the trainer's own."""
+        """See `Sampler.sync`. The weights are the trainer's own, so only the number changes."""
         self._version = version
 
     @torch.no_grad()
     def sample(
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:
-        """See `Sampler.sample`. Decoding is batched over all groups and ends when every completion has."""
+        """See `Sampler.sample`. Decoding is batched over all groups and ends when every completion has ended."""
         training = self.model.training
         self.model.eval()
         ids_NT, logprobs_NT = self._decode(prompts, seeds_P_G, params)
@@ -66,7 +66,7 @@ class HFSampler:
         return torch.stack(ids, 1), torch.stack(logprobs, 1)
 
     def _completion(self, ids: list[int], logprobs: list[float], stop_ids: set[int]) -> Completion:
-        """Cut a row after its first stop token; what was decoded behind it belongs to nobody."""
+        """Cut a row after its first stop token and decode it. Tokens after that are dropped."""
         end = next((t + 1 for t, token in enumerate(ids) if token in stop_ids), None)
         reason = StopReason.LENGTH if end is None else StopReason.STOP
         ids = ids[:end]
@@ -76,7 +76,11 @@ class HFSampler:
 def choose_tokens(
     logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams, banned_ids: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each completion and its log-probability, by inverse transform of its number in [0, 1)."""
+    """Choose the next token of each completion; returns token ids (N,) and their log-probabilities (N,).
+
+    Args:
+        uniforms_N: numbers in [0, 1) that decide the draws.
+    """
     logprobs_NV = tempered_logits(logits_NV, params.temperature or 1.0, banned_ids).log_softmax(-1)
     if params.temperature == 0:
         token_N = logprobs_NV.argmax(-1)

@@ -10,7 +10,7 @@ from vlm_r1.types import Completion, EncodedPrompt, StopReason
 
 
 class ScriptedSampler:
-    """Answers prompt after prompt from `texts_P_G`; a completion is the text and a stop token, its log-probs are 0."""
+    """Answers prompts in turn with `texts_P_G`: a completion is a text and a stop token, log-probabilities are 0."""
 
     def __init__(self, texts_P_G: Sequence[Sequence[str]], adapter: Adapter):
         self._remaining = list(texts_P_G)
@@ -18,13 +18,13 @@ class ScriptedSampler:
         self._version = 0
 
     def sync(self, version: int) -> None:
-        """See `Sampler.sync`; texts have no weights."""
+        """See `Sampler.sync`. Texts have no weights, so only the number changes."""
         self._version = version
 
     def sample(
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:
-        """See `Sampler.sample`; texts longer than the cap are cut as a real sampler would."""
+        """See `Sampler.sample`. Texts longer than the cap are cut, as a real sampler would cut them."""
         replies, self._remaining = self._remaining[: len(prompts)], self._remaining[len(prompts) :]
         return [
             [self._completion(text, params.max_completion_length) for text, _ in zip(texts_G, seeds_G, strict=True)]

@@ -15,13 +15,13 @@ from vlm_r1.training.trust import check_gold
 
 
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
-    """Minimise −log p(gold completion) per token, at temperature 1; returns what `summary.json` holds.
+    """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 
-    The recipe's sections `grpo`, `sampling` (but for max_completion_length in evaluations) and the reward weights
-    belong to `train`; everything else means the same.
+    The recipe's sections `grpo` and `sampling` and its reward weights belong to `train` (max_completion_length is used
+    in evaluations). Everything else means the same.
 
     Raises:
-        VlmR1Error: before any training, whatever is wrong with the recipe, the data, the model or the run folder.
+        VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
     run = open_training(config, resume=resume, temperature=1.0, display=display)
     learner = run.learner
@@ -43,13 +43,13 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
 
 
 def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
-    """One optimizer step on the mean loss per gold token of all processes."""
+    """Take one optimizer step on the mean loss per gold token of all processes; returns metrics."""
     own_tokens = sum(len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T)
     tokens: int = sum(learner.gather([own_tokens]))
-    parts = learner.micro_batches(batch)
+    micro_batches = learner.micro_batches(batch)
     loss_sum = entropy_sum = 0.0
-    for part in parts:
-        scored = learner.policy(part.batch)
+    for micro in micro_batches:
+        scored = learner.policy(micro.batch)
         loss = -scored.logprobs_NT.sum()
         learner.backward(loss / tokens)
         loss_sum += float(loss.detach())
@@ -61,5 +61,5 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
         "completions/mean_length": ratio(own_tokens, len(batch.prompts)),
         "grad_norm": Metric("max", norm),
         "steps/skipped": Metric("max", float(norm != norm or norm == float("inf"))),
-        "tokens/policy": Metric("sum", sum(part.positions for part in parts)),
+        "tokens/policy": Metric("sum", sum(micro.positions for micro in micro_batches)),
     }

@@ -1,1 +1,1 @@
-"""What every trainer stands on: the learner, a run's parts opened in the right order, and its held-out evaluations."""
+"""Shared by both trainers: the learner, opening a run in the right order, trust checks and held-out evaluations."""

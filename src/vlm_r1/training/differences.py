@@ -1,4 +1,4 @@
-"""How far two ways to compute the same are apart, and whether rounding explains it."""
+"""Measures how far two computations of the same numbers are apart, and whether rounding explains it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
 from vlm_r1.types import EncodedPrompt
 
 MEAN_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Largest mean difference of log-probabilities that rounding explains, by the type that computes; a single token may
-differ 20 times as much. (Measured: 1e-6 in float32 on small models; bfloat16 has 3 digits.)"""
+"""Largest mean difference of log-probabilities, in nats, that rounding explains, by the type that computes. A single
+token may differ by 20 times that. (Measured: 1e-6 in float32 on small models; bfloat16 has 3 digits.)"""
 
 BLANK_TOLERANCE = 1e-6
-"""A model that does not see its image gives the same numbers without it, to the last bit."""
+"""Largest change, in nats, of a model that does not see its image. It gives the same numbers without it."""
 
 
 class Difference(NamedTuple):
@@ -30,29 +30,33 @@ class Difference(NamedTuple):
 
 
 def difference(scored: TokenLogProbs, other_NT: Tensor) -> Difference:
-    """Of the policy's log-probabilities from others of the same tokens; what stands on padding does not count."""
+    """Return the difference of the policy's log-probabilities from others of the same tokens, without padding."""
     differences = (scored.logprobs_NT - other_NT).detach().abs()[scored.mask_NT]
     return Difference(float(differences.mean()), float(differences.max()))
 
 
 def explained_by_rounding(differs: Difference, dtype: torch.dtype) -> bool:
-    """Whether two ways to compute the same may differ so much in the type that computes (`MEAN_TOLERANCE`)."""
+    """Return whether rounding in the type that computes explains a difference (`MEAN_TOLERANCE`)."""
     tolerance = MEAN_TOLERANCE[dtype]
     return differs.mean <= tolerance and differs.largest <= 20 * tolerance  # NaN is not explained
 
 
 def image_effect(scored: TokenLogProbs, policy: Policy, batch: CompletionBatch, other: EncodedPrompt) -> float:
-    """Largest change of the log-probabilities of the batch's one prompt when it has other pixels.
+    """Return the largest change of log-probabilities, in nats, when the batch's only prompt gets other pixels.
 
-    At most `BLANK_TOLERANCE` means: none.
+    At most `BLANK_TOLERANCE` means that the model does not see its image.
+
+    Args:
+        scored: of the batch as it is.
+        other: the prompt with other pixels.
     """
     return difference(scored, policy(batch._replace(prompts=[other])).logprobs_NT).largest
 
 
 def gradient_difference(gradients: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> float:
-    """The largest, over parameters, of the norm of the difference over the norm of the other.
+    """Return the largest relative difference: over parameters, the norm of the difference over the norm of the other.
 
-    Parameters whose gradient is next to nothing are measured by a thousandth of the whole. None is a gradient of 0.
+    For tiny gradients a thousandth of the norm of all gradients is the divisor. None is a gradient of 0.
 
     >>> gradient_difference([torch.tensor([3.0]), None], [torch.tensor([4.0]), torch.tensor([0.0])])
     0.25

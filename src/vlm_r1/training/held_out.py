@@ -1,4 +1,4 @@
-"""The evaluations that belong to a training run: before, during and after, over all its processes, and its summary."""
+"""Evaluations of a training run before, during and after it, over all its processes, and its summary."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from vlm_r1.types import Group, Record
 def evaluate_in_training(
     moment: str,
     held_out: Mapping[str, Sequence[Record]],
+    *,
     learner: Learner,
     env: Env,
     sampler: Sampler,
@@ -37,7 +38,9 @@ def evaluate_in_training(
     """
     means: dict[str, float] = {}
     for name, records in held_out.items():
-        groups = _answer_in_parallel(f"{moment} {name}", records, learner, env, sampler, display)
+        groups = _answer_in_parallel(
+            records, f"{moment} {name}", learner=learner, env=env, sampler=sampler, display=display
+        )
         source = learner.config.data.eval[name].path
         summary = summarize_evaluation(
             groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
@@ -52,7 +55,10 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
     """Write `summary.json` from the evaluations of the run folder.
 
     Args:
-        seconds: by phase, besides "train", which is summed over the steps of metrics.jsonl (resumed ones too).
+        seconds: by phase. "train" is added to them: the sum over the steps of metrics.jsonl, resumed ones included.
+
+    Returns:
+        What was written.
     """
     train_s = sum(float(row["time/step_s"]) for row in read_metrics(run.metrics))
     summary = {
@@ -65,14 +71,15 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
 
 
 def _answer_in_parallel(
-    label: str,
     records: Sequence[Record],
+    label: str,
+    *,
     learner: Learner,
     env: Env,
     sampler: Sampler,
     display: Display,
 ) -> list[Group]:
-    """Each process answers every world-size-th record; the groups come back in the order of the records."""
+    """Let each process answer every world-size-th record; returns groups in the order of the records."""
     config, rank, world = learner.config, learner.accelerator.process_index, learner.accelerator.num_processes
     own = records[rank::world]
     with display.bar(label, len(own)) as advance, learner.autocast_for_sampling():
@@ -90,7 +97,7 @@ def _answer_in_parallel(
 
 
 def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:
-    """The numbers of one evaluation that `summary.json` repeats."""
+    """Return the numbers of one evaluation that `summary.json` repeats."""
     path = run.evaluations / f"{moment}-{name}.json"
     evaluation = json.loads(path.read_text(encoding="utf-8"))
     metrics = evaluation["metrics"]

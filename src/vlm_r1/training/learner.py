@@ -27,21 +27,21 @@ from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_grad
 from vlm_r1.types import EncodedPrompt
 
 _NARROW = (torch.bfloat16, torch.float16)
-"""Types whose numbers near 0.02 are 1e-4 or 1e-5 apart."""
+"""Types of 16 bits: their numbers near 0.02 are 1e-4 or 1e-5 apart, so small updates are lost."""
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 class Learner:
-    """Owns everything that a checkpoint must hold; trainers tell it what to differentiate.
+    """Owns all state of training that a checkpoint holds: policy, optimizers, schedules and step.
 
     Attributes:
         policy: the root module, wrapped by accelerate; call it for log-probabilities.
         sizes: how many parameters each part has, and how many of them train.
-        setup: in which types, with which attention and layout it computes.
-        descriptions: two lines for people that say the same with the reasons.
-        step: finished steps.
-        skipped_in_a_row: steps that were left out because their gradient was not finite.
+        setup: types, attention and layout of its passes.
+        descriptions: two lines for people about the setup, with its reasons.
+        step: number of finished steps.
+        skipped_in_a_row: number of last updates that were skipped because their gradient was not finite.
     """
 
     def __init__(self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float):
@@ -67,7 +67,7 @@ class Learner:
 
     @property
     def bare_policy(self) -> Policy:
-        """The policy without wrappers: for sampling, and for passes in other types than the recipe's."""
+        """The policy without wrappers, for sampling, and for passes in types other than the recipe's."""
         return self.accelerator.unwrap_model(self.policy)
 
     @property
@@ -84,35 +84,38 @@ class Learner:
         return self.adapter.with_features(self.model, prompts)
 
     def begin_step(self) -> None:
-        """Take up training mode."""
+        """Start a step: seed its passes and switch to training mode."""
         self.seed_passes()
         self.policy.train()
 
     def seed_passes(self) -> None:
-        """Seed dropout of this step's passes, so that nothing random has to be remembered."""
+        """Seed the dropout of this step's passes, so that a checkpoint need not hold random state."""
         seed_step(self.config.seed, self.step + 1, self.accelerator.process_index)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Differentiate a micro-batch's share of the global loss.
 
         Raises:
-            ModelError: nothing that trains took part, because the language model is frozen and there is no image.
+            ModelError: no trainable parameter was used: the language model is frozen and there is no image.
         """
         if not loss.requires_grad:
             raise ModelError(
-                "these prompts have no image, and only the vision part trains, so they teach nothing: leave such "
+                "these prompts have no image, and only the vision part trains, so nothing is learnt: leave such "
                 "records out, or take language out of model.freeze"
             )
         self.accelerator.backward(loss)
 
     def autocast_for_sampling(self) -> torch.autocast:
-        """The recipe's precision, with weights rounded once for all tokens; a training pass rounds them as it goes."""
+        """Return the recipe's autocast; weights are rounded once for all tokens, not in each pass as in training."""
         return self.setup.precision.passes_on(self.accelerator.device.type, keep_weights=True)
 
     def update(self) -> float:
-        """Add up the gradients of all processes, clip and apply the sum; returns its norm before clipping.
+        """Sum the gradients of all processes, clip and apply the sum; returns its norm before clipping.
 
-        If it is not finite the update is left out, and after `max_skipped_steps` such steps in a row the run stops.
+        If the norm is not finite, the update is skipped.
+
+        Raises:
+            ModelError: `max_skipped_steps` updates in a row were skipped.
         """
         sum_gradients(self.policy.parameters(), self.accelerator)
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
@@ -137,14 +140,14 @@ class Learner:
 
     @property
     def learning_rate(self) -> float:
-        """The next update's, of the language model if that trains."""
+        """Learning rate of the next update; of the language model if that trains."""
         return float(self.schedulers[0].get_last_lr()[0])
 
     def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any]) -> None:
-        """Write a Hugging Face folder with `state/` beside, at once and for good; keep the newest few.
+        """Write a Hugging Face folder that also has `state/`, completely or not at all; keep only the newest few.
 
         Args:
-            state: what the trainer adds, as JSON: the position in the data.
+            state: the trainer's own state, as JSON: the position in the data.
         """
         target = checkpoint_path(run.checkpoints, self.step)
         temporary = target.with_name(f".{target.name}.tmp")
@@ -162,7 +165,11 @@ class Learner:
         self.accelerator.wait_for_everyone()
 
     def load_checkpoint(self, checkpoint: Path) -> dict[str, Any]:
-        """Take up optimizers, schedules and step (the weights came with construction); returns the trainer's state."""
+        """Load optimizers, schedules and step, but not weights, which `__init__` loaded; returns the trainer's state.
+
+        Raises:
+            CheckpointError: files are missing or damaged.
+        """
         state_folder = checkpoint / "state"
         try:
             self.accelerator.load_state(str(state_folder))
@@ -182,7 +189,7 @@ class Learner:
         self.accelerator.wait_for_everyone()
 
     def gather(self, items: list[Any]) -> list[Any]:
-        """The items of all processes, in the order of their ranks."""
+        """Return the items of all processes, in the order of their ranks."""
         return gather_object(items)
 
     def _write_model(self, folder: Path) -> None:
@@ -191,15 +198,18 @@ class Learner:
 
 
 def make_accelerator(config: Config, autocast: bool) -> Accelerator:
-    """Accelerate with this precision and the recipe's trackers; weights are left out of its state: they have a folder.
+    """Make the `Accelerator` with the recipe's precision and trackers. Its state holds no weights: they have a folder.
 
-    Autocast does not keep the weights that it rounds: all of them would be there beside a pass's activations.
+    Autocast does not keep the weights that it rounds: they would need memory at the same time as activations.
+
+    Raises:
+        ConfigError: a tracker is not installed, or the launcher's kind of parallelism is not supported.
     """
     installed = {available.value for available in get_available_trackers()}
     for tracker in (name for name in config.training.report_to if name not in installed):
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # unsaid, accelerate joins processes of a launcher on GPUs only
+        cpu=not torch.accelerator.is_available(),  # else accelerate joins the processes of a launcher only on GPUs
         mixed_precision="bf16" if autocast else "no",
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
@@ -227,7 +237,7 @@ def _check_that_updates_count(model: torch.nn.Module) -> None:
     """Refuse weights that train in 16 bits: of 414,784 in bfloat16, five steps of 1e-6 moved 4,437.
 
     Raises:
-        ConfigError: there are such.
+        ConfigError: there are such weights.
     """
     narrow = [name for name, p in model.named_parameters() if p.requires_grad and p.dtype in _NARROW]
     if narrow:
@@ -245,7 +255,7 @@ def seed_step(run_seed: int, step: int, rank: int) -> None:
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to scalars, as trackers want them."""
+    """Map dotted keys to scalars, as trackers want them."""
     if isinstance(tree, dict):
         return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): tree if isinstance(tree, int | float | str | bool) else str(tree)}

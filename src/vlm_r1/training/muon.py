@@ -1,7 +1,7 @@
-"""Muon whose Newton–Schulz iteration is fast on a CPU: in float32, matrices of one shape as a batch.
+"""Muon with a Newton–Schulz iteration that is fast on a CPU: in float32, with matrices of one shape as a batch.
 
 torch.optim.Muon iterates in bfloat16, one matrix after another. Processors without bfloat16 units emulate that: with
-AVX2 alone a 64 × 64 matrix took 2.4 ms, and 0.13 in float32 as one of twelve (docs/log.md).
+only AVX2, a 64 × 64 matrix took 2.4 ms, but 0.13 ms in float32 in a batch of twelve (docs/log.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LARGEST_BATCH = 1 << 20  # numbers in a batch: more gain no speed, and would need memory
+_LARGEST_BATCH = 1 << 20  # numbers in a batch; more would need memory and are not faster
 
 
 class Muon(torch.optim.Muon):
@@ -22,7 +22,7 @@ class Muon(torch.optim.Muon):
     al. 2024 (kellerjordan.github.io/posts/muon), Liu et al. 2025 (arXiv 2502.16982) for the rate.
 
     Args:
-        params: matrices, or groups of them with options of their own.
+        params: matrices, or groups of matrices with their own options.
         lr: η, as AdamW's.
         weight_decay: λ, decoupled.
         momentum: μ.
@@ -33,7 +33,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -50,7 +50,7 @@ class Muon(torch.optim.Muon):
         return loss
 
     def _momentum(self, p: Tensor, decay: float) -> Tensor:
-        """Add the gradient to the momentum; their Nesterov sum."""
+        """Add the gradient to the momentum; returns their Nesterov sum."""
         state, grad = self.state[p], p.grad
         assert grad is not None
         if "momentum_buffer" not in state:
@@ -62,9 +62,9 @@ class Muon(torch.optim.Muon):
 def orthogonalize(
     matrices_NRC: Tensor, coefficients: Sequence[float] = (3.4445, -4.7750, 2.0315), steps: int = 5
 ) -> Tensor:
-    """U V^T of each matrix U S V^T, roughly: each singular value s, divided by the norm of all, becomes p(p(…p(s))).
+    """Return roughly U V^T of each matrix U S V^T. A singular value s, divided by the norm of all, becomes p(p(…p(s))).
 
-    p(s) = a s + b s³ + c s⁵ has such coefficients that five steps bring all but tiny values to 0.7–1.2.
+    The coefficients of p(s) = a s + b s³ + c s⁵ are such that five steps bring all except tiny values to 0.7–1.2.
 
     Args:
         matrices_NRC: (N, rows, columns), in the type to compute in.
@@ -84,12 +84,12 @@ def orthogonalize(
 
 
 def _computed_in(steps: Tensor) -> torch.dtype:
-    """bfloat16 on an accelerator, as torch.optim.Muon; else float32 at least."""
+    """Return bfloat16 on an accelerator, like torch.optim.Muon; otherwise float32 or wider."""
     return torch.promote_types(steps.dtype, torch.float32) if steps.device.type == "cpu" else torch.bfloat16
 
 
 def _batches(matrices: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Matrices of one shape, type and device together, in order; at most `_LARGEST_BATCH` numbers, or a single one."""
+    """Batch matrices of one shape, type and device, in order; at most `_LARGEST_BATCH` numbers, or a single matrix."""
     alike: dict[Any, list[Tensor]] = {}
     for p in matrices:
         alike.setdefault((p.shape, p.dtype, p.device), []).append(p)

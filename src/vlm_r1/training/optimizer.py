@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules from the recipe; the gradient of all processes."""
+"""Makes optimizers and learning-rate schedules from the recipe, and sums gradients over processes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from vlm_r1.registry import resolve
 from vlm_r1.training.muon import Muon
 
 BUCKET = 1 << 25
-"""Numbers of gradients that are summed over the processes at once: 128 MiB in float32."""
+"""How many numbers of gradients are summed over the processes at once: 128 MiB in float32."""
 
 
 ParameterGroups = list[dict[str, Any]]
-"""As torch's optimizers take them: "params" with one "lr" and one "weight_decay"."""
+"""Parameter groups of torch's optimizers: "params" with one "lr" and one "weight_decay"."""
 
 
 @dataclass(frozen=True)
 class OptimizerKind:
-    """How an optimizer is made, and of which parameters.
+    """A kind of optimizer.
 
     Attributes:
-        make: from parameter groups and the recipe's section to the optimizer.
-        hidden_matrices: it takes the weights of hidden linear layers alone, and AdamW takes what is left.
+        make: makes the optimizer from parameter groups and the recipe's section.
+        hidden_matrices: it optimizes only weights of hidden linear layers; AdamW optimizes all other parameters.
     """
 
     make: Callable[[ParameterGroups, TrainingSection], torch.optim.Optimizer]
@@ -58,8 +58,7 @@ def get_optimizer(name: str) -> OptimizerKind:
     """Return the kind of this name in `OPTIMIZERS`, or of the class or function that `package.module:Name` names.
 
     Raises:
-        ConfigError: unknown name, or one that cannot be imported. What makes no torch optimizer is found out when it
-            is called.
+        ConfigError: the name is unknown or cannot be imported. (`make` raises it if the result is no torch optimizer.)
     """
     found: Any = resolve("optim", name, OPTIMIZERS)
     if isinstance(found, OptimizerKind):
@@ -80,16 +79,16 @@ def get_optimizer(name: str) -> OptimizerKind:
 def make_optimizers(
     model: nn.Module, section: TrainingSection, adapter: Adapter | None = None
 ) -> list[torch.optim.Optimizer]:
-    """The recipe's optimizer over all trainable parameters; or Muon for hidden matrices and AdamW for what is left.
+    """Make the recipe's optimizer for all trainable parameters, or Muon for hidden matrices and AdamW for the others.
 
     Each has one group for each learning rate, the language model's first. Norms and biases do not decay, as in
     transformers' Trainer.
 
     Args:
-        adapter: says which part a parameter belongs to; wanted with `learning_rates`.
+        adapter: knows the part of each parameter; needed with `learning_rates`.
 
     Raises:
-        ConfigError: what `optim` names is no optimizer.
+        ConfigError: `optim` does not name an optimizer.
     """
     kind = get_optimizer(section.optim)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -104,11 +103,11 @@ def make_optimizers(
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Add up the gradients of all processes; nothing to do for one process.
+    """Sum the gradients of all processes, in place.
 
-    A parameter that has a gradient on some processes gets it on all; one that has none anywhere keeps none, and the
-    optimizer passes it over. (DistributedDataParallel would hold each gradient a second time, in its buckets, wherever
-    a step takes several micro-batches.)
+    A parameter that has a gradient on some process gets the sum on all. One without any gradient keeps none, and the
+    optimizer skips it. (DistributedDataParallel would hold each gradient a second time, in its buckets, if a step takes
+    several micro-batches.)
     """
     if accelerator.num_processes == 1:
         return
@@ -127,7 +126,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) 
 
 
 def buckets(parameters: Iterable[nn.Parameter], numbers: int = BUCKET) -> Iterator[list[nn.Parameter]]:
-    """Cut into runs of one type and at most so many numbers, to be sent at once; a larger one is alone.
+    """Cut parameters into runs of one type with at most `numbers` numbers. A larger parameter is a run of its own.
 
     >>> [[len(p) for p in own] for own in buckets([nn.Parameter(torch.ones(n)) for n in (2, 3, 9, 1, 1)], numbers=5)]
     [[2, 3], [9], [1, 1]]
@@ -162,7 +161,7 @@ def _by_rate_and_decay(
 def make_schedulers(
     optimizers: list[torch.optim.Optimizer], section: TrainingSection
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:
-    """The schedule of transformers over `max_steps`, one for each optimizer."""
+    """Make transformers' learning-rate schedule over `max_steps`, one for each optimizer."""
     return [
         get_scheduler(
             section.lr_scheduler_type,
@@ -175,7 +174,7 @@ def make_schedulers(
 
 
 def _hidden_matrices(model: nn.Module) -> set[int]:
-    """Ids of weights of linear layers, without embeddings and output heads, whose rows are tokens and not features."""
+    """Return the ids of weights of linear layers, without embeddings and output heads, whose rows are tokens."""
     token_tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     return {
         id(module.weight)

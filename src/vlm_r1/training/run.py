@@ -1,4 +1,4 @@
-"""Opening a training run: what can be wrong is found before the model trains and before the run folder changes."""
+"""Opens a training run. Mistakes are found before the model trains and before the run folder changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass
 class TrainingRun:
-    """The parts of a run that `open_training` put together; the state that changes is in `learner` and `stream`."""
+    """Everything that `open_training` has opened for a run. Only `learner` and `stream` hold state of the training."""
 
     config: Config
     learner: Learner
@@ -56,9 +56,9 @@ class TrainingRun:
 
     @contextmanager
     def steps(self, title: str) -> Iterator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
-        """Evaluate before the first step; then `with run.steps(…) as (steps, show)` goes through those that are left.
+        """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
 
-        An item of `steps` is that step's timer; `finish_step` ends it. `show(1, numbers)` moves the progress bar.
+        `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
         """
         if self.learner.step == 0:
             self.evaluate("before")
@@ -72,10 +72,10 @@ class TrainingRun:
             yield phases
 
     def check_trust(self, check: Callable[[], str], phases: Phases) -> None:
-        """Run `trust.check_sampled` or `trust.check_gold` if it is due; say what was found and how long it took.
+        """Run `trust.check_sampled` or `trust.check_gold` if it is due; display the result and its seconds.
 
         Args:
-            phases: is told the seconds of "trust".
+            phases: measures the seconds of "trust".
         """
         if is_due(self.learner.step + 1, not self.checked, self.config.training):
             with phases("trust"):
@@ -84,15 +84,15 @@ class TrainingRun:
         self.checked = True
 
     def reduce(self, metrics: dict[str, Metric], phases: Phases) -> dict[str, float]:
-        """The step's metrics over all processes, with its times and the learning rate of its updates."""
+        """Return the step's metrics over all processes, with its times and the learning rate of its updates."""
         numbers = reduce_metrics(metrics | phases.metrics(metrics), self.learner.gather)
         return numbers | {"learning_rate": self.learner.learning_rate}
 
     def next_records(self) -> tuple[list[int], list[Record]]:
-        """This process's share of the next `prompts_per_step` records; the images of those after are begun.
+        """Take this process's share of the next `prompts_per_step` records; start to decode images of the step after.
 
         Returns:
-            How many records the run drew before each of them, over all processes, and the records.
+            For each record how many the run drew before it, over all processes; and the records.
 
         Raises:
             DataError: one of the records of this or of the next step is bad.
@@ -107,19 +107,25 @@ class TrainingRun:
         return list(shard(items, accelerator.process_index, accelerator.num_processes))
 
     def evaluate(self, moment: str) -> dict[str, float]:
-        """Greedy evaluation on all held-out sets; see `evaluate_in_training`."""
+        """Evaluate on all held-out sets; see `evaluate_in_training`."""
         start = time.perf_counter()
         self.sampler.sync(self.learner.step)
         means = evaluate_in_training(
-            moment, self.held_out, self.learner, self.env, self.sampler, self.folder, self.display
+            moment,
+            self.held_out,
+            learner=self.learner,
+            env=self.env,
+            sampler=self.sampler,
+            run=self.folder,
+            display=self.display,
         )
         self.evaluation_s += time.perf_counter() - start
         return means
 
     def finish_step(self, numbers: dict[str, float], stage: str) -> None:
-        """After an update: advance, evaluate and save where it is due, and log the step.
+        """End a step after its update: advance, evaluate and save if it is due, and log it.
 
-        The line of metrics is written before the checkpoint, so that a checkpoint never lacks a line.
+        The line of metrics is written before the checkpoint, so every checkpoint has its lines.
         """
         training, learner = self.config.training, self.learner
         learner.end_step()
@@ -137,7 +143,7 @@ class TrainingRun:
         self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
 
     def finish(self) -> dict[str, Any]:
-        """Save the last checkpoint and the final model, evaluate it, and write the summary, which is returned."""
+        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary."""
         self.save_checkpoint()
         self.learner.save_model(self.folder)
         self.evaluate("after")
@@ -149,13 +155,14 @@ class TrainingRun:
 
 
 def open_training(config: Config, *, resume: bool, temperature: float, display: Display | None = None) -> TrainingRun:
-    """Check the folder, read and check all data, load the model, and take up the checkpoint to resume from, if any.
+    """Check the run folder, read and check all data, load the model, and load the checkpoint of a resumed run.
 
     Args:
-        temperature: of the distribution that is trained.
+        temperature: temperature of the distribution that is trained.
 
     Raises:
-        CheckpointError, DataError, ConfigError, ModelError: in this order, before anything is written.
+        CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
+            the model, checked in this order; nothing is written before.
     """
     get_sampler(config.sampling.engine)
     get_optimizer(config.training.optim)
@@ -190,7 +197,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
-    """A line for each held-out set, with the number of its records whose pictures are trained on."""
+    """Return a line for each held-out set, with the number of its records whose pictures are trained on."""
     lines = []
     for name, n_shared in shared_pictures(records, held_out).items():
         advice = " (split_by: image keeps them apart)" if n_shared else ""
@@ -202,19 +209,19 @@ def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[st
 
 
 def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
-    """Training records and held-out records by name, after lines, tasks, rewards and gold answers were looked at.
+    """Load training records, and held-out records by name, and check lines, tasks, rewards and gold answers.
 
-    All of them, or of very many an even sample (`CHECKED_LINES`).
+    All records are checked, or an even sample of a large file (`CHECKED_LINES`).
 
     Raises:
-        ConfigError: no training data, or an unknown task or reward.
-        DataError: names the bad lines, the first 20 in full and the rest counted.
+        ConfigError: there is no training data, or a task or reward is unknown.
+        DataError: lines are bad; names the first 20 and counts the rest.
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
     records = load_sources(config.data.train)
     held_out = {name: load_sources([source]) for name, source in config.data.eval.items()}
-    everything = [record for part in (records, *held_out.values()) for record in evenly(part)]
+    everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))
     return records, held_out
@@ -223,12 +230,12 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
 def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     """Load tokenizer and image processor, and check the sets with them.
 
-    No row may hold text that is the model's own token, and no prompt be longer than `max_prompt_length`.
+    No row may hold text that is a control token of the model. No prompt may be longer than `max_prompt_length`.
 
     Raises:
-        ConfigError: unknown template.
-        ModelError: no usable checkpoint.
-        DataError: names the records with such text or with too long prompts, the first 20 in full, the rest counted.
+        ConfigError: a template is unknown.
+        ModelError: there is no usable checkpoint.
+        DataError: records have such text or too long prompts; names the first 20 and counts the rest.
     """
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
@@ -241,7 +248,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         config.data.max_prompt_length,
         config.data.dataloader_num_workers,
     )
-    files = [part for records in sets if isinstance(records, Sources) for part in records.files]
+    files = [file for records in sets if isinstance(records, Sources) for file in records.files]
     if problems := [problem for file in files for problem in find_control_tokens(file, env.adapter.own_tokens())]:
         raise DataError(summarise(problems))
     _check_each([record for records in sets for record in evenly(records)], env.check_length)
@@ -249,7 +256,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
 
 
 def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:
-    """Collect the DataErrors of all records into one."""
+    """Check all records and raise one DataError for all that fail."""
     problems = []
     for record in records:
         try:

@@ -1,4 +1,4 @@
-"""What a run says when it starts, and keeps in `environment.json`: what trains, how, and on how many records."""
+"""The facts that a run shows at its start and keeps in `environment.json`: parameters, precision and records."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vlm_r1.training.learner import Learner
 
 
 def start_table(sizes: Sequence[PartSize], config: Config) -> Table:
-    """One line for each part of the model: parameters, how many of them train, and at which learning rate."""
+    """Return a table with a line for each part of the model: parameters, trainable ones, and their learning rate."""
     training = config.training
     table = Table(box=SIMPLE, pad_edge=False)
     table.add_column("part")
-    for column in ("parameters", "of them train", "learning rate"):
+    for column in ("parameters", "trainable", "learning rate"):
         table.add_column(column, justify="right")
     for size in sizes:
         rate = training.learning_rates.get(size.part, training.learning_rate)
@@ -32,12 +32,12 @@ def start_table(sizes: Sequence[PartSize], config: Config) -> Table:
 
 
 def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sources]) -> dict[str, Any]:
-    """The same as JSON, with the records of each file: `{"parameters": …, "precision": …, "records": …}`."""
+    """Return the same as JSON, with the records of each file: `{"parameters": …, "precision": …, "records": …}`."""
     data = learner.config.data
     counts = [
-        {"path": source.path, "records": len(part)} for source, part in zip(data.train, records.files, strict=True)
+        {"path": source.path, "records": len(file)} for source, file in zip(data.train, records.files, strict=True)
     ]
-    held = {name: {"path": data.eval[name].path, "records": len(part)} for name, part in held_out.items()}
+    held = {name: {"path": data.eval[name].path, "records": len(one_set)} for name, one_set in held_out.items()}
     precision, layout = learner.descriptions
     return {
         "parameters": {size.part: {"total": size.parameters, "trainable": size.trainable} for size in learner.sizes},

@@ -1,11 +1,11 @@
-"""Checks of a run on itself, before its first updates and now and then: what makes training silently wrong is an error.
+"""Checks that a run makes of itself before some updates: faults that would make training silently wrong are errors.
 
-Two records with different images are looked at. The policy's log-probabilities, and the gradients of a sum of them,
-must equal those of an outside witness: the stock model of transformers, one completion at a time, on what the
-checkpoint's own processor makes of the same chat and pictures (`models/stock.py`, `witness.py`). Passes run as training
-runs them, with gradient, checkpointing and autocast, but without dropout. Weights of at least 32 bits are checked
-without autocast too: then nothing is excused but rounding in float32. In bfloat16 a difference of three times the noise
-is: that by which the stock model differs from itself with other last bits (`Witness.other_side`).
+Two records with different images are checked. The policy's log-probabilities, and the gradients of a sum of them, must
+equal those of an outside witness: the stock model of transformers computes one completion at a time, on inputs that the
+checkpoint's own processor makes of the same chat and pictures (`models/stock.py`, `witness.py`). The policy's passes
+run as in training, with gradient, checkpointing and autocast, but without dropout. Weights of at least 32 bits are also
+checked without autocast: then only rounding in float32 is tolerated. In bfloat16 three times the noise is tolerated.
+The noise is the difference of the stock model from itself with other last bits (`Witness.other_side`).
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ from vlm_r1.training.witness import (
 from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Segment, StopReason
 
 CHECKED_TOKENS = 32
-"""Of each completion, at most."""
+"""How many tokens of each completion are checked at most."""
 
 CHECKED_COMPLETIONS = (2, 1)
-"""Of the first and of the second record: siblings, and a neighbour."""
+"""How many completions of the first and of the second record are checked: two siblings, and a neighbour."""
 
 LogProbs = Callable[[CompletionBatch], Tensor]
 """Log-probabilities (N, T) of completions."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A record under check: as it was encoded, and completions."""
+class CheckedRecord:
+    """A record that is checked, its encoded prompt, and completions of it."""
 
     record: Record
     encoded: EncodedPrompt
@@ -70,22 +70,22 @@ class Asked:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, for people; and problems, each behind the place of its record."""
+    """Findings for people, and problems, each of which starts with the place of its record."""
 
     found: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def add(self, asked: Sequence[Asked], problem: str) -> None:
-        """Note what is wrong with the first of these records."""
-        self.problems.append(f"{asked[0].record.source}: {problem}")
+    def add(self, checked: Sequence[CheckedRecord], problem: str) -> None:
+        """Add a problem of the first of these records."""
+        self.problems.append(f"{checked[0].record.source}: {problem}")
 
 
 def is_due(step: int, first: bool, section: TrainingSection) -> bool:
-    """Whether the checks run before the update of this step: a process's first, a run's second, every so many.
+    """Return whether the checks run before this step: a process's first, a run's second, and every trust_check_steps.
 
     Args:
-        step: from 1.
-        first: whether it is the process's first.
+        step: number of the step, from 1.
+        first: whether it is the first step of this process.
     """
     every = section.trust_check_steps
     return section.trust_checks and (first or step == 2 or (every > 0 and step % every == 0))
@@ -99,65 +99,66 @@ def check_sampled(
     params: SamplingParams,
     reference: LogProbs | None = None,
 ) -> str:
-    """Check what a step sampled, and the passes that are about to learn from it.
+    """Check the completions that a step sampled, and the passes that will learn from them.
 
-    Where top-p, top-k or min-p cut the distribution that is sampled from, the step's own completions are not compared
-    with the policy's, whose distribution is uncut; those that the check draws are.
+    The check also draws completions of its own, without top-p, top-k and min-p, as the policy's distribution has none
+    of them. If the recipe uses such a filter, only these are compared with the policy, not the step's own.
 
     Args:
-        reference: its log-probabilities; before the first update they must be the policy's.
+        reference: computes the reference's log-probabilities; before the first update they must equal the policy's.
 
     Returns:
         A line that says what was found.
 
     Raises:
-        ModelError: on all processes, if any of them fails; names the record of that one.
+        ModelError: the check failed on some process; names its record. All processes raise it.
     """
-    asked = [Asked(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
-    return _check(asked, learner, env, learner.config.sampling.temperature, sampler, params, reference)
+    checked = [CheckedRecord(g.record, g.encoded, tuple(r.completion for r in g.rollouts)) for g in groups]
+    temperature = learner.config.sampling.temperature
+    return _check(checked, learner, env, temperature, sampler=sampler, params=params, reference=reference)
 
 
 def check_gold(records: Sequence[Record], batch: CompletionBatch, learner: Learner, env: Env) -> str:
-    """The same for supervised training, where nothing is sampled.
+    """Do the same checks for supervised training, where nothing is sampled.
 
     Args:
-        records: those of the batch.
+        records: the records of the batch.
 
     Raises:
-        ModelError: on all processes, if any of them fails.
+        ModelError: the check failed on some process. All processes raise it.
     """
-    asked = [
-        Asked(record, encoded, tuple(_gold_completion(ids_T) for ids_T in own))
+    checked = [
+        CheckedRecord(record, encoded, tuple(_gold_completion(ids_T) for ids_T in own))
         for record, encoded, own in zip(records, batch.prompts, batch.ids_P_G_T, strict=True)
     ]
-    return _check(asked, learner, env, 1.0)
+    return _check(checked, learner, env, 1.0)
 
 
 def _gold_completion(ids_T: Sequence[int]) -> Completion:
-    """A gold answer as if it had been sampled; nobody looks at its log-probabilities."""
+    """Make a gold answer a sampled completion; its log-probabilities are not used."""
     return Completion.sampled(ids_T, (0.0,) * len(ids_T), "", StopReason.STOP)
 
 
 def _check(
-    asked: Sequence[Asked],
+    checked: Sequence[CheckedRecord],
     learner: Learner,
     env: Env,
     temperature: float,
+    *,
     sampler: Sampler | None = None,
     params: SamplingParams | None = None,
     reference: LogProbs | None = None,
 ) -> str:
     report = Report()
-    for one in asked:
+    for one in checked:
         for problem in _token_problems(one, learner, params):
             report.add([one], problem)
-    two = _two(asked)
+    two = _two(checked)
     inputs = [] if report.problems else _inputs(two, learner, env, report)
     if not report.problems:
-        _check_passes(
-            two, Witness(learner.bare_policy, inputs, temperature), learner, report, sampler, params, reference
-        )
-    if everyone := [problem for part in learner.gather([report.problems]) for problem in part]:
+        witness = Witness(learner.bare_policy, inputs, temperature)
+        _check_passes(two, witness, learner, report, sampler=sampler, params=params, reference=reference)
+    if everyone := [problem for own in learner.gather([report.problems]) for problem in own]:
         raise ModelError(
             f"trust check failed on {everyone[0]}. Nothing was learnt from it; training.trust_checks=false goes on "
             "regardless"
@@ -165,17 +166,17 @@ def _check(
     return "trust checks: " + ", ".join(report.found)
 
 
-def _two(asked: Sequence[Asked]) -> list[Asked]:
-    """The first record with images (or the first), the next with others (or the next), and a few short completions."""
-    first = next((one for one in asked if one.encoded.frames), asked[0])
-    others = [one for one in asked if one is not first]
+def _two(checked: Sequence[CheckedRecord]) -> list[CheckedRecord]:
+    """Choose the first record with images, the next with other images, and a few short completions of them."""
+    first = next((one for one in checked if one.encoded.frames), checked[0])
+    others = [one for one in checked if one is not first]
     different = [one for one in others if one.encoded.frames and one.record.images != first.record.images]
     chosen = zip([first, *(different or others)[:1]], CHECKED_COMPLETIONS, strict=False)
     return [replace(one, completions=tuple(map(_shortened, one.completions[:n]))) for one, n in chosen]
 
 
 def _shortened(completion: Completion) -> Completion:
-    """The first `CHECKED_TOKENS` tokens, in their segments."""
+    """Return the first `CHECKED_TOKENS` tokens of a completion, in their segments."""
     left, kept = CHECKED_TOKENS, list[Segment]()
     for segment in completion.segments:
         ids_T, logprobs_T = segment.ids_T[:left], segment.logprobs_T and segment.logprobs_T[:left]
@@ -184,18 +185,18 @@ def _shortened(completion: Completion) -> Completion:
     return replace(completion, segments=tuple(kept))
 
 
-def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
-    """Placeholders among the tokens, and completions that do not end as they say; those of data always stop."""
+def _token_problems(checked: CheckedRecord, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
+    """Find sampled placeholders, stale weights, and completions that do not end as they say (gold answers stop)."""
     banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
-    sampled = [segment for one in asked.completions for segment in one.segments if segment.logprobs_T is not None]
+    sampled = [segment for one in checked.completions for segment in one.segments if segment.logprobs_T is not None]
     if drawn := sorted({token for segment in sampled for token in segment.ids_T if token in banned}):
         yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
-    if params is not None and (stale := {one.version for one in asked.completions} - {learner.step}):
+    if params is not None and (stale := {one.version for one in checked.completions} - {learner.step}):
         yield (
             f"completions were sampled with the weights after {min(stale)} updates, but the policy has had "
             f"{learner.step}: the sampler was not given the new weights (Sampler.sync)"
         )
-    for completion in asked.completions:
+    for completion in checked.completions:
         length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
         stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
         longest = length if params is None else params.max_completion_length
@@ -207,19 +208,20 @@ def _token_problems(asked: Asked, learner: Learner, params: SamplingParams | Non
 
 
 def _check_passes(
-    asked: list[Asked],
+    checked: list[CheckedRecord],
     witness: Witness,
     learner: Learner,
     report: Report,
+    *,
     sampler: Sampler | None,
     params: SamplingParams | None,
     reference: LogProbs | None,
 ) -> None:
-    """As exactly as the weights allow, and as training computes."""
+    """Compare passes twice: as exactly as the weights allow, and as training computes."""
     policy, autocast, exactly = witness.policy, learner.accelerator.autocast, is_wide(witness.policy)
     best = nullcontext if exactly else autocast
-    rounds = exactly and learner.setup.precision.autocast  # then features that a prompt carries are rounded
-    drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in asked] if rounds else asked
+    rounds = exactly and learner.setup.precision.autocast  # then a prompt's own features are rounded
+    drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in checked] if rounds else checked
     seeds: list[int] = []
     if sampler is not None and params is not None:
         with best():
@@ -233,23 +235,23 @@ def _check_passes(
                 _draw_again(drawn, seeds, witness, report)
         with autocast():
             if rounds:
-                _compare(asked, witness, report)
+                _compare(checked, witness, report)
             if params is not None and _uncut(params) == params:
-                _compare_sampler(asked, witness, report, "sampler")
-            _look_without_images(asked, policy, report)
+                _compare_sampler(checked, witness, report, "sampler")
+            _look_without_images(checked, policy, report)
             if reference is not None and learner.step == 0:
-                _compare_reference(asked, witness, report, reference)
+                _compare_reference(checked, witness, report, reference)
 
 
-def _inputs(asked: Sequence[Asked], learner: Learner, env: Env, report: Report) -> list[Inputs]:
-    """What the checkpoint's own processor makes of the records, whose tokens must be ours."""
+def _inputs(checked: Sequence[CheckedRecord], learner: Learner, env: Env, report: Report) -> list[Inputs]:
+    """Return the inputs that the checkpoint's own processor makes of the records; its tokens must be ours."""
     try:
         processor = stock_processor(learner.adapter)
     except ModelError as error:
         report.found.append(f"tokens and pixels are the adapter's ({error})")
-        return [inputs_of(one.encoded, learner.adapter, learner.model) for one in asked]
+        return [inputs_of(one.encoded, learner.adapter, learner.model) for one in checked]
     found = []
-    for one in asked:
+    for one in checked:
         prompt, _ = env.ask(one.record)
         found.append(stock_inputs(processor, prompt, [load_image(path) for path in prompt.images]))
         own, due = list(one.encoded.ids_L), found[-1]["input_ids"][0].tolist()
@@ -264,20 +266,22 @@ def _inputs(asked: Sequence[Asked], learner: Learner, env: Env, report: Report) 
     return found
 
 
-def _draw(asked: list[Asked], sampler: Sampler, params: SamplingParams) -> tuple[list[Asked], list[int]]:
-    """The records with short completions of their own, and the seed of each."""
+def _draw(
+    checked: list[CheckedRecord], sampler: Sampler, params: SamplingParams
+) -> tuple[list[CheckedRecord], list[int]]:
+    """Draw short completions of the records; returns the records with them, and the seed of each completion."""
     numbers, n = count(), max(CHECKED_COMPLETIONS)
-    seeds_P_G = [[next(numbers) for _ in range(n)] for _ in asked]
+    seeds_P_G = [[next(numbers) for _ in range(n)] for _ in checked]
     short = replace(params, max_completion_length=min(params.max_completion_length, CHECKED_TOKENS))
-    drawn_P_G = sampler.sample([one.encoded for one in asked], seeds_P_G, short)
-    kept = list(zip(asked, drawn_P_G, seeds_P_G, CHECKED_COMPLETIONS, strict=False))
+    drawn_P_G = sampler.sample([one.encoded for one in checked], seeds_P_G, short)
+    kept = list(zip(checked, drawn_P_G, seeds_P_G, CHECKED_COMPLETIONS, strict=False))
     seeds = [seed for _, _, own, n in kept for seed in own[:n]]
     return [replace(one, completions=tuple(own[:n])) for one, own, _, n in kept], seeds
 
 
-def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
-    """The policy with the witness: log-probabilities and gradients."""
-    batch, parameters = _batch(asked), compared_parameters(witness.policy)
+def _compare(checked: Sequence[CheckedRecord], witness: Witness, report: Report) -> None:
+    """Compare log-probabilities and gradients of the policy with those of the witness."""
+    batch, parameters = _batch(checked), compared_parameters(witness.policy)
     dtype, layout = computing_dtype(witness.policy), witness.policy.layout
     own, scored = policy_side(witness.policy, batch, parameters)
     stock = witness.side(batch, parameters)
@@ -287,14 +291,14 @@ def _compare(asked: Sequence[Asked], witness: Witness, report: Report) -> None:
         f"{layout} = transformers in {kind} to {apart.logprobs.largest:.1g}, its gradients to {apart.gradients:.1g}"
     )
     if not bool(own.logprobs_NT.isfinite().all() or stock.logprobs_NT.isfinite().all()):
-        report.found.append("neither is finite")  # which the update looks after
+        report.found.append("neither is finite")  # the update counts and skips such steps
     elif too_far(apart.logprobs, dtype, lambda: _noise(batch, witness, scored)):
-        report.add(asked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
+        report.add(checked, _explain(batch, witness, stock.logprobs_NT, apart.logprobs))
     elif not apart.gradients <= TOLERANCES[dtype].gradients:
         noise = gap(scored, witness.other_side(batch, parameters), stock).gradients
         if not apart.gradients <= NOISE * noise:
             report.add(
-                asked,
+                checked,
                 f"log-probabilities equal those of the stock model, but gradients differ by {apart.gradients:.2g} of "
                 f"their size in {kind}: the backward pass of layout {layout} is wrong; report this",
             )
@@ -305,7 +309,7 @@ def _noise(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> D
 
 
 def _noise_of_decoding(batch: CompletionBatch, witness: Witness, scored: TokenLogProbs) -> Difference:
-    """Of layers whose state runs through the tokens, more than attention's."""
+    """Noise of decoding token by token; it is larger for layers with a running state than for attention."""
     return difference(scored._replace(logprobs_NT=witness.side(batch, []).logprobs_NT), witness.decoded(batch))
 
 
@@ -326,8 +330,8 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 
 
 @torch.no_grad()
-def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, label: str) -> None:
-    batch = _batch(asked)
+def _compare_sampler(checked: Sequence[CheckedRecord], witness: Witness, report: Report, label: str) -> None:
+    batch = _batch(checked)
     scored = Policy.forward(witness.policy, batch)
     differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
@@ -336,39 +340,39 @@ def _compare_sampler(asked: Sequence[Asked], witness: Witness, report: Report, l
     dtype = computing_dtype(witness.policy)
     if all(too_far(differs, dtype, partial(noise, batch, witness, scored)) for noise in (_noise, _noise_of_decoding)):
         report.add(
-            asked,
+            checked,
             f"the sampler's log-probabilities differ from the policy's by {differs}: they are not the same model, "
             "weights, temperature, prompt or image size",
         )
 
 
 @torch.no_grad()
-def _compare_reference(asked: Sequence[Asked], witness: Witness, report: Report, reference: LogProbs) -> None:
-    """Before any update; its weights may have been rounded where passes compute in bfloat16."""
-    batch = _batch(asked)
+def _compare_reference(checked: Sequence[CheckedRecord], witness: Witness, report: Report, reference: LogProbs) -> None:
+    """Compare before any update. The reference's weights may be rounded if passes compute in bfloat16."""
+    batch = _batch(checked)
     differs = difference(Policy.forward(witness.policy, batch), reference(batch))
     report.found.append(f"reference = policy to {differs.largest:.1g}")
     if not explained_by_rounding(differs, computing_dtype(witness.policy)):
         report.add(
-            asked,
+            checked,
             f"the reference's log-probabilities differ from the policy's by {differs} before anything was learnt: they "
             "are not the same weights or temperature",
         )
 
 
-def _draw_again(asked: Sequence[Asked], seeds: Sequence[int], witness: Witness, report: Report) -> None:
-    outside = witness.outside_shares(_batch(asked), seeds)
+def _draw_again(checked: Sequence[CheckedRecord], seeds: Sequence[int], witness: Witness, report: Report) -> None:
+    outside = witness.outside_shares(_batch(checked), seeds)
     if outside > TOLERANCES[computing_dtype(witness.policy)].draws:
         report.add(
-            asked,
+            checked,
             f"sampled tokens are not what their random numbers draw from the distribution at temperature "
             f"{witness.temperature:g}: a number lies {outside:.2g} outside its token's share",
         )
 
 
 @torch.no_grad()
-def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report) -> None:
-    first = asked[0]
+def _look_without_images(checked: Sequence[CheckedRecord], policy: Policy, report: Report) -> None:
+    first = checked[0]
     if not first.encoded.frames:
         return
     batch = _batch([first])
@@ -382,8 +386,8 @@ def _look_without_images(asked: Sequence[Asked], policy: Policy, report: Report)
         )
 
 
-def _batch(asked: Sequence[Asked]) -> CompletionBatch:
-    return CompletionBatch.of_groups([one.encoded for one in asked], [one.completions for one in asked])
+def _batch(checked: Sequence[CheckedRecord]) -> CompletionBatch:
+    return CompletionBatch.of_groups([one.encoded for one in checked], [one.completions for one in checked])
 
 
 def _uncut(params: SamplingParams) -> SamplingParams:

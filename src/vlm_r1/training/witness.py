@@ -1,4 +1,4 @@
-"""The policy beside an outside witness: log-probabilities and gradients of the same completions, computed twice."""
+"""Computes log-probabilities and gradients of the same completions twice: by the policy and by an outside witness."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from vlm_r1.sampling.filters import uniforms
 from vlm_r1.training.differences import Difference, difference, gradient_difference
 
 GRADIENT_NUMBERS = 1 << 25
-"""Numbers of the parameters whose gradients are compared, the smallest parameters first: all layers have small ones."""
+"""Gradients of this many numbers are compared, of the smallest parameters first: all layers have small ones."""
 
 NOISE = 3.0
-"""Up to so many times the noise of the type that computes, a difference is no mistake."""
+"""A difference is tolerated up to this multiple of the noise of the type that computes."""
 
 
 class Tolerance(NamedTuple):
-    """What rounding is known to do.
+    """Differences that rounding is known to cause.
 
-    `logprobs`: mean difference in nats. `gradients`: relative. `draws`: how far the number that drew a token lies
-    outside the token's share of the distribution.
+    Attributes:
+        logprobs: mean difference in nats.
+        gradients: relative difference.
+        draws: how far the number that drew a token lies outside the token's share of the distribution.
     """
 
     logprobs: float
@@ -42,7 +44,7 @@ TOLERANCES = {
     torch.bfloat16: Tolerance(1e-3, 0.05, 0.05),
     torch.float16: Tolerance(3e-4, 0.02, 0.02),
 }
-"""By the type that computes. What is beyond is compared with the noise, which is measured."""
+"""Tolerances by the type that computes. A larger difference is compared with the noise, which is then measured."""
 
 
 Logits = Callable[[Any, Inputs, Sequence[int]], Tensor]
@@ -68,9 +70,9 @@ class Witness:
     """The stock model of transformers on inputs that its own processor made, one completion at a time.
 
     Attributes:
-        policy: whose model it is; its weights are not copied.
-        inputs: of each prompt.
-        temperature: of the recipe, whatever the policy has.
+        policy: the policy whose model is used; its weights are not copied.
+        inputs: the inputs of each prompt.
+        temperature: the recipe's, which the policy should have too.
     """
 
     policy: Policy
@@ -78,12 +80,12 @@ class Witness:
     temperature: float
 
     def side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
-        """Of completions of the prompts, in the order of groups; with gradients if there are parameters."""
+        """Compute the completions of the prompts, in the order of groups; with gradients if there are parameters."""
         with stock_attention(self.policy.adapter, self.policy.model):
             return self._side(batch, parameters)
 
     def other_side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
-        """The same but for rounding: attention in another way, and products of matrices off by a last bit."""
+        """Compute the same with other rounding: another attention, and matrix products that differ in the last bit."""
         with stock_attention(self.policy.adapter, self.policy.model, "eager"), last_bits(self.policy.model):
             return self._side(batch, parameters)
 
@@ -100,10 +102,10 @@ class Witness:
 
     @torch.no_grad()
     def outside_shares(self, batch: CompletionBatch, seeds: Sequence[int]) -> float:
-        """How far, at most, the number that drew a token lies outside the token's share of the distribution.
+        """Return how far, at most, the number that drew a token lies outside the token's share of the distribution.
 
         Args:
-            seeds: of each completion, which a sampler drew by inverse transform (`sampling.filters.draw`).
+            seeds: seed of each completion; a sampler drew them by inverse transform (`sampling.filters.draw`).
         """
         furthest = 0.0
         with stock_attention(self.policy.adapter, self.policy.model):
@@ -117,7 +119,7 @@ class Witness:
         return furthest
 
     def decoded(self, batch: CompletionBatch) -> Tensor:
-        """Log-probabilities (N, T) as `side` has them, but a token at a time, as a sampler computes them."""
+        """Return the log-probabilities (N, T) of `side`, but computed token by token, as a sampler does."""
         with stock_attention(self.policy.adapter, self.policy.model), modes_kept(self.policy):
             self.policy.eval()  # with gradient checkpointing there is no cache
             pairs = [(self._logprobs(*one, decoded_logits), one[1]) for one in self._each(batch)]
@@ -137,8 +139,8 @@ class Witness:
 def policy_side(
     policy: Policy, batch: CompletionBatch, parameters: Sequence[nn.Parameter]
 ) -> tuple[Side, TokenLogProbs]:
-    """What training computes, in one batch."""
-    # not `policy(batch)`: accelerate replaces that by one that always computes as the recipe says
+    """Compute the same with the policy, as training does, in one batch."""
+    # not `policy(batch)`: accelerate replaces it by a function that always computes as the recipe says
     scored = Policy.forward(policy, batch)
     weights_NT = nn.utils.rnn.pad_sequence(list(_weights(batch)), batch_first=True).to(scored.logprobs_NT)
     values_K, weights_K = (x_NT[scored.mask_NT] for x_NT in (scored.logprobs_NT, weights_NT))
@@ -146,13 +148,13 @@ def policy_side(
 
 
 def gap(scored: TokenLogProbs, one: Side, other: Side) -> Gap:
-    """Of two sides of the same completions; `scored` says which tokens count."""
+    """Return the gap between two sides of the same completions; `scored` says which tokens count."""
     logprobs = difference(scored._replace(logprobs_NT=one.logprobs_NT), other.logprobs_NT)
     return Gap(logprobs, gradient_difference(one.gradients, other.gradients) if one.gradients else 0.0)
 
 
 def too_far(differs: Difference, dtype: torch.dtype, noise: Callable[[], Difference]) -> bool:
-    """Whether log-probabilities differ by more than rounding does; the noise is measured only if that is in doubt."""
+    """Return whether log-probabilities differ by more than rounding; the noise is measured only if it is needed."""
     tolerance = TOLERANCES[dtype].logprobs
     if differs.mean <= tolerance and differs.largest <= 20 * tolerance:
         return False
@@ -162,7 +164,7 @@ def too_far(differs: Difference, dtype: torch.dtype, noise: Callable[[], Differe
 
 
 def compared_parameters(policy: Policy) -> list[nn.Parameter]:
-    """Those that train, the smallest first, up to `GRADIENT_NUMBERS`."""
+    """Return the trainable parameters, the smallest first, up to `GRADIENT_NUMBERS` numbers."""
     chosen: list[nn.Parameter] = []
     left = GRADIENT_NUMBERS
     for parameter in sorted((p for p in policy.parameters() if p.requires_grad), key=lambda p: p.numel()):
@@ -174,7 +176,7 @@ def compared_parameters(policy: Policy) -> list[nn.Parameter]:
 
 
 def computing_dtype(policy: Policy) -> torch.dtype:
-    """The type of matrix products here and now."""
+    """Return the type of matrix products in the present autocast context."""
     device = policy.model.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
@@ -182,15 +184,15 @@ def computing_dtype(policy: Policy) -> torch.dtype:
 
 
 def is_wide(model: nn.Module) -> bool:
-    """Whether all weights have at least 32 bits, so that passes can be computed so."""
+    """Return whether all weights have at least 32 bits, so that passes can compute in 32 bits."""
     return all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
 
 
 @contextmanager
 def training_without_dropout(policy: Policy) -> Iterator[None]:
-    """The mode of training passes, checkpointing too, but for what is random; afterwards the mode is as before.
+    """Put the policy in training mode, with checkpointing but without dropout; restore the modes afterwards.
 
-    Where a config asks for dropout that is no module, everything is in the mode of evaluation.
+    If the config asks for dropout that is no module, the whole policy is in evaluation mode.
     """
     with modes_kept(policy):
         policy.train(not any(_dropouts(policy.adapter.config.to_dict())))
@@ -202,15 +204,15 @@ def training_without_dropout(policy: Policy) -> Iterator[None]:
 
 @contextmanager
 def last_bits(model: nn.Module) -> Iterator[None]:
-    """Linear layers' outputs are off by up to half a unit in the last place, as if they had summed in another order."""
+    """Change linear layers' outputs by up to half a unit in the last place, as another order of summation would."""
 
     def nudge(module: nn.Module, args: Any, out: Tensor) -> Tensor:
         return out * (1 + torch.finfo(out.dtype).eps * (torch.rand_like(out) - 0.5))
 
-    hooks = [part.register_forward_hook(nudge) for part in model.modules() if isinstance(part, nn.Linear)]
+    hooks = [one.register_forward_hook(nudge) for one in model.modules() if isinstance(one, nn.Linear)]
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(0)  # the global generator: checkpointing sets it back for the second forward
+            torch.manual_seed(0)  # the global generator, because checkpointing restores it for the second forward
             yield
     finally:
         for hook in hooks:
@@ -219,13 +221,13 @@ def last_bits(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def modes_kept(module: nn.Module) -> Iterator[None]:
-    """Whatever happens, each part is afterwards in the mode, of training or evaluation, in which it was."""
-    before = [(part, part.training) for part in module.modules()]
+    """Restore the mode, training or evaluation, of each module afterwards."""
+    before = [(one, one.training) for one in module.modules()]
     try:
         yield
     finally:
-        for part, training in before:
-            part.training = training
+        for one, training in before:
+            one.training = training
 
 
 def _dropouts(settings: object) -> Iterator[float]:
@@ -237,7 +239,7 @@ def _dropouts(settings: object) -> Iterator[float]:
 
 
 def _weights(batch: CompletionBatch) -> Iterator[Tensor]:
-    """A weight for each token, so that no gradients cancel, for each completion; 0 for those that do not count."""
+    """Yield for each completion different weights of its tokens, so that gradients do not cancel; 0 if masked."""
     masks_N = batch.masks_N()
     weights_N = torch.linspace(-1, 1, sum(map(len, masks_N)) + 1)[1:].split([len(mask_T) for mask_T in masks_N])
     yield from (weights_T * torch.tensor(mask_T) for weights_T, mask_T in zip(weights_N, masks_N, strict=True))

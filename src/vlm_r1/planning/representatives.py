@@ -1,8 +1,8 @@
-"""A few layers that stand for all: what a model of fifty layers needs is computed on three of them.
+"""A few layers represent all: the memory of a model of fifty layers is computed on three of them.
 
-Memory has its peak in the first or the last layer of a pass: towards them what is kept for the backward pass grows, or
-gradients do. So these stay; of the layers between, one of each kind counts as often as there are; and one more follows,
-so that what a layer hands to the next is gone, unless it is kept, when memory is looked at.
+Memory peaks in the first or the last layer of a pass: saved activations grow towards the last, gradients towards the
+first. So the ends are kept. Of the layers between them, one of each kind is kept and counted for all of its kind. One
+layer more is kept after it, so that the temporary tensors of a layer are freed before memory is measured again.
 """
 
 from __future__ import annotations
@@ -18,27 +18,35 @@ from vlm_r1.planning.meter import Meter
 
 
 class Layer(NamedTuple):
-    """A layer that is left in a model, for how many it stands, and whether it is an end: where peaks are looked for."""
+    """A layer that was kept.
+
+    Attributes:
+        module: the layer.
+        times: how many layers it represents, itself included.
+        end: whether it is an end of the model, where peaks are looked for.
+    """
 
     module: nn.Module
     times: int
     end: bool
 
 
-def thin(model: Any, taps: str = "") -> list[Layer]:
-    """Drop, in place, all layers of the model but those that stand for the others; returns these.
+def keep_representatives(model: Any, taps: str = "") -> list[Layer]:
+    """Remove, in place, all layers of the model that others represent; returns the layers that are left.
 
-    Layers are of one kind if their class and the shapes of their parameters are, and their attention.
+    Layers are of one kind if they have the same class, the same shapes of parameters and the same kind of attention.
 
     Args:
-        taps: see `Adapter.vision_taps`; as many layers stay at the start as features are taken from inner ones.
+        taps: see `Adapter.vision_taps`. One layer at the start is kept for each inner layer whose features are used.
     """
     left = []
     levels = len(getattr(model.config.vision_config, taps)) if taps else 0
     for parent, name, layers in list(_lists_of_layers(model)):
         config = getattr(parent, "config", None)
         types = getattr(config, "layer_types", None)
-        chosen = choose([_kind(layer, types and types[n]) for n, layer in enumerate(layers)], first=max(1, levels))
+        chosen = choose_representatives(
+            [_kind(layer, types and types[n]) for n, layer in enumerate(layers)], first=max(1, levels)
+        )
         setattr(parent, name, nn.ModuleList(layers[n] for n in chosen))
         left += [Layer(layers[n], *counts) for n, counts in chosen.items()]
         for place, n in enumerate(chosen):
@@ -52,15 +60,15 @@ def thin(model: Any, taps: str = "") -> list[Layer]:
     return left
 
 
-def choose(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
-    """Numbers of the layers that stay, in order; for how many each stands, and whether it is an end.
+def choose_representatives(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
+    """Choose the layers to keep: number of the layer → (how many it represents, whether it is an end), in order.
 
-    The ends are the `first` layers and the last of each kind. Of those between, the first of each kind stands for all
-    of it, but for the very last.
+    The ends are the `first` layers and the last layer of each kind. Among the others, the first of each kind represents
+    its kind, except for the very last layer between the ends, which is kept too.
 
-    >>> choose(["a"] * 36)
+    >>> choose_representatives(["a"] * 36)
     {0: (1, True), 1: (33, False), 34: (1, False), 35: (1, True)}
-    >>> choose(["a", "b", "b", "b"])
+    >>> choose_representatives(["a", "b", "b", "b"])
     {0: (1, True), 1: (1, False), 2: (1, False), 3: (1, True)}
     """
     ends = {
@@ -77,7 +85,7 @@ def choose(kinds: list[Any], first: int = 1) -> dict[int, tuple[int, bool]]:
 
 
 def watch(layers: list[Layer], meter: Meter) -> Callable[[], None]:
-    """Tell the meter, until the returned function is called, which layer runs, forward or backward."""
+    """Tell the meter which layer runs, forward or backward, until the returned function is called."""
     handles = []
     for layer in layers:
         handles.append(layer.module.register_forward_pre_hook(_begin(layer, meter)))
@@ -95,7 +103,7 @@ def _begin(layer: Layer, meter: Meter) -> Callable[..., None]:
 
 
 def _finish(layer: Layer, meter: Meter) -> Callable[..., None]:
-    """After the forward; the backward begins when the gradient of the output is there, which no other layer needs."""
+    """A hook for the end of a layer's forward. Its backward begins when the gradient of its output arrives."""
 
     def begin_backward(gradient: Tensor) -> None:
         meter.count_once(gradient)
@@ -123,6 +131,6 @@ def _kind(layer: nn.Module, attention: str | None) -> Any:
 
 
 def _renumber(layer: nn.Module, place: int) -> None:
-    for part in layer.modules():
-        if hasattr(part, "layer_idx"):
-            part.layer_idx = place  # type: ignore[assignment]
+    for module in layer.modules():
+        if hasattr(module, "layer_idx"):
+            module.layer_idx = place  # type: ignore[assignment]

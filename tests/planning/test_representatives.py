@@ -1,4 +1,4 @@
-"""Which layers stay, for how many each stands, and that a thinned model still runs."""
+"""Which layers stay, for how many each stands, and that a reduced model still runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from vlm_r1.planning.thin import choose, thin
+from vlm_r1.planning.representatives import choose_representatives, keep_representatives
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from vlm_r1.planning.thin import choose, thin
     ],
 )  # fmt: skip
 def test_layers_that_stay(kinds: str, first: int, chosen: dict[int, tuple[int, bool]]) -> None:
-    found = choose(list(kinds), first)
+    found = choose_representatives(list(kinds), first)
     assert found == chosen
     assert list(found) == sorted(found), "in order"
     for kind in set(kinds):
         assert sum(times for n, (times, _) in found.items() if kinds[n] == kind) == kinds.count(kind)
 
 
-def test_a_thinned_model_has_few_layers_and_stands_for_all(family_adapter) -> None:
+def test_a_reduced_model_has_few_layers_and_stands_for_all(family_adapter) -> None:
     config = family_adapter("qwen3_vl").config
     config = type(config).from_dict(config.to_dict())
     config.text_config.num_hidden_layers, config.vision_config.depth = 20, 12
@@ -40,7 +40,7 @@ def test_a_thinned_model_has_few_layers_and_stands_for_all(family_adapter) -> No
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     every = sum(p.numel() for p in model.parameters())
-    layers = thin(model, family_adapter("qwen3_vl").vision_taps)
+    layers = keep_representatives(model, family_adapter("qwen3_vl").vision_taps)
     assert len(model.model.language_model.layers) == 6, "three take features of inner vision layers, one is the last"
     assert len(model.model.visual.blocks) == 6
     assert [layer.self_attn.layer_idx for layer in model.model.language_model.layers] == list(range(6))
