@@ -28,7 +28,6 @@ MANY_PARAMETERS = frozenset(  # file::function; may only shrink
         "converters/counting.py::_line",
         "converters/detection.py::detection_line",
         "converters/ovdeval.py::_line",
-        "export/model_card.py::model_card",
         "policy/attention.py::PackedLayout.attend",
         "policy/attention.py::SharedPrefix.attend",
         "policy/attention.py::masked_attention",
