@@ -44,10 +44,6 @@ MANY_PARAMETERS = frozenset(  # file::function; may only shrink
         "sampling/decoding.py::PrefixCache.attend",
         "tasks/judge.py::_judge_together",
         "testing/common.py::write_checkpoint",
-        "training/held_out.py::_answer_in_parallel",
-        "training/held_out.py::evaluate_in_training",
-        "training/trust.py::_check",
-        "training/trust.py::_check_passes",
         "training/trust.py::check_sampled",
     }
 )
