@@ -28,7 +28,8 @@ def snippets(page, language):
 
 
 def run(folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join([str(folder), str(ROOT / "src")])  # the package of this tree, whichever is installed
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -82,12 +83,13 @@ def test_recipes_load(fragment, tmp_path):
         assert config.data.train[0].task == "my_package.tasks:CLOCK"
 
 
-def test_the_other_plug_in_is_a_task(folder):
+def test_the_other_plug_ins_are_tasks(folder):
+    tasks = [f"get_task('my_package.clicks:{name}').image" for name in ("FIRST_CLICK", "SECOND_BOX")]
     folder.joinpath("show.py").write_text(
-        "from vlm_r1.tasks import get_task\nprint(get_task('my_package.clicks:FIRST_CLICK').image)\n", encoding="utf-8"
+        f"from vlm_r1.tasks import get_task\nprint({', '.join(tasks)})\n", encoding="utf-8"
     )
     result = run(folder, "show")
-    assert result.stdout == "0\n", result.stderr
+    assert result.stdout == "0 1\n", result.stderr
 
 
 def rows(*header):

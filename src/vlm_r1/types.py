@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,14 @@ Box = tuple[float, float, float, float]
 
 Point = tuple[float, float]
 """`(x, y)`, in the same coordinates as a Box."""
+
+
+class PlacedBox(NamedTuple):
+    """A box, and the index of the image of its record on which it lies: 0 is the first, -1 the last."""
+
+    box: Box
+    image: int
+
 
 AnswerValue = str | int | float | bool | None | list["AnswerValue"] | dict[str, "AnswerValue"]
 """A gold answer as the data has it: any JSON value, e.g. `[10, 20, 110, 220]` or `"No Defect"`."""

@@ -235,3 +235,40 @@ def test_formulas_that_are_not_read_as_a_whole_are_counted_and_shown(check, gold
 
 def test_formulas_of_other_rewards_are_not_looked_at(check):
     assert AS_TEXT not in check({"problem": "Who?", "answer": "Evelyn"}, task="vqa").warnings
+
+
+@pytest.fixture
+def check_two(tmp_path):
+    """`check_two("testing_placed:FIND_TWICE", answer, …)`: the same for rows that share two pictures."""
+    Image.new("RGB", (160, 120)).save(tmp_path / "a.png")
+    Image.new("RGB", (700, 700)).save(tmp_path / "b.png")
+
+    def found(task, *answers):
+        rows = [
+            {"problem": f"<image><image>no {n}", "images": ["a.png", "b.png"], "answer": answer}
+            for n, answer in enumerate(answers)
+        ]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        return check_data(DataSource(path=str(tmp_path / "a.jsonl"), task=task), get_template("r1"), images=True)
+
+    return found
+
+
+def test_equal_boxes_on_two_images_are_two(check_two):
+    found = check_two("testing_placed:FIND_TWICE", [[10, 20, 50, 60], [10, 20, 50, 60]])
+    assert found.warnings == {}
+    assert found.is_ready
+    twice = [[10, 20, 50, 60], [10, 20, 50, 60]]
+    assert list(check_two("testing_placed:SECOND_MULTI_REC", twice).warnings) == [TWICE]
+
+
+def test_a_box_outside_the_second_image_is_a_problem(check_two):
+    inside, outside = [[10, 20, 50, 60], [10, 20, 680, 60]], [[10, 20, 680, 60], [10, 20, 50, 60]]
+    found = check_two("testing_placed:FIND_TWICE", inside, outside)
+    assert len(found.judged) == 1
+    [problem] = found.problems
+    assert problem.message.startswith("the gold box [10.0, 20.0, 680.0, 60.0] on image 0 reaches outside its image")
+
+
+def test_boxes_of_a_larger_second_image_do_not_look_normalised(check_two):
+    assert check_two("testing_placed:SECOND_REC", *([100, 20 * i, 680, 20 * i + 80] for i in range(30))).is_ready

@@ -41,7 +41,7 @@ def shown(folder: Path):
     ],
 )
 def test_boxes_in_answers_of_all_shapes(answer: AnswerValue, boxes: list):
-    assert list(boxes_of(answer)) == boxes
+    assert [(box, label) for (box, _), label in boxes_of(answer)] == boxes
 
 
 def test_the_first_groups_that_differ_come_before_those_that_teach_nothing(run_of: RunOf, group: MakeGroup):

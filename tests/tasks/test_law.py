@@ -18,7 +18,11 @@ thoughts = st.one_of(st.none(), st.text(st.characters(exclude_characters="<>"), 
 
 
 def _judge_own_gold(record, frame, box_format, template):
-    task, frames_N = get_task(record.task), (frame,) * len(record.images)
+    return _judge_own_gold_on(record, (frame,) * len(record.images), box_format, template)
+
+
+def _judge_own_gold_on(record, frames_N, box_format, template):
+    task = get_task(record.task)
     text = gold_completion(task, record, frames_N, box_format, TEMPLATES[template])
     rewards = {"accuracy": 1.0, "format": 1.0}
     return judge([Attempt(text, record, frames_N, task, TEMPLATES[template])], box_format, rewards)[0]
@@ -129,6 +133,26 @@ def test_gui_click_hits_a_triangle_of_eight_units(data, frame, box_format, templ
     corners.pop(data.draw(st.integers(0, 3)))
     record = Record("1", "gui_click", "<image><image>it", ("a.png", "b.png"), corners, source="f.jsonl:7")
     assert _judge_own_gold(record, frame, box_format, template).reward == 2.0
+
+
+TWO_IMAGES = {
+    "testing_placed:FIND_TWICE": lambda first, second: [first, second],
+    "testing_placed:SECOND_REC": lambda first, second: second,
+    "testing_placed:SECOND_MULTI_REC": lambda first, second: [second],
+    "testing_placed:LAST_OVD": lambda first, second: [{"bbox_2d": second, "label": "cat"}],
+}
+
+
+@pytest.mark.parametrize("task", TWO_IMAGES)
+@settings(deadline=None)
+@given(st.data(), st.tuples(frames, frames), formats, templates)
+def test_boxes_of_four_units_keep_the_frames_of_two_images(task, data, both, box_format, template):
+    boxes = [list(data.draw(boxes_of_units(frame, box_format, 4))) for frame in both]
+    record = Record("1", task, "<image><image>it", ("a.png", "b.png"), TWO_IMAGES[task](*boxes), source="f.jsonl:7")
+    check_gold(record, both)
+    score = _judge_own_gold_on(record, both, box_format, template)
+    assert score.parts["accuracy"] >= (2 / 10 - 1e-9 if task.endswith("OVD") else 9 / 16 - 1e-6)  # as above
+    assert score.parts["format"] == 1.0
 
 
 line = st.text(st.characters(exclude_characters="<>"), min_size=1, max_size=40).map(lambda text: f"x{text}")

@@ -215,7 +215,7 @@ def _frames(record: Record, pictures: Pictures) -> tuple[ImageFrame, ...]:
 
 def _low_scores(record: Record, score: Score, task: Task[Any, Any]) -> list[Problem]:
     """Return a problem if the gold answer does not earn full marks, and an empty list if it does."""
-    fractions = any(edge != round(edge) for box in task.boxes(task.gold(record)) for edge in box)
+    fractions = any(edge != round(edge) for box, _ in task.boxes(task.gold(record)) for edge in box)
     wanted = {ACCURACY: _ROUNDED_MARKS if fractions else _FULL_MARKS, FORMAT: _FULL_MARKS}
     earned = {name: value for name, value in score.parts.items() if value is not None}
     low = [f"{name} {earned[name]:.3g}" for name, least in wanted.items() if earned.get(name, 1.0) < least]
@@ -238,8 +238,9 @@ def _coordinates_advice(source: DataSource, file: RecordFile, pictures: Pictures
     if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
         return None
     boxes = []
-    for found in file.scan(None):
-        if isinstance(found, Record) and found.images and found.images[0] in pictures.sizes_wh:
-            wh = pictures.sizes_wh[found.images[0]]
-            boxes += [(box, wh) for box in boxes_in(found.answer)]
+    for record in (found for found in file.scan(None) if isinstance(found, Record)):
+        if sizes_wh := [pictures.sizes_wh[path] for path in record.images if path in pictures.sizes_wh]:
+            widths, heights = zip(*sizes_wh, strict=True)
+            wh = (max(widths), max(heights))  # of several images, since a box may lie on any
+            boxes += [(box, wh) for box in boxes_in(record.answer)]
     return guess_coordinates(boxes)

@@ -46,8 +46,9 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
     if unread := _unread_formula(record, task, gold):
         yield AS_TEXT, unread
     labels = labels_of(gold)
-    boxes = Counter((*map(round, box), label) for box, label in zip(task.boxes(gold), labels, strict=False))
-    for (*box, label), n in boxes.items():
+    placed = zip(task.boxes(gold), labels, strict=False)
+    boxes = Counter((*map(round, box), image, label) for (box, image), label in placed)
+    for (*box, _, label), n in boxes.items():
         if n > 1:
             of = f' of "{label}"' if label else ""
             yield TWICE, f"the gold box {box}{of} stands {n} times; a model that writes it once misses the others"

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.curation.data_check import DataCheck
 from vlm_r1.report.build import page_template
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
-from vlm_r1.report.groups import LABEL_LIMIT, MAX_BOXES, MAX_IMAGES, DrawnBox, DrawnImage, as_text
+from vlm_r1.report.groups import LABEL_LIMIT, DrawnBox, DrawnImage, as_text, draw, gold_boxes, shown_images
 from vlm_r1.report.images import EXACT_SIDE_PX, data_url
 from vlm_r1.runtime.atomic import replacing
-from vlm_r1.tasks import get_task
 from vlm_r1.types import Record
 
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """One record with its images; boxes are drawn on the image of its task."""
+    """One record with its images and their gold boxes."""
 
     record_id: str
     source: str
@@ -59,33 +56,19 @@ def _findings(check: DataCheck) -> list[str]:
 
 
 def _show(record: Record, check: DataCheck) -> ShownRecord:
+    drawn = list(draw(gold_boxes(record), len(record.images)))
     return ShownRecord(
         record_id=visible(record.id[:LABEL_LIMIT]),
         source=visible(record.source[-LABEL_LIMIT:]),
         problem=visible(" ".join(record.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
         gold=excerpt(as_text(record.answer), LABEL_LIMIT),
-        images=tuple(_draw(record, place, check) for place in range(min(len(record.images), MAX_IMAGES))),
+        images=tuple(_show_image(record, place, drawn, check) for place in shown_images(len(record.images), drawn)),
     )
 
 
-def _draw(record: Record, place: int, check: DataCheck) -> DrawnImage:
+def _show_image(record: Record, place: int, drawn: list[tuple[int, DrawnBox]], check: DataCheck) -> DrawnImage:
     path = record.images[place]
     width, height = check.pictures.sizes_wh[path]
     url = data_url(Path(path), max_side_px=480)
-    drawn_on = get_task(record.task).image % len(record.images)
-    boxes = tuple(_boxes(record)) if place == drawn_on else ()
+    boxes = tuple(box for image, box in drawn if image == place)
     return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)
-
-
-def _boxes(record: Record) -> Sequence[DrawnBox]:
-    """The gold boxes as the task reads them, with labels if the gold answer has them."""
-    task = get_task(record.task)
-    gold = task.gold(record)
-    items = gold if isinstance(gold, tuple) else ()
-    labels = [str(getattr(item, "label", "")) for item in items]
-    drawn = []
-    for place, (x1, y1, x2, y2) in enumerate(islice(task.boxes(gold), MAX_BOXES)):
-        label = labels[place] if place < len(labels) else ""
-        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
-        drawn.append(DrawnBox(*sides, completion=None, colour="", label=visible(label[:LABEL_LIMIT])))
-    return drawn

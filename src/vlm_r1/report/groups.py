@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm_r1.errors import VlmR1Error
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, data_url
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
-from vlm_r1.types import AnswerValue, Box, Parsed
+from vlm_r1.tasks import get_task
+from vlm_r1.types import AnswerValue, Parsed, PlacedBox, Record
 
 GROUPS_PER_STEP = 4
 MAX_COMPLETIONS = 16  # completions of one group that are shown
-MAX_IMAGES = 4  # images of one record that are shown
+MAX_IMAGES = 4  # images of one record that are shown; images with boxes are always shown
 MAX_BOXES = 60  # boxes of one answer that are drawn
 TEXT_LIMIT = 2000  # characters of one completion that are shown
 LABEL_LIMIT = 300  # characters of a problem, an answer or a name that are shown
@@ -139,28 +142,60 @@ def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Sca
     return tuple(shown), scale
 
 
-def boxes_of(value: AnswerValue) -> Iterator[tuple[Box, str]]:
+def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
     """Yield all finite boxes in an answer with their labels, in order, in any task's form.
 
+    A box lies on the image whose index its object holds as "image", or else on the first.
+
     >>> list(boxes_of([10, 20, 110, 220]))
-    [((10.0, 20.0, 110.0, 220.0), '')]
-    >>> list(boxes_of([{"bbox_2d": [0, 0, 5, 5], "label": "dog"}, {"label": "no box"}]))
-    [((0.0, 0.0, 5.0, 5.0), 'dog')]
+    [(PlacedBox(box=(10.0, 20.0, 110.0, 220.0), image=0), '')]
+    >>> list(boxes_of([{"bbox_2d": [0, 0, 5, 5], "label": "dog", "image": 1}, {"label": "no box"}]))
+    [(PlacedBox(box=(0.0, 0.0, 5.0, 5.0), image=1), 'dog')]
     >>> list(boxes_of("12")), list(boxes_of([1, 2])), list(boxes_of([0, 0, 1, float("nan")]))
     ([], [], [])
     """
     if isinstance(value, list) and len(numbers := [_float(v) for v in value if type(v) in (int, float)]) == 4:
         if len(value) == 4 and all(map(math.isfinite, numbers)):
-            yield (numbers[0], numbers[1], numbers[2], numbers[3]), ""
+            yield PlacedBox((numbers[0], numbers[1], numbers[2], numbers[3]), 0), ""
     elif isinstance(value, list):
         for item in value:
             yield from boxes_of(item) if isinstance(item, list | dict) else ()
     elif isinstance(value, dict):
         found = next((value[key] for key in ("bbox_2d", "bbox", "box") if key in value), None)
-        label = value.get("label", "")
-        yield from ((box, str(label)) for box, _ in boxes_of(found))
+        label, image = value.get("label", ""), value.get("image")
+        place = image if isinstance(image, int) else 0
+        yield from ((PlacedBox(box, place), str(label)) for (box, _), _ in boxes_of(found))
     elif isinstance(value, str) and isinstance(parsed := parse_box(value), Parsed):
-        yield parsed.value, ""
+        yield PlacedBox(parsed.value, 0), ""
+
+
+def gold_boxes(record: Record) -> list[tuple[PlacedBox, str]]:
+    """Return the gold boxes as the record's task reads them, with labels if the gold answer has them.
+
+    Raises:
+        ConfigError: the task is unknown.
+        DataError: the task cannot use the gold answer.
+    """
+    task = get_task(record.task)
+    gold = task.gold(record)
+    labels = [str(getattr(item, "label", "")) for item in gold] if isinstance(gold, tuple) else []
+    return list(zip(task.boxes(gold), itertools.chain(labels, itertools.repeat("")), strict=False))
+
+
+def draw(
+    boxes: Iterable[tuple[PlacedBox, str]], n_images: int, completion: int | None = None, colour: str = ""
+) -> Iterator[tuple[int, DrawnBox]]:
+    """Yield the first boxes of an answer as rectangles, each with the index of its image, from 0."""
+    for ((x1, y1, x2, y2), image), label in itertools.islice(boxes, MAX_BOXES):
+        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
+        box = DrawnBox(*sides, completion=completion, colour=colour, label=visible(label[:LABEL_LIMIT]))
+        yield image % n_images, box  # -1 is the last image
+
+
+def shown_images(n_images: int, drawn: Iterable[tuple[int, DrawnBox]]) -> list[int]:
+    """Return the indices of the images to show: the first few, and all others with boxes."""
+    with_boxes = {image for image, _ in drawn}
+    return [image for image in range(n_images) if image < MAX_IMAGES or image in with_boxes]
 
 
 def _float(value: AnswerValue) -> float:
@@ -205,7 +240,8 @@ def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> S
 
 def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
     first, shown = rows[0], rows[:MAX_COMPLETIONS]
-    images = tuple(_show_image(i, shown, scale) for i in range(len(first.images[:MAX_IMAGES])))
+    drawn = list(_drawn(shown, scale))
+    images = tuple(_show_image(first, index, drawn) for index in shown_images(len(first.images), drawn))
     return ShownGroup(
         index=first.group,
         record_id=visible(first.record_id[:LABEL_LIMIT]),
@@ -220,24 +256,30 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
     )
 
 
-def _show_image(index: int, rows: Sequence[RolloutRow], scale: Scale) -> DrawnImage:
-    """Lay out an image. Boxes are drawn on the first one: no task with several images asks for boxes."""
-    first = rows[0]
-    width, height = first.image_sizes[index]
-    url = data_url(Path(first.images[index]), max_side_px=640 if len(first.images) == 1 else 360)
-    boxes: list[DrawnBox] = []
-    if index == 0:
-        for row in sorted(rows, key=_rank):
-            answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
-            boxes += _drawn(answer, row.completion, scale.colour(row.reward))
-        boxes += _drawn(first.gold, None, "")
-    return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, tuple(boxes))
+def _drawn(rows: Sequence[RolloutRow], scale: Scale) -> Iterator[tuple[int, DrawnBox]]:
+    """Yield all boxes of a group, each with the index of its image: the best reward comes late, the gold boxes last."""
+    first, n_images = rows[0], len(rows[0].images)
+    if not n_images:
+        return
+    for row in sorted(rows, key=_rank):
+        answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
+        yield from draw(boxes_of(answer), n_images, row.completion, scale.colour(row.reward))
+    yield from draw(_gold_boxes(first), n_images)
 
 
-def _drawn(value: AnswerValue, completion: int | None, colour: str) -> Iterator[DrawnBox]:
-    for (x1, y1, x2, y2), label in itertools.islice(boxes_of(value), MAX_BOXES):
-        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
-        yield DrawnBox(*sides, completion=completion, colour=colour, label=visible(label[:LABEL_LIMIT]))
+def _gold_boxes(row: RolloutRow) -> Iterable[tuple[PlacedBox, str]]:
+    """Return the gold boxes; with several images, the task says on which they lie, if it is installed."""
+    if len(row.images) > 1:
+        with suppress(VlmR1Error):  # it is not, or cannot use the gold answer
+            return gold_boxes(Record(row.record_id, row.task, row.problem, row.images, row.gold))
+    return boxes_of(row.gold)
+
+
+def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]]) -> DrawnImage:
+    width, height = row.image_sizes[index]
+    url = data_url(Path(row.images[index]), max_side_px=640 if len(row.images) == 1 else 360)
+    boxes = tuple(box for image, box in drawn if image == index)
+    return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)
 
 
 def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import TaggedText
-from vlm_r1.types import AnswerValue, ImageFrame, Record, Thinking
+from vlm_r1.types import AnswerValue, ImageFrame, PlacedBox, Record, Thinking
 
 V = TypeVar("V")
 
@@ -46,7 +46,7 @@ class RewardInput(Generic[V]):
         n_tokens: number of tokens of the completion with the stop token; None: they were not counted.
         parts: the components of the reward that were computed before this one; "accuracy" is the first. The value is
             None if a component left this completion out.
-        image: index of the image on which boxes and points lie; −1 is the last.
+        gold_boxes: the boxes of the gold answer, each with the image on which it lies; empty for tasks without boxes.
         completion_ids: token ids of the completion with the stop token; None: there are none.
         trainer_state: the progress of training.
         extra: further values that rewards log, by name; filled by TRL's `log_extra`.
@@ -62,7 +62,7 @@ class RewardInput(Generic[V]):
     record: Record
     n_tokens: int | None = None
     parts: dict[str, float | None] = field(default_factory=dict)
-    image: int = 0
+    gold_boxes: tuple[PlacedBox, ...] = ()
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
     extra: dict[str, AnswerValue] = field(default_factory=dict)

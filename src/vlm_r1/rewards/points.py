@@ -53,7 +53,8 @@ def point_distance(given: RewardInput[Any], *, scale: float = 0.1, near: float =
     if in_polygon(point, polygon):
         return 1.0
     distance_px = min(_distance_to_segment(point, a, b) for a, b in pairwise((*polygon, polygon[0])))
-    return near * math.exp(-distance_px / (scale * math.hypot(*given.frames[given.image].original_wh)))
+    image = given.gold_boxes[0].image if given.gold_boxes else 0  # on which the region lies
+    return near * math.exp(-distance_px / (scale * math.hypot(*given.frames[image].original_wh)))
 
 
 def _as_point(value: Point | Box) -> Point:

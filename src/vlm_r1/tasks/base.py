@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Record
 
 V = TypeVar("V")
 G = TypeVar("G")
@@ -34,11 +34,6 @@ class Task(Protocol[V, G]):
     @property
     def answer_is_box(self) -> bool:
         """True if the answer is a box, so that templates may mention its JSON format."""
-        ...
-
-    @property
-    def image(self) -> int:
-        """Index of the image on which its boxes and points lie: 0 is the first, -1 the last."""
         ...
 
     def question(self, record: Record) -> str:
@@ -72,9 +67,12 @@ class Task(Protocol[V, G]):
         ...
 
     def answer_json(self, value: V) -> AnswerValue:
-        """Return the answer as JSON, for rollout files."""
+        """Return the answer as JSON, for rollout files.
+
+        A box on one of several images names it, `{"bbox_2d": [x1, y1, x2, y2], "image": 1}`, so that it is drawn there.
+        """
         ...
 
-    def boxes(self, gold: G) -> tuple[Box, ...]:
-        """Return all boxes of a gold answer, to compare them with the image; empty for tasks without boxes."""
+    def boxes(self, gold: G) -> tuple[PlacedBox, ...]:
+        """Return all boxes of a gold answer, to compare them with their images; empty for tasks without boxes."""
         ...

@@ -1,15 +1,19 @@
-"""Functions that all box tasks share: they wrap a bare question, and read the gold answer."""
+"""Functions that all box tasks share: they wrap a bare question, read the gold answer, and say where boxes lie.
+
+The boxes of `Rec`, `MultiRec` and `Ovd` lie on one image. Their field `image` is its index (0 is the first, -1 the
+last), or None for the record's only image.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import area
 from vlm_r1.parsing.gold_boxes import misordered_boxes
-from vlm_r1.types import IMAGE_TOKEN, Box, Parsed, ParseFailure, Record
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, ImageFrame, Parsed, ParseFailure, PlacedBox, Record
 
 V = TypeVar("V")
 
@@ -31,7 +35,8 @@ def wrap(record: Record, sentence: str) -> str:
 def read_gold(
     record: Record,
     parse: Callable[[str], Parsed[V] | ParseFailure],
-    boxes: Callable[[V], tuple[Box, ...]],
+    boxes: Callable[[V], tuple[PlacedBox, ...]],
+    image: int | None,
     *,
     what: str,
     form: str,
@@ -41,13 +46,17 @@ def read_gold(
     Args:
         parse: the rule of the task.
         boxes: returns all boxes of an answer.
+        image: index of the image of the boxes; None: the record must have exactly one.
         what, form: kind and form of the answer, for the error message, e.g. "box" and "[x1, y1, x2, y2]".
 
     Raises:
-        DataError: there is not exactly one image, the answer is unreadable, or a box has no area or swapped corners.
+        DataError: the image is not there, the answer is unreadable, or a box has no area or swapped corners.
     """
-    if len(record.images) != 1:
-        raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(record.images)}")
+    if image is not None:
+        check_image(record, image)
+    elif len(record.images) != 1:
+        advice = "; name the image of the boxes, e.g. Rec(image=1): docs/add_a_task.md" if record.images else ""
+        raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(record.images)}{advice}")
     text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
     parsed = parse(text)
     if isinstance(parsed, ParseFailure):
@@ -57,10 +66,43 @@ def read_gold(
         )
     if disorder := misordered_boxes(record.answer):
         raise DataError(f"{record.source}: the gold {disorder}")
-    for box in boxes(parsed.value):
+    for box, _ in boxes(parsed.value):
         if area(box) == 0:
             raise DataError(
                 f"{record.source}: the gold box {list(box)} has no area, so no answer could match it; "
                 "wanted x1 < x2 and y1 < y2"
             )
     return parsed.value
+
+
+def check_image(record: Record, image: int) -> None:
+    """Check that a record has the image with this index.
+
+    Raises:
+        DataError: it has too few.
+    """
+    n_images = len(record.images)
+    if not -n_images <= image < n_images:
+        raise DataError(
+            f"{record.source}: the answer of task {record.task} lies on image {image} (0 is the first, -1 the last), "
+            f"but the record has {n_images} images; wanted at least {image + 1 if image >= 0 else -image}"
+        )
+
+
+def frame_of(frames: tuple[ImageFrame, ...], image: int | None) -> ImageFrame:
+    """Return the frame of the image with this index; for None that of the only image."""
+    return frames[image or 0]
+
+
+def placed(boxes: Iterable[Box], image: int | None) -> tuple[PlacedBox, ...]:
+    """Put all boxes on the image with this index; for None on the only image."""
+    return tuple(PlacedBox(box, image or 0) for box in boxes)
+
+
+def box_json(box: Box, image: int | None) -> AnswerValue:
+    """Write a box for `Task.answer_json`, with its image if it lies on one of several.
+
+    >>> box_json((1.0, 2.0, 3.0, 4.0), None), box_json((1.0, 2.0, 3.0, 4.0), 1)
+    ([1.0, 2.0, 3.0, 4.0], {'bbox_2d': [1.0, 2.0, 3.0, 4.0], 'image': 1})
+    """
+    return list(box) if image is None else {"bbox_2d": list(box), "image": image}

@@ -13,7 +13,8 @@ from vlm_r1.geometry.frames import format_coordinates, point_from_original, poin
 from vlm_r1.parsing.boxes import in_range, read_box, read_json
 from vlm_r1.parsing.gold_boxes import misordered_boxes
 from vlm_r1.parsing.points import parse_point
-from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Point, Record
+from vlm_r1.tasks.boxes import check_image
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Point, Record
 
 Region = tuple[Point, ...]
 """The corners of a polygon (at least three), or the four corners of a box."""
@@ -51,11 +52,7 @@ class GuiClick:
 
     def gold(self, record: Record) -> Region:
         """Read the region, a box (a list or `{"bbox_2d": […]}`) or a polygon `[[x, y], …]`, or the text of either."""
-        if not -len(record.images) <= self.image < len(record.images):
-            raise DataError(
-                f"{record.source}: task gui_click asks for a point on image {self.image}, but the record has "
-                f"{len(record.images)} images; wanted at least {self.image + 1 or 1}"
-            )
+        check_image(record, self.image)
         text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
         region = _read_region(text)
         if isinstance(region, ParseFailure):
@@ -89,10 +86,10 @@ class GuiClick:
         """`[x, y]`, floats in original pixels."""
         return list(value)
 
-    def boxes(self, gold: Region) -> tuple[Box, ...]:
+    def boxes(self, gold: Region) -> tuple[PlacedBox, ...]:
         """The least box around the region."""
         xs, ys = zip(*gold, strict=True)
-        return ((min(xs), min(ys), max(xs), max(ys)),)
+        return (PlacedBox((min(xs), min(ys), max(xs), max(ys)), self.image),)
 
 
 def _read_region(text: str) -> Region | ParseFailure:

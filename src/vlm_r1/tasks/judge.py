@@ -16,6 +16,7 @@ from vlm_r1.rewards.call import COLUMNS, Logged, Reward, call_reward, resolve_re
 from vlm_r1.rewards.signature import ADAPTERS_PAGE, PROTOCOL
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
+from vlm_r1.tasks.boxes import check_image
 from vlm_r1.tasks.templates import Template
 from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score
 
@@ -142,7 +143,7 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
         frames,
         attempt.record,
         attempt.n_tokens,
-        image=task.image,
+        gold_boxes=task.boxes(gold),
         completion_ids=attempt.completion_ids,
         trainer_state=attempt.trainer_state,
     )
@@ -222,18 +223,21 @@ def _check_columns(name: str, trusted: bool, found: Set[str]) -> None:
 
 
 def check_gold(record: Record, frames: tuple[ImageFrame, ...]) -> None:
-    """Check that a record's gold answer can be used, and that its boxes lie on the image.
+    """Check that a record's gold answer can be used, and that its boxes lie on their images.
 
     Raises:
-        DataError: the gold answer cannot be used, or a box leaves its image by more than one pixel.
+        DataError: the gold answer cannot be used, an image is not there, or a box leaves its image by more than one
+            pixel.
     """
     task = get_task(record.task)
-    for box in task.boxes(task.gold(record)):
-        width, height = frames[task.image].original_wh
+    for box, image in task.boxes(task.gold(record)):
+        check_image(record, image)
+        width, height = frames[image].original_wh
         x1, y1, x2, y2 = box
         overshoot_px = max(-x1, -y1, x2 - width, y2 - height)
         if overshoot_px > _OUTSIDE_TOLERANCE_PX:
+            where = f" on image {image}" if len(frames) > 1 else ""
             raise DataError(
-                f"{record.source}: the gold box {list(box)} reaches outside its image of {width} × {height} pixels; "
-                "wanted x1, y1, x2, y2 in pixels of the original image, not normalised and not of a resized one"
+                f"{record.source}: the gold box {list(box)}{where} reaches outside its image of {width} × {height} "
+                "pixels; wanted x1, y1, x2, y2 in pixels of the original image, not normalised and not of a resized one"
             )

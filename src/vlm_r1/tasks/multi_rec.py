@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from vlm_r1.geometry.frames import format_coordinates, from_original, to_original
 from vlm_r1.geometry.matching import match_boxes
 from vlm_r1.parsing.boxes import parse_boxes
-from vlm_r1.tasks.boxes import read_gold, wrap
-from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.tasks.boxes import box_json, frame_of, placed, read_gold, wrap
+from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Record
 
 Boxes = tuple[Box, ...]
 
@@ -19,13 +20,19 @@ _QUESTION = (
 )
 
 
+@dataclass(frozen=True)
 class MultiRec:
-    """The answer is a tuple of Box, empty for None; the accuracy reward is set F1."""
+    """The answer is a tuple of Box, empty for None; the accuracy reward is set F1.
+
+    Attributes:
+        image: index of the image on which the boxes lie (0 is the first, -1 the last); None: the record's only image.
+    """
+
+    image: int | None = None
 
     name = "multi_rec"
     reward = "set_f1"
     answer_is_box = False  # the question itself says how to write the boxes
-    image = 0
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in a sentence; a problem that mentions a bounding box stays as it is."""
@@ -34,13 +41,14 @@ class MultiRec:
     def gold(self, record: Record) -> Boxes:
         """Read the gold boxes, JSON or its text or "None", by the same rule as a model's answer."""
         form = '"None", or [[x1, y1, x2, y2], …]'
-        return read_gold(record, parse_boxes, self.boxes, what="list of boxes", form=form)
+        return read_gold(record, parse_boxes, self.boxes, self.image, what="list of boxes", form=form)
 
     def gold_text(self, gold: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> str:
         """Write fenced JSON with integers in the model's coordinates, or None."""
         if not gold:
             return "None"
-        written = [from_original(box, frames[0], box_format) for box in gold]
+        frame = frame_of(frames, self.image)
+        written = [from_original(box, frame, box_format) for box in gold]
         items = [{"bbox_2d": format_coordinates(box, box_format)} for box in written]
         return f"```json\n{json.dumps(items)}\n```"
 
@@ -50,7 +58,8 @@ class MultiRec:
 
     def to_pixels(self, value: Boxes, frames: tuple[ImageFrame, ...], box_format: BoxFormat) -> Boxes:
         """See `to_original`."""
-        return tuple(to_original(box, frames[0], box_format) for box in value)
+        frame = frame_of(frames, self.image)
+        return tuple(to_original(box, frame, box_format) for box in value)
 
     def metrics(self, value: Boxes | None, gold: Boxes) -> dict[str, float]:
         """Precision, recall and F1 of the boxes at IoU ≥ 0.5, paired optimally, and the metrics of gRefCOCO.
@@ -75,9 +84,9 @@ class MultiRec:
         }
 
     def answer_json(self, value: Boxes) -> AnswerValue:
-        """`[[x1, y1, x2, y2], …]`, floats in original pixels."""
-        return [list(box) for box in value]
+        """`[[x1, y1, x2, y2], …]`, floats in original pixels; see `box_json`."""
+        return [box_json(box, self.image) for box in value]
 
-    def boxes(self, gold: Boxes) -> tuple[Box, ...]:
+    def boxes(self, gold: Boxes) -> tuple[PlacedBox, ...]:
         """All boxes, in order."""
-        return gold
+        return placed(gold, self.image)

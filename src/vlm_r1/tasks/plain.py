@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vlm_r1.errors import DataError
-from vlm_r1.types import AnswerValue, Box, BoxFormat, ImageFrame, Parsed, ParseFailure, Record
+from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Record
 
 V = TypeVar("V", bound=str | int | float)
 G = TypeVar("G")
@@ -43,7 +43,6 @@ class PlainTask(Generic[V, G]):
     ask: Callable[[Record], str] = problem_as_it_stands
 
     answer_is_box = False
-    image = 0
 
     def question(self, record: Record) -> str:
         """See `ask`."""
@@ -80,7 +79,7 @@ class PlainTask(Generic[V, G]):
         """Return the answer itself."""
         return value
 
-    def boxes(self, gold: G) -> tuple[Box, ...]:
+    def boxes(self, gold: G) -> tuple[PlacedBox, ...]:
         """Return no boxes."""
         return ()
 
