@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,20 +90,20 @@ def _scoring(args: argparse.Namespace) -> Scoring:
             raise ConfigError(f"--{other.replace('_', '-')} has no effect with --official: leave one of them out")
     if args.recipe and args.template:
         raise ConfigError("--template has no effect with --recipe, which names its own: leave one of them out")
-    chosen = {
-        "reward": args.reward,
-        "task": args.task,
-        "template": args.template,
-        "box_format": BoxFormat(args.box_format) if args.box_format else None,
-        "official": args.official,
-    }
+    chosen = Scoring(
+        reward=args.reward,
+        task=args.task,
+        template=args.template,
+        box_format=BoxFormat(args.box_format) if args.box_format else None,
+        official=args.official,
+    )
     if not args.recipe:
         steps, own = trained_steps(args.cases), _own_templates(args.cases)
-        return Scoring(**chosen, own_templates=own, max_steps=steps[1] if steps else None)
+        return replace(chosen, own_templates=own, max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
     check_rewards(recipe.rewards, [])
-    return Scoring(
-        **chosen,
+    return replace(
+        chosen,
         weights=recipe.rewards,
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),

@@ -38,7 +38,7 @@ class Line:
     image: str
     question: str
     answer: AnswerValue
-    extra: Mapping[str, AnswerValue] = field(default_factory=dict)
+    extra: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
     def text(self) -> str:
         """The JSON object, without the end of the line."""
@@ -62,10 +62,10 @@ class Tally:
             (NOTE, note).
     """
 
-    kept: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)
-    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    kept: Counter[str] = field(default_factory=Counter[str])
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    notes: Counter[str] = field(default_factory=Counter[str])
+    examples: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def drop(self, what: str, reason: str, n: int = 1, example: str = "") -> None:
         """Count n things that are not in the output; n = 0 adds no entry."""
@@ -207,7 +207,7 @@ def _encoded(line: Line) -> bytes:
 
 def _reasons(tally: Tally) -> str:
     """The reasons in one text, e.g. "5 × image: not found (e.g. a.jpg)", the commonest first."""
-    reasons = []
+    reasons: list[str] = []
     for (what, reason), n in tally.dropped.most_common():
         example = tally.examples.get((what, reason))
         reasons.append(f"{n} × {what}: {reason}" + (f" (e.g. {example})" if example else ""))

@@ -20,6 +20,7 @@ from vlm_r1.converters.files import integer_in, location, read_json, shown, take
 from vlm_r1.converters.ids import Id, check_alike, check_shift, read_id
 from vlm_r1.converters.pictures import SIZE_READ, Unusable
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_object
 
 UNKNOWN_IMAGE = "of an unknown image"
 NO_NAME = "without a file name"
@@ -115,7 +116,7 @@ def read_coco(
     check_alike("category", {*names, *annotations.category_ids}, path)
     objects, reasons, boxes = annotations.by_image(names, tally)
     files = Counter(one_form(name_of(listed[i])) for i in places.values())
-    images = []
+    images: list[CocoImage] = []
     for id_, i in places.items():
         name, unusable = name_of(listed[i]), reasons.get(id_)
         if files[one_form(name)] > 1 and not shared_files:
@@ -174,7 +175,7 @@ def _by_id(
     """
     found: dict[Id, int] = {}
     for i, row in enumerate(rows):
-        id_ = read_id(row.get("id")) if isinstance(row, dict) else None
+        id_ = read_id(row.get("id")) if is_object(row) else None
         if id_ is None:
             tally.drop(what, "without an id", example=f"{location(path, _PLURALS[what], i)}: {shown(row)}")
             continue
@@ -222,12 +223,13 @@ class _Annotations:
     @classmethod
     def read(cls, rows: Sequence[Any], images: Mapping[Id, Any], path: Path, tally: Tally) -> _Annotations:
         """Match the annotations with the images; those of unknown images are counted as dropped."""
-        found, image_ids, category_ids, unmatched = [], set[Id](), set[Id](), []
+        found: list[tuple[int, Id, Id | None, dict[str, Any]]] = []
+        image_ids, category_ids, unmatched = set[Id](), set[Id](), list[int]()
         for i, row in enumerate(rows):
             if row is None or row == {}:
                 tally.drop("annotation", "empty", example=location(path, "annotations", i))
                 continue
-            row = row if isinstance(row, dict) else {}
+            row = row if is_object(row) else {}
             image_id, category_id = read_id(row.get("image_id")), read_id(row.get("category_id"))
             image_ids |= set() if image_id is None else {image_id}
             category_ids |= set() if category_id is None else {category_id}
@@ -270,7 +272,7 @@ class _Annotations:
 
 
 def _unmatched_example(row: Any, path: Path, i: int) -> str:
-    value = shown(row.get("image_id")) if isinstance(row, dict) else shown(row)
+    value = shown(row.get("image_id")) if is_object(row) else shown(row)
     return f"{location(path, 'annotations', i, 'image_id')}: {value}"
 
 
@@ -282,7 +284,7 @@ def _names(
     Roboflow puts a root above the real categories, which has no boxes: {"id": 0, "name": "fish",
     "supercategory": "none"} above {"id": 1, "name": "shark", "supercategory": "fish"}. It is left out.
     """
-    parents = {row["supercategory"] for row in rows if isinstance(row, dict) and _is_text(row.get("supercategory"))}
+    parents = {row["supercategory"] for row in rows if is_object(row) and _is_text(row.get("supercategory"))}
     found = _by_id(rows, "category", path, tally, lambda row: str(row.get("name")))
     names: dict[Id, str] = {}
     spelling: dict[str, str] = {}

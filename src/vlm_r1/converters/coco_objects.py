@@ -9,6 +9,7 @@ from typing import Any
 from vlm_r1.converters.files import numbers_in
 from vlm_r1.converters.ids import Id
 from vlm_r1.converters.pictures import Unusable, from_xywh
+from vlm_r1.parsing.json_values import is_list
 from vlm_r1.types import Box
 
 NO_BOX = "without a box of four numbers, and without a polygon"
@@ -80,12 +81,12 @@ def _box(row: Mapping[str, Any]) -> Box | Unusable:
 
 def _extent(polygons: Any) -> Box | None:
     """The box around COCO's polygons, [[x1, y1, x2, y2, …], …]; None if there are none, or one is broken."""
-    if not isinstance(polygons, list):
+    if not is_list(polygons):
         return None
     xs: list[float] = []
     ys: list[float] = []
     for polygon in polygons:
-        numbers = numbers_in(polygon, len(polygon)) if isinstance(polygon, list) else None
+        numbers = numbers_in(polygon, len(polygon)) if is_list(polygon) else None
         if numbers is None or len(numbers) % 2 or 0 < len(numbers) < 6:
             return None
         xs += numbers[::2]

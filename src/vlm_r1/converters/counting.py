@@ -15,6 +15,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text,
 from vlm_r1.converters.files import integer_in, location, read_json, shown, take
 from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import AnswerValue
 
 NO_IMAGE = "no image: its address was dead when the file was made"
@@ -143,7 +144,7 @@ def _image(job: Job, index: int, row: Any) -> str | Unusable:
 
 def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
     """Write the embedded bytes as they are to `<output>_images/000012.jpg`."""
-    data = embedded.get("bytes") if isinstance(embedded, dict) else None
+    data = embedded.get("bytes") if is_object(embedded) else None
     if not isinstance(data, bytes):
         return Unusable(NO_IMAGE)
     try:
@@ -169,7 +170,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}: not JSON Lines: {error}") from error
     else:
         rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not is_list(rows) or not all(is_object(row) for row in rows):
         raise DataError(f"{path}: got {shown(rows)}, wanted a list of objects")
     return rows
 
@@ -187,17 +188,17 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 def _questions(path: Path, n_rows: int) -> list[str]:
     """One question for each row, in order."""
     rows = read_json(path)
-    if not isinstance(rows, list) or len(rows) != n_rows:
-        got = f"{len(rows)} questions" if isinstance(rows, list) else shown(rows)
+    if not is_list(rows) or len(rows) != n_rows:
+        got = f"{len(rows)} questions" if is_list(rows) else shown(rows)
         raise DataError(f"{path}: got {got}, wanted a list of one question for each of the {n_rows} rows")
     return [take(row, "question", str, path, i) for i, row in enumerate(rows)]
 
 
 def _points(value: Any) -> list[AnswerValue]:
     """Return [[x, y], …] in pixels from a list of {"x", "y"} or from {"x": […], "y": […]}."""
-    if isinstance(value, dict):
-        value = [{"x": x, "y": y} for x, y in zip(value.get("x") or [], value.get("y") or [], strict=False)]
-    return [[round(p["x"], 2), round(p["y"], 2)] for p in value or [] if isinstance(p, dict) and {"x", "y"} <= set(p)]
+    if is_object(value):
+        value = [{"x": x, "y": y} for x, y in zip(value.get("x") or (), value.get("y") or (), strict=False)]
+    return [[round(p["x"], 2), round(p["y"], 2)] for p in value or () if is_object(p) and {"x", "y"} <= set(p)]
 
 
 COUNTBENCH = Converter(

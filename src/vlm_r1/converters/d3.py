@@ -16,6 +16,7 @@ from vlm_r1.converters.ids import Id, check_alike, read_id
 from vlm_r1.converters.pickles import read_pickle
 from vlm_r1.converters.pictures import Images, Unusable, find_images
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 
 UNKNOWN_SENTENCE = "it has a box of an unknown sentence, so what it shows is not known"
 MISPLACED = "it lists a box that says it is in another image"
@@ -139,7 +140,7 @@ class _Pickles:
     def _image_of(self, own: Id) -> Id | None:
         """Id of the image that an annotation names; None: it names none."""
         row = self.annotations.get(own)
-        return read_id(row.get("image_id")) if isinstance(row, dict) else None
+        return read_id(row.get("image_id")) if is_object(row) else None
 
     def _objects(self, own: Id, image_id: Id) -> list[CocoObject] | Unusable:
         """Return one object for each description of an annotation."""
@@ -148,8 +149,8 @@ class _Pickles:
         sentence_ids = _ids(take(row, "sent_id", list, *where), (*where, "sent_id"))
         if any(s not in self.sentences for s in sentence_ids):
             return Unusable(UNKNOWN_SENTENCE, f"{location(*where, 'sent_id')}: {shown(sentence_ids)}")
-        values = row["bbox"] if isinstance(row.get("bbox"), list) else []
-        if values and isinstance(values[0], list):  # as published, an array of one row
+        values = row.get("bbox")
+        if is_list(values) and values and isinstance(values[0], list):  # as published, an array of one row
             row = {**row, "bbox": values[0]}
         return [read_object(row, self.sentences[s], image_id) for s in sentence_ids]
 
@@ -160,7 +161,7 @@ def _table(path: Path) -> dict[Id, Any]:
     Raises:
         DataError: the file holds something else, or two of its ids may be the same.
     """
-    table = read_pickle(path)
+    table: dict[object, Any] = read_pickle(path)
     if not isinstance(table, dict):
         raise DataError(f"{path}: got {shown(table)}, wanted a dictionary by id")
     ids = _ids(table, (path,))

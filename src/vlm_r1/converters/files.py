@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from vlm_r1.converters.ids import Id, read_id
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ def read_json(
 
 
 @overload
+def take(row: Any, key: str, kind: type[list[Any]], *where: object) -> list[Any]: ...
+@overload
 def take(row: Any, key: str, kind: type[T], *where: object) -> T: ...
 @overload
 def take(row: Any, key: str, kind: None, *where: object) -> Id: ...
@@ -59,7 +62,7 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
     >>> take({"id": 7, "area": 3}, "area", float, "a.json", "annotations", 0)
     3
     """
-    value = row.get(key) if isinstance(row, dict) else None
+    value: Any = row.get(key) if is_object(row) else None
     if kind is None:
         value = read_id(value)
     elif kind is int and isinstance(value, float) and value.is_integer():
@@ -68,7 +71,7 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
     if fits and (type(value) is not bool) and not (type(value) is float and not math.isfinite(value)):
         return value
     wanted = "an integer or a text" if kind is None else _WANTED[kind]
-    if not isinstance(row, dict):
+    if not is_object(row):
         raise DataError(f"{location(*where)}: got {shown(row)}, wanted an object with the key {key!r}")
     if key not in row:
         keys = ", ".join(map(str, row)) or "(none)"
@@ -94,7 +97,7 @@ def numbers_in(value: Any, n: int) -> list[float] | None:
     >>> numbers_in([1, "2.5"], 2), numbers_in([1, None], 2), numbers_in("12", 2)
     ([1.0, 2.5], None, None)
     """
-    if not isinstance(value, list) or len(value) != n or not _NUMERIC.issuperset(map(type, value)):
+    if not is_list(value) or len(value) != n or not _NUMERIC.issuperset(map(type, value)):
         return None
     try:
         numbers = list(map(float, value))

@@ -52,7 +52,7 @@ def check_alike(what: str, ids: Iterable[Id], path: object) -> None:
         DataError: e.g. 'a.json: the image ids "007" and 7 differ by leading zeros only'.
     """
     known: dict[int, Id] = {}
-    padded = []
+    padded: list[str] = []
     for own in ids:
         if isinstance(own, int):
             known[own] = own

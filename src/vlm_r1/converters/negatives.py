@@ -23,6 +23,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text,
 from vlm_r1.converters.files import shown, take
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.parsing.labelled_boxes import parse_labelled_boxes
 from vlm_r1.parsing.names import list_names, split_names
 from vlm_r1.parsing.tags import read_gold
@@ -252,10 +253,10 @@ def _parse(path: Path, number: int, text: str) -> Question:
         raise DataError(f"{source}: {len(turns)} turns, wanted the question and the answer")
     asked = take(turns[0], "value", str, source, "conversations", 0).replace(IMAGE_TOKEN, "").strip()
     image = row.get("image")
-    image = image[0] if isinstance(image, list) and len(image) == 1 else image
+    image = image[0] if is_list(image) and len(image) == 1 else image
     if not isinstance(image, str):
         raise DataError(f'{source}: "image" is {shown(image)}, wanted one path')
-    answer = turns[1].get("value") if isinstance(turns[1], dict) else None
+    answer = turns[1].get("value") if is_object(turns[1]) else None
     others = {key: value for key, value in row.items() if key not in ("id", "image", "conversations", "targets")}
     line = Line(str(row.get("id", number)), image, asked, answer, others)
     present = _present(answer, source)

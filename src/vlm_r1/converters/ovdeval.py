@@ -14,6 +14,7 @@ from vlm_r1.converters.detection import CompleteOptions, contents_of, line_askin
 from vlm_r1.converters.files import location, shown, take
 from vlm_r1.converters.pictures import Images, find_images
 from vlm_r1.errors import DataError
+from vlm_r1.types import AnswerValue
 
 UNBOXED = "named as positive by its image, without a box"
 
@@ -81,7 +82,7 @@ def _line(
     job.tally.drop("name", UNBOXED, len(unboxed), ", ".join(unboxed[:1]))
     there = boxed | {name_key(name) for name in (*unboxed, *labels)}
     hard = [name for name in negative if name_key(name) not in there] if options.mode == "all" else []
-    extra = {"size": list(picture.wh), "subset": path.stem}
+    extra: dict[str, AnswerValue] = {"size": list(picture.wh), "subset": path.stem}
     line = Line(f"{path.stem}-{image.id}", picture.name, "", None, extra)
     return line_asking(line, [*contents.present, *hard], contents.present, job.tally)
 

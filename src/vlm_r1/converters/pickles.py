@@ -76,7 +76,7 @@ class _DType:
             raise ValueError(f"an array of {name!r}, wanted numbers")
         self.code, self.order = _CODES[str(name)], "<"
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         self.order = ">" if order == ">" else "<"
 
@@ -95,13 +95,16 @@ class _Array:
     def __init__(self) -> None:
         self.values: Any = []
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
             raise TypeError("the state of an array is not numpy's")
         _, shape, dtype, fortran, data = state
         if fortran and len(shape) > 1:
             raise ValueError("an array in Fortran order")
         self.values = _nested(dtype.unpack(data), shape)
+
+
+_Leaf = str | bytes | float | _Array | _DType | None
 
 
 def _nested(values: list[float], shape: tuple[int, ...]) -> Any:
@@ -143,7 +146,7 @@ def _replacements() -> dict[tuple[str, str], Any]:
     }
 
 
-def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
+def _plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...] | _Leaf, done: dict[int, Any] | None = None) -> Any:
     """Turn arrays into lists, and bytes and latin-1 texts into UTF-8 where possible, in all nested containers.
 
     An object that several places share is converted once (`done`): a short file can share lists into 2⁴⁰ places.
@@ -160,7 +163,7 @@ def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
     return done[id(value)]
 
 
-def _plain_leaf(value: Any) -> Any:
+def _plain_leaf(value: _Leaf) -> Any:
     if isinstance(value, _Array):
         return value.values
     if isinstance(value, _DType):

@@ -66,7 +66,7 @@ class Images:
     root: Path
     verify: bool = False
     removed_prefix: str = ""
-    _seen: dict[str, Picture | Unusable] = field(default_factory=dict, repr=False)
+    _seen: dict[str, Picture | Unusable] = field(default_factory=dict[str, Picture | Unusable], repr=False)
 
     def picture(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
         """Return the image, or why it cannot be used.

@@ -109,7 +109,7 @@ def _answer(job: Job, options: ReasonsegOptions, row: Any, picture: Picture, pat
 
 def _polygons(row: Any, path: Path, job: Job) -> list[tuple[bool, list[tuple[int, int]]]]:
     """Return (is a target, corners in whole pixels) for each shape."""
-    polygons = []
+    polygons: list[tuple[bool, list[tuple[int, int]]]] = []
     for i, shape in enumerate(take(row, "shapes", list, path)):
         where = (path, "shapes", i)
         label = take(shape, "label", str, *where).lower()
@@ -137,7 +137,7 @@ def _extents(polygons: list[tuple[bool, list[tuple[int, int]]]], wh: tuple[int, 
         else:
             draw.point(corners, fill=value)
     mask_HW = np.asarray(canvas)
-    extents = []
+    extents: list[Box] = []
     for number, target, _ in numbered:
         ys, xs = np.nonzero(mask_HW == number)
         if target and len(xs):

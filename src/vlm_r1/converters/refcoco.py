@@ -16,6 +16,7 @@ from vlm_r1.converters.ids import Id, check_alike, read_id
 from vlm_r1.converters.pickles import read_pickle
 from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, find_images, usable_box
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list
 from vlm_r1.types import AnswerValue, Box
 
 NO_TARGET = -1
@@ -47,7 +48,7 @@ def convert(job: Job, options: RefcocoOptions) -> Conversion:
     """
     refs_path = _refs_file(job.source, options.by)
     refs = read_json(refs_path) if refs_path.suffix == ".json" else read_pickle(refs_path)
-    if not isinstance(refs, list):
+    if not is_list(refs):
         raise DataError(f"{refs_path}: got {shown(refs)}, wanted a list")
     refs = list(_with_split(refs, refs_path, job.tally))
     splits = Counter(ref["split"] for _, ref in refs)
@@ -146,7 +147,7 @@ class _Reader:
         self, ref: Any, image_id: Id, task: str, picture: Picture, where: tuple[object, ...]
     ) -> AnswerValue | Unusable:
         ids = ref.get("ann_id") if task == "multi_rec" else take(ref, "ann_id", None, *where)
-        ids = ids if isinstance(ids, list) else [ids]
+        ids = ids if is_list(ids) else [ids]
         if not ids and ref.get("no_target") is not True:
             return Unusable(NO_IDS)
         boxes: list[AnswerValue] = []

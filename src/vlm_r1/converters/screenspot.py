@@ -11,6 +11,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text,
 from vlm_r1.converters.files import integer_in, location, read_json, shown, take, take_numbers
 from vlm_r1.converters.pictures import Images, Unusable, as_json, find_images, from_xywh, usable_box
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import AnswerValue, Box
 
 _DESCRIBES = ("data_type", "data_source", "platform", "application", "ui_type", "group")
@@ -34,7 +35,7 @@ def convert(job: Job, options: ScreenspotOptions) -> Conversion:
     """
     paths = _files(job.source, options.part)
     rows = {path: _rows(path) for path in paths}
-    pictures = (row.get("img_filename") for path in paths for row in rows[path] if isinstance(row, dict))
+    pictures = (row.get("img_filename") for path in paths for row in rows[path] if is_object(row))
     folder = job.source if job.source.is_dir() else job.source.parent
     names = ("", "screenspot_imgs", "screenspotv2_image", "images")
     candidates = [base / name for base in (folder, folder.parent) for name in names]
@@ -55,7 +56,7 @@ def _files(source: Path, part: str | None) -> list[Path]:
 
 def _rows(path: Path) -> list[Any]:
     rows = read_json(path)
-    if not isinstance(rows, list):
+    if not is_list(rows):
         raise DataError(f"{path}: got {shown(rows)}, wanted a list")
     return rows
 

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -134,11 +134,12 @@ def _plain(value: Any, images: Path) -> Any:
             return store_image(content, os.path.splitext(path or "")[1], images)
         case {"bytes": None, "path": path}:
             return path
-        case dict():
-            return {str(key): _plain(item, images) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item, images) for item in value]
-    return str(value)
+        case {**items}:
+            return {str(key): _plain(item, images) for key, item in items.items()}
+        case [*items]:
+            return [_plain(item, images) for item in items]
+        case _:
+            return str(value)
 
 
 def store_image(content: bytes, suffix: str, images: Path) -> str:
@@ -152,7 +153,7 @@ def store_image(content: bytes, suffix: str, images: Path) -> str:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path) -> Generator[IO[bytes]]:
     """Open a file that atomically becomes `path` if the block succeeds; several processes may write the same path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:

@@ -8,7 +8,7 @@ import os
 import struct
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -165,7 +165,7 @@ def _fetch(path: Path, n_bytes: int | None = None) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path, content: bytes | None) -> Iterator[Image.Image]:
+def _opened(path: Path, content: bytes | None) -> Generator[Image.Image]:
     """Open an image, with its header read and checked; from `content` if the file is remote."""
     try:
         image = Image.open(path if content is None else io.BytesIO(content))

@@ -13,6 +13,7 @@ from typing import Any
 from vlm_r1.data.formats.media import check_marks
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.types import AnswerValue
 
 OPTIONS = "options"
@@ -57,7 +58,7 @@ def with_options(columns: Mapping[str, AnswerValue], problem: str, task: str) ->
     return columns
 
 
-def read_options(value: Any) -> Options | None:
+def read_options(value: AnswerValue | tuple[AnswerValue, ...]) -> Options | None:
     """Read two or more options from a value; None if it does not hold them.
 
     >>> read_options("['cat', 'dog']"), read_options(["cat", None, "dog", None]), read_options("cat")
@@ -103,7 +104,7 @@ def _listed(items: list[Any] | tuple[Any, ...]) -> Options | None:
 
 def _pair(item: Any, letter: str) -> tuple[str, Any]:
     """The letter and text of an item, which may be an object with both."""
-    if not isinstance(item, dict):
+    if not is_object(item):
         return letter, item
     own = next((item[key] for key in _LETTER_KEYS if isinstance(item.get(key), str)), letter)
     return own.strip().upper(), next((item[key] for key in _TEXT_KEYS if item.get(key) is not None), None)

@@ -77,7 +77,8 @@ class PromptStream:
 
     def _draw(self, n: int) -> tuple[list[Record], list[int]]:
         """Return the next n records, and the numbers drawn after them."""
-        records, drawn = [], list(self.drawn)
+        records: list[Record] = []
+        drawn = list(self.drawn)
         for _ in range(n):
             total = sum(drawn) + 1
             lags = [share * total - count for share, count in zip(self._shares, drawn, strict=True)]

@@ -19,6 +19,7 @@ from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote, spelli
 from vlm_r1.data.options import with_options
 from vlm_r1.errors import DataError, brief
 from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import AnswerValue, Record
 
 MAX_LISTED = 20
@@ -124,8 +125,8 @@ class RowReader:
             row = json.loads(line)
         except (ValueError, RecursionError):
             raise DataError("not valid JSON") from None
-        found = (row.get("image") or row.get("images")) if isinstance(row, dict) else None
-        items = found if isinstance(found, list) else [found]
+        found = (row.get("image") or row.get("images")) if is_object(row) else None
+        items = found if is_list(found) else [found]
         names = [name for name in items if isinstance(name, str)]
         if len(names) < len(items):
             names = read_row(parse_row(line), self.format).images
@@ -205,14 +206,14 @@ def parse_row(line: bytes) -> dict[str, Any]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}. Wanted one JSON object on the line") from error
-    if not isinstance(row, dict):
+    if not is_object(row):
         raise DataError(f"got {shown(row)}, wanted a JSON object")
     return row
 
 
 def row_id(row: Any, number: int) -> str:
     """Return the id of a row: its `id`, or else its line number."""
-    own = row.get("id") if isinstance(row, dict) else None
+    own = row.get("id") if is_object(row) else None
     return str(number if own is None else own)
 
 

@@ -81,7 +81,7 @@ def find_control_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem
         return []
     forms = {form for token in tokens for form in _written(token)} | _ESCAPES
     pattern = re.compile(_any_of(sorted(forms)))
-    problems = []
+    problems: list[Problem] = []
     for line, number in file.rows():
         if not pattern.search(line):
             continue
@@ -108,7 +108,7 @@ def _any_of(words: list[bytes]) -> bytes:
     """Make a pattern for any of the sorted words; common prefixes occur once, so that it fails fast."""
     if len(words) == 1:
         return re.escape(words[0])
-    branches = []
+    branches: list[bytes] = []
     for first, group in groupby(words, key=lambda word: word[:1]):
         if not first:
             return b""  # a word ends here, so it was found

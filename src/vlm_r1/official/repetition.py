@@ -9,6 +9,7 @@ from json_repair import repair_json
 
 from vlm_r1.official.gold import Gold
 from vlm_r1.official.texts import END_FENCE, FENCE, between, find_in_order
+from vlm_r1.parsing.json_values import is_list
 
 _NGRAM_WORDS = 6
 _OBJECTS = (r"\[\s*\{", '"bbox_2d"', '"label"', r"\}\s*\]")
@@ -23,7 +24,7 @@ def repetition(completion: str, gold: Gold) -> float | None:
     text = _list_text(completion)
     try:
         data = _load(text) if text else None
-        if data and isinstance(data, list):
+        if data and is_list(data):
             return _penalty([f"{item['bbox_2d']}_{item['label']}" for item in data if _is_object(item)])
     except (TypeError, ValueError, RecursionError):  # items that are numbers; integers of 5,000 digits; deep nesting
         return None

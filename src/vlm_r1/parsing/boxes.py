@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlm_r1.geometry.boxes import order_corners
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS, MAX_COORDINATE
 from vlm_r1.parsing.normal_form import normalize_text
 from vlm_r1.parsing.round_boxes import find_corners
@@ -93,7 +94,7 @@ def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
         case ParseFailure(reason="no_box"):
             return _read_round_boxes(text)
         case Parsed(value=found):
-            is_one = isinstance(found, dict) or any(isinstance(item, float) for item in found)
+            is_one = is_object(found) or any(isinstance(item, float) for item in found)
         case failure:
             return failure
     boxes: list[Box] = []
@@ -163,8 +164,8 @@ def read_box(item: Any) -> Box | ParseFailure:
     >>> read_box({"bbox_2d": [1.0, 2.0, 3.0, 4.0]}), read_box("near the door")
     ((1.0, 2.0, 3.0, 4.0), ParseFailure(reason='item_without_box'))
     """
-    numbers = item.get("bbox_2d", item.get("bbox", item.get("box_2d"))) if isinstance(item, dict) else item
-    if not isinstance(numbers, list) or not {float}.issuperset(map(type, numbers)):
+    numbers = item.get("bbox_2d", item.get("bbox", item.get("box_2d"))) if is_object(item) else item
+    if not is_list(numbers) or not {float}.issuperset(map(type, numbers)):
         return ParseFailure("item_without_box")
     if len(numbers) != 4:
         return ParseFailure("wrong_arity")

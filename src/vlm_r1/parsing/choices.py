@@ -106,7 +106,7 @@ def options_in_problem(problem: str) -> Mapping[str, str]:
     letters = string.ascii_uppercase
     lines = _in_order(((match[1], match[2].strip()) for match in _LETTERED_LINE.finditer(folded)), letters)
     in_a_line = (_options_in_line(line, _LETTERED, letters) for line in folded.splitlines())
-    return lines or max(in_a_line, key=len, default={})
+    return lines or max(in_a_line, key=len, default=dict[str, str]())
 
 
 @lru_cache(maxsize=64)
@@ -120,7 +120,7 @@ def numbered_options_in_problem(problem: str) -> Mapping[str, str]:
     numbers = [str(number) for number in range(1, _MOST_NUMBERED + 1)]
     lines = _in_order(((match[1], match[2].strip()) for match in _NUMBERED_LINE.finditer(folded)), numbers)
     in_a_line = (_options_in_line(line, _NUMBERED, numbers) for line in folded.splitlines())
-    return lines or max(in_a_line, key=len, default={})
+    return lines or max(in_a_line, key=len, default=dict[str, str]())
 
 
 def _options_in_line(line: str, marked: re.Pattern[str], names: Sequence[str]) -> dict[str, str]:

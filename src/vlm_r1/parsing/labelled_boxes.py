@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from vlm_r1.parsing.boxes import read_box, read_json
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.parsing.round_boxes import find_corners
 from vlm_r1.types import Box, Parsed, ParseFailure
@@ -55,7 +56,7 @@ def _read(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailure:
         case ParseFailure(reason="no_box"):
             return _read_round_boxes(text)
         case Parsed(value=found):
-            items = found if isinstance(found, list) else [found]
+            items = found if is_list(found) else [found]
         case failure:
             return failure
     objects: list[LabelledBox] = []
@@ -85,7 +86,8 @@ def _read_round_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailu
 
 
 def _read_item(item: Any) -> LabelledBox | ParseFailure:
-    box = read_box(item if isinstance(item, dict) else {})
+    item = item if is_object(item) else {}
+    box = read_box(item)
     if isinstance(box, ParseFailure):
         return box
     label = item.get("label")

@@ -33,7 +33,7 @@ def split_names(text: str) -> list[str]:
     >>> split_names('dog, "bowl, ceramic"'), split_names('a 12" pizza,cat,')
     (['dog', 'bowl, ceramic'], ['a 12" pizza', 'cat'])
     """
-    found = []
+    found: list[str] = []
     for match in _NAME.finditer(text):
         quoted = match["quoted"]
         found.append(match["plain"] if quoted is None else quoted.replace(_QUOTE * 2, _QUOTE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from vlm_r1.errors import CheckpointError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path to write to; at the end of the block it atomically becomes `path`, synced to the disk.
 
     The folder is created if it is missing. If the block fails, `path` stays as it was. A file may have only one writer:

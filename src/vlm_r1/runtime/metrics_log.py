@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 
 MetricsRow = dict[str, float | str]
@@ -47,7 +48,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    rows = []
+    rows: list[MetricsRow] = []
     for number, line in enumerate(lines, start=1):
         row = _parse(line)
         if row is not None:
@@ -85,6 +86,6 @@ def _parse(line: bytes) -> MetricsRow | None:
         row = json.loads(line)
     except ValueError:  # bad JSON, or bytes that are not UTF-8
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+    if not is_object(row) or not isinstance(row.get("step"), int):
         return None
     return {key: math.nan if value is None else value for key, value in row.items()}

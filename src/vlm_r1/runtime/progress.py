@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -26,13 +26,13 @@ class Display:
             self.console.print(text, highlight=False)
 
     @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    def bar(self, label: str, total: int) -> Generator[Callable[[int], None]]:
         """Yield a function `advance(n)`, which moves the bar by n."""
         with self.steps(label, total) as update:
             yield lambda n: update(n, {})
 
     @contextmanager
-    def steps(self, label: str, total: int, done: int = 0) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    def steps(self, label: str, total: int, done: int = 0) -> Generator[Callable[[int, Mapping[str, float]], None]]:
         """Yield a function `update(n, numbers)`, which moves the bar by n and shows numbers, e.g. {"reward": 1.2}."""
         if not self.enabled:
             yield lambda n, numbers: None

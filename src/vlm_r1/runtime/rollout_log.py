@@ -99,7 +99,7 @@ class RolloutRow:
     advantage: float
     tokens: int
     stop_reason: str
-    extra: dict[str, AnswerValue] = field(default_factory=dict)
+    extra: dict[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
 
 def rollouts_path(run_dir: Path, step: int) -> Path:
@@ -197,7 +197,7 @@ def _json(value: Any) -> str:
         return '"(nested too deeply to be written)"'
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: AnswerValue | tuple[AnswerValue, ...]) -> AnswerValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):

@@ -17,6 +17,7 @@ import torch
 
 from vlm_r1.config import Config, as_dict, load_config, save_config
 from vlm_r1.errors import CheckpointError, ConfigError
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import checkpoint_step, latest_checkpoint
 from vlm_r1.runtime.metrics_log import truncate_after
@@ -147,7 +148,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         name, a, b = f"{prefix}{key}", old.get(key), new.get(key)
         if name == "output_dir" or a == b:
             continue
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
+        if is_object(a) and is_object(b):
             yield from _differences(a, b, f"{name}.")
         else:
             yield f"{name}: run {a!r}, now {b!r}"

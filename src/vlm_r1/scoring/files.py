@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import read_rollouts
 from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
@@ -51,8 +52,8 @@ class Tally:
 class Summary:
     """The result of a file: a tally for each reward, and the first reasons for missing scores."""
 
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
+    tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    reasons: list[str] = field(default_factory=list[str])
 
 
 def check_file(path: Path, scoring: Scoring) -> int:
@@ -65,7 +66,7 @@ def check_file(path: Path, scoring: Scoring) -> int:
         DataError: some lines are bad (the message has the first 20 and the number of others), or there are no rows.
         ConfigError: a row names an unknown reward, task or template.
     """
-    rows, problems = 0, []
+    rows, problems = 0, list[str]()
     for source, row in read_rows(path):
         rows += 1
         try:
@@ -142,7 +143,7 @@ def _parsed(line: bytes, source: str) -> Row | Exception:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return DataError(f"{source}: not valid JSON in UTF-8: {error}. Wanted one JSON object on the line")
-    return row if isinstance(row, dict) else DataError(f"{source}: got {row!r:.80}, wanted a JSON object")
+    return row if is_object(row) else DataError(f"{source}: got {row!r:.80}, wanted a JSON object")
 
 
 def _checked(source: str, row: Row | Exception) -> Row:

@@ -19,6 +19,7 @@ from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
 from vlm_r1.parsing.choices import options_in_problem
+from vlm_r1.parsing.json_values import is_list
 from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
@@ -106,7 +107,7 @@ class Scoring:
     combination: str = "sum"
     templates: Templates | None = None
     max_steps: int | None = None
-    own_templates: Mapping[str, Template] = field(default_factory=dict)
+    own_templates: Mapping[str, Template] = field(default_factory=dict[str, Template])
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,7 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
 
 def _token_ids(row: Row) -> tuple[int, ...] | None:
     ids = row.get("completion_ids")
-    return tuple(ids) if isinstance(ids, list) and all(isinstance(token, int) for token in ids) else None
+    return tuple(ids) if is_list(ids) and all(isinstance(token, int) for token in ids) else None
 
 
 def _trainer_state(row: Row, scoring: Scoring) -> TrainerState:
@@ -346,9 +347,9 @@ def _sizes(source: str, key: str, value: Any) -> tuple[tuple[int, int], ...]:
     """Read the (width, height) of each image from one pair or a list of pairs; empty for None."""
     if value is None:
         return ()
-    pairs: list[Any] = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    pairs = value if is_list(value) and value and isinstance(value[0], list) else [value]
     for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair)):
+        if not (is_list(pair) and len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair)):
             raise DataError(f'{source}: "{key}" is {value!r:.100}; wanted [width, height] in pixels')
     return tuple((width, height) for width, height in pairs)
 
@@ -366,6 +367,6 @@ def _logged_frames(source: str, row: Row) -> tuple[tuple[ImageFrame, ...], BoxFo
     return frames, box_format
 
 
-def _as_lists(pairs: Any) -> Any:
+def _as_lists(pairs: list[Any] | tuple[Any, ...] | None) -> Any:
     """Turn sizes, which rollouts hold as tuples, into lists as JSON has them."""
     return [list(pair) for pair in pairs] or None if isinstance(pairs, list | tuple) else pairs

@@ -23,7 +23,7 @@ import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vlm_r1.cli.options import local_path
 
@@ -103,7 +103,9 @@ def count_range(text: str) -> tuple[int, int]:
 _TYPES = {"str": str, "int": int, "float": float, "tuple[int, int]": count_range}
 
 
-def _add_option(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+def _add_option(
+    parser: argparse.ArgumentParser, field: dataclasses.Field[str | float | tuple[int, int] | None]
+) -> None:
     """Declare the option of one field, e.g. `--max-boxes N` for `max_boxes: int | None`."""
     kind = str(field.type).removesuffix(" | None")  # a text: annotations are not evaluated
     default = field.default

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlm_r1.curation.rate import Rating
+    from vlm_r1.types import Record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.temperature <= 0:
         raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
     quiet_libraries()
-    asked_with, display, ratings = complete_arguments(args), Display(), []
+    asked_with, display = complete_arguments(args), Display()
+    ratings: list[Rating] = []
     display.console.print(asked_with, markup=False, highlight=False, soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(args: argparse.Namespace, records: Sequence, ratings: Sequence[Rating], kept: Sequence[int]) -> None:
+def _write(args: argparse.Namespace, records: Sequence[Record], ratings: Sequence[Rating], kept: Sequence[int]) -> None:
     import json
 
     from vlm_r1.data.lines import vlm_r1_line

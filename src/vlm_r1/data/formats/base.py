@@ -10,6 +10,7 @@ from vlm_r1.data.coordinates import Coordinates
 from vlm_r1.data.formats.media import check_filled, check_marks, check_unread, find_images, place_images, same_pictures
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.parsing.tags import read_gold
 from vlm_r1.types import AnswerValue
 
@@ -50,7 +51,7 @@ class Example:
     reward: str | None = None
     coordinates: Coordinates | None = None
     system: str | None = None
-    columns: Mapping[str, AnswerValue] = field(default_factory=dict)
+    columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def find_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> tuple[Any, tuple
             return row[key], (key,)
     found = {key: row[key] for key in _MORE_ANSWER_KEYS if row.get(key) is not None}
     rules = row.get("reward_model")
-    if isinstance(rules, dict) and rules.get("ground_truth") is not None:
+    if is_object(rules) and rules.get("ground_truth") is not None:
         found["reward_model"] = rules["ground_truth"]
     if not found:
         raise DataError(

@@ -13,6 +13,7 @@ from typing import Any
 
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import IMAGE_TOKEN
 
 PATH_KEYS = ("path", "url", "image", "image_url", "bytes", "source", "data")
@@ -108,7 +109,7 @@ def files_not_shown(value: Any, images: Collection[str]) -> bool:
     >>> [files_not_shown(value, ["a.png"]) for value in (["masks/1.png"], "a cat", "old/a.png", {"file": "b.png"})]
     [True, False, False, False]
     """
-    names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+    names = [name for name in (value if is_list(value) else [value]) if isinstance(name, str)]
     known = {_last(image) for image in images}
     return any(_is_file(name) and _last(name) not in known for name in names[:_SAMPLED_ITEMS])
 
@@ -213,7 +214,7 @@ def _numbered(row: Mapping[str, Any], keys: Mapping[int, str]) -> tuple[str, ...
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
-    items = value if isinstance(value, list) else [value]
+    items = value if is_list(value) else [value]
     names = tuple(name for item in items if (name := path_in(item)))
     if len(names) < len(items):
         raise DataError(f'"{key}" is {shown(value)}, wanted a path, a list of paths, or no such key')
@@ -227,7 +228,7 @@ def path_in(item: Any) -> str | None:
     """
     if isinstance(item, str):
         return item or None
-    values: Iterable[Any] = (item.get(key) for key in PATH_KEYS) if isinstance(item, dict) else ()
+    values: Iterable[Any] = (item.get(key) for key in PATH_KEYS) if is_object(item) else ()
     return next((path for value in values if value and (path := path_in(value))), None)
 
 
@@ -252,15 +253,15 @@ def _last(name: str) -> str:
 
 def _is_media(value: Any) -> bool:
     """Return whether a value may hold media: a text or an object that is not empty. Other values are remarks."""
-    items = value if isinstance(value, list) else [value]
-    return any(isinstance(item, str | dict) and item for item in items)
+    items = value if is_list(value) else [value]
+    return any(item and (isinstance(item, str) or is_object(item)) for item in items)
 
 
 def _any_text(value: Any, test: Callable[[str], object]) -> bool:
     """Return whether a text passes the test, or one of the first items of a list, or one value of an object."""
     if isinstance(value, str):
         return bool(test(value))
-    items = value[:_SAMPLED_ITEMS] if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    items = value[:_SAMPLED_ITEMS] if is_list(value) else value.values() if is_object(value) else ()
     return any(_any_text(item, test) for item in items)
 
 

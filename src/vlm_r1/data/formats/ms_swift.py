@@ -11,6 +11,7 @@ from vlm_r1.data.coordinates import Coordinates
 from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
 from vlm_r1.data.formats.turns import find_gold, read_turns
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import AnswerValue
 
 _REF, _BOX = "<ref-object>", "<bbox>"
@@ -59,9 +60,9 @@ def _objects(objects: Any) -> tuple[list[str], list[Any], Coordinates | None]:
     """Return refs, boxes and their unit; all empty if `objects` is null."""
     if objects is None:
         return [], [], None
-    fields = objects if isinstance(objects, dict) else {}
-    refs, boxes, unit = fields.get("ref") or [], fields.get("bbox") or [], fields.get("bbox_type")
-    lists = isinstance(refs, list) and isinstance(boxes, list) and isinstance(objects, dict)
+    fields = objects if is_object(objects) else {}
+    refs, boxes, unit = fields.get("ref") or list[str](), fields.get("bbox") or list[Any](), fields.get("bbox_type")
+    lists = is_list(refs) and is_list(boxes) and is_object(objects)
     if not lists or not all(isinstance(ref, str) for ref in refs) or unit not in (None, *_UNITS):
         raise DataError(
             f'"objects" is {shown(objects)}; wanted {{"ref": [texts], "bbox": [boxes], "bbox_type": "real" or "norm1"}}'

@@ -10,6 +10,7 @@ from vlm_r1.data.formats.base import Row, find_answer
 from vlm_r1.data.formats.media import path_in
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import IMAGE_TOKEN
 
 _ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
@@ -64,7 +65,7 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
         if _LIST_AS_TEXT.match(messages):
             raise DataError(f"{name} {shown(messages)}, a text that spells a list; wanted the list itself")
         return Turns(messages, (), None, None)
-    whole = isinstance(messages, list) and all(isinstance(m, dict) and _FILLED & m.keys() for m in messages)
+    whole = is_list(messages) and all(is_object(m) and _FILLED & m.keys() for m in messages)
     roles: tuple[Any, ...] = tuple(map(_role, messages)) if whole else ()
     if roles not in _ORDERS:
         raise DataError(f"{name} {shown(messages)}{wanted}")
@@ -108,7 +109,7 @@ def _content(message: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
     content = message["content"]
     if isinstance(content, str):
         return content, ()
-    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+    if not is_list(content) or not all(is_object(item) for item in content):
         raise DataError(
             f'the content is {shown(content)}; wanted a text, or a list of {{"type": "text" or "image", …}}'
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
 from vlm_r1.data.formats.turns import read_turns
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.json_values import is_list
 
 
 def _is_training(row: Row) -> bool:
@@ -19,7 +20,7 @@ def _read_training(row: Row) -> Example:
     """
     wanted = ', wanted one turn "from": "human", then one "from": "gpt"'
     turns = read_turns(row["conversations"], '"conversations" is', wanted)
-    if not isinstance(row["conversations"], list) or len(row["conversations"]) == 1 + (turns.system is not None):
+    if not is_list(row["conversations"]) or len(row["conversations"]) == 1 + (turns.system is not None):
         raise DataError(f'"conversations" is {shown(row["conversations"])}{wanted}')
     apart = row.get("system") or None
     if turns.system and apart and apart != turns.system:

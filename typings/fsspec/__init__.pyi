@@ -1,0 +1,6 @@
+"""What this project uses of fsspec, which has no types of its own."""
+
+class AbstractFileSystem:
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes: ...
+
+def url_to_fs(url: str) -> tuple[AbstractFileSystem, str]: ...
