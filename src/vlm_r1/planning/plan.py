@@ -61,7 +61,7 @@ class StaticMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe needs on each GPU, in bytes.
+    """The memory that a recipe needs on each GPU, in bytes.
 
     Attributes:
         policy, sampling, checks: bytes at the peak of their passes.
@@ -166,7 +166,7 @@ def shapes_of(config: Config, adapter: Adapter) -> Shapes:
 
 
 def least_total(config: Config, adapter: Adapter) -> int:
-    """A lower bound of `Plan.total`, in bytes, from static memory alone: no pass is computed."""
+    """A lower bound of `Plan.total`, in bytes: static memory and CUDA, without any pass."""
     shapes = shapes_of(config, adapter)
     own = static_memory(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
