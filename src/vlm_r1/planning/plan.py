@@ -31,8 +31,8 @@ FRAGMENTATION = 0.1
 """Bytes assumed for gaps between tensors, as a share of those that passes make and free."""
 
 _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-"""Bytes of a weight in 4 bits, with a scale in 8 bits for 64 of them and one in 32 for 256 of these (QLoRA, arXiv
-2305.14314, section 3)."""
+"""Bytes of a weight in 4 bits: each 64 weights have a scale of 8 bits, and each 256 scales have one of 32 bits (QLoRA,
+arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
 
 
 def shapes_of(config: Config, adapter: Adapter) -> Shapes:
-    """The recipe's model on the GPU that is planned for."""
+    """Return the recipe's model, without weights, as it computes on the GPU that plans assume."""
     return load_shapes(config.model, adapter, setup_of(config, adapter, GPU))
 
 
