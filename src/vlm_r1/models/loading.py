@@ -61,6 +61,7 @@ _WANTED = {
 
 def load_adapter(
     path: str | Path,
+    *,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     adapter: str | None = None,
@@ -107,7 +108,13 @@ def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapt
         ConfigError, ModelError: see `load_adapter`.
     """
     path = section.path if folder is None else folder
-    return load_adapter(path, section.min_pixels, section.max_pixels, section.adapter, section.box_format)
+    return load_adapter(
+        path,
+        min_pixels=section.min_pixels,
+        max_pixels=section.max_pixels,
+        adapter=section.adapter,
+        box_format=section.box_format,
+    )
 
 
 def load_model(
