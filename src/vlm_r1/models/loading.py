@@ -54,7 +54,7 @@ _WANTED = {
     "tokenizer": "tokenizer.json and tokenizer_config.json beside the weights; copy them from the original checkpoint",
     "chat template": "chat_template.jinja or chat_template.json; copy it from the original checkpoint",
     "image processor": "preprocessor_config.json beside the weights; copy it from the original checkpoint",
-    "model": "model.safetensors, or its shards and their index; copy them from the original checkpoint",
+    "model": "model.safetensors, whole, or its shards and their index; copy them from the original checkpoint",
 }
 """The files that `_load` wants, for its error messages."""
 
