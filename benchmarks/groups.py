@@ -57,7 +57,7 @@ def load(folder: Path, sizes: Sizes) -> tuple[PreTrainedModel, Adapter]:
     model = AutoModelForImageTextToText.from_pretrained(folder / "model", dtype=torch.float32)
     for parameter in model.parameters():
         parameter.detach().sum()  # till then the weights may be a file that is mapped, and count for no memory
-    return model.train(), load_adapter(folder / "model", sizes.image_px, sizes.image_px)
+    return model.train(), load_adapter(folder / "model", min_pixels=sizes.image_px, max_pixels=sizes.image_px)
 
 
 def make_prompts(adapter: Adapter, sizes: Sizes, images: int = 1) -> list[EncodedPrompt]:

@@ -134,7 +134,7 @@ def run_floor(folder: Path, sizes: Sizes, meter: Meter) -> dict[str, Any]:
     cross-entropy of completion positions only. As a row is one text, its completions attend to each other, which a
     policy pass saves: with long completions this floor is not the lowest imaginable.
     """
-    adapter = load_adapter(folder / "model", sizes.image_px, sizes.image_px)
+    adapter = load_adapter(folder / "model", min_pixels=sizes.image_px, max_pixels=sizes.image_px)
     model = AutoModelForImageTextToText.from_pretrained(folder / "model", dtype=torch.float32).train()
     env = Env(adapter, make_templates("bare"), REWARDS)
     records = read_records(folder)

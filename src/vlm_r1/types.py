@@ -134,7 +134,7 @@ class EncodedPrompt:
 
 
 class Thinking(enum.Enum):
-    """Whether a template asks for a thought before the answer."""
+    """The form of completion that a template asks for: with a thought before the answer, or without."""
 
     REQUIRED = "required"  # <think>…</think><answer>…</answer>
     FREE = "free"  # <answer>…</answer>, with or without <think>…</think> before it

@@ -64,7 +64,7 @@ def test_a_saved_folder_holds_its_combined_processor(model_type: str, family_ada
     ("model_type", "reason"),
     [
         pytest.param("paligemma", "its image tokens do not have ordinary positions", id="positions from 1 on"),
-        pytest.param("aya_vision", r"changes its logits behind the output head \(logit_scale\)", id="scaled logits"),
+        pytest.param("aya_vision", r"changes its logits after the output head \(logit_scale\)", id="scaled logits"),
     ],
 )
 def test_a_model_that_does_not_suit_is_refused(model_type: str, reason: str, family_adapter, family_model64) -> None:

@@ -25,7 +25,7 @@ def lines_of(table: object) -> list[list[str]]:
 def test_the_table_says_what_trains_and_how_fast(recipe) -> None:
     config = load_config(recipe(**{"training.learning_rates": {"projector": 2e-5}, "training.learning_rate": 1e-6}))
     assert lines_of(start_table(SIZES, config)) == [
-        ["part", "parameters", "of", "them", "train", "learning", "rate"],
+        ["part", "parameters", "trainable", "learning", "rate"],
         ["vision", "600", "–", "frozen"],
         ["projector", "100", "100", "2e-05"],
         ["language", "1,300", "400", "1e-06"],

@@ -116,7 +116,13 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
     from vlm_r1.sampling.build import build_sampler
     from vlm_r1.tasks.templates import make_templates
 
-    adapter = load_adapter(args.model, args.min_pixels, args.max_pixels, args.adapter, args.box_format)
+    adapter = load_adapter(
+        args.model,
+        min_pixels=args.min_pixels,
+        max_pixels=args.max_pixels,
+        adapter=args.adapter,
+        box_format=args.box_format,
+    )
     env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
     section = ModelSection(path=args.model, dtype=args.dtype)
     setup = choose_setup(section, adapter, look_at(this_device()))

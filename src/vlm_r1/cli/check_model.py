@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     checks = select_checks(args.only, args.skip)
     box_format = BoxFormat(args.box_format) if args.box_format else None
-    context = Context(args.path, args.adapter, box_format, args.dtype, args.image)
+    context = Context(args.path, adapter=args.adapter, box_format=box_format, dtype=args.dtype, images=args.image)
     console = Console()
     with console.status("loading") as status:
         results = list(run_checks(context, checks, lambda check: status.update(f"{check.name}: {check.asks}")))

@@ -29,18 +29,18 @@ _PREPARE = (
 )
 _WARM_START = (
     "\n[bold]2/3 Warm start.[/bold] Reinforcement learning can only prefer what a model sometimes does, so the model "
-    "first copies answers whose boxes are too large. Watch the loss fall as it learns to write boxes and roughly where "
+    "first copies answers whose boxes are too large; watch the loss fall as it learns to write boxes and roughly where "
     "to put them."
 )
 _GRPO = (
     "\n[bold]3/3 GRPO.[/bold] Now it sees no right answers. It answers each question {G} times, and a rule scores each "
     "answer by its overlap (IoU) with the true box and by its form. Answers that score better than their siblings "
-    "become likelier. Watch acc@0.5 rise: the share of boxes that overlap the true one by more than half."
+    "become likelier; watch acc@0.5 rise: the share of boxes that overlap the true one by more than half."
 )
 _RESULT = (
-    "\n[bold]The result,[/bold] on pictures that were never trained on: in_domain is from the same world; new_kinds "
-    "has combinations of colour and shape that were never asked for; out_of_domain has these, more shapes and other "
-    "image sizes."
+    "\n[bold]What came of it,[/bold] on pictures that were never trained on: in_domain is from the same world; "
+    "new_kinds has combinations of colour and shape that were never asked for; out_of_domain has these, more shapes "
+    "and other image sizes."
 )
 
 _HELD_OUT = {"in_domain": "in_domain", "out_of_domain": "out_of_domain", "new_kinds": "out_of_domain_kinds"}

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     load = partial(_load, args)
     search = Search(load, _prompt_of(args, load()), gpus=args.gpus, limit=args.gpu)
     console = Console()
-    with console.status("computing on shapes alone, some ten seconds each time"):
+    with console.status("computing on shapes without data, some ten seconds each time"):
         plan = search.plan(())
     console.print(_prompts(plan), highlight=False)
     console.print(_table(plan, search.load(())))

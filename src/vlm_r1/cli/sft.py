@@ -2,7 +2,7 @@
 
   vlm-r1 sft recipes/rec_qwen25vl3b_8xh100.yaml --model.path=CKPT --data.train.0.path=my.jsonl --output_dir=runs/sft
 
-The same recipe, records, prompts and budget as `vlm-r1 train`; the sections grpo and rewards do not matter here.
+Recipe, records, prompts and budget are those of `vlm-r1 train`. The sections grpo and rewards do not matter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""YAML file + dotted overrides → Config, with errors that name the key and what to do."""
+"""Reads a recipe from YAML and dotted overrides. Errors name the key and say what to do."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class DataSource(Section):
     )
     split_range: tuple[float, float] = Field(
         default=(0.0, 1.0),
-        description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same part "
+        description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same ones "
         "on every machine, e.g. [0, 0.9] to train and [0.9, 1] to hold out.",
     )
     split_by: Literal["id", "image"] = Field(
@@ -210,7 +210,7 @@ class TrainingSection(Section):
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
     mixed_precision: Literal["auto", "no", "bf16"] = Field(
         default="auto",
-        description="bf16: passes compute in bfloat16 (autocast), whatever the type of the weights; auto: bf16 where "
+        description="bf16: passes compute in bfloat16 (autocast), for any type of the weights; auto: bf16 where "
         "the device computes in it, as GPUs since 2020 do, else no.",
     )
     max_skipped_steps: PositiveInt = Field(
@@ -284,7 +284,7 @@ class Config(Section):
         if frozen := self.model.frozen & set(self.training.learning_rates):
             raise ValueError(
                 f"training.learning_rates.{min(frozen)} has no effect: this part is frozen. With lora, vision and "
-                "projector are unless model.freeze says otherwise, e.g. []"
+                "projector are frozen unless model.freeze says otherwise, e.g. []"
             )
         others = set(get_args(Part)) - self.model.frozen - set(self.training.learning_rates)
         if not others and self.training.changes("learning_rate"):

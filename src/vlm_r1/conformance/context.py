@@ -64,6 +64,7 @@ class Context:
     def __init__(
         self,
         path: str,
+        *,
         adapter: str | None = None,
         box_format: BoxFormat | None = None,
         dtype: Dtype | None = None,

@@ -129,7 +129,7 @@ def stop(context: Context) -> Finding:
 
 @torch.no_grad()
 def neighbours(context: Context) -> Finding:
-    """Compare each picture's features alone with those in a batch, and in a prompt with another order of pictures."""
+    """Compare each picture's features with those in a batch, and in a prompt with another order of pictures."""
     adapter, model, pictures = context.adapter, context.model, context.pictures
     alone = [context.encode("<image>Describe it.", [picture]) for picture in pictures]
     expected = [adapter.image_features(model, [prompt])[0][0] for prompt in alone]

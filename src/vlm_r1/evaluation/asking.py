@@ -145,7 +145,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
         name = getattr(asking, key)
         if name and ":" in name and key not in given:
             raise ConfigError(
-                f'{path}: {key} "{name}" is code of somebody\'s own, and a model folder may not have code run. If you '
+                f'{path}: {key} "{name}" is code, and a model folder may not run code. If you '
                 f"have it and trust it, say --{key} {name}; else name another --{key}"
             )
     if "template" in given:

@@ -151,7 +151,7 @@ class Generic(Adapter):
         text_config = self.config.get_text_config()
         for name in _AFTERTHOUGHTS:
             if getattr(text_config, name, None) not in (None, 1):
-                raise ModelError(f"{kind} changes its logits behind the output head ({name}). {_REMEDY}")
+                raise ModelError(f"{kind} changes its logits after the output head ({name}). {_REMEDY}")
         if decoder is None or not hasattr(model, "get_image_features"):
             raise ModelError(f"{kind} has no language model that reads features of images. {_REMEDY}")
         self._find_parts(model, {decoder, model.get_input_embeddings()})

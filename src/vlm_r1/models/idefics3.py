@@ -116,7 +116,7 @@ class SmolVLM(Idefics3):
 
 
 def _resized(width: int, height: int, longest: int) -> Size:
-    """The first step of the family's image processors: one longest edge for all, and an even other one."""
+    """The first step of the family's image processors: resize to the longest edge; the other edge becomes even."""
     ratio = width / height
     if width >= height:
         other = int(longest / ratio)

@@ -54,13 +54,14 @@ _WANTED = {
     "tokenizer": "tokenizer.json and tokenizer_config.json beside the weights; copy them from the original checkpoint",
     "chat template": "chat_template.jinja or chat_template.json; copy it from the original checkpoint",
     "image processor": "preprocessor_config.json beside the weights; copy it from the original checkpoint",
-    "model": "model.safetensors, whole, or its parts and their index; copy them from the original checkpoint",
+    "model": "model.safetensors, whole, or its shards and their index; copy them from the original checkpoint",
 }
-"""What `_load` wanted to find, for its error messages."""
+"""The files that `_load` wants, for its error messages."""
 
 
 def load_adapter(
     path: str | Path,
+    *,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
     adapter: str | None = None,
@@ -107,7 +108,13 @@ def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapt
         ConfigError, ModelError: see `load_adapter`.
     """
     path = section.path if folder is None else folder
-    return load_adapter(path, section.min_pixels, section.max_pixels, section.adapter, section.box_format)
+    return load_adapter(
+        path,
+        min_pixels=section.min_pixels,
+        max_pixels=section.max_pixels,
+        adapter=section.adapter,
+        box_format=section.box_format,
+    )
 
 
 def load_model(

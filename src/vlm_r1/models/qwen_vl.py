@@ -33,8 +33,9 @@ class Qwen35(Qwen2VL):
 class Qwen3VL(Qwen2VL):
     """Qwen3-VL, dense and mixture of experts: coordinates from 0 to 1000; deep-stacked image features.
 
-    The vision tower hands on features of some inner layers too, which the first layers of the language model add to
-    theirs. One image's features are these and the last one's, side by side: (tokens, (1 + inner layers) · H).
+    The vision tower also returns features of some inner layers; the first layers of the language model add them to
+    their own. The features of an image are those of the last and of these layers, concatenated: (tokens, (1 + inner
+    layers) · H).
     """
 
     projector_modules = ("model.visual.merger", "model.visual.deepstack_merger_list")

@@ -25,7 +25,7 @@ from vlm_r1.parsing.tags import THINK
 from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
 
 Inputs = Mapping[str, Tensor]
-"""Keyword arguments of a stock model's forward for one prompt, e.g. input_ids (1, L), pixel_values, image_grid_thw."""
+"""Keyword arguments of a stock model's forward for one prompt: input_ids (1, L), pixel_values, image_grid_thw, …"""
 
 
 def stock_processor(adapter: Adapter) -> Any:

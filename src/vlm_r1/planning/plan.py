@@ -31,8 +31,8 @@ FRAGMENTATION = 0.1
 """Bytes assumed for gaps between tensors, as a share of those that passes make and free."""
 
 _NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-"""Bytes of a weight in 4 bits, with a scale in 8 bits for 64 of them and one in 32 for 256 of these (QLoRA, arXiv
-2305.14314, section 3)."""
+"""Bytes of a weight in 4 bits: each 64 weights have a scale of 8 bits, and each 256 scales have one of 32 bits (QLoRA,
+arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StaticMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe needs on each GPU, in bytes.
+    """The memory that a recipe needs on each GPU, in bytes.
 
     Attributes:
         policy, sampling, checks: bytes at the peak of their passes.
@@ -161,12 +161,12 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
 
 
 def shapes_of(config: Config, adapter: Adapter) -> Shapes:
-    """The recipe's model on the GPU that is planned for."""
+    """Return the recipe's model, without weights, as it computes on the GPU that plans assume."""
     return load_shapes(config.model, adapter, setup_of(config, adapter, GPU))
 
 
 def least_total(config: Config, adapter: Adapter) -> int:
-    """A lower bound of `Plan.total`, in bytes, from static memory alone: no pass is computed."""
+    """A lower bound of `Plan.total`, in bytes: static memory and CUDA, without any pass."""
     shapes = shapes_of(config, adapter)
     own = static_memory(config, shapes)
     return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT

@@ -24,7 +24,7 @@ class PlannedPrompt:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that stand for images."""
+        """Number of placeholder tokens, one for each image feature."""
         return self.encoded.ids_L.count(self.adapter.placeholder_id)
 
 

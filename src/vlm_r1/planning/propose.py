@@ -49,7 +49,7 @@ class Search:
         return self._plans[key]
 
     def fits(self, plan: Plan) -> bool:
-        """Whether a GPU has enough memory for the plan."""
+        """Return whether a GPU has enough memory for the plan."""
         return plan.total <= self.limit
 
 
@@ -64,7 +64,7 @@ class Proposal:
 def propose(search: Search) -> Proposal | None:
     """Return the first change, in the order of `changes`, that makes a recipe fit; None if none does.
 
-    Each change is tried alone, then with all before it; each time with the recipe's micro-batches, then with smaller
+    Each change is tried by itself, then with all before it; each time with the recipe's micro-batch, then with smaller
     ones.
     """
     tried = []

@@ -1,1 +1,1 @@
-"""The policy: prompts as a model takes them, and the one function that returns completion log-probabilities."""
+"""The policy: it is built here, and its one forward returns the log-probabilities of completions."""

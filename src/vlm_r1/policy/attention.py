@@ -49,7 +49,7 @@ class PackedGroup:
 
     @property
     def shares(self) -> bool:
-        """Whether several completions see the prompt. A single completion simply continues it."""
+        """True if several completions see the prompt. A single completion simply continues it."""
         return len(self.completions) > 1
 
 

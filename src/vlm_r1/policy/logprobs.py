@@ -1,4 +1,4 @@
-"""Log-probabilities of completions: the one root module that trainers wrap."""
+"""Computes log-probabilities of completions in one root module, which trainers wrap."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class TokenLogProbs(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Owns the model; its forward is the only way to its log-probabilities, so that the hooks of wrappers fire.
+    """Owns the model. Log-probabilities come only from its forward, so that the hooks of wrappers run.
 
-    Every prompt's images are encoded once. Layout `packed` computes each prompt once too (`packed.py`); `rows` repeats
-    its text for each completion (`rows.py`): slower, for any architecture, and the obvious twin of the other.
-    Logits exist for completion positions only, a chunk at a time (`head.py`).
+    Every prompt's images are encoded once. Layout `packed` also computes each prompt only once (`packed.py`). Layout
+    `rows` repeats its text for each completion (`rows.py`): it is slower, works for any architecture, and tests compare
+    `packed` with it. Logits exist only for completions, a chunk at a time (`head.py`).
     """
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter, temperature: float = 1.0, layout: Layout = "packed"):

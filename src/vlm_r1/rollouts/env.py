@@ -43,6 +43,7 @@ class Env:
         adapter: Adapter,
         templates: Templates,
         rewards: Mapping[str, float],
+        *,
         combination: str = "sum",
         max_prompt_length: int | None = None,
         image_workers: int = 0,

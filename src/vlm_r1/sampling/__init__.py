@@ -1,4 +1,4 @@
-"""Drawing completions: one protocol, interchangeable engines."""
+"""Draws completions: one protocol and interchangeable engines."""
 
 from vlm_r1.sampling.base import Sampler, SamplingParams, completion_seed, greedy
 

@@ -33,7 +33,7 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
 
 
 class Learner:
-    """Owns all state of training that a checkpoint holds: policy, optimizers, schedules and step.
+    """Owns the state of training: policy, optimizers, schedules and step. A checkpoint holds all of it.
 
     Attributes:
         policy: the root module, wrapped by accelerate; call it for log-probabilities.

@@ -244,9 +244,9 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         adapter_of(config.model),
         templates,
         config.rewards,
-        config.reward_combination,
-        config.data.max_prompt_length,
-        config.data.dataloader_num_workers,
+        combination=config.reward_combination,
+        max_prompt_length=config.data.max_prompt_length,
+        image_workers=config.data.dataloader_num_workers,
     )
     files = [file for records in sets if isinstance(records, Sources) for file in records.files]
     if problems := [problem for file in files for problem in find_control_tokens(file, env.adapter.own_tokens())]:

@@ -167,7 +167,7 @@ def _check(
 
 
 def _two(checked: Sequence[CheckedRecord]) -> list[CheckedRecord]:
-    """Choose the first record with images, the next with other images, and a few short completions of them."""
+    """Choose the first record with images (else the first), one with other images (else the next), and completions."""
     first = next((one for one in checked if one.encoded.frames), checked[0])
     others = [one for one in checked if one is not first]
     different = [one for one in others if one.encoded.frames and one.record.images != first.record.images]

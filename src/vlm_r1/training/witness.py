@@ -52,7 +52,7 @@ Logits = Callable[[Any, Inputs, Sequence[int]], Tensor]
 
 
 class Side(NamedTuple):
-    """Log-probabilities (N, T) of all completions by one way to compute them, and gradients of a sum of them."""
+    """The result of one way to compute: log-probabilities (N, T) of all completions, and gradients of a sum of them."""
 
     logprobs_NT: Tensor
     gradients: list[Tensor | None]
