@@ -8,6 +8,8 @@ Every check runs, even if others failed. They run on a GPU if there is one, and 
 docs/add_a_model.md describes each of them.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import argparse

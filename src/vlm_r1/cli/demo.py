@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     warmup = warmup_recipe(out, args.seed, args.warmup_steps)
     recipe = main_recipe(out, args.seed, args.grpo_steps)
     check_run_folder(recipe, resume=False)
-    display, seconds = Display(), {}
+    display, seconds = Display(), dict[str, float]()
     torch.set_num_threads(1)  # two threads take twice the processor time on tensors this small (docs/log.md)
     display.say(_PREPARE.format(n=args.train_records, folder=escape(str(out / "start"))))
     _timed(seconds, "prepare", lambda: write_inputs(out, args.seed, args.train_records, args.eval_records))

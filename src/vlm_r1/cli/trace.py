@@ -5,6 +5,8 @@
 Nothing is written and no weight changes.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import argparse

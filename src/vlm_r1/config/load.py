@@ -1,5 +1,7 @@
 """Reads a recipe from YAML and dotted overrides. Errors name the key and say what to do."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import os

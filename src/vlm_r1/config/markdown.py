@@ -1,5 +1,7 @@
 """Writes the reference of all options as Markdown, from the schema: `vlm-r1 config` and docs/configuration.md."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import enum

@@ -111,7 +111,9 @@ class TemplateSection(Section):
 class DataSection(Section):
     """The data to learn from, and the data to hold out."""
 
-    train: list[DataSource] = Field(default_factory=list, description="Training files, concatenated, then shuffled.")
+    train: list[DataSource] = Field(
+        default_factory=list[DataSource], description="Training files, concatenated, then shuffled."
+    )
     eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
     template: str = Field(
         default="r1",
@@ -196,7 +198,7 @@ class TrainingSection(Section):
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(
-        default_factory=dict,
+        default_factory=dict[Part, PositiveFloat],
         description="Peak learning rates of parts of the model, e.g. {vision: 2e-7, projector: 1e-5}; model.freeze "
         "names parts that do not train.",
     )
@@ -223,7 +225,8 @@ class TrainingSection(Section):
     )
     eval_batch_size: PositiveInt = Field(default=32, description="Prompts sampled at once in evaluation.")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
-        default_factory=list, description="Trackers (through accelerate) besides metrics.jsonl."
+        default_factory=list[Literal["tensorboard", "wandb", "trackio"]],
+        description="Trackers (through accelerate) besides metrics.jsonl.",
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """The checkpoint under test: its adapter, pictures, prompts, and one model at a time."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import inspect
@@ -227,7 +229,7 @@ class Context:
 
     def plain_logprobs(self, model: Any, batch: CompletionBatch) -> Tensor:
         """Compute log-probabilities with transformers' own forward, one completion at a time; (N, T), 0 on padding."""
-        rows = []
+        rows: list[Tensor] = []
         for prompt, ids_G_T in zip(batch.prompts, batch.ids_P_G_T, strict=True):
             for ids_T in ids_G_T:
                 inputs = self.plain_inputs(model, prompt, ids_T)

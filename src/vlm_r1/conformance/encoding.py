@@ -1,5 +1,7 @@
 """Checks of the input side: files, tokens, image features, frames, stop tokens."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -38,7 +40,7 @@ def loads(context: Context) -> Finding:
         "images": type(adapter.image_processor).__name__,
         "tokens": f"{type(adapter.tokenizer).__name__} of {len(adapter.tokenizer):,}",
     }
-    problems = []
+    problems: list[str] = []
     rows = len(model.get_input_embeddings().weight)
     if len(adapter.tokenizer) > rows:
         problems.append(

@@ -1,5 +1,7 @@
 """Checks of the output side: log-probabilities computed in three ways, sampled tokens, the effect of images."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from typing import Any
@@ -109,7 +111,7 @@ def prefix(context: Context) -> Finding:
     gradients = [_gradients(scored.logprobs_NT, chosen) for scored in (packed, rows)]
     apart = _apart(*gradients)
     numbers = {"largest difference": differs.largest, f"of {len(chosen)} gradients": apart}
-    problems = []
+    problems: list[str] = []
     if not explained_by_rounding(differs, policy.model.dtype):
         problems.append(
             f"log-probabilities in one row with the prompt once differ from those of plain rows by {differs}: use "
@@ -148,7 +150,7 @@ def generate(context: Context) -> Finding:
     scored = policy(CompletionBatch(prompts, [[ids_T] for ids_T in ids_P_T]))
     differs = difference(scored, pad_sequence(list(logprobs_P_T), batch_first=True).to(scored.logprobs_NT))
     equal = sum(ids_T == own[0].ids_T for ids_T, own in zip(ids_P_T, sampled, strict=True))
-    problems = []
+    problems: list[str] = []
     if not explained_by_rounding(differs, policy.model.dtype):
         problems.append(f"log-probabilities of generate's tokens differ from the policy's by {differs}")
     if (
@@ -170,7 +172,7 @@ def images(context: Context) -> Finding:
         "blank moves by": image_effect(scored, policy, batch, blank),
         "negative moves by": image_effect(scored, policy, batch, negative),
     }
-    problems = []
+    problems: list[str] = []
     if blank.ids_L != prompt.ids_L or blank.frames != prompt.frames:
         problems.append("blank() changes tokens or frames: it may change pixels only")
     if not min(moved.values()) > BLANK_TOLERANCE:

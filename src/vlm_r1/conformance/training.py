@@ -1,5 +1,7 @@
 """Checks of training and saving. Each of them loads fresh models, because it changes them."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import shutil
@@ -79,7 +81,7 @@ def lora(context: Context) -> Finding:
 
 def save(context: Context) -> Finding:
     """Change a model, save it, and check that plain transformers loads the same."""
-    problems = []
+    problems: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         room = min(LARGEST_SAVE, shutil.disk_usage(folder).free * 0.9)
         if (size := _bytes(context)) > room:

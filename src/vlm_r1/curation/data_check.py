@@ -1,5 +1,7 @@
 """The check of a data file: reads every row, decodes every image and judges every gold answer, as training would."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +21,7 @@ from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, check_gold, check_rewards, judge
 from vlm_r1.tasks.plain import PlainTask
 from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
-from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
+from vlm_r1.types import Box, BoxFormat, ImageFrame, Record, Score
 
 _FULL_MARKS = 1 - 1e-6
 _ROUNDED_MARKS = 0.5
@@ -41,9 +43,9 @@ class Pictures:
         greys: greatest value, for images of 16 bits only.
     """
 
-    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
-    greys: dict[str, int] = field(default_factory=dict)
+    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    hashes: dict[str, str] = field(default_factory=dict[str, str])
+    greys: dict[str, int] = field(default_factory=dict[str, int])
 
     def measure(self, path: str) -> tuple[int, int]:
         """Decode a whole image, since the file may be shorter than its header says; returns its (width, height)."""
@@ -81,10 +83,10 @@ class DataCheck:
     coordinates: str | None
     duplicates: list[str]
     leakage: dict[str, str]
-    warnings: dict[str, list[Problem]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    warnings: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
+    notes: list[str] = field(default_factory=list[str])
     first: tuple[str, str] = ("", "")
-    left_out: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list[Problem])
 
     @property
     def is_ready(self) -> bool:
@@ -237,7 +239,7 @@ def _coordinates_advice(source: DataSource, file: RecordFile, pictures: Pictures
     """Guess the unit of the boxes as written, also from unusable rows; None if the unit is stated."""
     if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
         return None
-    boxes = []
+    boxes: list[tuple[Box, tuple[int, int]]] = []
     for record in (found for found in file.scan(None) if isinstance(found, Record)):
         if sizes_wh := [pictures.sizes_wh[path] for path in record.images if path in pictures.sizes_wh]:
             widths, heights = zip(*sizes_wh, strict=True)

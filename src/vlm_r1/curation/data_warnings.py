@@ -1,5 +1,7 @@
 """Warnings about readable records: labels that no question asks for, boxes given twice, control tokens."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import re

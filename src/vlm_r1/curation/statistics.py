@@ -1,5 +1,7 @@
 """Statistics and probable mistakes of a data set, for `data check`: fields, coordinates, duplicates, leakage."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

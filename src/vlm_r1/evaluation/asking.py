@@ -4,6 +4,8 @@ The file may come from a stranger, together with the weights. It may name built-
 are refused.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

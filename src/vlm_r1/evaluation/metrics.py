@@ -1,5 +1,7 @@
 """Computes means with bootstrap intervals."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

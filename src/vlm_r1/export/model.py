@@ -1,5 +1,7 @@
 """Exports a run's model as an ordinary Hugging Face folder, after comparing the two in plain transformers."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import shutil

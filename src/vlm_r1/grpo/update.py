@@ -1,5 +1,7 @@
 """Updates the policy: from judged groups to gradients to optimizer steps."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import math
@@ -136,7 +138,7 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         normalizer: from `global_normalizer`.
     """
     grpo = learner.config.grpo
-    scored = learner.policy(batch.batch)
+    scored = learner.score(batch.batch)
     old_logprobs_NT = scored.logprobs_NT.detach() if batch.old_logprobs_NT is None else batch.old_logprobs_NT
     batch.old_logprobs_NT = old_logprobs_NT
     given = LossInput(

@@ -4,6 +4,8 @@ A family is a subclass of `Adapter` with constants (box format, part names) and 
 it by the checkpoint's `model_type`.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -11,6 +11,8 @@ are repeated for each completion (layout `rows`), unless a recipe wants `packed`
 adapter of the family's own, of at most 100 lines (docs/add_a_model.md), can do all of this.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import inspect

@@ -62,7 +62,7 @@ class Idefics3(InlineImages):
     def expansions(self, sizes_wh: Sequence[Size]) -> list[str]:
         fake, tokens = "<fake_token_around_image>", self.placeholder * self.tile_tokens
         whole = f"{fake}<global-img>{tokens}{fake}"
-        expansions = []
+        expansions: list[str] = []
         for columns, rows in (self.grid(*size_wh) for size_wh in sizes_wh):
             lines = [
                 "".join(f"{fake}<row_{row + 1}_col_{column + 1}>{tokens}" for column in range(columns)) + "\n"

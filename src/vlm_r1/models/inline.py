@@ -5,6 +5,8 @@ it, replaces it by an *expansion*: one placeholder for each feature that the vis
 structure around them. The size of the image decides how many there are, so lengths are known without decoding it.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

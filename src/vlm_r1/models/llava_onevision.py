@@ -5,6 +5,8 @@ and features of padding are dropped. Each line of features ends with a learned n
 nine tiles have, they are interpolated down. Several images in a prompt have base views only.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Loads the adapter (config, tokenizer, image processor) and the model of a checkpoint."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Decides which parameters train: parts of a model that are frozen, and layers that LoRA adapts."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

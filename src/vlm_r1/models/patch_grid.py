@@ -117,7 +117,7 @@ class PatchGrid(Adapter):
 
     def positions(self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]) -> list[torch.Tensor]:
         rope_index = self.unwrap(model).model.get_rope_index
-        positions = []
+        positions: list[torch.Tensor] = []
         for prompt in prompts:
             ids_1L = torch.tensor([prompt.ids_L])
             grid_thw = prompt.vision.get("image_grid_thw")

@@ -1,5 +1,7 @@
 """Chooses the type of weights and the kernel of attention, and which weights are held in 4 bits."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: one `<|image_pad|>` per merged patch."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

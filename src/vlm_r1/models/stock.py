@@ -5,6 +5,8 @@ nothing inside the run can notice it. Here the checkpoint's own combined process
 computes positions, features and masks itself.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import inspect

@@ -4,6 +4,8 @@ Torch's fake tensors have shape, type and device but no data. An operator that g
 on real tensors (positions, lengths, masks) are computed, so that code which looks at their values runs unchanged.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import weakref

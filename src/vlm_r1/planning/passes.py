@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -110,7 +110,7 @@ class _Moment(NamedTuple):
 
 def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: SamplingParams) -> list[_Moment]:
     """Decode three tokens as `HFSampler` does; returns a moment after each of them."""
-    moments = []
+    moments: list[_Moment] = []
     shapes.model.eval()
     with _metered(shapes) as meter, torch.no_grad(), shapes.passes(keep_weights=True):
         start = meter.live
@@ -158,7 +158,7 @@ def _text_layers(shapes: Shapes) -> int:
 
 
 @contextmanager
-def _metered(shapes: Shapes) -> Iterator[Meter]:
+def _metered(shapes: Shapes) -> Generator[Meter]:
     """A meter that counts the model's tensors and looks for peaks in its end layers. Gradients are removed after it."""
     meter = Meter(shapes.fake)
     for tensor in (*shapes.model.parameters(), *shapes.model.buffers()):

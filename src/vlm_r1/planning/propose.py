@@ -39,7 +39,7 @@ class Search:
     prompt: PlannedPrompt
     gpus: int
     limit: int
-    _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict[tuple[str, ...], Plan], repr=False)
 
     def plan(self, overrides: Sequence[str]) -> Plan:
         """Return what the recipe needs with these overrides; each plan is computed once."""
@@ -67,7 +67,7 @@ def propose(search: Search) -> Proposal | None:
     Each change is tried by itself, then with all before it; each time with the recipe's micro-batch, then with smaller
     ones.
     """
-    tried = []
+    tried: list[str] = []
     for change in changes(search.load(())):
         tried += change
         for overrides in dict.fromkeys((tuple(change), tuple(tried))):

@@ -5,6 +5,8 @@ first. So the ends are kept. Of the layers between them, one of each kind is kep
 layer more is kept after it, so that the temporary tensors of a layer are freed before memory is measured again.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """Builds a recipe's model in its real shapes, without weights."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterator

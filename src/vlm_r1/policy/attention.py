@@ -17,6 +17,8 @@ The function is registered with transformers. The layout travels as a forward ke
 it the function is transformers' own sdpa, so that the same model samples, evaluates and trains.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -3,6 +3,8 @@
 Training, its reference, evaluation, `trace`, `check-model` and `plan` all come here, so that they compute alike.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """Computes log-probabilities of tokens and entropies from hidden states, without ever holding all logits."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -5,6 +5,8 @@ operators are called here, and only here; tests/policy/test_kernels.py compares 
 (1, heads, tokens, head_dim), log-sum-exps (1, heads, tokens). Block i of the queries sees block i of the keys.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

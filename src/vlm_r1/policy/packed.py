@@ -3,6 +3,8 @@
 Positions of a completion continue those of its prompt; attention keeps siblings and groups apart (`attention.py`).
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -95,7 +97,7 @@ def packing_obstacle(text_config: Any) -> str | None:
 
 def _positions(prompts_P: Sequence[torch.Tensor], layout: PackedLayout) -> torch.Tensor:
     """Return the positions (A, L). Those of a completion continue from the largest of its prompt."""
-    positions = []
+    positions: list[torch.Tensor] = []
     for positions_AL, group in zip(prompts_P, layout.groups, strict=True):
         axes, device = len(positions_AL), positions_AL.device
         steps = torch.cat([torch.arange(length, device=device) for length in group.completions])

@@ -3,6 +3,8 @@
 It has no script and forbids scripts, so that text from a model cannot run anything.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json
@@ -96,7 +98,7 @@ def _subtitle(run: Run) -> str:
 
 
 def _tiles(run: Run, comparisons: list[Comparison]) -> list[Tile]:
-    tiles = []
+    tiles: list[Tile] = []
     if comparisons and comparisons[0].before and comparisons[0].after:
         first = comparisons[0]
         value = f"{first.before.text} → {first.after.text}" if first.before and first.after else ""

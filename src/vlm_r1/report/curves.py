@@ -55,7 +55,7 @@ _SMALL = (
 def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[Stage]:
     """Make the charts of each stage, in the order trained; the evaluations belong to the last stage."""
     by_stage = [(str(name), list(rows)) for name, rows in itertools.groupby(metrics, lambda row: row.get("stage", ""))]
-    shown = []
+    shown: list[Stage] = []
     for position, (name, rows) in enumerate(by_stage):
         dots = _evaluation_points(rows, evaluations if position == len(by_stage) - 1 else ())
         small = [*_small_plots(rows), _parse_failures(rows), _left_out(rows)]

@@ -1,5 +1,7 @@
 """Layout of line charts: the positions of ticks, lines and dots in an inline SVG, which the template draws."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import math
@@ -298,7 +300,7 @@ def _bands(plot: _Plot, series: Sequence[Series], percent: bool) -> tuple[Band, 
     steps = series[0].xs[:: -(-len(series[0].xs) // MAX_BANDS)]
     values = [(s.label, dict(zip(s.xs, s.ys, strict=True))) for s in series]
     width = round((plot.right - plot.left) / len(steps), 1)
-    bands = []
+    bands: list[Band] = []
     for step in steps:
         texts = [f"{label} {number(ys[step], percent)}" for label, ys in values if step in ys]
         bands.append(Band(round(plot.x(step) - width / 2, 1), width, f"step {step:g}: " + ", ".join(texts)))

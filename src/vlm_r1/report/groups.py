@@ -1,5 +1,7 @@
 """A sample of the run's groups for the page: the choice of groups, their boxes, and the scores of completions."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import itertools

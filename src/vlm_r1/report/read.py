@@ -1,5 +1,7 @@
 """Read a run folder (docs/runs.md) into values. This imports no trainer: the files are the interface."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,7 @@
 """The page's tables: held-out results before and after, and the times of the phases."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import math

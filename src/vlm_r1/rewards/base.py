@@ -61,12 +61,12 @@ class RewardInput(Generic[V]):
     frames: tuple[ImageFrame, ...]
     record: Record
     n_tokens: int | None = None
-    parts: dict[str, float | None] = field(default_factory=dict)
+    parts: dict[str, float | None] = field(default_factory=dict[str, float | None])
     gold_boxes: tuple[PlacedBox, ...] = ()
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
-    extra: dict[str, AnswerValue] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
+    extra: dict[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
+    counts: Counter[str] = field(default_factory=Counter[str])
 
 
 RewardFunction = Callable[[RewardInput[Any]], float]

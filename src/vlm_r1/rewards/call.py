@@ -1,5 +1,7 @@
 """Calling a reward for many completions: its arguments, the check of its result, and the error when it fails."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import asyncio

@@ -6,6 +6,8 @@ Unless stated otherwise, all follow three rules. An empty answer to an empty gol
 empty, the reward is 0. An unreadable answer earns the least possible, also if the gold set is empty.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ The gold answer is a region in original pixels: a box, or a polygon of at least 
 a task asks for a box, the centre of the answered box counts.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """The penalty for repetition."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence

@@ -4,6 +4,8 @@
 is copied G times. It serves architectures whose attention cannot be split so, and tests compare `shared` with it.
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Top-k, top-p and min-p filters, and drawing by inverse transform, as pure functions of tensors."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

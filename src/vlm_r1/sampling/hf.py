@@ -1,5 +1,7 @@
 """Sampling with transformers: each prompt is prefilled once, its images are encoded once, its cache is shared."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

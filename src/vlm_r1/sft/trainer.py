@@ -49,7 +49,7 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
     micro_batches = learner.micro_batches(batch)
     loss_sum = entropy_sum = 0.0
     for micro in micro_batches:
-        scored = learner.policy(micro.batch)
+        scored = learner.score(micro.batch)
         loss = -scored.logprobs_NT.sum()
         learner.backward(loss / tokens)
         loss_sum += float(loss.detach())

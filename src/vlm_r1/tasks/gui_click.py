@@ -1,5 +1,7 @@
 """GUI grounding: the model answers one instruction about one or several screenshots with the point to click."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

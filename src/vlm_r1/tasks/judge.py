@@ -204,7 +204,7 @@ def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> No
         except ConfigError as error:
             raise ConfigError(f"{record.source}: {error}") from error
         users.setdefault(spec, set()).update(columns[key])
-    everywhere = set().union(*columns.values())
+    everywhere = set[str]().union(*columns.values())
     users |= {(name, True): everywhere for name in rewards if name != ACCURACY}
     for spec, found in users.items() if first_user else ():
         _check_columns(*spec, found)

@@ -1,5 +1,7 @@
 """Templates add an instruction to a question, and define the form of completion that it asks for."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

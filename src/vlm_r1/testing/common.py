@@ -1,5 +1,7 @@
 """The base of all tiny checkpoints: their size, a tokenizer learned from a corpus, and the writer of their folder."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,7 @@
 """Measures how far two computations of the same numbers are apart, and whether rounding explains it."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Sequence

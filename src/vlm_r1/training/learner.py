@@ -1,12 +1,14 @@
 """The state of a training run: policy, optimizers, schedules and step, on accelerate. Shared by GRPO and SFT."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +22,13 @@ from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.models.precision import save_model
 from vlm_r1.policy.build import build_policy, setup_of
-from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, micro_batches
+from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLogProbs, micro_batches
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.types import EncodedPrompt
+
+T = TypeVar("T")
 
 _NARROW = (torch.bfloat16, torch.float16)
 """Types of 16 bits: their numbers near 0.02 are 1e-4 or 1e-5 apart, so small updates are lost."""
@@ -74,6 +78,10 @@ class Learner:
     def model(self) -> Any:
         """The transformers (or peft) model inside all wrappers, for sampling and saving."""
         return self.bare_policy.model
+
+    def score(self, batch: CompletionBatch) -> TokenLogProbs:
+        """The policy's log-probabilities, as training computes them, with gradient."""
+        return self.policy(batch)
 
     def micro_batches(self, batch: CompletionBatch) -> list[MicroBatch]:
         """Cut this process's batch by `max_tokens_per_micro_batch`."""
@@ -188,7 +196,7 @@ class Learner:
             commit_folder(run.model.with_name(f".{run.model.name}.tmp"), run.model)
         self.accelerator.wait_for_everyone()
 
-    def gather(self, items: list[Any]) -> list[Any]:
+    def gather(self, items: list[T]) -> list[T]:
         """Return the items of all processes, in the order of their ranks."""
         return gather_object(items)
 

@@ -1,5 +1,7 @@
 """Makes optimizers and learning-rate schedules from the recipe, and sums gradients over processes."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

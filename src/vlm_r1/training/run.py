@@ -1,9 +1,11 @@
 """Opens a training run. Mistakes are found before the model trains and before the run folder changes."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ class TrainingRun:
     checked: bool = False
 
     @contextmanager
-    def steps(self, title: str) -> Iterator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
+    def steps(self, title: str) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
         """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
 
         `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
@@ -198,7 +200,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
     """Return a line for each held-out set, with the number of its records whose pictures are trained on."""
-    lines = []
+    lines: list[str] = []
     for name, n_shared in shared_pictures(records, held_out).items():
         advice = " (split_by: image keeps them apart)" if n_shared else ""
         lines.append(
@@ -257,7 +259,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
 
 def _check_each(records: Sequence[Record], check: Callable[[Record], object]) -> None:
     """Check all records and raise one DataError for all that fail."""
-    problems = []
+    problems: list[Problem] = []
     for record in records:
         try:
             check(record)

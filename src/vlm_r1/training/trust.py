@@ -8,6 +8,8 @@ checked without autocast: then only rounding in float32 is tolerated. In bfloat1
 The noise is the difference of the stock model from itself with other last bits (`Witness.other_side`).
 """
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -72,8 +74,8 @@ class CheckedRecord:
 class Report:
     """Findings for people, and problems, each of which starts with the place of its record."""
 
-    found: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list[str])
+    problems: list[str] = field(default_factory=list[str])
 
     def add(self, checked: Sequence[CheckedRecord], problem: str) -> None:
         """Add a problem of the first of these records."""
@@ -250,7 +252,7 @@ def _inputs(checked: Sequence[CheckedRecord], learner: Learner, env: Env, report
     except ModelError as error:
         report.found.append(f"tokens and pixels are the adapter's ({error})")
         return [inputs_of(one.encoded, learner.adapter, learner.model) for one in checked]
-    found = []
+    found: list[Inputs] = []
     for one in checked:
         prompt, _ = env.ask(one.record)
         found.append(stock_inputs(processor, prompt, [load_image(path) for path in prompt.images]))

@@ -1,5 +1,7 @@
 """Computes log-probabilities and gradients of the same completions twice: by the policy and by an outside witness."""
 
+# pyright: standard
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
