@@ -5,11 +5,9 @@
 
 It draws pictures of one coloured shape, builds a random Qwen2.5-VL of 0.4 million parameters, shows it badly drawn
 boxes until it knows what an answer looks like, and then lets rewards alone teach it to draw better ones.
-
 Seen on 250 held-out pictures, for seeds 0 and 2, in 105 s of CPU time (Xeon, 2.5 GHz): IoU above 0.5 in 19.6 and 17.2 %
 of the answers before GRPO, in 56.4 and 40.0 % after it; mean reward of 1.5 at most from 0.73 and 0.72 to 0.86 and 0.83.
 """
-# ruff: noqa: T201  it is a script, so it prints
 
 import argparse
 import tempfile
@@ -98,12 +96,12 @@ def grpo_step(policy: Policy, env: Env, optimizer: Optimizer, records: Sequence[
     # The divisor counts the whole batch, so it does not matter how many passes the batch is cut into.
     tokens = sum(sum(mask_T) for mask_T in batch.masks_N())
     normalizer, total = loss_normalizer(LOSS, len(scores_N), tokens, MAX_NEW_TOKENS), 0.0
-    for part in micro_batches(batch, TOKENS_AT_ONCE, policy.layout):
-        logprobs_NT, _, mask_NT = policy(part.batch)
+    for micro in micro_batches(batch, TOKENS_AT_ONCE, policy.layout):
+        logprobs_NT, _, mask_NT = policy(micro.batch)
         old_NT = logprobs_NT.detach()  # a batch is used once, so the policy still is the one that sampled: ratio 1
-        own_N = advantages_N[part.rows_N].to(logprobs_NT)  # one number for all tokens of a completion
-        given = LossInput(logprobs_NT, old_NT, None, own_N, mask_NT, epsilon=0.2, epsilon_high=0.2)
-        loss = grpo_loss(given, LOSS, normalizer=normalizer).loss  # None, no reference: there is no KL term
+        own_N = advantages_N[micro.rows_N].to(logprobs_NT)  # one number for all tokens of a completion
+        given = LossInput(logprobs_NT, old_NT, None, own_N, mask_NT, 0.2, 0.2)  # no reference, so no KL; clip at 0.2
+        loss = grpo_loss(given, LOSS, normalizer=normalizer).loss
         loss.backward()  # what beat its siblings becomes likelier, what fell behind less likely
         total += float(loss.detach())
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)  # no single batch may do much harm
@@ -119,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, default in (("model", ""), ("data", ""), ("out", ""), ("warm-steps", 400), ("steps", 120), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(argv)
+    if bool(args.model) != bool(args.data):
+        parser.error("--model and --data belong together: give both, or neither")
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         inputs = (args.model, args.data, args.data) if args.data else make_inputs(folder, args.seed)

@@ -39,7 +39,6 @@ MANY_PARAMETERS = frozenset(  # file::function; may only shrink
         "policy/kernels.py::_varlen_backward",
         "policy/kernels.py::attend",
         "policy/kernels.py::attend_backward",
-        "rollouts/env.py::Env.__init__",
         "rollouts/groups.py::sample_groups",
         "sampling/decoding.py::PrefixCache.attend",
         "tasks/judge.py::_judge_together",

@@ -268,7 +268,7 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     told = " ".join(shown.split())
     parts = [
         told.index(words)
-        for words in ("1/3 Pictures", "2/3 Warm start", "Watch the loss", "3/3 GRPO", "Watch acc@", "The result")
+        for words in ("1/3 Pictures", "2/3 Warm start", "watch the loss", "3/3 GRPO", "watch acc@", "What came")
     ]
     assert parts == sorted(parts)
     assert parts[2] < told.index("SFT 1/2") < parts[3], "what to look at is said before it is seen"

@@ -186,3 +186,10 @@ def test_it_learns_to_draw_boxes(capsys):
 
 def test_it_is_short():
     assert len((EXAMPLES / "grpo_by_hand.py").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("option", ["--model", "--data"])
+def test_a_model_without_data_is_an_error(option, capsys) -> None:
+    with pytest.raises(SystemExit):
+        by_hand.main([option, "somewhere"])
+    assert "give both, or neither" in capsys.readouterr().err
