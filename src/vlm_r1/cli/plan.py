@@ -144,7 +144,7 @@ def _table(plan: Plan, config: Config) -> Table:
         ("margin", plan.margin, "taken for CUDA and gaps between tensors"),
     ]
     table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("part")
+    table.add_column("item")
     table.add_column("GB", justify="right")
     table.add_column("of what")
     for name, needed, what in rows:
