@@ -67,7 +67,7 @@ class ModelSection(Section):
     freeze: list[Part] | None = Field(
         default=None,
         description="Parts of the model that do not train: vision, projector, language (docs/finetuning.md). Default: "
-        "none; with lora, vision and projector, which then get no adapters either. []: none, with lora too.",
+        "none; with lora, vision and projector, which then get no LoRA adapters either. []: none, with lora too.",
     )
     freeze_vision_modules: bool = Field(default=False, description="Short for freeze: [vision, projector].")
     min_pixels: PositiveInt | None = Field(

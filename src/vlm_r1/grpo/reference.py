@@ -14,7 +14,7 @@ from vlm_r1.training.learner import Learner
 
 
 class Reference:
-    """The policy as it was at the start; needed only if beta > 0. With LoRA it is the model with its adapter off.
+    """The policy as it was at the start; needed only if beta > 0. With LoRA it is the model without LoRA adapters.
 
     Attributes:
         frozen: a second copy of the model, in bfloat16 if passes compute in it; None with LoRA.
