@@ -35,7 +35,7 @@ _SPINS = "10000"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for findings (data check), 2 for a user's error."""
+    """Run one command; returns the exit status: 0, 1 for findings (e.g. of `data check`), 2 for a user's error."""
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)

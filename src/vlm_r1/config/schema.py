@@ -1,6 +1,7 @@
 """Every option of a recipe, with its unit, its default and the source of the default.
 
-Names follow Hugging Face and TRL where the meaning is the same. `docs/configuration.md` is generated from this file.
+The sections `model` and `grpo` are in `model.py` and `objective.py`. Names follow Hugging Face and TRL where the
+meaning is the same. `docs/configuration.md` is generated from all of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """COCO's evaluation of a whole data set: the twelve statistics, and the curves that they are computed from.
 
 The numbers are those of pycocotools' `COCOeval` for boxes, the definition of "COCO mAP" in the literature. For one
-image without scores, as a reward sees it, there is `average_precision.py`. Both agree where both apply, except on empty
-sets: COCO leaves these out of its means, and a mean of nothing is −1.
+image without scores, as a reward sees it, there is `geometry/average_precision.py`. Both agree where both apply, except
+on empty sets: COCO leaves these out of its means, and a mean of nothing is −1.
 
 COCO's steps, in its own order:
 

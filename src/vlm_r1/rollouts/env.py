@@ -1,4 +1,4 @@
-"""Asks records and judges answers: Record → Prompt → EncodedPrompt, and Completion → Score.
+"""Turns records into prompts and judges answers: Record → Prompt → EncodedPrompt, and Completion → Score.
 
 Training, evaluation, SFT and `trace` all use it.
 """

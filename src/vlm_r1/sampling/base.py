@@ -41,7 +41,7 @@ def greedy(max_completion_length: int) -> SamplingParams:
 
 
 class Sampler(Protocol):
-    """Draws completions. Engines: `hf` (transformers), `scripted` (given texts, for tests)."""
+    """Draws completions. `HFSampler` does so with transformers; `ScriptedSampler` replays given texts, for tests."""
 
     def sync(self, version: int) -> None:
         """Sample with the policy's present weights from now on, and write `version` on every completion.

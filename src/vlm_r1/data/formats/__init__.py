@@ -1,4 +1,4 @@
-"""The layouts of rows that can be read. A format only knows keys, so each may come as JSON, Parquet or from the hub.
+"""The formats of rows that can be read. A format only knows keys, so each may come as JSON, Parquet or from the hub.
 
 To add one: a `Format` in its own file and a line in `FORMATS`, or `format: my_package.module:MY_FORMAT` in the recipe.
 """

@@ -56,7 +56,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Format:
-    """A layout of rows.
+    """How a data file writes a record in a row.
 
     Attributes:
         wants: its keys, as a text for people, e.g. "problem, solution"; keys of images are left out.
