@@ -18,7 +18,7 @@ from vlm_r1.types import IMAGE_TOKEN, BoxFormat, ImageFrame, Prompt, Record, Thi
 
 @dataclass(frozen=True)
 class Template:
-    """The frame of a question; all of it goes into the user turn.
+    """The words around a question; all of them go into the user turn.
 
     Attributes:
         name: its name in recipes, e.g. "r1".
