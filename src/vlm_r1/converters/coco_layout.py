@@ -147,7 +147,7 @@ def require_images(file: CocoFile, unknown_images: str) -> None:
         example = example.removeprefix(f"{file.path}: ")
         raise DataError(
             f"{file.path}: {n} box{'es' * (n != 1)} of no image that the file lists, e.g. {example}, so any image may "
-            "lack one. Correct the ids, or give --unknown-images drop if it lists a part of its images on purpose"
+            "lack one. Correct the ids, or give --unknown-images drop if it lists only some of them on purpose"
         )
 
 

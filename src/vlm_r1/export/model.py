@@ -145,7 +145,7 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     again = _encode(load_adapter(written, adapter=own.adapter, box_format=own.box_format))
     if not same_encoding(again, encoded):
         raise ModelError(
-            "the tokenizer and image processor that were written encode a prompt with a picture otherwise than the "
+            "the tokenizer and image processor that were written encode a prompt with a picture differently from the "
             "run's; please report this"
         )
     return found
