@@ -192,7 +192,7 @@ def test_trace_takes_what_training_takes(recipe, family_checkpoint, capsys) -> N
     """A model whose prompts cannot be shared: training computes it in layout rows."""
     assert main(["trace", str(recipe(**{"model.path": str(family_checkpoint("qwen3_5"))}))]) == 0
     shown = capsys.readouterr().out
-    assert "layout rows" in shown
+    assert "rows: each prompt is computed again" in " ".join(shown.split())
     assert "log p (trainer)" in shown
 
 

@@ -80,7 +80,7 @@ def test_overlong_of_dapo():
     [
         pytest.param(lambda: cosine_length(_given(None, 1.0)), r"^f\.jsonl:7: .*nobody counted", id="cosine_uncounted"),
         pytest.param(lambda: overlong(_given(None)), r"^f\.jsonl:7: .*nobody counted", id="overlong_uncounted"),
-        pytest.param(lambda: cosine_length(_given(5)), r'^f\.jsonl:7: .*no part "accuracy"', id="no_accuracy"),
+        pytest.param(lambda: cosine_length(_given(5)), r'^f\.jsonl:7: .*no component "accuracy"', id="no_accuracy"),
         pytest.param(lambda: cosine_length(_given(5, 1.0), max_tokens=0), "max_tokens is 0", id="no_length"),
         pytest.param(lambda: overlong(_given(5), buffer=0), "buffer is 0", id="no_buffer"),
         pytest.param(lambda: overlong(_given(5), buffer=600), "0 < buffer ≤ max_tokens", id="buffer_over_the_limit"),

@@ -122,7 +122,7 @@ def _show_group(console: Console, record: Record, env: Env, config: Config) -> N
         console,
         "stage 4: loss",
         precision=learner.descriptions[0],
-        layout=learner.descriptions[1],
+        layout=learner.descriptions[1].removeprefix("layout "),
         loss_type=config.grpo.loss_type,
         value=f"{sum(float(output.loss) for _, output in found):.6f}",
         note="ratio 1, as before the first update",

@@ -38,8 +38,8 @@ def cosine_length(
     n_tokens = _count_tokens(given, "cosine_length")
     if _ACCURACY not in given.parts:
         raise ConfigError(
-            f'{given.record.source}: reward "cosine_length" asks whether the answer is correct, and there is no part '
-            '"accuracy" to tell it; add accuracy to the rewards (a weight of 0 keeps it out of the sum)'
+            f'{given.record.source}: reward "cosine_length" asks whether the answer is correct, and there is no '
+            'component "accuracy" to say so; add accuracy to the rewards (a weight of 0 keeps it out of the sum)'
         )
     if max_tokens < 1:
         raise ConfigError(f'reward "cosine_length": max_tokens is {max_tokens}; wanted at least 1')
