@@ -178,7 +178,7 @@ class Completion:
         segments: its tokens in order, at least one segment.
         text: its tokens, decoded without special tokens.
         stop_reason: why the last segment ended, STOP or LENGTH.
-        version: number of updates that had made the weights that sampled it.
+        version: of the weights that sampled it, the number of finished steps.
     """
 
     segments: tuple[Segment, ...]

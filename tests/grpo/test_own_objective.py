@@ -13,6 +13,7 @@ from vlm_r1.config import load_config
 from vlm_r1.config.objective import GrpoSection
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.loss import LOSSES, Loss, LossInput, TokenLosses, get_loss, grpo_loss
+from vlm_r1.grpo.trainer import train
 
 MASK_NT = torch.tensor([[True, True, False], [True, False, False]])
 
@@ -100,3 +101,32 @@ def test_options_that_only_ones_own_objective_understands_are_left_to_it(recipe)
     options = {"grpo.loss_type": "nowhere:LOSS", "grpo.epsilon": 0.1, "grpo.epsilon_high": 7.0}
     assert load_config(recipe(**options)).grpo.upper_epsilon == 7.0
     assert GrpoSection(loss_type="nowhere:LOSS", epsilon=0.1).upper_epsilon == 0.1
+
+
+def test_a_surrogate_may_leave_anything_at_masked_positions() -> None:
+    """Masked log-probabilities are 0, so that this one divides by 0 there."""
+
+    def inverse(given: LossInput, ratio_NT: torch.Tensor) -> TokenLosses:
+        return TokenLosses(ratio_NT * 0 + 1 / given.logprobs_NT)
+
+    own = given(0.0)
+    output = grpo_loss(own, Loss(ratio="token", surrogate=inverse, mean="tokens"), normalizer=3.0)
+    assert output.loss.item() == pytest.approx(-1.0)
+    (gradient_NT,) = torch.autograd.grad(output.loss, own.logprobs_NT)
+    torch.testing.assert_close(gradient_NT, -MASK_NT.float() / 3)
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "options", "message"),
+    [
+        pytest.param("detached", {}, "wanted at least 1: for example epsilon_high: 5", id="no cap"),
+        pytest.param("clipped", {"epsilon": 0.1}, "no effect with num_iterations 1", id="a clip without effect"),
+    ],
+)
+def test_options_that_do_not_suit_it_are_found_before_anything_is_loaded(
+    surrogate, options, message, recipe, monkeypatch
+) -> None:
+    monkeypatch.setattr("testing_rewards.OWN_LOSS", Loss("token", surrogate, "tokens"), raising=False)
+    own = {f"grpo.{name}": value for name, value in options.items()}
+    with pytest.raises(ConfigError, match=message):
+        train(load_config(recipe(**own, **{"grpo.loss_type": "testing_rewards:OWN_LOSS", "model.path": "nowhere"})))

@@ -201,3 +201,11 @@ def test_an_optimizer_s_state(optim: Any, small) -> None:
     assert needs.state == real
     trainable = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     assert needs.state == pytest.approx(2 * trainable, rel=1e-3) if optim == "adamw" else needs.state < 2 * trainable
+
+
+def test_an_optimizer_from_outside_is_assumed_to_have_two_moments(small) -> None:
+    """It may look at numbers, as Adafactor does, and there are none."""
+    one = small("qwen2_5_vl")
+    shapes = one.shapes(one.section())
+    needs = optimizer_step(shapes, TrainingSection(optim="torch.optim:Adafactor"))
+    assert needs.state == sum(2 * p.nbytes * times for _, p, times in shapes.parameters(trainable=True))

@@ -77,6 +77,14 @@ def pictures(tmp_path: Path) -> tuple[str, str]:
             on(tall=[SECOND]),
             id="ovd on the last",
         ),
+        pytest.param(
+            "testing_placed:NEEDS_SCENE",
+            [{"bbox_2d": FIRST, "image": 0}, {"bbox_2d": SECOND, "image": 1}],
+            [{"bbox_2d": FIRST, "image": 0}, {"bbox_2d": SECOND, "image": 1}],
+            on(wide=[FIRST], tall=[SECOND]),
+            on(wide=[FIRST], tall=[SECOND]),
+            id="a task that fails without its line",
+        ),
         pytest.param("gui_click", SECOND, [15.0, 20.0], on(tall=[SECOND]), on(), id="a region of the last"),
         pytest.param("not_installed:TASK", FIRST, [FIRST], on(wide=[FIRST]), on(wide=[FIRST]), id="an unknown task"),
         pytest.param(

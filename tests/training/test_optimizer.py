@@ -47,3 +47,15 @@ def test_betas_of_adamw_have_no_effect_on_ones_own() -> None:
     with pytest.raises(ValueError, match="adam_beta2 has no effect with an optim of your own"):
         TrainingSection(optim="torch.optim:SGD", adam_beta2=0.99)
     assert TrainingSection(optim="muon", adam_beta2=0.99).optim == "muon", "AdamW has what muon leaves"
+
+
+def half(groups) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups[0]["params"][:1], lr=1e-3)
+
+
+def test_one_that_leaves_parameters_out(model64, monkeypatch) -> None:
+    """They would never train, and their gradients would stay."""
+    monkeypatch.setattr("testing_rewards.half", half, raising=False)
+    section: Any = TrainingSection().model_copy(update={"optim": "testing_rewards:half"})
+    with pytest.raises(ConfigError, match="takes 1 of the 68 parameters that train; wanted all"):
+        make_optimizers(model64, section)

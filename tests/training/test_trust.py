@@ -163,7 +163,7 @@ def test_a_sampler_that_was_not_given_the_new_weights(opened, monkeypatch) -> No
     run = opened()
     groups = sample(run)
     run.learner.step = 3
-    fails(groups, run, "sampled with the weights after 0 updates, but the policy has had 3")
+    fails(groups, run, "sampled with the weights after step 0, but the policy has taken 3")
 
 
 # (c) the images are not seen

@@ -13,13 +13,14 @@ from rich.panel import Panel
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
+from vlm_r1.grpo.trainer import check_objective
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_run_folder
-from vlm_r1.training.run import held_out_lines, load_checked_records, load_env
+from vlm_r1.training.run import check_engines, held_out_lines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
@@ -39,6 +40,9 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     from vlm_r1.cli.console import quiet_libraries
 
     quiet_libraries()
+    check_engines(config)
+    if stage == "grpo":
+        check_objective(config)
     check_run_folder(config, resume=False)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])

@@ -19,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.errors import ConfigError
 
     for override in args.overrides:
-        if override.startswith(("--grpo.", "--sampling.")) and "max_completion_length" not in override:
+        if override.startswith(("--grpo.", "--sampling.")) and not any(
+            option in override for option in ("max_completion_length", "sampling.engine")
+        ):
             raise ConfigError(f"{override} has no effect in `vlm-r1 sft`: it belongs to `vlm-r1 train`")
     return run_recipe(args, "sft")

@@ -119,9 +119,17 @@ class GrpoSection(Section):
 
     @model_validator(mode="after")
     def _limits_have_effect(self):
-        surrogate = (
-            LOSSES[self.loss_type].surrogate if self.loss_type in LOSSES else None
-        )  # of a loss from outside nothing is known
+        if self.loss_type in LOSSES:  # of a loss from outside nothing is known until it is imported
+            self.check_limits(LOSSES[self.loss_type])
+        return self
+
+    def check_limits(self, loss: Loss) -> None:
+        """Check that `epsilon` and `epsilon_high` suit a loss and have an effect on it.
+
+        Raises:
+            ValueError: says what to change.
+        """
+        surrogate = loss.surrogate
         limited = self.changes("epsilon") or self.changes("epsilon_high")
         if surrogate == "clipped" and limited and not self.ratio_can_differ:
             raise ValueError(
@@ -137,7 +145,6 @@ class GrpoSection(Section):
                 f"loss_type {self.loss_type} caps the ratio at epsilon_high itself, and not at 1 + epsilon_high; got "
                 f"{self.upper_epsilon}, wanted at least 1: for example epsilon_high: 5"
             )
-        return self
 
     @property
     def upper_epsilon(self) -> float:

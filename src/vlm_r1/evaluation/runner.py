@@ -41,9 +41,10 @@ def answer_records(
     params = greedy(max_completion_length)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        groups += sample_groups(
+        answered = sample_groups(
             batch, env, sampler, params, n=1, run_seed=0, phases=Phases(), trainer_state=trainer_state
         )
+        groups += [group.light() for group in answered]  # a held-out set's pixels would not fit into memory
         advance(len(batch))
     return groups
 

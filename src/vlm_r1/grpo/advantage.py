@@ -47,7 +47,8 @@ def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor |
     if not bool(torch.isfinite(rewards_PG[judged_PG]).all()):
         raise ValueError(f"rewards_PG must be finite, got {rewards_PG}")
     advantages_PG = get_advantages(scale_rewards)(rewards_PG.masked_fill(~judged_PG, 0.0), judged_PG)
-    if advantages_PG.shape != rewards_PG.shape or not bool(torch.isfinite(advantages_PG[judged_PG]).all()):
+    wrong = not isinstance(advantages_PG, Tensor) or advantages_PG.shape != rewards_PG.shape  # pyright: ignore[reportUnnecessaryIsInstance]
+    if wrong or not bool(torch.isfinite(advantages_PG[judged_PG]).all()):
         raise ConfigError(
             f'scale_rewards "{scale_rewards}" returned {advantages_PG}; wanted finite numbers of shape '
             f"{tuple(rewards_PG.shape)}"

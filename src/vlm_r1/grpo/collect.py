@@ -56,7 +56,7 @@ def collect_groups(
         if sum(signals.values()) >= wanted:
             break
     chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])
-    tokens = sum(len(rollout.completion.ids_T) for group in own.values() for rollout in group.rollouts)
+    tokens = sum(sum(rollout.completion.sampled_T) for group in own.values() for rollout in group.rollouts)
     metrics = {
         "groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals)),
         "tokens/sample": Metric("sum", tokens),

@@ -170,7 +170,7 @@ def grpo_loss(
         sums["sampler_gap_sum"] = (given.logprobs_NT - given.sampled_logprobs_NT).abs()
         largest_gap = sums["sampler_gap_sum"].detach().max()
     return LossOutput(
-        loss=(losses_NT * mask_NT).sum() / normalizer,
+        loss=losses_NT.masked_fill(~mask_NT, 0.0).sum() / normalizer,  # a surrogate from outside may leave NaN there
         sums={name: (values_NT.detach() * mask_NT).sum().to(losses_NT.dtype) for name, values_NT in sums.items()},
         largest_sampler_gap=largest_gap,
     )

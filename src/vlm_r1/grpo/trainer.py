@@ -39,8 +39,7 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
-    get_loss(config.grpo.loss_type)
-    get_advantages(config.grpo.scale_rewards)
+    check_objective(config)
     run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display)
     learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
@@ -68,6 +67,19 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
             warned = warned or _warn_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish()
+
+
+def check_objective(config: Config) -> None:
+    """Import the loss and the advantages that the recipe names, and check that its options suit them.
+
+    Raises:
+        ConfigError: a name cannot be imported, or an option makes no sense with the loss.
+    """
+    get_advantages(config.grpo.scale_rewards)
+    try:
+        config.grpo.check_limits(get_loss(config.grpo.loss_type))
+    except ValueError as error:
+        raise ConfigError(f"grpo: {error}") from error
 
 
 _CUT = (

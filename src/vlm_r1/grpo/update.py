@@ -256,7 +256,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
     for metric in dict.fromkeys(name for score in scores for name in score.metrics):
         values = [score.metrics[metric] for score in scores if metric in score.metrics]
         metrics[f"metrics/{metric}/mean"] = ratio(sum(values), len(values))
-    lengths = [len(rollout.completion.ids_T) for rollout in rollouts]
+    lengths = [sum(rollout.completion.sampled_T) for rollout in rollouts]
     truncated = [rollout.completion.stop_reason is StopReason.LENGTH for rollout in rollouts]
     metrics["completions/mean_length"] = ratio(sum(lengths), len(lengths))
     metrics["completions/truncated"] = ratio(sum(truncated), len(truncated))

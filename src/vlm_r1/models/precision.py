@@ -35,8 +35,12 @@ CPU = Device("cpu", bfloat16=False, flash_attention=False)
 
 
 def this_device() -> torch.device:
-    """The accelerator of this machine, or the CPU; a torch with CUDA may find no GPU to compute on."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    """The accelerator of this machine, or the CPU; a torch with CUDA may find no GPU to compute on.
+
+    A Mac computes on its CPU: seeds are drawn in float64, which MPS lacks.
+    """
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None or found.type == "mps" else found
 
 
 def look_at(device: torch.device) -> Device:

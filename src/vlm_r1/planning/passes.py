@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vlm_r1.config.base import is_own
 from vlm_r1.config.schema import TrainingSection
 from vlm_r1.planning.meter import Meter
 from vlm_r1.planning.representatives import watch
@@ -129,7 +130,13 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
 
 
 def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
-    """Run one step of the recipe's optimizers without data; returns the bytes of their state and of the step."""
+    """Run one step of the recipe's optimizers without data; returns the bytes of their state and of the step.
+
+    An optimizer from outside may look at numbers, which are not there. For it two numbers of state are assumed for each
+    that trains, as AdamW has.
+    """
+    if is_own(section.optim):
+        return OptimizerNeeds(sum(2 * p.nbytes * times for _, p, times in shapes.parameters(trainable=True)), 0)
     _make_gradients(shapes)
     optimizers = make_optimizers(shapes.model, section, shapes.adapter)
     with _metered(shapes) as meter:

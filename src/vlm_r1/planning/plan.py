@@ -18,6 +18,7 @@ from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.build import setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
 from vlm_r1.sampling import SamplingParams, greedy
+from vlm_r1.sampling.build import get_sampler
 from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
 from vlm_r1.training.witness import is_wide
 from vlm_r1.types import EncodedPrompt
@@ -137,6 +138,7 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
         ModelError: a family without an adapter; see `load_shapes`.
     """
     adapter, encoded = prompt.adapter, prompt.encoded
+    get_sampler(config.sampling.engine)
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
     layout = shapes.setup.layout

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_r1.errors import VlmR1Error
+from vlm_r1.errors import DataError, VlmR1Error
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
@@ -273,8 +273,16 @@ def _gold_boxes(row: RolloutRow) -> Iterable[tuple[PlacedBox, str]]:
     """Return the gold boxes; with several images, the task says on which they lie, if it is installed."""
     if len(row.images) > 1:
         with suppress(VlmR1Error):  # it is not, or cannot use the gold answer
-            return gold_boxes(Record(row.record_id, row.task, row.problem, row.images, row.gold))
+            return _asked_of_the_task(Record(row.record_id, row.task, row.problem, row.images, row.gold))
     return boxes_of(row.gold)
+
+
+def _asked_of_the_task(record: Record) -> list[tuple[PlacedBox, str]]:
+    """`gold_boxes`, where a task from outside may miss the columns of its line, which rollouts do not hold."""
+    try:
+        return gold_boxes(record)
+    except Exception as error:
+        raise DataError(f"{record.source}: task {record.task} cannot read the gold answer: {error!r}") from error
 
 
 def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]]) -> DrawnImage:

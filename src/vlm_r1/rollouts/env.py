@@ -116,7 +116,7 @@ class Env:
                 encoded.frames,
                 get_task(record.task),
                 self.templates.of(record),
-                n_tokens=len(completion.ids_T),
+                n_tokens=sum(completion.sampled_T),
                 completion_ids=completion.ids_T,
                 trainer_state=trainer_state,
             )

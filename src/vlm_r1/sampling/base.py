@@ -49,7 +49,7 @@ class Sampler(Protocol):
         An engine that holds weights of its own fetches them here.
 
         Args:
-            version: how many updates made the weights.
+            version: number of finished steps.
         """
         ...
 

@@ -17,8 +17,8 @@ from vlm_r1.training.trust import check_gold
 def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
     """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 
-    The recipe's sections `grpo` and `sampling` and its reward weights belong to `train` (max_completion_length is used
-    in evaluations). Everything else means the same.
+    The recipe's sections `grpo` and `sampling` and its reward weights belong to `train`, but evaluations use
+    `sampling.engine` and `sampling.max_completion_length`. Everything else means the same.
 
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.

@@ -18,7 +18,7 @@ from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.boxes import check_image
 from vlm_r1.tasks.templates import Template
-from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, Record, Score
+from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Record, Score
 
 ACCURACY = "accuracy"
 """The component that is computed by the reward of the record, else of its source, else of its task."""
@@ -230,7 +230,13 @@ def check_gold(record: Record, frames: tuple[ImageFrame, ...]) -> None:
             pixel.
     """
     task = get_task(record.task)
-    for box, image in task.boxes(task.gold(record)):
+    boxes = task.boxes(task.gold(record))
+    if bare := [box for box in boxes if not isinstance(box, PlacedBox)]:
+        raise ConfigError(
+            f"{record.source}: boxes() of task {record.task} gave {bare[0]!r}; wanted PlacedBox(box, image), which "
+            "says on which image a box lies (docs/add_a_task.md)"
+        )
+    for box, image in boxes:
         check_image(record, image)
         width, height = frames[image].original_wh
         x1, y1, x2, y2 = box

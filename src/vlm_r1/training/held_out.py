@@ -92,7 +92,7 @@ def _answer_in_parallel(
             trainer_state=TrainerState(learner.step, config.training.max_steps),
             advance=advance,
         )
-    ranked = learner.gather([[group.light() for group in groups]])
+    ranked = learner.gather([groups])
     return [ranked[index % world][index // world] for index in range(len(records))]
 
 

@@ -20,7 +20,7 @@ from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
-from vlm_r1.models.precision import save_model
+from vlm_r1.models.precision import save_model, this_device
 from vlm_r1.policy.build import build_policy, setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLogProbs, micro_batches
 from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
@@ -217,7 +217,7 @@ def make_accelerator(config: Config, autocast: bool) -> Accelerator:
     for tracker in (name for name in config.training.report_to if name not in installed):
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else accelerate joins the processes of a launcher only on GPUs
+        cpu=this_device().type == "cpu",  # else accelerate joins the processes of a launcher only on GPUs
         mixed_precision="bf16" if autocast else "no",
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,

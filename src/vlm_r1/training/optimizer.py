@@ -73,6 +73,11 @@ def get_optimizer(name: str) -> OptimizerKind:
                 f'training.optim "{name}" made {optimizer!r:.100}; wanted a class of torch optimizers, or a function '
                 "that makes one from parameter groups (docs/add_an_objective.md)"
             )
+        given, taken = ({id(p) for group in own for p in group["params"]} for own in (groups, optimizer.param_groups))
+        if given != taken:
+            raise ConfigError(
+                f'training.optim "{name}" takes {len(taken)} of the {len(given)} parameters that train; wanted all'
+            )
         return optimizer
 
     return OptimizerKind(make)

@@ -166,8 +166,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
             the model, checked in this order; nothing is written before.
     """
-    get_sampler(config.sampling.engine)
-    get_optimizer(config.training.optim)
+    check_engines(config)
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
@@ -196,6 +195,16 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     for line in learner.descriptions:
         shown.say(line)
     return TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+
+
+def check_engines(config: Config) -> None:
+    """Import the sampler and the optimizer that the recipe names.
+
+    Raises:
+        ConfigError: a name cannot be imported.
+    """
+    get_sampler(config.sampling.engine)
+    get_optimizer(config.training.optim)
 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:

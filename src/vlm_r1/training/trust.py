@@ -12,7 +12,7 @@ The noise is the difference of the stock model from itself with other last bits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +37,7 @@ from vlm_r1.training.differences import (
     image_effect,
 )
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.trust_tokens import token_problems
 from vlm_r1.training.witness import (
     NOISE,
     TOLERANCES,
@@ -153,7 +154,7 @@ def _check(
 ) -> str:
     report = Report()
     for one in checked:
-        for problem in _token_problems(one, learner, params):
+        for problem in token_problems(one.completions, learner, params):
             report.add([one], problem)
     two = _two(checked)
     inputs = [] if report.problems else _inputs(two, learner, env, report)
@@ -187,28 +188,6 @@ def _shortened(completion: Completion) -> Completion:
     return replace(completion, segments=tuple(kept))
 
 
-def _token_problems(checked: CheckedRecord, learner: Learner, params: SamplingParams | None) -> Iterator[str]:
-    """Find sampled placeholders, stale weights, and completions that do not end as they say (gold answers stop)."""
-    banned, stop_ids = set(learner.adapter.banned_ids()), set(learner.adapter.stop_ids(learner.model))
-    sampled = [segment for one in checked.completions for segment in one.segments if segment.logprobs_T is not None]
-    if drawn := sorted({token for segment in sampled for token in segment.ids_T if token in banned}):
-        yield f"placeholder tokens {drawn} were sampled: they stand for images; the sampler must ban them"
-    if params is not None and (stale := {one.version for one in checked.completions} - {learner.step}):
-        yield (
-            f"completions were sampled with the weights after {min(stale)} updates, but the policy has had "
-            f"{learner.step}: the sampler was not given the new weights (Sampler.sync)"
-        )
-    for completion in checked.completions:
-        length, stopped = len(completion.ids_T), completion.stop_reason is StopReason.STOP
-        stops = [place for place, token in enumerate(completion.ids_T) if token in stop_ids]
-        longest = length if params is None else params.max_completion_length
-        if stops != ([length - 1] if stopped else []) or not (stopped or length == longest):
-            yield (
-                f"a completion of {length} tokens says that it ended by {completion.stop_reason.value}, but has stop "
-                f"tokens at {stops}: wanted one, at its end, which is learnt with it, or else {longest} tokens and none"
-            )
-
-
 def _check_passes(
     checked: list[CheckedRecord],
     witness: Witness,
@@ -233,7 +212,7 @@ def _check_passes(
             _compare(drawn, witness, report)
             if seeds and not report.problems:
                 _compare_sampler(drawn, witness, report, "drawn anew")
-            if seeds and isinstance(sampler, HFSampler):
+            if seeds and type(sampler) is HFSampler:
                 _draw_again(drawn, seeds, witness, report)
         with autocast():
             if rounds:
