@@ -10,7 +10,7 @@ pixels of the original image everywhere inside the package. Gold boxes in other 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
@@ -118,7 +118,7 @@ class EncodedPrompt:
             None: not computed.
         template: name of the template that put the question, e.g. "r1".
         box_format: the coordinates in which answers are written.
-        images: the pictures as the model sees them, RGB, in order; see `Adapter.as_seen`.
+        load_images: reads the pictures again, for `images`: kept, they would fill the memory of a large evaluation.
 
     `Adapter.encode` fills the first four fields; `rollouts.env.Env` fills template, box_format and images.
     """
@@ -130,7 +130,12 @@ class EncodedPrompt:
     features: tuple[torch.Tensor, ...] | None = field(default=None, repr=False)
     template: str = ""
     box_format: BoxFormat = BoxFormat.ORIGINAL_PIXELS
-    images: tuple[Image, ...] = field(default=(), repr=False, compare=False)
+    load_images: Callable[[], tuple[Image, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The pictures as the model sees them, RGB, in order; see `Adapter.as_seen`. They are loaded when asked for."""
+        return self.load_images()
 
 
 class Thinking(enum.Enum):
@@ -263,5 +268,5 @@ class Group:
 
     def light(self) -> Group:
         """The group without pixels and without the line of its file: to send it to another process, or to write it."""
-        encoded = replace(self.encoded, vision={}, features=None, images=())
+        encoded = replace(self.encoded, vision={}, features=None, load_images=tuple)
         return replace(self, encoded=encoded, record=replace(self.record, row={}))

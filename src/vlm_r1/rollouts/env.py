@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
+from PIL.Image import Image
 
 from vlm_r1.data.ahead import ImagesAhead
-from vlm_r1.data.images import image_size
+from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
@@ -20,13 +22,10 @@ from vlm_r1.rewards.call import Logged
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_completion
-from vlm_r1.types import Completion, EncodedPrompt, Prompt, Record, Score
+from vlm_r1.types import Completion, EncodedPrompt, ImageFrame, Prompt, Record, Score
 
 CACHE_BYTES = 1 << 30
 """Bytes of encoded prompts that are kept for the next epoch or evaluation. Small data sets fit completely."""
-
-_PIXEL_BYTES = 4
-"""Bytes of a pixel of an RGB image in Pillow's memory."""
 
 _TOKEN_BYTES = 40
 """Bytes of a Python int and the reference to it. A prompt without images consists of these."""
@@ -73,8 +72,12 @@ class Env:
             encoded = self.adapter.encode(prompt, images)
         except ModelError as error:
             raise ModelError(f"{record.source}: {error}") from error
-        seen = tuple(map(self.adapter.as_seen, images, encoded.frames))
-        encoded = replace(encoded, images=seen, template=template.name, box_format=self.adapter.box_format)
+        encoded = replace(
+            encoded,
+            template=template.name,
+            box_format=self.adapter.box_format,
+            load_images=partial(_load_images, self.adapter, prompt.images, encoded.frames),
+        )
         self._remember(key, encoded)
         return encoded
 
@@ -151,7 +154,10 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
     return equal and a.ids_L == b.ids_L and a.frames == b.frames
 
 
+def _load_images(adapter: Adapter, paths: Sequence[str], frames: Sequence[ImageFrame]) -> tuple[Image, ...]:
+    """The pictures of a prompt as the model sees them; a file that has vanished is a DataError."""
+    return tuple(adapter.as_seen(load_image(path), frame) for path, frame in zip(paths, frames, strict=True))
+
+
 def _bytes(encoded: EncodedPrompt) -> int:
-    pixels = sum(image.width * image.height for image in encoded.images)
-    tensors = sum(tensor.nbytes for tensor in encoded.vision.values())
-    return tensors + _PIXEL_BYTES * pixels + _TOKEN_BYTES * len(encoded.ids_L)
+    return sum(tensor.nbytes for tensor in encoded.vision.values()) + _TOKEN_BYTES * len(encoded.ids_L)
