@@ -33,11 +33,11 @@ def batch(adapter, prompts) -> CompletionBatch:
 
 def test_the_batch_says_what_was_sampled_and_how_likely(batch) -> None:
     assert batch.masks_N()[1] == (True, False, False, False, *[True] * 5)
-    logprobs_NT = batch.sampled_logprobs_NT(torch.zeros(4, 9, dtype=torch.float64))
+    logprobs_NT = batch.sampled_logprobs_NT(torch.device("cpu"))
     assert logprobs_NT[1].tolist() == [-1, 0, 0, 0, -5, -6, -7, -8, -9]
     assert logprobs_NT[3].tolist() == [-1, 0, 0, 0, -5, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="were not sampled"):
-        batch._replace(logprobs_P_G_T=None).sampled_logprobs_NT(logprobs_NT)
+        batch._replace(logprobs_P_G_T=None).sampled_logprobs_NT(logprobs_NT.device)
 
 
 def test_a_segment_has_a_log_probability_for_each_token() -> None:

@@ -154,7 +154,7 @@ def test_large_scores_keep_their_digits_in_bfloat16(
         exact = policy(batch)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = policy(batch)
-    of_sampler = difference(rounded, batch.sampled_logprobs_NT(rounded.logprobs_NT)).mean
+    of_sampler = difference(rounded, batch.sampled_logprobs_NT(rounded.logprobs_NT.device)).mean
     noise = difference(rounded, exact.logprobs_NT).mean
     assert (of_sampler < noise / 4) is right, (of_sampler, noise)
 

@@ -51,9 +51,8 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     encoded = [env.encode(record) for record in sample]
     console = Console()
     console.print(_first_prompt(sample[0], encoded[0], env))
-    if (
-        env.adapter.vision_modules
-    ):  # without an adapter of its own, a family's parts are unknown until weights are loaded
+    # without an adapter of its own, a family's parts are unknown until weights are loaded
+    if env.adapter.vision_modules:
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))

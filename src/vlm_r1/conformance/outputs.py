@@ -131,7 +131,7 @@ def sampler(context: Context) -> Finding:
     policy = context.policy(context.layout[0])
     batch = CompletionBatch.of_groups(prompts, sampled)
     scored = policy(batch)
-    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
+    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT.device))
     problem = (
         f"the sampler's log-probabilities differ from the policy's by {differs}: decoding token by token does not "
         "continue the prompt as one pass does; look at positions()"

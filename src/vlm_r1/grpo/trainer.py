@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
-
 from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.advantage import get_advantages
@@ -91,9 +89,8 @@ _CUT = (
 def _warn_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool:
     """Warn if tokens were sampled with other log-probabilities than the policy's; returns whether it warned."""
     gap = numbers.get("sampling/sampling_logp_difference/mean", 0.0)
-    dtype = (
-        torch.bfloat16 if run.learner.setup.precision.autocast else run.learner.adapter.unwrap(run.learner.model).dtype
-    )
+    learner = run.learner
+    dtype = learner.setup.precision.computing_in(learner.adapter.unwrap(learner.model))
     if gap <= MEAN_TOLERANCE[dtype]:
         return False
     run.display.say(

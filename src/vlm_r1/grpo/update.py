@@ -30,6 +30,7 @@ class LossBatch:
         positions: how many positions the language model computes for it.
         advantages_N: one for each completion.
         kept_N1: bool, False for completions that are left out of the loss.
+        sampled_logprobs_NT: those that the tokens were sampled with.
         old_logprobs_NT: the policy's log-probabilities in the first iteration; None before it.
         ref_logprobs_NT: the reference's; None without a KL term.
     """
@@ -38,6 +39,7 @@ class LossBatch:
     positions: int
     advantages_N: torch.Tensor
     kept_N1: torch.Tensor
+    sampled_logprobs_NT: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
 
@@ -128,6 +130,7 @@ def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = F
             micro.positions,
             torch.tensor(advantages, dtype=torch.float64, device=device),
             torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
+            micro.batch.sampled_logprobs_NT(device),
         )
 
 
@@ -149,7 +152,7 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         scored.mask_NT & batch.kept_N1,
         epsilon=grpo.epsilon,
         epsilon_high=grpo.upper_epsilon,
-        sampled_logprobs_NT=batch.batch.sampled_logprobs_NT(scored.logprobs_NT),
+        sampled_logprobs_NT=batch.sampled_logprobs_NT,
     )
     return scored, grpo_loss(
         given,

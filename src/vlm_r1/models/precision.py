@@ -66,6 +66,10 @@ class Precision:
     why: tuple[str, str]
     autocast: bool = False
 
+    def computing_in(self, model: PreTrainedModel) -> torch.dtype:
+        """The type in which passes of a model compute: bfloat16 under autocast, else that of its weights."""
+        return torch.bfloat16 if self.autocast else model.dtype
+
     def passes_on(self, device_type: str, *, keep_weights: bool) -> torch.autocast:
         """Return the context of passes on a device type, e.g. "cpu": autocast to bfloat16, or none.
 

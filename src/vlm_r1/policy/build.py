@@ -48,7 +48,7 @@ class Setup:
             head_dim = (
                 getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
             )
-            dtype = torch.bfloat16 if self.precision.autocast else model.dtype
+            dtype = self.precision.computing_in(model)
             if obstacle := obstacle_on(policy.model.device, dtype, head_dim, head_dim):
                 layout += f"; attention goes by matrix products, which is slower, because {obstacle}"
         return self.precision.describe(model), layout

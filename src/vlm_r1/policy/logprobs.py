@@ -54,10 +54,8 @@ class CompletionBatch(NamedTuple):
             return [[True] * len(ids_T) for ids_G_T in self.ids_P_G_T for ids_T in ids_G_T]
         return [sampled_T for sampled_G_T in self.sampled_P_G_T for sampled_T in sampled_G_T]
 
-    def sampled_logprobs_NT(self, like_NT: torch.Tensor) -> torch.Tensor:
-        """Return the log-probabilities that the tokens were sampled with, in shape, type and device of `like_NT`.
-
-        They are 0 on padding.
+    def sampled_logprobs_NT(self, device: torch.device) -> torch.Tensor:
+        """Return the log-probabilities that the tokens were sampled with: (N, T), float32, 0 on padding.
 
         Raises:
             ValueError: the tokens were not sampled.
@@ -65,7 +63,7 @@ class CompletionBatch(NamedTuple):
         if self.logprobs_P_G_T is None:
             raise ValueError("these completions were not sampled, so they have no such log-probabilities")
         rows = [torch.tensor(own) for logprobs_G_T in self.logprobs_P_G_T for own in logprobs_G_T]
-        return pad_sequence(rows, batch_first=True).to(like_NT)
+        return pad_sequence(rows, batch_first=True).to(device)
 
 
 class TokenLogProbs(NamedTuple):

@@ -314,7 +314,7 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 def _compare_sampler(checked: Sequence[CheckedRecord], witness: Witness, report: Report, label: str) -> None:
     batch = _batch(checked)
     scored = Policy.forward(witness.policy, batch)
-    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT))
+    differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT.device))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
     if not bool(scored.logprobs_NT.isfinite().all()):
         return
