@@ -10,7 +10,9 @@ from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
 from vlm_r1.config.markdown import reference
-from vlm_r1.config.schema import Config, GrpoSection, TrainingSection
+from vlm_r1.config.data import NOTHING
+from vlm_r1.config.schema import Config, GrpoSection
+from vlm_r1.config.training import TrainingSection
 from vlm_r1.errors import ConfigError
 
 RECIPE = """
@@ -282,3 +284,9 @@ def test_a_tilde_is_the_home_folder_in_the_paths_of_a_recipe(recipe, tmp_path, m
 def test_names_and_urls_keep_their_tilde(name: str, recipe) -> None:
     config = load_config(recipe, [f"--model.path={name}", f"--data.train.0.path={name}"])
     assert config.model.path == config.data.train[0].path == name
+
+
+def test_rows_may_name_nothing_more_by_default():
+    config = Config.model_validate({"output_dir": "runs/x", "model": {"path": "m"}, "data": {}})
+    assert {name: getattr(config.data, name) for name in type(NOTHING).model_fields} == NOTHING.model_dump()
+    assert not any(NOTHING.model_dump().values())

@@ -84,7 +84,7 @@ def test_rows_with_embedded_pictures(tmp_path):
     assert isinstance(bad, Problem)
     assert "not an image of a known format" in bad.message
     assert len(str(bad)) < 300
-    assert RecordFile(source, tmp_path / "cache")[0].images == good[0].images
+    assert RecordFile(source, cache=tmp_path / "cache")[0].images == good[0].images
 
 
 def test_openai_messages_with_embedded_pictures(tmp_path):
@@ -92,6 +92,6 @@ def test_openai_messages_with_embedded_pictures(tmp_path):
     content = [image_url, {"type": "text", "text": "What colour is it?"}]
     row = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "red"}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    record = RecordFile(DataSource(path=str(tmp_path / "a.jsonl"), task="vqa"), tmp_path / "cache")[0]
+    record = RecordFile(DataSource(path=str(tmp_path / "a.jsonl"), task="vqa"), cache=tmp_path / "cache")[0]
     assert record.problem == "<image>What colour is it?"
     assert load_image(record.images[0]).size == (8, 6)

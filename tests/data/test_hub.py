@@ -94,7 +94,7 @@ def test_a_table_is_converted_once_and_again_when_it_changed(tmp_path):
     assert local_rows(path, tmp_path / "cache") == first
     assert os.stat(first).st_mtime_ns == written
     parquet(tmp_path / "a.parquet", [{"problem": "?", "answer": 1}, {"problem": "?", "answer": 2}])
-    assert len(RecordFile(DataSource(path=path, task="vqa"), tmp_path / "cache")) == 2
+    assert len(RecordFile(DataSource(path=path, task="vqa"), cache=tmp_path / "cache")) == 2
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path):

@@ -10,7 +10,7 @@ from typing import overload
 
 import numpy as np
 
-from vlm_r1.config.schema import DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.formats import AUTO, recognise_row
 from vlm_r1.data.hub import local_rows
 from vlm_r1.data.images import image_size, is_remote
@@ -59,6 +59,7 @@ class RecordFile(LazyRecords):
 
     Args:
         source: see the attribute.
+        allowed: what rows may name.
         cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
 
     Raises:
@@ -67,12 +68,12 @@ class RecordFile(LazyRecords):
             Bad rows are found by `check`, or when they are drawn.
     """
 
-    def __init__(self, source: DataSource, cache: Path | None = None) -> None:
+    def __init__(self, source: DataSource, allowed: Allowed = NOTHING, cache: Path | None = None) -> None:
         offsets = find_rows(local_rows(source.path, cache))
         self.source = source
         self.format = find_format(offsets.lines(), source.format)
         self._offsets = select_split(offsets, source, self.format)
-        self._reader = RowReader(source, self.format, image_size, cache=cache)
+        self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -138,20 +139,24 @@ class Selection(LazyRecords):
 
 
 def iter_records(
-    source: DataSource, measure: Measure | None = image_size, cache: Path | None = None
+    source: DataSource,
+    measure: Measure | None = image_size,
+    allowed: Allowed = NOTHING,
+    cache: Path | None = None,
 ) -> Iterator[Record | Problem]:
     """Yield a record or a problem for each row of a file; a file that cannot be read is one problem.
 
     Args:
         source: the file, in any format.
         measure: called once for each image file; None: images are not read and boxes are not compared with them.
+        allowed: what rows may name.
         cache: as in `RecordFile`.
 
     Raises:
         ConfigError: unknown format.
     """
     try:
-        records = RecordFile(source, cache)
+        records = RecordFile(source, allowed, cache)
     except DataError as error:
         yield Problem(source.path, str(error))
         return

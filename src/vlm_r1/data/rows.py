@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.config.schema import DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.coordinates import to_pixels
 from vlm_r1.data.embedded import store_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
@@ -78,6 +78,7 @@ class RowReader:
         format: name of the format of its rows; AUTO: each row is recognised separately.
         measure: returns the size of an image; None: images are not read and boxes are not compared with them.
         checks: check all images and boxes; False: read an image only if a box cannot be converted without its size.
+        allowed: what rows may name.
         cache: folder for embedded pictures; None: `hub.cache_folder()`.
     """
 
@@ -85,6 +86,7 @@ class RowReader:
     format: str
     measure: Measure | None
     checks: bool = True
+    allowed: Allowed = NOTHING
     cache: Path | None = None
 
     def read(self, line: bytes, number: int) -> Record | Problem:

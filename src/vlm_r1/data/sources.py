@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm_r1.config.schema import DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.images import is_remote
 from vlm_r1.data.records import CHECKED_LINES, LazyRecords, RecordFile
 from vlm_r1.data.rows import Problem, summarise
@@ -67,7 +67,7 @@ def _pictures(sources: Sources) -> Iterator[list[str]]:
             ]
 
 
-def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> Sources:
+def load_sources(sources: Sequence[DataSource], allowed: Allowed = NOTHING, cache: Path | None = None) -> Sources:
     """Open files in the given order, and check their rows and the headers of their images.
 
     Files of at most `CHECKED_LINES` rows are checked whole. Of longer files that many evenly spaced rows are checked;
@@ -75,6 +75,7 @@ def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> So
 
     Args:
         sources: the files.
+        allowed: what rows may name.
         cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
 
     Raises:
@@ -85,7 +86,7 @@ def load_sources(sources: Sequence[DataSource], cache: Path | None = None) -> So
     problems: list[Problem] = []
     for source in sources:
         try:
-            files.append(RecordFile(source, cache))
+            files.append(RecordFile(source, allowed, cache))
         except DataError as error:
             problems.append(Problem(source.path, str(error)))
             continue

@@ -1,0 +1,146 @@
+"""The sections of a recipe about data: files, templates, and what rows may name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, PositiveInt, Section
+from vlm_r1.config.words import Coordinates, ThinkingChoice
+
+
+class Allowed(Section):
+    """What rows of data may name beside our own tables and the files below `image_root` (docs/security.md).
+
+    A data file comes from strangers. Whoever runs a command allows more, in the recipe or by options of the command;
+    the data never do.
+    """
+
+    allowed_rewards: list[str] = Field(
+        default_factory=list[str],
+        description="Rewards from outside that rows may name, as package.module:Name; rows may always name those of "
+        "REWARDS.",
+    )
+    allowed_protocols: list[str] = Field(
+        default_factory=list[str],
+        description="Protocols of remote images that rows may name, e.g. [https, s3]; those below a remote image_root "
+        "are always allowed.",
+    )
+    allowed_media_domains: list[str] = Field(
+        default_factory=list[str],
+        description="Hosts that remote images may come from, as in vLLM; default: all hosts with a public address.",
+    )
+    allowed_local_media_path: list[PathText] = Field(
+        default_factory=list[PathText],
+        description="Folders outside image_root that rows may name files in, e.g. [/data/coco]; [/] allows all files.",
+    )
+
+
+NOTHING = Allowed()
+"""Rows may name our own tables and files below `image_root` only."""
+
+
+class DataSource(Section):
+    """One file of records: JSONL, JSON or Parquet, in any of the formats of docs/data.md; or a data set of the Hub."""
+
+    path: PathText = Field(description="File, or hub:owner/name[:split] for a data set of the Hugging Face Hub.")
+    format: str = Field(
+        default="auto",
+        description="How a line is laid out: a name of FORMATS, e.g. vlm_r1; auto: recognised by its keys.",
+    )
+    image_root: PathText = Field(
+        default="", description="Folder or URL that image paths are relative to; default: the file's own folder."
+    )
+    task: str = Field(default="rec", description="Task that asks and judges: a name of TASKS or package.module:Name.")
+    reward: str | None = Field(
+        default=None,
+        description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
+    )
+    template: str | None = Field(default=None, description="Template of these records; default: data.template.")
+    coordinates: Coordinates = Field(
+        default="pixels",
+        description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
+    )
+    orientation: Literal["upright", "stored"] = Field(
+        default="upright",
+        description="Whether gold boxes lie on the image turned upright by its EXIF orientation, or as it is stored.",
+    )
+    split_range: tuple[float, float] = Field(
+        default=(0.0, 1.0),
+        description="Keep the records whose hash of the id, a number in [0, 1), lies in [first, last): the same ones "
+        "on every machine, e.g. [0, 0.9] to train and [0.9, 1] to hold out.",
+    )
+    split_by: Literal["id", "image"] = Field(
+        default="id",
+        description="What split_range hashes: the id, or the image, by its path as written; then all records of a "
+        "picture fall on the same side.",
+    )
+    weight: PositiveFloat | None = Field(
+        default=None,
+        description="Share of the prompts drawn from this file, relative to the other weights; all files or none have "
+        "one. Default: files are concatenated, each record is drawn once an epoch.",
+    )
+
+    @model_validator(mode="after")
+    def _range_in_order(self):
+        first, last = self.split_range
+        if not 0 <= first < last <= 1:
+            raise ValueError(f"split_range is {[first, last]}; wanted 0 <= first < last <= 1, e.g. [0, 0.9]")
+        if self.changes("split_by") and not self.changes("split_range"):
+            raise ValueError("split_by has no effect without split_range: set split_range, or remove it")
+        return self
+
+
+class TemplateSection(Section):
+    """A template of the recipe's own: the words around a question, and the form of completion that they ask for."""
+
+    thinking: ThinkingChoice = Field(
+        default="required",
+        description="required: <think>…</think><answer>…</answer>; free: the thought may be left out; absent: the bare "
+        "answer without tags.",
+    )
+    instruction: str = Field(default="", description="Follows every question.")
+    box_instruction: str = Field(default="", description="Follows it for tasks whose answers are boxes.")
+    instruction_first: bool = Field(
+        default=False, description="Put the instruction between the images and the question instead."
+    )
+    wraps: bool = Field(
+        default=True,
+        description="Let the task put its own question around a bare problem; false: ask the problem as it is.",
+    )
+
+
+class DataSection(Allowed):
+    """The data to learn from, and the data to hold out."""
+
+    train: list[DataSource] = Field(
+        default_factory=list[DataSource], description="Training files, concatenated, then shuffled."
+    )
+    eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
+    template: str = Field(
+        default="r1",
+        description="Words around the question: a name of TEMPLATES (`vlm-r1 trace` shows it), of data.templates, or "
+        "package.module:NAME.",
+    )
+    templates: dict[str, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
+    max_prompt_length: PositiveInt | None = Field(
+        default=None, description="Longer prompts, in tokens with image tokens, are an error; null: no limit."
+    )
+    shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
+    dataloader_num_workers: NonNegativeInt = Field(
+        default=2, description="Threads that decode images of the next step during this one; 0: none."
+    )
+
+    @model_validator(mode="after")
+    def _weights_have_effect(self):
+        weighted = [source.weight is not None for source in self.train]
+        if any(weighted) and (not all(weighted) or len(weighted) == 1):
+            raise ValueError(
+                "data.train: weights compare files, so either all of at least two have one or none has; "
+                f"got {sum(weighted)} of {len(weighted)}"
+            )
+        named = [name for name, source in self.eval.items() if source.weight is not None]
+        if named:
+            raise ValueError(f"data.eval.{named[0]}.weight has no effect: held-out records are all answered; remove it")
+        return self

@@ -1,0 +1,126 @@
+"""The sections of a recipe about sampling and the training loop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vlm_r1.config.base import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    TableName,
+    is_own,
+)
+from vlm_r1.config.model import Part
+from vlm_r1.config.words import OPTIMIZERS, SAMPLERS, LayoutOption
+
+
+class SamplingSection(Section):
+    """How completions are drawn in training. (Evaluation is greedy.)"""
+
+    engine: Annotated[str, AfterValidator(TableName(SAMPLERS))] = Field(
+        default="hf",
+        description="Sampler that draws them. hf: transformers, with the trainer's own weights. Your own: "
+        "docs/add_an_objective.md.",
+    )
+    temperature: PositiveFloat = Field(
+        default=1.0, description="Logits are divided by it, in sampling and in training passes."
+    )
+    top_p: Probability = Field(
+        default=1.0, description="Nucleus: keep the likeliest tokens of this total probability; 1: all."
+    )
+    top_k: NonNegativeInt = Field(default=0, description="Keep this many likeliest tokens; 0: all.")
+    min_p: float = Field(
+        default=0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none."
+    )
+    max_completion_length: PositiveInt = Field(
+        default=512, description="Cap on sampled tokens, the stop token included."
+    )
+
+
+class TrainingSection(Section):
+    """The loop: budget, optimizer, checkpoints, evaluation. Shared by `train` and `sft`."""
+
+    max_steps: PositiveInt = Field(default=500, description="Steps; each takes prompts_per_step records.")
+    prompts_per_step: PositiveInt = Field(default=16, description="P, records in a step, over all processes.")
+    max_tokens_per_micro_batch: PositiveInt = Field(
+        default=16384,
+        description="Positions in one forward and backward pass on one process: as many groups as fit; a larger group "
+        "is split. Changes memory, not the result.",
+    )
+    layout: LayoutOption = Field(
+        default="auto",
+        description="How completions are arranged in a policy pass. packed: each prompt once, then its completions; "
+        "rows: the prompt again for each completion, slower; auto: packed where the architecture allows it.",
+    )
+    trust_checks: bool = Field(
+        default=True,
+        description="Before the first two updates and every trust_check_steps: tokens, log-probabilities and gradients "
+        "equal those of transformers' own processor and model, sampler and policy agree, a blank image makes a "
+        "difference, no placeholder was sampled.",
+    )
+    trust_check_steps: NonNegativeInt = Field(
+        default=100, description="Steps between later checks; 0: check only before the first two updates."
+    )
+    optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS))] = Field(
+        default="adamw",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
+        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). Your own, for all "
+        "parameters: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
+    )
+    learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
+    learning_rates: dict[Part, PositiveFloat] = Field(
+        default_factory=dict[Part, PositiveFloat],
+        description="Peak learning rates of parts of the model, e.g. {vision: 2e-7, projector: 1e-5}; model.freeze "
+        "names parts that do not train.",
+    )
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        default="linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
+    )
+    warmup_steps: NonNegativeInt = Field(default=0, description="Steps in which the learning rate rises from 0.")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="Decoupled weight decay.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
+    max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
+    mixed_precision: Literal["auto", "no", "bf16"] = Field(
+        default="auto",
+        description="bf16: passes compute in bfloat16 (autocast), for any type of the weights; auto: bf16 where "
+        "the device computes in it, as GPUs since 2020 do, else no.",
+    )
+    max_skipped_steps: PositiveInt = Field(
+        default=5, description="Stop after this many steps in a row whose gradient is not finite."
+    )
+    save_steps: NonNegativeInt = Field(default=0, description="Steps between checkpoints; 0: only one at the end.")
+    save_total_limit: PositiveInt = Field(default=2, description="Number of newest checkpoints to keep.")
+    eval_steps: NonNegativeInt = Field(
+        default=0, description="Steps between evaluations on data.eval; 0: only before and after training."
+    )
+    eval_batch_size: PositiveInt = Field(default=32, description="Prompts sampled at once in evaluation.")
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        default_factory=list[Literal["tensorboard", "wandb", "trackio"]],
+        description="Trackers (through accelerate) besides metrics.jsonl.",
+    )
+
+    @model_validator(mode="after")
+    def _has_effect(self):
+        if self.warmup_steps and self.lr_scheduler_type == "constant":
+            raise ValueError(
+                "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
+            )
+        if not self.trust_checks and self.changes("trust_check_steps"):
+            raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
+        for option in ("adam_beta1", "adam_beta2"):
+            if is_own(self.optim) and self.changes(option):
+                raise ValueError(
+                    f"{option} has no effect with an optim of your own, which is given no options: remove it"
+                )
+        if not self.save_steps and self.changes("save_total_limit"):
+            raise ValueError(
+                "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
+            )
+        return self
