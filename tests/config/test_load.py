@@ -9,8 +9,8 @@ import pytest
 from trl import GRPOConfig
 
 from vlm_r1.config import load_config, parse_overrides, save_config
-from vlm_r1.config.markdown import reference
 from vlm_r1.config.data import NOTHING
+from vlm_r1.config.markdown import reference
 from vlm_r1.config.schema import Config, GrpoSection
 from vlm_r1.config.training import TrainingSection
 from vlm_r1.errors import ConfigError
