@@ -1,0 +1,54 @@
+"""What must be equal between an uninterrupted run and one that was attacked: every file, but for clocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from vlm_r1.runtime.metrics_log import read_metrics
+
+_ONLY_THERE = re.compile(r"(^report\.html|^environment\.json|random_states_\d+\.pkl)$")
+"""Files of which only the name is compared: the report shows seconds, the environment is that of each start, and no run
+reads the random states, since the seeds of a step follow from its number (training/learner.py)."""
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Return every file of a run folder, hidden ones and empty folders too: relative path → what must be equal."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file():
+            found[name] = _content(path, name)
+        elif not any(path.iterdir()):
+            found[f"{name}/"] = "an empty folder"
+    return found
+
+
+def differences(whole: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return what differs, a line for each file: one run has it alone, or both have it and it differs."""
+    lines = [f"{name}: only in the uninterrupted run" for name in sorted(whole.keys() - other.keys())]
+    lines += [f"{name}: only in the attacked run" for name in sorted(other.keys() - whole.keys())]
+    return lines + [f"{name}: differs" for name in sorted(whole.keys() & other.keys()) if whole[name] != other[name]]
+
+
+def _content(path: Path, name: str) -> Any:
+    if _ONLY_THERE.search(name):
+        return path.stat().st_size > 0
+    if name == "metrics.jsonl":
+        return [{k: str(v) for k, v in row.items() if not k.startswith(_CLOCKS)} for row in read_metrics(path)]
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if name == "summary.json":
+        return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "seconds"}
+    if name == "config.yaml":
+        return re.sub(r"^output_dir: .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+_CLOCKS = ("time/", "tokens_per_s/")

@@ -1,0 +1,118 @@
+"""Every file of a stopped run × every kind of damage, then --resume."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.survival.kills import at_moment
+from benchmarks.survival.subjects import Subject
+from benchmarks.survival.trials import EQUAL, ERROR, OLDER, USER_ERROR, Ground, Result, Run, forbidden, tail
+
+
+def truncate(path: Path) -> None:
+    """Keep the first half."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip_byte(path: Path) -> None:
+    """Flip all bits of the byte in the middle."""
+    _flip(path, 0.5, 0xFF)
+
+
+def flip_bit(path: Path) -> None:
+    """Flip a low bit near the end."""
+    _flip(path, 0.95, 0x01)
+
+
+def zero_end(path: Path) -> None:
+    """Turn the last third into zeros, as a file system may after a power cut."""
+    data = path.read_bytes()
+    path.write_bytes(data[: 2 * len(data) // 3] + bytes(len(data) - 2 * len(data) // 3))
+
+
+def delete(path: Path) -> None:
+    """Delete it."""
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    """Leave no byte."""
+    path.write_bytes(b"")
+
+
+def make_folder(path: Path) -> None:
+    """Put a folder in its place."""
+    path.unlink()
+    path.mkdir()
+
+
+def append(path: Path) -> None:
+    """Add some bytes that are no text."""
+    with path.open("ab") as file:
+        file.write(b"\xff\x00{[")
+
+
+DAMAGES: Mapping[str, Callable[[Path], None]] = {
+    "cut in half": truncate,
+    "byte flipped": flip_byte,
+    "bit flipped": flip_bit,
+    "end of zeros": zero_end,
+    "deleted": delete,
+    "emptied": empty,
+    "a folder instead": make_folder,
+    "bytes added": append,
+}
+
+
+def stopped_run(ground: Ground, subject: Subject) -> Path:
+    """Make a run that was killed after its second checkpoint and a further step; returns its folder."""
+    run = Run(ground, subject, f"stopped-{subject.name}")
+    ended = run.start(**at_moment("metrics line written"))
+    assert -9 in ended.statuses, ended.output
+    return run.folder
+
+
+def files_of(folder: Path) -> list[str]:
+    """Relative paths of all files."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def damages(
+    ground: Ground, subject: Subject, stopped: Path, attacks: Sequence[tuple[str, str]]
+) -> Iterator[Result]:
+    """Damage one file each, by (file, name of the damage), resume and compare."""
+    for file, name in attacks:
+        run = Run(ground, subject, "damaged", template=stopped)
+        DAMAGES[name](run.folder / file)
+        yield _resume(run, file, f"{file}: {name}")
+
+
+def _flip(path: Path, where: float, mask: int) -> None:
+    data = bytearray(path.read_bytes())
+    if data:
+        data[int(where * len(data))] ^= mask
+    path.write_bytes(data)
+
+
+def _resume(run: Run, file: str, attack: str) -> Result:
+    name = run.subject.name
+    ended = run.start()
+    if wrong := forbidden(ended):
+        return Result(name, attack, wrong, tail(ended.output))
+    if set(ended.statuses) == {USER_ERROR}:
+        told = any(part in ended.output for part in (Path(file).name, *_checkpoint_of(file)))
+        return Result(name, attack, ERROR if told else "error that does not name the file", tail(ended.output))
+    if any(ended.statuses):
+        return Result(name, attack, f"ends with {ended.statuses}", tail(ended.output))
+    if different := run.compare():
+        return Result(name, attack, "differs silently", "\n".join(different) + "\n" + tail(ended.output))
+    older = "step-000004" in ended.output  # it says which checkpoint it cannot use
+    shutil.rmtree(run.folder)
+    return Result(name, attack, OLDER if older else EQUAL, tail(ended.output) if older else "")
+
+
+def _checkpoint_of(file: str) -> list[str]:
+    return [part for part in Path(file).parts if part.startswith("step-")]

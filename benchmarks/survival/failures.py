@@ -1,0 +1,57 @@
+"""System calls that fail as on a full disk, a disk that became read-only, or a broken one."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.survival.subjects import Subject
+from benchmarks.survival.trials import ERROR, USER_ERROR, Ground, Result, Run, forbidden, tail
+
+FAILURES = {  # error number, and whether all calls fail or only those that need space
+    "disk full": (errno.ENOSPC, False),
+    "disk broken": (errno.EIO, False),
+    "disk read-only": (errno.EROFS, True),
+}
+_SAFE = ("eval", "rollouts", "checkpoints", "model")
+
+
+def failures_at_calls(ground: Ground, subject: Subject, failure: str, points: Sequence[int]) -> Iterator[Result]:
+    """Let this call and those after it fail; then mend the disk, resume and compare."""
+    error, all_calls = FAILURES[failure]
+    calls = ground.whole(subject).ended.calls
+    for n in points:
+        attack = f"{failure} from call {n}: {calls[n - 1]}"
+        yield fail(ground, subject, attack, leaves_nothing=not all_calls, call=n, error=error, all_calls=all_calls)
+
+
+def fail(ground: Ground, subject: Subject, attack: str, *, leaves_nothing: bool, **fault: object) -> Result:
+    """Start a run that must fail with a clear error; then resume it without the fault, and compare.
+
+    Args:
+        leaves_nothing: no temporary file may be left behind, since it would keep the disk full.
+    """
+    run = Run(ground, subject, "failing")
+    ended = run.start(**fault)
+    if wrong := forbidden(ended) or _unclear(ended.statuses, ended.output):
+        return Result(subject.name, attack, wrong, tail(ended.output))
+    if leaves_nothing and (left := _left_overs(run.folder)):
+        return Result(subject.name, attack, "leaves temporary files", "\n".join(left))
+    last = run.finish()
+    if wrong := forbidden(last) or (f"ends with {last.statuses}" if any(last.statuses) else None):
+        return Result(subject.name, attack, f"resumed: {wrong}", tail(last.output))
+    if different := run.compare():
+        return Result(subject.name, attack, "differs", "\n".join(different))
+    run.remove()
+    return Result(subject.name, attack, ERROR, tail(ended.output))
+
+
+def _unclear(statuses: Sequence[int], output: str) -> str | None:
+    if set(statuses) != {USER_ERROR}:
+        return f"silent: ends with {list(statuses)}"
+    return None if "Error: " in output else "no error is shown"
+
+
+def _left_overs(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(".*.tmp*"))
