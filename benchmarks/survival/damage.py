@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.survival.kills import at_moment
@@ -67,12 +67,16 @@ DAMAGES: Mapping[str, Callable[[Path], None]] = {
 }
 
 
-def stopped_run(ground: Ground, subject: Subject) -> Path:
-    """Make a run that was killed after its second checkpoint and a further step; returns its folder."""
-    run = Run(ground, subject, f"stopped-{subject.name}")
-    ended = run.start(**at_moment("metrics line written"))
-    assert -9 in ended.statuses, ended.output
-    return run.folder
+def stopped_run(ground: Ground, subject: Subject, moment: str) -> tuple[Path, list[str]]:
+    """Make a run that was killed at a named moment; returns its folder, and the system calls of its resumption."""
+    run = Run(ground, subject, f"stopped-{subject.name}-{moment.replace(' ', '-')}")
+    ended = run.start(**at_moment(moment))
+    assert ended.statuses == [-9], ended.output
+    resumed = Run(ground, subject, "resumed", template=run.folder)
+    ended = resumed.start(list_calls=True)
+    assert ended.statuses == [0], ended.output
+    resumed.remove()
+    return run.folder, ended.calls
 
 
 def files_of(folder: Path) -> list[str]:
@@ -80,14 +84,11 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def damages(
-    ground: Ground, subject: Subject, stopped: Path, attacks: Sequence[tuple[str, str]]
-) -> Iterator[Result]:
-    """Damage one file each, by (file, name of the damage), resume and compare."""
-    for file, name in attacks:
-        run = Run(ground, subject, "damaged", template=stopped)
-        DAMAGES[name](run.folder / file)
-        yield _resume(run, file, f"{file}: {name}")
+def damage(ground: Ground, subject: Subject, stopped: Path, file: str, kind: str) -> Result:
+    """Damage a file of a copy of the stopped run in one of `DAMAGES`, resume and compare."""
+    run = Run(ground, subject, "damaged", template=stopped)
+    DAMAGES[kind](run.folder / file)
+    return _resume(run, file, f"{file}: {kind}")
 
 
 def _flip(path: Path, where: float, mask: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.survival.subjects import Subject
 from benchmarks.survival.trials import ERROR, USER_ERROR, Ground, Result, Run, forbidden, tail
@@ -14,19 +15,16 @@ FAILURES = {  # error number, and whether all calls fail or only those that need
     "disk broken": (errno.EIO, False),
     "disk read-only": (errno.EROFS, True),
 }
-_SAFE = ("eval", "rollouts", "checkpoints", "model")
 
 
-def failures_at_calls(ground: Ground, subject: Subject, failure: str, points: Sequence[int]) -> Iterator[Result]:
-    """Let this call and those after it fail; then mend the disk, resume and compare."""
+def failure_at_call(ground: Ground, subject: Subject, failure: str, n: int) -> Result:
+    """Let a system call and those after it fail; then mend the disk, resume and compare."""
     error, all_calls = FAILURES[failure]
-    calls = ground.whole(subject).ended.calls
-    for n in points:
-        attack = f"{failure} from call {n}: {calls[n - 1]}"
-        yield fail(ground, subject, attack, leaves_nothing=not all_calls, call=n, error=error, all_calls=all_calls)
+    attack = f"{failure} from call {n}: {ground.whole(subject).ended.calls[n - 1]}"
+    return fail(ground, subject, attack, leaves_nothing=not all_calls, call=n, error=error, all_calls=all_calls)
 
 
-def fail(ground: Ground, subject: Subject, attack: str, *, leaves_nothing: bool, **fault: object) -> Result:
+def fail(ground: Ground, subject: Subject, attack: str, *, leaves_nothing: bool, **fault: Any) -> Result:
     """Start a run that must fail with a clear error; then resume it without the fault, and compare.
 
     Args:

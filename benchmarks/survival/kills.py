@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from benchmarks.survival.subjects import Subject
@@ -50,24 +51,35 @@ def at_moment(name: str) -> dict[str, Any]:
 
 def kill_at_moment(ground: Ground, subject: Subject, name: str, ranks: Sequence[int] = (0,)) -> Result:
     """Kill some of the processes at a named moment, and resume."""
-    return kill(ground, subject, f"kill of rank {','.join(map(str, ranks))} at: {name}", ranks=ranks, **at_moment(name))
+    return kill(ground, subject, f"kill of rank {_listed(ranks)} at: {name}", ranks=ranks, **at_moment(name))
 
 
-def kills_at_random(ground: Ground, subject: Subject, n: int, seed: int) -> Iterator[Result]:
-    """Kill `n` runs at random times of their life, each twice in a row if it is still alive then."""
+def kill_at_random(ground: Ground, subject: Subject, seed: int) -> Result:
+    """Kill a run at a random time of its life, and again at a random time of its resumption, if it still lives then."""
     whole, dice = ground.whole(subject), random.Random(seed)
-    for _ in range(n):
-        after_s = dice.uniform(0.02, whole.ended.seconds)
-        ranks = dice.choice([[rank] for rank in range(subject.processes)] + [list(range(subject.processes))])
-        again = {"after_s": dice.uniform(0.02, whole.ended.seconds), "ranks": ranks}
-        yield kill(ground, subject, f"kill after {after_s:.2f} s", again, after_s=after_s, ranks=ranks, sure=False)
+    after_s = dice.uniform(0.02, whole.ended.seconds)
+    ranks = dice.choice([[rank] for rank in range(subject.processes)] + [list(range(subject.processes))])
+    again = {"after_s": dice.uniform(0.02, whole.ended.seconds), "ranks": ranks}
+    attack = f"kill of rank {_listed(ranks)} after {after_s:.2f} s, then after {again['after_s']:.2f} s"
+    return kill(ground, subject, attack, again, after_s=after_s, ranks=ranks, sure=False)
 
 
-def kills_at_calls(ground: Ground, subject: Subject, points: Sequence[int]) -> Iterator[Result]:
-    """Kill before each of these system calls (`points_of`)."""
-    calls = ground.whole(subject).ended.calls
-    for n in points:
-        yield kill(ground, subject, f"kill before call {n}: {calls[n - 1]}", call=n)
+def kill_at_call(ground: Ground, subject: Subject, n: int) -> Result:
+    """Kill before one system call of `points_of`."""
+    return kill(ground, subject, f"kill before call {n}: {ground.whole(subject).ended.calls[n - 1]}", call=n)
+
+
+def kill_in_resumption(
+    ground: Ground, subject: Subject, stopped: Path, moment: str, *, call: int, shown: str
+) -> Result:
+    """Kill the resumption of a stopped run before one system call.
+
+    Args:
+        stopped: folder of a run that was killed at the named moment.
+        shown: the call.
+    """
+    attack = f"resumed after a kill at: {moment}; kill before call {call}: {shown}"
+    return kill(ground, subject, attack, template=stopped, call=call)
 
 
 def points_of(calls: Sequence[str]) -> list[int]:
@@ -84,16 +96,24 @@ def points_of(calls: Sequence[str]) -> list[int]:
 
 
 def kill(
-    ground: Ground, subject: Subject, attack: str, again: Mapping[str, Any] | None = None, *, sure: bool = True, **fault: Any
+    ground: Ground,
+    subject: Subject,
+    attack: str,
+    again: Mapping[str, Any] | None = None,
+    *,
+    template: Path | None = None,
+    sure: bool = True,
+    **fault: Any,
 ) -> Result:
     """Start a run with a fault that kills it, resume it until it ends, and compare.
 
     Args:
         again: a fault of the first resumption.
+        template: folder of a stopped run, which is started instead of a new one.
         sure: the fault must kill; else the run may have ended before.
     """
     ranks = list(fault.pop("ranks", (0,)))
-    run = Run(ground, subject, "killed")
+    run = Run(ground, subject, "killed", template)
     ended = run.start(ranks=ranks, **fault)
     killed = [rank for rank, status in enumerate(ended.statuses) if status == -signal.SIGKILL]
     if ended.timed_out:
@@ -109,3 +129,7 @@ def kill(
         return Result(subject.name, attack, "differs", "\n".join(different))
     run.remove()
     return Result(subject.name, attack, EQUAL)
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    return " and ".join(map(str, ranks))

@@ -121,7 +121,10 @@ class Nursery:
         path = os.pathsep.join(str(ROOT / name) for name in ("src", "tests", "."))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = {**os.environ, **threads, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
-        environment |= {"HF_HUB_OFFLINE": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # no thread of pyarrow
+        environment |= {
+            "HF_HUB_OFFLINE": "1",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        }  # no thread of pyarrow
         command = [sys.executable, "-m", "benchmarks.survival.nursery"]
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -122,12 +121,3 @@ def forbidden(ended: Ended) -> str | None:
     if ended.timed_out:
         return "hangs"
     return "traceback" if "Traceback (most recent call last)" in ended.output else None
-
-
-def write_results(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> None:
-    """Write results as JSON."""
-    rows = [vars(result) for result in results]
-    path.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
-
-
-Report = Callable[[Result], None]
