@@ -5,7 +5,7 @@
 #   make install TORCH="torch==2.9.*"   another torch than constraints.txt names, where there is no .venv yet
 #   make bench BENCH=step ARGS="--image-tokens 64 --against rows"   one benchmark with its options
 
-.PHONY: help install demo test test-slow test-portable check bench docs
+.PHONY: help install demo test test-long test-portable check bench docs
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -27,16 +27,16 @@ install: $(INSTALLED)  ## make .venv with the tested versions of everything (con
 demo: $(INSTALLED)  ## teach a tiny model to find shapes, on this machine, in minutes
 	$(BIN)/vlm-r1 demo $(ARGS)
 
-test: $(INSTALLED)  ## all tests but the slow ones
-	$(PYTEST) -m "not slow" $(ARGS)
+test: $(INSTALLED)  ## all tests but the long ones
+	$(PYTEST) -m "not long" $(ARGS)
 
-test-slow: $(INSTALLED)  ## the tests that take minutes
-	$(PYTEST) -m slow $(ARGS)
+test-long: $(INSTALLED)  ## the tests that take minutes: runs are killed, starved and damaged (docs/reliability.md)
+	$(PYTEST) -m long $(ARGS)
 
 # torch's own kernels as without AVX-512 and AVX2, then as with AVX2 alone; oneDNN's with AVX2 at most in both.
 test-portable: $(INSTALLED)  ## the tests with the kernels of older processors
 	@for isa in $(ISA); do echo "torch with $$isa kernels, oneDNN with AVX2"; \
-		ATEN_CPU_CAPABILITY=$$isa ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not slow" $(ARGS) || exit 1; done
+		ATEN_CPU_CAPABILITY=$$isa ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not long" $(ARGS) || exit 1; done
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -72,8 +73,8 @@ class Plan:
         after_s: this many seconds after the start; 0: never.
         timeout_s: limit for the whole; processes that still live are killed then.
         list_calls: tell of the system calls of rank 0 that change the folder.
-        file_size: limit of the size of a file in bytes; 0: none.
-        user: the user id that runs the command; 0: the same.
+        file_size_bytes: limit of the size of a file; 0: none.
+        alone: the processes do not know of one another, as two commands that were started in the same folder.
     """
 
     arguments: list[str]
@@ -91,8 +92,8 @@ class Plan:
     after_s: float = 0.0
     timeout_s: float = 120.0
     list_calls: bool = False
-    file_size: int = 0
-    user: int = 0
+    file_size_bytes: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _supervise(plan: Plan) -> Ended:
         if plan.after_s and passed >= plan.after_s and not signalled:
             signalled = True
             watcher.signal()
-        if failed is None and any(child.status for child in children):
+        if failed is None and not plan.alone and any(child.status for child in children):
             failed = passed
         if passed > plan.timeout_s or (failed is not None and passed > failed + _GRACE_S):
             break
@@ -288,10 +289,11 @@ def _command(plan: Plan, rank: int, port: str, socket_to_supervisor: socket.sock
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if plan.processes > 1:
+    if plan.processes > 1 and not plan.alone:
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": plan.processes, "LOCAL_WORLD_SIZE": plan.processes}
         os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **{k: str(v) for k, v in ranks.items()}})
-    _limit(plan)
+    if plan.file_size_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_size_bytes, plan.file_size_bytes))
     if rank == 0 and (plan.call or plan.list_calls):
         socket.send_fds(socket_to_supervisor, [b"1"], [syscalls.ask_before_calls()])
     socket_to_supervisor.close()
@@ -300,15 +302,6 @@ def _command(plan: Plan, rank: int, port: str, socket_to_supervisor: socket.sock
     from vlm_r1.cli.main import main as command
 
     return command(plan.arguments)
-
-
-def _limit(plan: Plan) -> None:
-    if plan.file_size:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_size, plan.file_size))
-    if plan.user:
-        os.setuid(plan.user)
 
 
 def _at_moment(plan: Plan) -> Callable[[FrameType, str, Any], None]:

@@ -1,12 +1,13 @@
-"""Signals by which schedulers and people stop a run: it ends its step, saves, and says so by its exit status."""
+"""What people and schedulers do to runs: signals, after which a run saves and ends, and two runs in one folder."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 from benchmarks.survival.kills import at_moment
 from benchmarks.survival.subjects import Subject
-from benchmarks.survival.trials import EQUAL, Ground, Result, Run, forbidden, tail
+from benchmarks.survival.trials import EQUAL, USER_ERROR, Ground, Result, Run, forbidden, tail
 
 
 def signal_at_moment(ground: Ground, subject: Subject, name: str, number: signal.Signals) -> Result:
@@ -28,3 +29,22 @@ def signal_at_moment(ground: Ground, subject: Subject, name: str, number: signal
         return Result(subject.name, attack, "differs", "\n".join(different))
     run.remove()
     return Result(subject.name, attack, EQUAL, f"statuses {ended.statuses}")
+
+
+def two_at_once(ground: Ground, subject: Subject, stopped: Path | None) -> Result:
+    """Start the same command twice at once: one of them does the work, the other says that the folder is in use.
+
+    Args:
+        stopped: folder of a stopped run, which both resume; None: both start a new one.
+    """
+    attack = "two at once" if stopped is None else "two resumptions at once"
+    run = Run(ground, subject, "twice", template=stopped)
+    ended = run.start(processes=2, alone=True)
+    if wrong := forbidden(ended):
+        return Result(subject.name, attack, wrong, tail(ended.output))
+    if sorted(ended.statuses) != [0, USER_ERROR]:
+        return Result(subject.name, attack, f"both work: {ended.statuses}", tail(ended.output))
+    if different := run.compare():
+        return Result(subject.name, attack, "differs", "\n".join(different))
+    run.remove()
+    return Result(subject.name, attack, EQUAL)

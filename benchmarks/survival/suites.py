@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from benchmarks.survival.damage import DAMAGES, damage, files_of, stopped_run
-from benchmarks.survival.failures import FAILURES, failure_at_call
+from benchmarks.survival.failures import FAILURES, can_mount, failure_at_call, file_size_limited, small_disk
 from benchmarks.survival.kills import (
-    MOMENTS,
-    at_moment,
     kill_at_call,
     kill_at_moment,
     kill_at_random,
@@ -21,7 +19,7 @@ from benchmarks.survival.kills import (
     moments_of,
     points_of,
 )
-from benchmarks.survival.signals import signal_at_moment
+from benchmarks.survival.signals import signal_at_moment, two_at_once
 from benchmarks.survival.subjects import SUBJECTS, Subject
 from benchmarks.survival.trials import Ground, Result
 
@@ -107,6 +105,30 @@ def signals(ground: Ground) -> list[Trial]:
     return trials
 
 
+def limits(ground: Ground) -> list[Trial]:
+    """Files that may not be large, and, where this process may mount one, disks that are small."""
+    trials: list[Trial] = []
+    for name in ("grpo", "sft-lora"):
+        folder = ground.whole(BY_NAME[name]).folder
+        largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        trials += [
+            partial(file_size_limited, ground, BY_NAME[name], size) for size in (16_000, largest // 2, largest - 1)
+        ]
+        if can_mount():
+            trials += [partial(small_disk, ground, BY_NAME[name], int(share * used)) for share in (0.1, 0.3, 0.5, 0.7)]
+    return trials
+
+
+def twice(ground: Ground) -> list[Trial]:
+    """The same command twice at once, in a new folder and in that of a stopped run."""
+    trials: list[Trial] = []
+    for name in ("grpo", "sft-lora"):
+        stopped, _ = stopped_run(ground, BY_NAME[name], "metrics line written")
+        trials += [partial(two_at_once, ground, BY_NAME[name], folder) for folder in (None, stopped)]
+    return trials
+
+
 SUITES: Mapping[str, Callable[[Ground], list[Trial]]] = {
     "moments": moments,
     "random": random_kills,
@@ -115,5 +137,6 @@ SUITES: Mapping[str, Callable[[Ground], list[Trial]]] = {
     **{failure: partial(failing_disk, failure=failure) for failure in FAILURES},
     "damage": damaged_files,
     "signals": signals,
+    "limits": limits,
+    "twice": twice,
 }
-__all__ = ["BY_NAME", "EVERY_RANK", "MOMENTS", "SUITES", "Trial", "at_moment"]

@@ -107,7 +107,7 @@ class Run:
         return differences(self.ground.whole(self.subject).contents, contents(self.folder))
 
     def remove(self) -> None:
-        """Delete its folder."""
+        """Delete what is in its folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

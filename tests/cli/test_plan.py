@@ -56,7 +56,7 @@ def test_made_up_prompts_on_gpus_that_are_too_small(plan) -> None:
     assert "nothing that a recipe can change makes it fit" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_proposed_fits(plan) -> None:
     """A GPU that has, beside what CUDA takes, half of what the recipe needs."""
     image = (

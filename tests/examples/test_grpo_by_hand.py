@@ -175,7 +175,7 @@ def test_a_model_and_data_of_ones_own(tiny_checkpoint, rec_files, tmp_path, caps
     assert any(not torch.equal(start[name], trained[name]) for name in start)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_learns_to_draw_boxes(capsys):
     by_hand.main([])
     shown = capsys.readouterr().out
