@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 import yaml
+from PIL import Image
 
 from benchmarks.machine import Watch
 from vlm_r1.runtime.metrics_log import read_metrics
@@ -36,6 +37,8 @@ from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 ROOT = Path(__file__).resolve().parents[1]
 _MB = 1 << 20
 _PICTURES = 64
+_SCALE = 4
+"""Pictures are enlarged, so that the prompts of some 500 steps fill the gigabyte of `rollouts.env.CACHE_BYTES`."""
 _LOOK_S = 0.5
 _WARM_UP = 0.2
 """Share of the steps before memory is expected to be flat."""
@@ -109,6 +112,8 @@ def write_data(folder: Path, lines: int) -> float:
     counts = {"train": _PICTURES, "warmup": 1, "in_domain": 4, "out_of_domain": 1}
     files = write_rec_dataset(folder / "data", seed=0, counts=counts)
     base = [json.loads(line) for line in files["train"].read_text(encoding="utf-8").splitlines()]
+    for row in base:
+        enlarge(folder / "data" / row["image"])
     texts = [row["conversations"][0]["value"] for row in base]
     write_tiny_qwen2_5_vl(folder / "model", texts, seed=1, size=TinySize(num_hidden_layers=1, vision_depth=1))
     for name, n in (("few.jsonl", 1000), ("many.jsonl", lines)):
@@ -116,10 +121,18 @@ def write_data(folder: Path, lines: int) -> float:
             for number in range(n):
                 row = base[number % len(base)]
                 asked, answer = row["conversations"]
+                gold = {**answer, "value": [_SCALE * edge for edge in answer["value"]]}
                 told = {**asked, "value": f"{asked['value']} ({number})"}
-                file.write(json.dumps({"id": number, "image": row["image"], "conversations": [told, answer]}) + "\n")
+                file.write(json.dumps({"id": number, "image": row["image"], "conversations": [told, gold]}) + "\n")
         (folder / "data" / name).rename(folder / name)
     return time.perf_counter() - start_s
+
+
+def enlarge(path: Path) -> None:
+    """Make a picture larger."""
+    with Image.open(path) as picture:
+        larger = picture.resize((picture.width * _SCALE, picture.height * _SCALE))
+    larger.save(path)
 
 
 def start(folder: Path, name: str, data: str, steps: int, *arguments: str) -> psutil.Popen:
