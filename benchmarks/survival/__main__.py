@@ -69,9 +69,9 @@ def table(results: Mapping[str, Sequence[Result]]) -> str:
     """Return a table in Markdown, a row for each suite.
 
     >>> print(table({"calls": [Result("grpo", "kill before call 1", "equal"), Result("sft", "kill", "differs")]}))
-    | suite | trials | equal | equal, from an older checkpoint | clear error | forbidden |
-    |---|---|---|---|---|---|
-    | calls | 2 | 1 | 0 | 0 | 1 |
+    | suite | trials | equal | equal, older checkpoint | equal, damage named | clear error | forbidden |
+    |---|---|---|---|---|---|---|
+    | calls | 2 | 1 | 0 | 0 | 0 | 1 |
     """
     rows: list[list[Any]] = [["suite", "trials", *GOOD, "forbidden"], ["---"] * (3 + len(GOOD))]
     for name, own in results.items():

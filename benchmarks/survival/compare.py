@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm_r1.runtime.metrics_log import read_metrics
@@ -43,12 +44,19 @@ def _content(path: Path, name: str) -> Any:
     if name == "metrics.jsonl":
         return [{k: str(v) for k, v in row.items() if not k.startswith(_CLOCKS)} for row in read_metrics(path)]
     if path.suffix == ".parquet":
-        return pq.read_table(path).to_pylist()
+        return _rows(path)
     if name == "summary.json":
         return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "seconds"}
     if name == "config.yaml":
         return re.sub(r"^output_dir: .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _rows(path: Path) -> Any:
+    try:
+        return pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        return f"cannot be read: {error}"
 
 
 _CLOCKS = ("time/", "tokens_per_s/")

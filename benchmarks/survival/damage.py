@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.survival.kills import at_moment
-from benchmarks.survival.subjects import Subject
-from benchmarks.survival.trials import EQUAL, ERROR, OLDER, USER_ERROR, Ground, Result, Run, forbidden, tail
+from benchmarks.survival.subjects import STEPS, Subject
+from benchmarks.survival.trials import EQUAL, ERROR, OLDER, TOLD, USER_ERROR, Ground, Result, Run, forbidden, tail
 
 
 def truncate(path: Path) -> None:
@@ -66,6 +66,9 @@ DAMAGES: Mapping[str, Callable[[Path], None]] = {
     "bytes added": append,
 }
 
+SAVED, LAST = "step-000004", f"step-{STEPS:06d}"
+"""The newest checkpoint of the stopped run, and the last one of a whole run."""
+
 
 def stopped_run(ground: Ground, subject: Subject, moment: str) -> tuple[Path, list[str]]:
     """Make a run that was killed at a named moment; returns its folder, and the system calls of its resumption."""
@@ -108,11 +111,22 @@ def _resume(run: Run, file: str, attack: str) -> Result:
         return Result(name, attack, ERROR if told else "error that does not name the file", tail(ended.output))
     if any(ended.statuses):
         return Result(name, attack, f"ends with {ended.statuses}", tail(ended.output))
-    if different := run.compare():
-        return Result(name, attack, "differs silently", "\n".join(different) + "\n" + tail(ended.output))
-    older = "step-000004" in ended.output  # it says which checkpoint it cannot use
+    outcome, note = _outcome(file, run.compare(), ended.output)
     shutil.rmtree(run.folder)
-    return Result(name, attack, OLDER if older else EQUAL, tail(ended.output) if older else "")
+    return Result(name, attack, outcome, note)
+
+
+def _outcome(file: str, different: list[str], output: str) -> tuple[str, str]:
+    """Judge a resumption that ended well, by what differs in the end and what was said."""
+    told = "\n".join(line for line in output.splitlines() if Path(file).name in line or "damaged" in line)
+    if f"{SAVED} is damaged" in output:  # its steps are trained again, and other checkpoints are kept
+        different = [line for line in different if not line.startswith("checkpoints/") or LAST in line]
+        return ("differs", "\n".join(different)) if different else (OLDER, told)
+    if not different:
+        return EQUAL, told
+    if all(line.startswith(f"{file}:") for line in different) and told:
+        return TOLD, told
+    return "differs silently", "\n".join([*different, tail(output)])
 
 
 def _checkpoint_of(file: str) -> list[str]:

@@ -34,8 +34,10 @@ class Result:
     note: str = ""
 
 
-EQUAL, OLDER, ERROR = "equal", "equal, from an older checkpoint", "clear error"
-GOOD = (EQUAL, OLDER, ERROR)
+EQUAL, OLDER, ERROR = "equal", "equal, older checkpoint", "clear error"
+TOLD = "equal, damage named"
+"""Everything is equal but the damaged file, which training does not need, and which the output names."""
+GOOD = (EQUAL, OLDER, TOLD, ERROR)
 
 
 @dataclass
