@@ -89,7 +89,7 @@ def files_of(folder: Path) -> list[str]:
 
 def damage(ground: Ground, subject: Subject, stopped: Path, file: str, kind: str) -> Result:
     """Damage a file of a copy of the stopped run in one of `DAMAGES`, resume and compare."""
-    run = Run(ground, subject, "damaged", template=stopped)
+    run = Run(ground, subject, "attacked", template=stopped)
     DAMAGES[kind](run.folder / file)
     return _resume(run, file, f"{file}: {kind}")
 
@@ -118,7 +118,7 @@ def _resume(run: Run, file: str, attack: str) -> Result:
 
 def _outcome(file: str, different: list[str], output: str) -> tuple[str, str]:
     """Judge a resumption that ended well, by what differs in the end and what was said."""
-    told = "\n".join(line for line in output.splitlines() if Path(file).name in line or "damaged" in line)
+    told = "\n".join(line for line in output.splitlines() if file in line or SAVED in line)
     if f"{SAVED} is damaged" in output:  # its steps are trained again, and other checkpoints are kept
         different = [line for line in different if not line.startswith("checkpoints/") or LAST in line]
         return ("differs", "\n".join(different)) if different else (OLDER, told)
