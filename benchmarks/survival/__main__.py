@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -23,6 +24,7 @@ from typing import Any
 
 from benchmarks.machine import Watch
 from benchmarks.survival import syscalls
+from benchmarks.survival.damage import SAVED
 from benchmarks.survival.nursery import Nursery
 from benchmarks.survival.suites import SUITES
 from benchmarks.survival.trials import GOOD, Ground, Result
@@ -48,6 +50,8 @@ def main() -> int:
             results[name] = run_suite(ground, name, args.every)
             print(f"{name}: {_counts(results[name])}", file=sys.stderr)
     print(table(results))
+    if "damage" in results:
+        print("\n" + table(by_file(results["damage"]), "file"))
     if args.json:
         outcomes = {name: [asdict(result) for result in own] for name, own in results.items()}
         about = {"date": date, "command": sys.argv[1:], "environment": environment(), "machine": machine.told}
@@ -65,15 +69,37 @@ def run_suite(ground: Ground, name: str, every: int = 1) -> list[Result]:
     return results
 
 
-def table(results: Mapping[str, Sequence[Result]]) -> str:
-    """Return a table in Markdown, a row for each suite.
+def by_file(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Group damages by the kind of the file: the newest checkpoint, an older one, metrics, …"""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        file = result.attack.split(":")[0]
+        kind = next((name for name, pattern in KINDS.items() if re.match(pattern, file)), file)
+        found.setdefault(kind, []).append(result)
+    return found
+
+
+KINDS = {
+    "newest checkpoint: weights": rf"checkpoints/{SAVED}/\w+\.safetensors$",
+    "newest checkpoint: `state/`": rf"checkpoints/{SAVED}/state/",
+    "newest checkpoint: `manifest.json`": rf"checkpoints/{SAVED}/manifest\.json$",
+    "newest checkpoint: other files": rf"checkpoints/{SAVED}/",
+    "older checkpoint": r"checkpoints/",
+    "rollouts of saved steps": r"rollouts/step-00000[1-4]\.",
+    "rollouts of later steps": r"rollouts/",
+    "evaluations": r"eval/",
+}
+
+
+def table(results: Mapping[str, Sequence[Result]], head: str = "suite") -> str:
+    """Return a table in Markdown, a row for each name.
 
     >>> print(table({"calls": [Result("grpo", "kill before call 1", "equal"), Result("sft", "kill", "differs")]}))
     | suite | trials | equal | equal, older checkpoint | equal, damage named | clear error | forbidden |
     |---|---|---|---|---|---|---|
     | calls | 2 | 1 | 0 | 0 | 0 | 1 |
     """
-    rows: list[list[Any]] = [["suite", "trials", *GOOD, "forbidden"], ["---"] * (3 + len(GOOD))]
+    rows: list[list[Any]] = [[head, "trials", *GOOD, "forbidden"], ["---"] * (3 + len(GOOD))]
     for name, own in results.items():
         counts = [sum(result.outcome == good for result in own) for good in GOOD]
         rows.append([name, len(own), *counts, len(own) - sum(counts)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ def differences(whole: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
     lines = [f"{name}: only in the uninterrupted run" for name in sorted(whole.keys() - other.keys())]
     lines += [f"{name}: only in the attacked run" for name in sorted(other.keys() - whole.keys())]
     return lines + [f"{name}: differs" for name in sorted(whole.keys() & other.keys()) if whole[name] != other[name]]
+
+
+def but_for_checkpoints(lines: Iterable[str], last: str) -> list[str]:
+    """Leave out the differences of checkpoints other than the last: a run that saves more often keeps others.
+
+    >>> but_for_checkpoints(["checkpoints/step-000005/a: differs", "checkpoints/step-000006/a: differs"], "step-000006")
+    ['checkpoints/step-000006/a: differs']
+    """
+    return [line for line in lines if not line.startswith("checkpoints/") or f"/{last}/" in line]
 
 
 def _content(path: Path, name: str) -> Any:

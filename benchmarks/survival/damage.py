@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.survival.compare import but_for_checkpoints
 from benchmarks.survival.kills import at_moment
-from benchmarks.survival.subjects import STEPS, Subject
+from benchmarks.survival.subjects import LAST, Subject
 from benchmarks.survival.trials import EQUAL, ERROR, OLDER, TOLD, USER_ERROR, Ground, Result, Run, forbidden, tail
 
 
@@ -66,8 +67,8 @@ DAMAGES: Mapping[str, Callable[[Path], None]] = {
     "bytes added": append,
 }
 
-SAVED, LAST = "step-000004", f"step-{STEPS:06d}"
-"""The newest checkpoint of the stopped run, and the last one of a whole run."""
+SAVED = "step-000004"
+"""The newest checkpoint of the stopped run."""
 
 
 def stopped_run(ground: Ground, subject: Subject, moment: str) -> tuple[Path, list[str]]:
@@ -120,7 +121,7 @@ def _outcome(file: str, different: list[str], output: str) -> tuple[str, str]:
     """Judge a resumption that ended well, by what differs in the end and what was said."""
     told = "\n".join(line for line in output.splitlines() if file in line or SAVED in line)
     if f"{SAVED} is damaged" in output:  # its steps are trained again, and other checkpoints are kept
-        different = [line for line in different if not line.startswith("checkpoints/") or LAST in line]
+        different = but_for_checkpoints(different, LAST)
         return ("differs", "\n".join(different)) if different else (OLDER, told)
     if not different:
         return EQUAL, told

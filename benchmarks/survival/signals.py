@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from benchmarks.survival.compare import but_for_checkpoints
 from benchmarks.survival.kills import at_moment
-from benchmarks.survival.subjects import Subject
+from benchmarks.survival.subjects import LAST, Subject
 from benchmarks.survival.trials import EQUAL, USER_ERROR, Ground, Result, Run, forbidden, tail
 
 
@@ -25,7 +26,7 @@ def signal_at_moment(ground: Ground, subject: Subject, name: str, number: signal
     last = run.finish()
     if wrong := forbidden(last) or (f"ends with {last.statuses}" if any(last.statuses) else None):
         return Result(subject.name, attack, f"resumed: {wrong}", tail(last.output))
-    if different := run.compare():
+    if different := but_for_checkpoints(run.compare(), LAST):
         return Result(subject.name, attack, "differs", "\n".join(different))
     run.remove()
     return Result(subject.name, attack, EQUAL, f"statuses {ended.statuses}")

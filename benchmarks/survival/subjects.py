@@ -13,6 +13,8 @@ from vlm_r1.synthetic import write_rec_dataset
 from vlm_r1.testing import TinySize, write_tiny_qwen2_5_vl
 
 STEPS = 6
+LAST = f"step-{STEPS:06d}"
+"""The last checkpoint of a run."""
 _TEXTS = [
     "Please provide the bounding box coordinates of the region this sentence describes: the small red circle.",
     "<think>the large blue square left of the green triangle</think><answer>[1, 2, 30, 4]</answer>",
