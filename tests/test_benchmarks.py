@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 from benchmarks.machine import Seconds, Watch, busy_warning, medians, stopwatch
+from benchmarks.soak import Look, count_lines, flatness
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,36 @@ def test_a_stopwatch_reads_both_clocks(monkeypatch) -> None:
 def test_medians_of_both_clocks() -> None:
     taken = {"a": [Seconds(1.0, 5.0), Seconds(2.0, 3.0), Seconds(9.0, 4.0)]}
     assert medians(taken) == {"a": Seconds(2.0, 4.0)}
+
+
+def looks(rss_mb: Callable[[int], float], files: Callable[[int], int] = lambda step: 4) -> list[Look]:
+    """A thousand steps, looked at after every tenth."""
+    return [Look(step, step / 10, rss_mb(step), files(step), 3, 0) for step in range(10, 1001, 10)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "flat"),
+    [
+        pytest.param(looks(lambda step: 500), True, id="flat"),
+        pytest.param(looks(lambda step: 500 + (step % 50) / 10), True, id="up and down"),
+        pytest.param(looks(lambda step: min(400 + step, 600)), True, id="a warm-up"),
+        pytest.param(looks(lambda step: 500 + step / 20), False, id="50 kB a step"),
+        pytest.param(looks(lambda step: 500, lambda step: 4 + step % 2), True, id="a file now and then"),
+        pytest.param(looks(lambda step: 500, lambda step: 4 + step // 300), False, id="files that stay open"),
+    ],
+)
+def test_growth_is_seen(seen, flat) -> None:
+    assert flatness(seen)["flat"] == flat
+
+
+def test_lines_of_a_growing_file_are_counted(tmp_path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    count = count_lines(file)
+    assert count() == 0
+    file.write_text("1\n2\n3")
+    assert count() == 2
+    with file.open("a") as more:
+        more.write("\n4\n")
+    assert count() == 4
+    file.write_text("1\n")
+    assert count() == 1, "it was cut"
