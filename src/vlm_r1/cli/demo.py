@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
     from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import check_run_folder, write_json
+    from vlm_r1.runtime.run_folder import check_new_run, write_json
     from vlm_r1.sft.trainer import train_sft
 
     quiet_libraries()
     out: Path = args.out or _free_folder(Path("runs/demo"))
     warmup = warmup_recipe(out, args.seed, args.warmup_steps)
     recipe = main_recipe(out, args.seed, args.grpo_steps)
-    check_run_folder(recipe, resume=False)
+    check_new_run(recipe)
     display, seconds = Display(), dict[str, float]()
     torch.set_num_threads(1)  # two threads take twice the processor time on tensors this small (docs/log.md)
     display.say(_PREPARE.format(n=args.train_records, folder=escape(str(out / "start"))))
