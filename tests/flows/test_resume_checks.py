@@ -276,6 +276,21 @@ def test_a_folder_that_moved_is_not_made_again(tmp_path) -> None:
             run.check_in_place()
 
 
+def test_a_model_that_was_damaged_is_not_used(finished, tmp_path, capsys) -> None:
+    home = Path(shutil.copytree(finished, tmp_path / "home"))
+    model = home / "run/model"
+    flip(model / "model.safetensors")
+    for command in (
+        ["eval", str(model), str(home / "rec/in_domain.jsonl"), "--out", str(home / "eval")],
+        ["export", str(home / "run"), "--to", str(home / "export")],
+        ["train", str(write_recipe(home)), f"--model.path={model}", f"--output_dir={home / 'next'}"],
+    ):
+        assert main(command) == 2
+        assert "model.safetensors has other bytes than were written" in capsys.readouterr().err, command
+    (model / "manifest.json").unlink()
+    assert main(["eval", str(model), str(home / "rec/in_domain.jsonl"), "--out", str(home / "eval"), "--limit=2"]) == 0
+
+
 def test_what_the_first_process_raises_all_raise() -> None:
     def fail() -> None:
         raise ModelError("as it was")

@@ -86,8 +86,11 @@ def test_damage_is_named(kind, folder) -> None:
         check_manifest(folder)
 
 
-def test_a_file_more_is_no_damage(folder) -> None:
+def test_a_file_more_is_no_damage_and_texts_may_be_edited(folder) -> None:
     (folder / "README.md").write_text("mine")
+    assert find_damage(folder) is None
+    write_manifest(folder, {})
+    (folder / "README.md").write_text("edited")
     assert find_damage(folder) is None
 
 

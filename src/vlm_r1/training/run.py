@@ -23,6 +23,7 @@ from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.checkpoint import checkpoint_step
+from vlm_r1.runtime.manifest import check_manifest
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.phases import Phases
@@ -237,6 +238,7 @@ def _open(
     start = first_does(lambda: find_start(folder, config, resume, allow))
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
+    first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
     start = first_does(lambda: check_inputs(start, inputs, allow, folder))
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
