@@ -1,4 +1,4 @@
-"""What tests of runs share: the judged groups of an opened run's next step, as its trainer would sample them."""
+"""What tests of runs share: the groups of an opened run's next step, as its trainer samples them; rows to compare."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def sample_step(run: TrainingRun, params: SamplingParams) -> list[Group]:
             phases=Phases(),
             add_features=run.learner.with_features,
         )
+
+
+def untimed(metrics: list[dict]) -> list[dict]:
+    """Rows of metrics without what depends on the clock."""
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_s/"))} for row in metrics]

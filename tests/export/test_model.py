@@ -128,7 +128,7 @@ def test_bfloat16(lora, adapter, tmp_path) -> None:
 def test_the_adapter_alone(lora, tiny_checkpoint, adapter, tmp_path) -> None:
     assert export(lora, tmp_path / "out", "--adapter-only") == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"README.md", "adapter_config.json", "adapter_model.safetensors", "vlm_r1.json"}
+    assert names == {"README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json", "vlm_r1.json"}
     own, exported = (
         logits(PeftModel.from_pretrained(plain(tiny_checkpoint), folder), adapter)
         for folder in (lora.model, tmp_path / "out")

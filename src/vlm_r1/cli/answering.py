@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm_r1.cli.options import local_path, path_text
@@ -107,15 +108,22 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
 
 
 def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
-    """Load env and sampler of the model; `complete_arguments` must have filled in the settings."""
+    """Load env and sampler of the model; `complete_arguments` must have filled in the settings.
+
+    Raises:
+        CheckpointError: the model's folder has a manifest, and its files are others now.
+        ConfigError, ModelError: the model cannot be loaded.
+    """
     from vlm_r1.config.schema import ModelSection, SamplingSection
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device
     from vlm_r1.policy.build import build_policy, choose_setup
     from vlm_r1.rollouts.env import Env
+    from vlm_r1.runtime.manifest import check_manifest
     from vlm_r1.sampling.build import build_sampler
     from vlm_r1.tasks.templates import make_templates
 
+    check_manifest(Path(args.model))
     adapter = load_adapter(
         args.model,
         min_pixels=args.min_pixels,

@@ -66,21 +66,24 @@ def run(args: argparse.Namespace) -> int:
 
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
+    from vlm_r1.runtime.lock import lock_folder
     from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import check_run_folder, write_json
+    from vlm_r1.runtime.run_folder import check_new_run, write_json
     from vlm_r1.sft.trainer import train_sft
 
     quiet_libraries()
     out: Path = args.out or _free_folder(Path("runs/demo"))
     warmup = warmup_recipe(out, args.seed, args.warmup_steps)
     recipe = main_recipe(out, args.seed, args.grpo_steps)
-    check_run_folder(recipe, resume=False)
+    check_new_run(recipe)
+    lock = lock_folder(out / "start")
     display, seconds = Display(), dict[str, float]()
     torch.set_num_threads(1)  # two threads take twice the processor time on tensors this small (docs/log.md)
     display.say(_PREPARE.format(n=args.train_records, folder=escape(str(out / "start"))))
     _timed(seconds, "prepare", lambda: write_inputs(out, args.seed, args.train_records, args.eval_records))
     display.say(_WARM_START)
     _timed(seconds, "warm_start", lambda: train_sft(warmup, display=display))
+    lock.release()
     display.say(_GRPO.format(G=recipe.grpo.num_generations))
     summary = train(recipe, display=display)
     summary["seconds"] = {**{name: round(value, 2) for name, value in seconds.items()}, **summary["seconds"]}

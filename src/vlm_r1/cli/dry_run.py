@@ -19,7 +19,7 @@ from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
-from vlm_r1.runtime.run_folder import check_run_folder
+from vlm_r1.runtime.run_folder import check_new_run
 from vlm_r1.training.run import check_engines, held_out_lines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
@@ -43,7 +43,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_engines(config)
     if stage == "grpo":
         check_objective(config)
-    check_run_folder(config, resume=False)
+    check_new_run(config)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)

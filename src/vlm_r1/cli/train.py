@@ -23,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in output_dir from its newest checkpoint"
     )
     parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="with --resume: let this option, or all options of a section, differ from the run so far, e.g. "
+        "training.max_steps; may be given several times",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="check data and prompts and print the plan, but do not train or write"
     )
 
@@ -48,5 +56,5 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
 
     quiet_libraries()
     trainer = train if stage == "grpo" else train_sft
-    show_result(config, trainer(config, resume=args.resume))
+    show_result(config, trainer(config, resume=args.resume, allow=args.allow))
     return 0

@@ -97,6 +97,12 @@ class TrainingSection(Section):
     )
     save_steps: NonNegativeInt = Field(default=0, description="Steps between checkpoints; 0: only one at the end.")
     save_total_limit: PositiveInt = Field(default=2, description="Number of newest checkpoints to keep.")
+    on_save_failure: Literal["stop", "continue"] = Field(
+        default="stop",
+        description="What follows when a checkpoint cannot be saved, because the disk is full for example. stop: the "
+        "run ends with an error; continue: it warns and goes on to the next. A model that cannot be written at the end "
+        "is always an error.",
+    )
     eval_steps: NonNegativeInt = Field(
         default=0, description="Steps between evaluations on data.eval; 0: only before and after training."
     )

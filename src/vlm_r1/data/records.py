@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.formats import AUTO, recognise_row
-from vlm_r1.data.hub import local_rows
+from vlm_r1.data.hub import cache_folder, local_rows
 from vlm_r1.data.images import image_size, is_remote
 from vlm_r1.data.jsonl import find_rows
 from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember
@@ -71,6 +72,7 @@ class RecordFile(LazyRecords):
     def __init__(self, source: DataSource, allowed: Allowed = NOTHING, cache: Path | None = None) -> None:
         offsets = find_rows(local_rows(source.path, cache))
         self.source = source
+        self._cache = cache or cache_folder()
         self.format = find_format(offsets.lines(), source.format)
         self._offsets = select_split(offsets, source, self.format)
         self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
@@ -96,6 +98,24 @@ class RecordFile(LazyRecords):
     def rows(self) -> Iterator[tuple[bytes, int]]:
         """Yield the bytes of all rows, as in the file, with their numbers."""
         yield from zip(self._offsets.lines(), map(int, self._offsets.numbers_N), strict=True)
+
+    def hash_rows(self) -> str:
+        """Hash the bytes of all rows in their order: BLAKE2b, 256 bits, hexadecimal.
+
+        Rows of tables count without the folder that holds their embedded pictures, whose names are hashes themselves.
+
+        Raises:
+            DataError: the file cannot be read; the message names it.
+        """
+        total = hashlib.blake2b(digest_size=32)
+        kept_in = b"" if self._offsets.path == self.source.path else f"{self._cache}/".encode()
+        try:
+            for line in self._offsets.lines():
+                total.update(line.replace(kept_in, b"") if kept_in else line)
+                total.update(b"\n")
+        except OSError as error:
+            raise DataError(f"{self.source.path}: cannot be read: {error.strerror}") from error
+        return total.hexdigest()
 
     def image_paths(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Yield number and image paths of each row that can be read; images and answers are not read."""

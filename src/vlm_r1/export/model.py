@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +20,15 @@ from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
 from vlm_r1.rollouts.env import same_encoding
-from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, checkpoint_step, commit_folder, latest_checkpoint
-from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.runtime.checkpoint import (
+    checkpoint_path,
+    checkpoint_step,
+    latest_checkpoint,
+    list_checkpoints,
+    new_folder,
+)
+from vlm_r1.runtime.manifest import check_manifest
+from vlm_r1.runtime.run_folder import RunFolder, step_of_weights
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
@@ -46,10 +52,10 @@ def find_source(path: Path, step: int | None = None) -> Source:
         raise CheckpointError(f"{path}: holds no run: there is no config.yaml. Wanted the output_dir of a run")
     last = load_config(path / "config.yaml").training.max_steps
     if step is None and run.model.exists():
-        return Source(run.model, last, "after")
+        return Source(run.model, step_of_weights(run.model, last), "after")
     folder = latest_checkpoint(run.checkpoints) if step is None else checkpoint_path(run.checkpoints, step)
     if folder is None or not folder.exists():
-        there = ", ".join(str(checkpoint_step(found)) for found in sorted(run.checkpoints.glob("step-*")))
+        there = ", ".join(str(checkpoint_step(found)) for found in list_checkpoints(run.checkpoints))
         missing = "neither a model nor a checkpoint yet" if step is None else f"no checkpoint of step {step}"
         raise CheckpointError(f"{path}: there is {missing}; checkpoints of steps: {there or 'none'}")
     found = checkpoint_step(folder)
@@ -80,15 +86,15 @@ def export_run(
 
     Raises:
         ConfigError: an option has no effect, or the target is not an empty folder.
-        CheckpointError: there is no such run or checkpoint, or the target cannot be written.
+        CheckpointError: there is no such run or checkpoint, it is damaged, or the target cannot be written.
         ModelError: the base model cannot be loaded, or the written model differs from the run's.
     """
     source, config = find_source(path, step), load_config(path / "config.yaml")
     _check_options(path, target, config, adapter_only, dtype)
+    check_manifest(source.folder)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
     adapter = adapter_of(config.model, source.folder)
-    written = begin_folder(target)
-    try:
+    with new_folder(target, step=source.step) as written:
         if adapter_only:
             found = _write_adapter(config, source, adapter, written)
         else:
@@ -105,9 +111,6 @@ def export_run(
         )
         (written / "README.md").write_text(card, encoding="utf-8")
         write_asking(written, config, adapter.box_format)
-        commit_folder(written, target)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
 
 
 def _check_options(path: Path, target: Path, config: Config, adapter_only: bool, dtype: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,9 @@ from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import Group
 
 
-def train(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
+def train(
+    config: Config, *, resume: bool = False, allow: Sequence[str] = (), display: Display | None = None
+) -> dict[str, Any]:
     """Run a recipe: evaluate, take `max_steps` steps of GRPO, evaluate again; returns the content of `summary.json`.
 
     A step: draw prompts, sample G completions of each, judge them, compare them within their group, update the policy.
@@ -33,12 +35,13 @@ def train(config: Config, *, resume: bool = False, display: Display | None = Non
 
     Args:
         resume: continue the run that is in `output_dir` from its newest checkpoint, as if it had never stopped.
+        allow: options that may then have other values than before, e.g. ["training.max_steps"].
 
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
     check_objective(config)
-    run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display)
+    run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display, allow=allow)
     learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
     params = SamplingParams.of(config.sampling)
@@ -130,6 +133,7 @@ def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
     step = run.learner.step + 1
     everyone = run.learner.gather([group.light() for group in groups])
     if run.learner.accelerator.is_main_process:
+        run.folder.check_in_place()
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)
 
 

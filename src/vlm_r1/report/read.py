@@ -15,6 +15,7 @@ import yaml
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
+from vlm_r1.runtime.rollout_log import list_rollouts
 
 _EVALUATION_NAME = re.compile(r"(before|after|step-(\d+))-(.+)")
 
@@ -83,7 +84,6 @@ def read_run(run_dir: Path) -> Run:
             f"write them into output_dir; found: {found or 'an empty folder'}"
         )
     evaluations = [e for path in sorted(run_dir.glob("eval/*.json")) if (e := _evaluation(path)) is not None]
-    files = sorted(run_dir.glob("rollouts/step-*.parquet"))
     return Run(
         folder=run_dir,
         config=_yaml(config) if config.is_file() else {},
@@ -91,7 +91,7 @@ def read_run(run_dir: Path) -> Run:
         metrics=tuple(read_metrics(metrics)) if metrics.is_file() else (),
         evaluations=tuple(sorted(evaluations, key=lambda e: (e.step, e.moment == "after", e.dataset))),
         summary=_json(run_dir / "summary.json"),
-        rollouts=dict(sorted((int(path.stem.removeprefix("step-")), path) for path in files)),
+        rollouts=list_rollouts(run_dir / "rollouts"),
     )
 
 

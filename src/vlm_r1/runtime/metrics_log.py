@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlm_r1.errors import CheckpointError
@@ -13,6 +14,8 @@ from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 
 MetricsRow = dict[str, float | str]
+
+_LISTED = 10
 
 
 def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
@@ -74,6 +77,39 @@ def truncate_after(path: Path, step: int) -> None:
     kept = [_line(row) for row in read_metrics(path) if float(row["step"]) <= step]
     with replacing(path) as temporary:
         temporary.write_bytes(b"".join(kept))
+
+
+def check_steps(path: Path, step: int) -> None:
+    """Check that a run which goes on after `step` has one row for each step from 1 to `step`, in order.
+
+    Raises:
+        CheckpointError: the file cannot be read, or lacks or repeats steps; the message names them.
+    """
+    if not step:
+        return
+    logged = [int(row["step"]) for row in read_metrics(path) if float(row["step"]) <= step]
+    if logged == list(range(1, step + 1)):
+        return
+    counts = Counter(logged)
+    missing = [number for number in range(1, step + 1) if not counts[number]]
+    repeated = [number for number, count in counts.items() if count > 1]
+    wrong = (
+        f"lacks steps {_listed(missing)}"
+        if missing
+        else f"repeats steps {_listed(repeated)}"
+        if repeated
+        else ("has its steps in another order")
+    )
+    raise CheckpointError(
+        f"{path}: {wrong}, but the run goes on after step {step}, so wanted one line for each step from 1 to {step}. "
+        "Restore the file, or start a new run"
+    )
+
+
+def _listed(steps: Sequence[int]) -> str:
+    """The first steps, for an error message."""
+    more = f", … ({len(steps)})" if len(steps) > _LISTED else ""
+    return ", ".join(map(str, steps[:_LISTED])) + more
 
 
 def _line(row: Mapping[str, float | str]) -> bytes:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.checkpoint import numbered
 from vlm_r1.types import AnswerValue, Group
 
 SCHEMA = pa.schema(
@@ -109,6 +110,12 @@ def rollouts_path(run_dir: Path, step: int) -> Path:
     'run/rollouts/step-000012.parquet'
     """
     return run_dir / "rollouts" / f"step-{step:06d}.parquet"
+
+
+def list_rollouts(folder: Path) -> dict[int, Path]:
+    """Return the rollout files of a folder by step, in order; files with other names, such as copies, are none."""
+    found = {numbered(path.stem): path for path in sorted(folder.glob("step-*.parquet"))}
+    return dict(sorted((step, path) for step, path in found.items() if step is not None))
 
 
 def write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:

@@ -6,34 +6,56 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlm_r1.config import Config, as_dict, load_config, save_config
+from vlm_r1.config import Config, load_config, save_config
 from vlm_r1.errors import CheckpointError, ConfigError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
-from vlm_r1.runtime.checkpoint import checkpoint_step, latest_checkpoint
+from vlm_r1.runtime.checkpoint import numbered
+from vlm_r1.runtime.lock import FolderLock
+from vlm_r1.runtime.manifest import read_manifest
 from vlm_r1.runtime.metrics_log import truncate_after
+from vlm_r1.runtime.rollout_log import list_rollouts
 
 _PACKAGES = ("vlm-r1", "torch", "transformers", "accelerate", "peft", "numpy", "pillow", "tokenizers")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run folder."""
+    """Paths inside one run folder.
+
+    Attributes:
+        path: the folder.
+        lock: held by the process that writes the run; None in others.
+    """
 
     path: Path
+    lock: FolderLock | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
 
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
 
     @property
     def checkpoints(self) -> Path:
@@ -47,69 +69,138 @@ class RunFolder:
     def evaluations(self) -> Path:
         return self.path / "eval"
 
+    def check_in_place(self) -> None:
+        """Check, before something is written, that the folder is still there and still this run's.
+
+        Raises:
+            CheckpointError: it was moved or deleted while the run goes on.
+        """
+        if not self.config.is_file() or not (self.lock is None or self.lock.is_in_place()):
+            raise CheckpointError(
+                f"{self.path}: this run's folder was moved or deleted while it trains, so nothing more is written. Put "
+                "the folder back and go on with --resume"
+            )
+
 
 def trained_steps(path: Path) -> tuple[int, int] | None:
     """Return (finished steps, steps) of the run that contains a model or a log; None if no run contains it.
 
-    A checkpoint has its step in its name; the model and everything else belongs to the last step.
+    A checkpoint has its step in its name, and a model in its manifest; everything else belongs to the last step.
     """
     folders = [folder for folder in (path, *path.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
     try:
         steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else 0
     except ConfigError:  # a config of another version
         return None
-    checkpoint = path.parent.name == "checkpoints" and path.name.startswith("step-")
-    taken = checkpoint_step(path) if checkpoint else steps
-    return (taken, steps) if steps else None
+    return (step_of_weights(path, steps), steps) if steps else None
 
 
-def check_run_folder(config: Config, resume: bool) -> Path | None:
-    """Check, without writing, whether a run may start or continue in `config.output_dir`.
-
-    Returns:
-        The checkpoint to resume from, or None to start at step 0.
+def step_of_weights(path: Path, last: int) -> int:
+    """Return the step of a checkpoint or of a model folder; `last` if neither its name nor its manifest says it.
 
     Raises:
-        CheckpointError: the folder holds another run, cannot be written, has nothing to resume, or was made with
-            another config.
+        CheckpointError: the manifest cannot be read.
+    """
+    if path.parent.name == "checkpoints" and (step := numbered(path.name)) is not None:
+        return step
+    written = (read_manifest(path) or {}).get("step") if path.is_dir() else None
+    return written if isinstance(written, int) else last
+
+
+def check_new_run(config: Config) -> None:
+    """Check, without writing, that a run may start in `config.output_dir`.
+
+    Raises:
+        CheckpointError: the folder holds a run, or cannot be written.
     """
     path = Path(config.output_dir)
-    _check_writable(path)
-    holds_run = (path / "config.yaml").exists() or (path / "metrics.jsonl").exists()
-    if not resume:
-        if holds_run:
-            raise CheckpointError(
-                f"{path}: already holds a run. Choose another --output_dir, or continue it with --resume"
-            )
-        return None
-    if not (path / "config.yaml").exists():
-        raise CheckpointError(f"{path}: --resume, but there is no config.yaml of a run. Start it without --resume")
-    differences = list(_differences(as_dict(load_config(path / "config.yaml")), as_dict(config)))
-    if differences:
-        raise CheckpointError(
-            f"{path}: --resume with another config than the run was started with:\n  "
-            + "\n  ".join(differences)
-            + "\nUse the run's own config.yaml, or choose another --output_dir"
-        )
-    return latest_checkpoint(path / "checkpoints")
+    check_writable(path)
+    if (path / "config.yaml").exists() or (path / "metrics.jsonl").exists():
+        raise CheckpointError(f"{path}: already holds a run. Choose another --output_dir, or continue it with --resume")
 
 
-def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str, Any] | None = None) -> RunFolder:
-    """Write config and environment of a new run, or drop the logs after the checkpoint of `resume_step`.
+def begin_run(run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
+    """Write config and environment of a new run.
 
     Args:
         facts: further entries of `environment.json`.
+
+    Raises:
+        CheckpointError: they cannot be written.
     """
-    run = RunFolder(Path(config.output_dir))
-    if resume_step is None:
-        with replacing(run.path / "config.yaml") as temporary:
-            save_config(config, temporary)
-        write_json(run.path / "environment.json", {**environment(), **(facts or {})})
-    truncate_after(run.metrics, resume_step or 0)
-    for file in sorted(run.path.glob("rollouts/step-*.parquet")):
-        if int(file.stem.removeprefix("step-")) > (resume_step or 0):
+    _write_config(run, config)
+    write_json(run.environment, {**environment(), **facts})
+
+
+def continue_run(
+    run: RunFolder, config: Config, step: int, facts: Mapping[str, Any], changes: Sequence[tuple[str, str]]
+) -> None:
+    """Drop what was logged after `step`, and write a changed recipe and a lost `environment.json` anew.
+
+    Dropped are lines of metrics, rollouts and evaluations.
+
+    Args:
+        facts: entries of an `environment.json` that is written anew.
+        changes: options and how they differ from the run so far, e.g. ("training.max_steps", "run 10, now 20");
+            `environment.json` keeps them, with the step.
+
+    Raises:
+        CheckpointError: something cannot be read or written.
+    """
+    if changes:
+        _write_config(run, config)
+    kept = read_json(run.environment) if run.environment.exists() else {}
+    now = {**(kept or {**environment(), **facts}), **({"saved": True} if step else {})}
+    if changes:
+        made = ({"after_step": step, "option": key, "change": what} for key, what in changes)
+        now["changes"] = [*kept.get("changes", []), *made]
+    if now != kept:
+        write_json(run.environment, now)
+    truncate_after(run.metrics, step)
+    for logged, file in list_rollouts(run.rollouts).items():
+        if logged > step:
             file.unlink()
-    return run
+    for file in sorted(run.evaluations.glob("*.json")):
+        if _made_after(file, step):
+            file.unlink()
+            file.with_suffix(".samples.jsonl").unlink(missing_ok=True)
+
+
+def mark_saved(run: RunFolder) -> None:
+    """Note in `environment.json` that the run has saved a checkpoint, so that the loss of all is noticed on resume."""
+    write_json(run.environment, {**read_json(run.environment), "saved": True})
+
+
+def _made_after(evaluation: Path, step: int) -> bool:
+    """Whether this is the run's own evaluation of a later step."""
+    if not re.match(r"(after|step-[0-9]{6,})-", evaluation.name):
+        return False
+    try:
+        made = read_json(evaluation).get("step")
+    except CheckpointError:  # torn: it is made anew
+        return True
+    return isinstance(made, int) and made > step
+
+
+def _write_config(run: RunFolder, config: Config) -> None:
+    with replacing(run.config) as temporary:
+        save_config(config, temporary)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of one JSON object.
+
+    Raises:
+        CheckpointError: it is missing, or is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read as JSON: {reason}") from error
+    if not is_object(found):
+        raise CheckpointError(f"{path}: wanted a JSON object, got {type(found).__name__}")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,7 +222,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Check that a run folder can be made or written at this path; CheckpointError if not."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise CheckpointError(
@@ -141,17 +233,6 @@ def _check_writable(path: Path) -> None:
         raise CheckpointError(
             f"{path}: the run folder cannot be written: no permission in {existing}. Choose another --output_dir"
         )
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(old.keys() | new.keys()):
-        name, a, b = f"{prefix}{key}", old.get(key), new.get(key)
-        if name == "output_dir" or a == b:
-            continue
-        if is_object(a) and is_object(b):
-            yield from _differences(a, b, f"{name}.")
-        else:
-            yield f"{name}: run {a!r}, now {b!r}"
 
 
 def _version(package: str) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
-from vlm_r1.runtime.rollout_log import read_rollouts
+from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
 from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
 
 MAX_LISTED = 20
@@ -110,8 +110,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:
 
     The content of a line that is not a JSON object is the DataError that says so.
     """
-    files = sorted(path.glob("step-*.parquet")) or sorted(path.glob("rollouts/step-*.parquet"))
-    for file in files if path.is_dir() else [path]:
+    files = list_rollouts(path) or list_rollouts(path / "rollouts")
+    for file in files.values() if path.is_dir() else [path]:
         yield from _rollouts(file) if file.suffix == ".parquet" else _json_lines(file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,9 @@ from vlm_r1.training.run import open_training
 from vlm_r1.training.trust import check_gold
 
 
-def train_sft(config: Config, *, resume: bool = False, display: Display | None = None) -> dict[str, Any]:
+def train_sft(
+    config: Config, *, resume: bool = False, allow: Sequence[str] = (), display: Display | None = None
+) -> dict[str, Any]:
     """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 
     The recipe's sections `grpo` and `sampling` and its reward weights belong to `train`, but evaluations use
@@ -23,7 +26,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
-    run = open_training(config, resume=resume, temperature=1.0, display=display)
+    run = open_training(config, resume=resume, temperature=1.0, display=display, allow=allow)
     learner = run.learner
     end = run.env.adapter.answer_end(learner.model)
     with run.steps("SFT") as (steps, show):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
+from vlm_r1.errors import CheckpointError
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
-from vlm_r1.runtime.run_folder import RunFolder, write_json
+from vlm_r1.runtime.run_folder import RunFolder, read_json, write_json
 from vlm_r1.sampling import Sampler
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, Record
@@ -46,6 +49,7 @@ def evaluate_in_training(
             groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
         )
         if learner.accelerator.is_main_process:
+            run.check_in_place()
             write_evaluation(run.evaluations, summary, groups)
         means |= {f"eval/{name}/{metric}": value["mean"] for metric, value in summary["metrics"].items()}
     return means
@@ -98,11 +102,57 @@ def _answer_in_parallel(
 
 def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:
     """Return the numbers of one evaluation that `summary.json` repeats."""
-    path = run.evaluations / f"{moment}-{name}.json"
-    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    evaluation = read_evaluation(run, f"{moment}-{name}")
     metrics = evaluation["metrics"]
     brief: dict[str, Any] = {metric: value["mean"] for metric, value in metrics.items()}
     if "iou" in metrics:
         brief["mean_iou"] = brief.pop("iou")
     first = "accuracy_iou50" if "accuracy_iou50" in metrics else next(iter(metrics))
     return {**brief, "ci95": metrics[first]["ci95"], "n": evaluation["n"]}
+
+
+def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:
+    """Read `eval/<name>.json` of a run, and check that it is whole, with a sample for each of its records.
+
+    Raises:
+        CheckpointError: one of its two files is missing, torn, or not as `write_evaluation` writes it.
+    """
+    path = run.evaluations / f"{name}.json"
+    try:
+        evaluation = read_json(path)
+        metrics = evaluation.get("metrics")
+        if not (
+            isinstance(evaluation.get("n"), int) and is_object(metrics) and all(map(_is_estimate, metrics.values()))
+        ):
+            raise CheckpointError(f"{path}: is not an evaluation as docs/runs.md describes it")
+        _check_samples(path.with_name(f"{name}.samples.jsonl"), evaluation["n"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. The run needs this evaluation for its summary and report: restore it from a copy, or start a "
+            "new run. A held-out set that is left out of the recipe (--allow data.eval) is not needed"
+        ) from error
+    return evaluation
+
+
+def is_evaluated(run: RunFolder, moment: str, step: int, sets: Collection[str]) -> bool:
+    """Return whether all held-out sets were evaluated at this moment and step, completely."""
+    try:
+        return all(read_evaluation(run, f"{moment}-{name}").get("step") == step for name in sets)
+    except CheckpointError:
+        return False
+
+
+def _check_samples(path: Path, n: int) -> None:
+    try:
+        lines = path.read_bytes().split(b"\n")
+        found = [json.loads(line) for line in lines[:-1]]
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if lines[-1] or len(found) != n:
+        raise CheckpointError(f"{path}: has {len(found)} whole lines, but {n} records were evaluated")
+
+
+def _is_estimate(value: Any) -> bool:
+    interval = value.get("ci95") if is_object(value) else None
+    numbers = [value.get("mean"), *interval] if is_object(value) and is_list(interval) else []
+    return len(numbers) == 1 + 2 and all(isinstance(number, int | float) for number in numbers)

@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +16,18 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import AutocastKwargs, DistributedType, gather_object
 
 from vlm_r1.config import Config, as_dict
-from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.models.precision import save_model, this_device
 from vlm_r1.policy.build import build_policy, setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLogProbs, micro_batches
-from vlm_r1.runtime.checkpoint import begin_folder, checkpoint_path, commit_folder, prune_checkpoints
-from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.runtime.checkpoint import checkpoint_path, list_checkpoints, new_folder, prune_checkpoints
+from vlm_r1.runtime.manifest import is_copy_of
+from vlm_r1.runtime.run_folder import RunFolder, mark_saved
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
+from vlm_r1.training.processes import first_does, join_processes
+from vlm_r1.training.state import checkpoint_bytes, load_optimizers, set_schedules, why_not_usable, write_state
 from vlm_r1.types import EncodedPrompt
 
 T = TypeVar("T")
@@ -151,50 +153,62 @@ class Learner:
         """Learning rate of the next update; of the language model if that trains."""
         return float(self.schedulers[0].get_last_lr()[0])
 
-    def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, run: RunFolder, state: Mapping[str, Any], damaged: Sequence[Path] = ()) -> None:
         """Write a Hugging Face folder that also has `state/`, completely or not at all; keep only the newest few.
+
+        A checkpoint of this step that is there and whole stays as it is.
 
         Args:
             state: the trainer's own state, as JSON: the position in the data.
-        """
-        target = checkpoint_path(run.checkpoints, self.step)
-        temporary = target.with_name(f".{target.name}.tmp")
-        if self.accelerator.is_main_process:
-            begin_folder(target)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary / "state"))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self._write_model(temporary)
-            own = {"step": self.step, "skipped_in_a_row": self.skipped_in_a_row, **state}
-            (temporary / "state" / "trainer.json").write_text(json.dumps(own), encoding="utf-8")
-            commit_folder(temporary, target)
-            prune_checkpoints(run.checkpoints, self.config.training.save_total_limit)
-        self.accelerator.wait_for_everyone()
-
-    def load_checkpoint(self, checkpoint: Path) -> dict[str, Any]:
-        """Load optimizers, schedules and step, but not weights, which `__init__` loaded; returns the trainer's state.
+            damaged: checkpoints that could not be resumed from; they are deleted when there is a later one.
 
         Raises:
-            CheckpointError: files are missing or damaged.
+            CheckpointError: it cannot be written, on any process.
         """
-        state_folder = checkpoint / "state"
-        try:
-            self.accelerator.load_state(str(state_folder))
-            state = json.loads((state_folder / "trainer.json").read_text(encoding="utf-8"))
-        except Exception as error:  # torch's unpickler raises anything on damaged files
-            raise CheckpointError(
-                f"{checkpoint}: cannot be resumed from: {error!r}. Delete this folder to resume from the one before"
-            ) from error
+        own = {"step": self.step, "skipped_in_a_row": self.skipped_in_a_row, **state}
+        first_does(partial(self._write_checkpoint, run, own, damaged))
+
+    def _write_checkpoint(self, run: RunFolder, own: Mapping[str, Any], damaged: Sequence[Path]) -> None:
+        target, before = checkpoint_path(run.checkpoints, self.step), list_checkpoints(run.checkpoints)
+        if target in before and why_not_usable(target) is None:
+            return
+        needed = checkpoint_bytes(self.model, self.optimizers, self.config.model.lora is not None)
+        with new_folder(target, step=self.step, needed_bytes=needed) as folder:
+            write_state(folder / "state", self.optimizers, own)
+            self._write_model(folder)
+        if not before:
+            mark_saved(run)
+        limit = self.config.training.save_total_limit
+        prune_checkpoints(run.checkpoints, limit, self.step, [path for path in damaged if path != target])
+
+    def load_checkpoint(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
+        """Load optimizers, schedules and step, but not weights, which `__init__` loaded.
+
+        Args:
+            state: from `read_state`.
+
+        Raises:
+            CheckpointError: files are missing or damaged, or are not of this recipe.
+        """
+        load_optimizers(checkpoint / "state", self.optimizers)
+        set_schedules(self.schedulers, state["step"])
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
-        return state
 
     def save_model(self, run: RunFolder) -> None:
-        """Write the final model as an ordinary Hugging Face folder."""
-        if self.accelerator.is_main_process:
-            self._write_model(begin_folder(run.model))
-            commit_folder(run.model.with_name(f".{run.model.name}.tmp"), run.model)
-        self.accelerator.wait_for_everyone()
+        """Write the final model as an ordinary Hugging Face folder, unless it is there already, the same and whole.
+
+        Raises:
+            CheckpointError: it cannot be written, on any process.
+        """
+        first_does(partial(self._write_final, run))
+
+    def _write_final(self, run: RunFolder) -> None:
+        checkpoint = checkpoint_path(run.checkpoints, self.step)
+        if run.model.is_dir() and is_copy_of(run.model, checkpoint):
+            return
+        needed = checkpoint_bytes(self.model, (), self.config.model.lora is not None)
+        with new_folder(run.model, step=self.step, needed_bytes=needed) as folder:
+            self._write_model(folder)
 
     def gather(self, items: list[T]) -> list[T]:
         """Return the items of all processes, in the order of their ranks."""
@@ -206,36 +220,30 @@ class Learner:
 
 
 def make_accelerator(config: Config, autocast: bool) -> Accelerator:
-    """Make the `Accelerator` with the recipe's precision and trackers. Its state holds no weights: they have a folder.
+    """Make the `Accelerator` with the recipe's precision and trackers, for the processes that `join_processes` joined.
 
     Autocast does not keep the weights that it rounds: they would need memory at the same time as activations.
 
     Raises:
         ConfigError: a tracker is not installed, or the launcher's kind of parallelism is not supported.
     """
+    join_processes()
     installed = {available.value for available in get_available_trackers()}
     for tracker in (name for name in config.training.report_to if name not in installed):
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
-        cpu=this_device().type == "cpu",  # else accelerate joins the processes of a launcher only on GPUs
+        cpu=this_device().type == "cpu",
         mixed_precision="bf16" if autocast else "no",
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
         kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
     )
-    if accelerator.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
-        raise ConfigError(
-            f"the launcher started {launched} processes, but accelerate joined {accelerator.num_processes}: each would "
-            "train alone, in the same folder. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train RECIPE"
-        )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
             f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
             "with transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU"
         )
-    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
-    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
     if config.training.report_to:
         accelerator.init_trackers("vlm-r1", config=_flat(as_dict(config)))
     return accelerator

@@ -6,34 +6,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from rich.markup import escape
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
 from vlm_r1.data.tokens import find_control_tokens
-from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.errors import CheckpointError, ConfigError, DataError
 from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.checkpoint import checkpoint_step
+from vlm_r1.runtime.manifest import check_manifest
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
-from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
+from vlm_r1.runtime.run_folder import RunFolder, begin_run, continue_run
 from vlm_r1.sampling import Sampler
 from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.held_out import evaluate_in_training, write_summary
+from vlm_r1.training.held_out import evaluate_in_training, is_evaluated, write_summary
+from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
+from vlm_r1.training.processes import first_does, join_processes
+from vlm_r1.training.resume import Start, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
@@ -53,6 +59,8 @@ class TrainingRun:
     held_out: Mapping[str, Sequence[Record]]
     folder: RunFolder
     display: Display
+    start: Start
+    inputs: Mapping[str, str]
     evaluation_s: float = 0.0
     checked: bool = False
 
@@ -62,10 +70,20 @@ class TrainingRun:
 
         `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
         """
-        if self.learner.step == 0:
-            self.evaluate("before")
-        with self.display.steps(title, self.config.training.max_steps, done=self.learner.step) as show:
-            yield self._each_step(), show
+        with self.closed_on_error():
+            if self.learner.step == 0:
+                self.evaluate("before")
+            with self.display.steps(title, self.config.training.max_steps, done=self.learner.step) as show:
+                yield self._each_step(), show
+
+    @contextmanager
+    def closed_on_error(self) -> Generator[None]:
+        """Release the lock of the run folder if the block fails."""
+        with ExitStack() as stack:
+            if self.folder.lock is not None:
+                stack.push(self.folder.lock)
+            yield
+            stack.pop_all()
 
     def _each_step(self) -> Iterator[Phases]:
         while self.learner.step < self.config.training.max_steps:
@@ -134,6 +152,7 @@ class TrainingRun:
         if training.eval_steps and learner.step % training.eval_steps == 0 and learner.step < training.max_steps:
             numbers |= self.evaluate(f"step-{learner.step:06d}")
         if learner.accelerator.is_main_process:
+            self.folder.check_in_place()
             append_metrics(self.folder.metrics, {"step": learner.step, "stage": stage, **numbers})
         if training.report_to:
             learner.accelerator.log(numbers, step=learner.step)
@@ -141,60 +160,127 @@ class TrainingRun:
             self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the finished step."""
-        self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
+        """Write a checkpoint of the finished step.
+
+        Raises:
+            CheckpointError: it cannot be written, unless the recipe says to go on (`training.on_save_failure`).
+        """
+        first_does(self.folder.check_in_place)
+        state = {"stream": self.stream.state_dict(), "inputs": dict(self.inputs)}
+        try:
+            self.learner.save_checkpoint(self.folder, state, self.start.damaged)
+        except CheckpointError as error:
+            if self.config.training.on_save_failure == "stop":
+                raise
+            self.display.say(f"[yellow]{escape(str(error))}. The run goes on without this checkpoint[/yellow]")
+        else:
+            later = (path for path in self.start.damaged if checkpoint_step(path) > self.learner.step)
+            self.start = replace(self.start, damaged=tuple(later))
 
     def finish(self) -> dict[str, Any]:
-        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary."""
-        self.save_checkpoint()
-        self.learner.save_model(self.folder)
-        self.evaluate("after")
-        summary: dict[str, Any] = {}
-        if self.learner.accelerator.is_main_process:
-            summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
-        self.learner.accelerator.end_training()
+        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary.
+
+        What a run that was stopped here has already written is not written again.
+        """
+        with self.closed_on_error():
+            self.save_checkpoint()
+            self.learner.save_model(self.folder)
+            step, sets = self.learner.step, self.config.data.eval
+            if not first_does(lambda: is_evaluated(self.folder, "after", step, sets)):
+                self.evaluate("after")
+            summary: dict[str, Any] = {}
+            if self.learner.accelerator.is_main_process:
+                summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
+            self.learner.accelerator.end_training()
+        if self.folder.lock is not None:
+            self.folder.lock.release()
         return summary
 
 
-def open_training(config: Config, *, resume: bool, temperature: float, display: Display | None = None) -> TrainingRun:
-    """Check the run folder, read and check all data, load the model, and load the checkpoint of a resumed run.
+def open_training(
+    config: Config,
+    *,
+    resume: bool,
+    temperature: float,
+    display: Display | None = None,
+    allow: Sequence[str] = (),
+) -> TrainingRun:
+    """Lock and check the run folder, read and check all data, load the model, and load the checkpoint of a resumed run.
 
     Args:
         temperature: temperature of the distribution that is trained.
+        allow: options that a resumed run may have other values of than before (`find_start`).
 
     Raises:
         CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
             the model, checked in this order; nothing is written before.
     """
     check_engines(config)
-    checkpoint = check_run_folder(config, resume)
+    join_processes()
+    with ExitStack() as stack:
+        folder = lock_run(Path(config.output_dir))
+        if folder.lock is not None:
+            stack.push(folder.lock)
+        run = _open(folder, config, allow, resume=resume, temperature=temperature, display=display or Display())
+        stack.pop_all()
+    return run
+
+
+def _open(
+    folder: RunFolder,
+    config: Config,
+    allow: Sequence[str],
+    *,
+    resume: bool,
+    temperature: float,
+    display: Display,
+) -> TrainingRun:
+    start = first_does(lambda: find_start(folder, config, resume, allow))
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
+    first_does(lambda: check_manifest(Path(config.model.path)))
+    inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
+    start = first_does(lambda: check_inputs(start, inputs, allow, folder))
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
-    learner = Learner(config, env.adapter, checkpoint, temperature=temperature)
+    learner = Learner(config, env.adapter, start.checkpoint, temperature=temperature)
     shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
-    if checkpoint is not None:
-        stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
-    learner.accelerator.wait_for_everyone()
-    if learner.accelerator.is_main_process:
-        resume_step = checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None
-        open_run_folder(config, resume_step, start_facts(learner, records, held_out))
-    learner.accelerator.wait_for_everyone()
+    if start.checkpoint is not None:
+        stream.load_state_dict(stream_state(start, stream.state_dict()["records"]))
+        learner.load_checkpoint(start.checkpoint, start.state)
+    facts = start_facts(learner, records, held_out)
+    first_does(
+        lambda: (
+            continue_run(folder, config, start.step, facts, start.changes)
+            if resume
+            else begin_run(folder, config, facts)
+        )
+    )
     sampler = build_sampler(learner.bare_policy, config.sampling)
-    shown = display or Display()
-    shown.enabled = learner.accelerator.is_main_process
-    shown.say(f"{len(records):,} records")
-    if shown.enabled:
+    display.enabled = learner.accelerator.is_main_process
+    if folder.lock is not None and not folder.lock.exclusive:
+        display.say(_NO_LOCKS)
+    for line in (*start.said, *(f"changed: {change}" for change in start.changes)):
+        display.say(escape(line))
+    if start.changes:
+        display.say(f"the learning rate goes on at {learner.learning_rate:g}")
+    display.say(f"{len(records):,} records")
+    if display.enabled:
         for line in held_out_lines(records, held_out):
-            shown.say(line)
+            display.say(line)
     for sentence in called:
-        shown.say(sentence)
-    shown.say(start_table(learner.sizes, config))
+        display.say(sentence)
+    display.say(start_table(learner.sizes, config))
     for line in learner.descriptions:
-        shown.say(line)
-    return TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+        display.say(line)
+    return TrainingRun(config, learner, env, sampler, stream, held_out, folder, display, start, inputs)
+
+
+_NO_LOCKS = (
+    "[yellow]this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
+    "[/yellow]"
+)
 
 
 def check_engines(config: Config) -> None:

@@ -43,5 +43,6 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
         "parameters": {size.part: {"total": size.parameters, "trainable": size.trainable} for size in learner.sizes},
         "precision": precision,
         "layout": layout,
+        "processes": learner.accelerator.num_processes,
         "records": {"train": counts, "eval": held},
     }
