@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from vlm_r1.runtime.metrics_log import read_metrics
 
-_ONLY_THERE = re.compile(r"(^report\.html|^environment\.json|random_states_\d+\.pkl)$")
-"""Files of which only the name is compared: the report shows seconds, the environment is that of each start, and no run
-reads the random states, since the seeds of a step follow from its number (training/learner.py)."""
+_ONLY_THERE = re.compile(r"(^report\.html|^\.lock|(^|/)manifest\.json|/history\.json)$")
+"""Files of which only the name is compared: the report shows seconds, the lock names its last owner, and the others are
+hashes of files that show seconds or are compared themselves."""
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -54,11 +54,19 @@ def _content(path: Path, name: str) -> Any:
         return [{k: str(v) for k, v in row.items() if not k.startswith(_CLOCKS)} for row in read_metrics(path)]
     if path.suffix == ".parquet":
         return _rows(path)
-    if name == "summary.json":
-        return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "seconds"}
+    if name in ("summary.json", "environment.json"):
+        return _without(path, "seconds", "command", "changes")
     if name == "config.yaml":
         return re.sub(r"^output_dir: .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _without(path: Path, *keys: str) -> Any:
+    text = path.read_bytes()
+    try:
+        return {key: value for key, value in json.loads(text).items() if key not in keys}
+    except ValueError:
+        return text
 
 
 def _rows(path: Path) -> Any:

@@ -89,7 +89,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def damage(ground: Ground, subject: Subject, stopped: Path, file: str, kind: str) -> Result:
-    """Damage a file of a copy of the stopped run in one of `DAMAGES`, resume and compare."""
+    """Damage a file of a copy of the stopped run in one of `DAMAGES`, resume it by its own config.yaml, and compare."""
     run = Run(ground, subject, "attacked", template=stopped)
     DAMAGES[kind](run.folder / file)
     return _resume(run, file, f"{file}: {kind}")
@@ -104,7 +104,9 @@ def _flip(path: Path, where: float, mask: int) -> None:
 
 def _resume(run: Run, file: str, attack: str) -> Result:
     name = run.subject.name
-    ended = run.start()
+    ended = run.start(
+        arguments=[run.subject.command, str(run.folder / "config.yaml"), "--resume", f"--output_dir={run.folder}"]
+    )
     if wrong := forbidden(ended):
         return Result(name, attack, wrong, tail(ended.output))
     if set(ended.statuses) == {USER_ERROR}:

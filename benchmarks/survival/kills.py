@@ -14,7 +14,7 @@ from benchmarks.survival.trials import EQUAL, Ground, Result, Run, forbidden, ta
 
 MOMENTS: Mapping[str, tuple[str, int, bool]] = {  # file:function, the time that counts, whether it is left
     "start": ("training/run.py:open_training", 1, False),
-    "run folder opened": ("runtime/run_folder.py:open_run_folder", 1, True),
+    "run folder opened": ("runtime/run_folder.py:begin_run", 1, True),
     "evaluation before": ("evaluation/runner.py:write_evaluation", 1, False),
     "sampling": ("sampling/hf.py:HFSampler.sample", 4, False),
     "reward": ("tasks/judge.py:judge", 4, False),
@@ -25,8 +25,8 @@ MOMENTS: Mapping[str, tuple[str, int, bool]] = {  # file:function, the time that
     "metrics line": ("runtime/metrics_log.py:append_metrics", 4, False),
     "metrics line written": ("runtime/metrics_log.py:append_metrics", 5, True),
     "save begins": ("training/learner.py:Learner.save_checkpoint", 2, False),
-    "save commits": ("runtime/checkpoint.py:commit_folder", 2, False),
-    "save committed": ("runtime/checkpoint.py:commit_folder", 2, True),
+    "save commits": ("runtime/checkpoint.py:_replace", 2, False),
+    "save committed": ("runtime/checkpoint.py:_replace", 2, True),
     "old checkpoints pruned": ("runtime/checkpoint.py:prune_checkpoints", 3, False),
     "final model": ("training/learner.py:Learner.save_model", 1, False),
     "final model written": ("training/learner.py:Learner.save_model", 1, True),

@@ -25,12 +25,26 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_checkpoint, rec_files) -> Path:
-    """A finished run of three steps with all its checkpoints, its data and its model, in one folder."""
+    """A finished run of three steps with all its checkpoints, its data and its model, in one folder.
+
+    Its recipe knows the folder by a link beside it, so that a copy can take its place.
+    """
     home = tmp_path_factory.mktemp("finished")
     shutil.copytree(tiny_checkpoint, home / "model")
     shutil.copytree(rec_files["train"].parent, home / "rec")
-    train(load_config(write_recipe(home)))
+    link_to(home, home)
+    train(load_config(write_recipe(link(home))))
     return home
+
+
+def link(finished: Path) -> Path:
+    return finished.with_name("linked")
+
+
+def link_to(home: Path, finished: Path) -> Path:
+    link(finished).unlink(missing_ok=True)
+    link(finished).symlink_to(home)
+    return link(finished)
 
 
 def write_recipe(home: Path, **training: object) -> Path:
@@ -65,11 +79,9 @@ def write_recipe(home: Path, **training: object) -> Path:
 def home(finished, tmp_path) -> Path:
     """The same, as if the run had been killed after step 2."""
     copy = Path(shutil.copytree(finished, tmp_path / "home"))
-    text = (copy / "run/config.yaml").read_text()
-    (copy / "run/config.yaml").write_text(text.replace(str(finished), str(copy)))
     shutil.rmtree(copy / "run/checkpoints/step-000003")
     shutil.rmtree(copy / "run/model")
-    return copy
+    return link_to(copy, finished)
 
 
 def resume(home: Path, *allow: str, **training: object) -> None:
@@ -201,10 +213,7 @@ def test_a_longer_run_needs_to_be_allowed_and_then_goes_on(home, finished, tmp_p
 
 
 def test_a_finished_run_is_not_written_again(finished, tmp_path) -> None:
-    home = Path(shutil.copytree(finished, tmp_path / "home"))
-    edit(home / "run/config.yaml", str(finished), str(home))
-    text = (home / "run/config.yaml").read_text().replace(str(finished), str(home))
-    (home / "run/config.yaml").write_text(text)
+    home = link_to(Path(shutil.copytree(finished, tmp_path / "home")), finished)
     kept = ("checkpoints/step-000003", "model", "eval/after-held.json")
     before = [(home / "run" / name).stat().st_ino for name in kept]
     resume(home)
@@ -298,3 +307,27 @@ def test_what_the_first_process_raises_all_raise() -> None:
     with pytest.raises(ModelError, match="as it was"):
         first_does(fail)
     assert first_does(lambda: 3) == 3
+
+
+def test_a_config_that_somebody_edited_is_refused(home) -> None:
+    edit(home / "run/config.yaml", "learning_rate: 0.001", "learning_rate: 0.003")
+    with pytest.raises(CheckpointError, match=r"config\.yaml: is not what the run wrote .* command line, with --allow"):
+        train(load_config(home / "run/config.yaml"), resume=True)
+
+
+def test_a_config_that_a_resumption_changed_is_the_runs_own(home) -> None:
+    longer = {"max_steps": STEPS + 1}
+    resume(home, "training.max_steps", **longer)
+    shutil.rmtree(home / "run/checkpoints/step-000004")  # as if it had been killed before
+    shutil.rmtree(home / "run/checkpoints/step-000003")
+    train(load_config(home / "run/config.yaml"), resume=True)
+    assert len(read_metrics(home / "run/metrics.jsonl")) == STEPS + 1
+
+
+def test_a_damaged_rollout_file_is_named(home, finished, capsys) -> None:
+    edit(home / "run/metrics.jsonl", '"reward/mean"', '"reward/maen"')
+    (home / "run/rollouts/step-000001.parquet").unlink()
+    resume(home)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "metrics.jsonl is not what the run wrote" in said
+    assert "rollouts/step-000001.parquet is missing" in said

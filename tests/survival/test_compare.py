@@ -20,7 +20,8 @@ def write_run(folder: Path, *, step_s: float = 1.0) -> Path:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pq.write_table(pa.table({"text": ["a", "b"], "reward": [0.0, 1.0]}), folder / "rollouts/step-000001.parquet")
     (folder / "checkpoints/step-000002/model.safetensors").write_bytes(b"weights")
-    (folder / "checkpoints/step-000002/state/random_states_0.pkl").write_bytes(str(step_s).encode())
+    (folder / "checkpoints/step-000002/state/history.json").write_text(str(step_s))
+    (folder / "environment.json").write_text(json.dumps({"python": "3.11", "command": ["train", str(folder)]}))
     (folder / "eval/before-held.json").write_text('{"n": 3}')
     (folder / "summary.json").write_text(json.dumps({"seed": 3, "seconds": {"train": step_s}}))
     (folder / "config.yaml").write_text(f"output_dir: {folder}\nseed: 3\n")
@@ -59,6 +60,7 @@ def replace_text(name: str, old: str, new: str) -> Callable[[Path], object]:
             id="a weight",
         ),
         pytest.param(replace_text("summary.json", "3", "4"), "summary.json: differs", id="the summary"),
+        pytest.param(replace_text("environment.json", "3.11", "3.12"), "environment.json: differs", id="a fact"),
         pytest.param(replace_text("config.yaml", "seed: 3", "seed: 4"), "config.yaml: differs", id="the config"),
         pytest.param(
             lambda folder: (folder / "eval/before-held.json").unlink(),

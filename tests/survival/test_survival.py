@@ -5,15 +5,19 @@ The attacks are in benchmarks/survival, docs/reliability.md says what they found
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from benchmarks.survival import syscalls
 from benchmarks.survival.__main__ import run_suite
+from benchmarks.survival.damage import DAMAGES, damage, files_of, stopped_run
+from benchmarks.survival.failures import can_mount, failure_at_call, small_disk
 from benchmarks.survival.kills import kill, kill_at_call, kill_at_moment, kill_at_random
 from benchmarks.survival.nursery import Nursery
+from benchmarks.survival.signals import signal_at_moment, two_at_once
 from benchmarks.survival.suites import BY_NAME, SUITES
-from benchmarks.survival.trials import EQUAL, GOOD, Ground, Result
+from benchmarks.survival.trials import EQUAL, ERROR, GOOD, OLDER, Ground, Result
 
 pytestmark = pytest.mark.skipif(not syscalls.is_offered(), reason="needs Linux on x86-64 with user notification")
 
@@ -48,6 +52,40 @@ def test_five_kills(ground: Ground) -> None:
 def test_a_moment_that_does_not_come_is_no_success(ground: Ground) -> None:
     moment = "training/learner.py:Learner.backwards"
     assert "was not killed" in kill(ground, BY_NAME["sft-lora"], "control", moment=moment).outcome
+
+
+def test_a_disk_gets_full(ground: Ground) -> None:
+    """In an evaluation, in the optimizer's file of the second checkpoint, and in the weights of the final model."""
+    subject = BY_NAME["sft-lora"]
+    calls = list(enumerate(ground.whole(subject).ended.calls, start=1))
+    points = [
+        next(n for n, call in calls if "eval/" in call),
+        [n for n, call in calls if "step-000004.tmp/state/optimizer.bin" in call][3],
+        [n for n, call in calls if call.startswith("write .model.tmp/.tmp")][-1],
+    ]
+    results = [failure_at_call(ground, subject, "disk full", n) for n in points]
+    if can_mount():
+        results.append(small_disk(ground, subject, 100_000))
+    assert not told(results, (ERROR,))
+
+
+def test_damaged_files(ground: Ground) -> None:
+    """Half of the files, each with one kind of damage."""
+    subject = BY_NAME["sft-lora"]
+    stopped, _ = stopped_run(ground, subject, "metrics line written")
+    files = [file for file in files_of(stopped) if "step-000002/" not in file]
+    kinds = list(DAMAGES)
+    attacks = [(file, kinds[index % len(kinds)]) for index, file in enumerate(files[::2])]
+    results = [damage(ground, subject, stopped, file, kind) for file, kind in attacks]
+    assert not told(results, GOOD)
+    assert {OLDER, ERROR} <= {result.outcome for result in results}
+
+
+def test_a_signal_and_a_second_run(ground: Ground) -> None:
+    subject = BY_NAME["sft-lora"]
+    results = [signal_at_moment(ground, subject, "backward", signal.SIGTERM), two_at_once(ground, subject, None)]
+    assert not told(results, (EQUAL,))
+    assert "143" in results[0].note, "it was stopped, not finished"
 
 
 @pytest.mark.long

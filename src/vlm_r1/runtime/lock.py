@@ -88,7 +88,9 @@ def lock_folder(folder: Path) -> FolderLock:
         except FileNotFoundError:  # the process that had made the folder removed it in between
             continue
         except OSError as error:
-            raise CheckpointError(f"{folder}: cannot be locked: {error.strerror}. Wanted a writable folder") from error
+            raise CheckpointError(
+                f"{folder / FILE}: cannot be locked: {error.strerror}. Wanted a file in a writable folder"
+            ) from error
         try:
             exclusive = _lock(descriptor)
             if exclusive is None:

@@ -120,7 +120,7 @@ def check_new_run(config: Config) -> None:
 
 
 def begin_run(run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
-    """Write config and environment of a new run.
+    """Write environment and config of a new run; the config comes last, since a folder that has one holds a run.
 
     Args:
         facts: further entries of `environment.json`.
@@ -128,8 +128,8 @@ def begin_run(run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: they cannot be written.
     """
-    _write_config(run, config)
     write_json(run.environment, {**environment(), **facts})
+    _write_config(run, config)
 
 
 def continue_run(

@@ -23,6 +23,7 @@ from vlm_r1.models.precision import save_model, this_device
 from vlm_r1.policy.build import build_policy, setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLogProbs, micro_batches
 from vlm_r1.runtime.checkpoint import checkpoint_path, list_checkpoints, new_folder, prune_checkpoints
+from vlm_r1.runtime.history import write_history
 from vlm_r1.runtime.manifest import is_copy_of
 from vlm_r1.runtime.run_folder import RunFolder, mark_saved
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
@@ -170,12 +171,13 @@ class Learner:
 
     def _write_checkpoint(self, run: RunFolder, own: Mapping[str, Any], damaged: Sequence[Path]) -> None:
         target, before = checkpoint_path(run.checkpoints, self.step), list_checkpoints(run.checkpoints)
-        if target in before and why_not_usable(target) is None:
-            return
-        needed = checkpoint_bytes(self.model, self.optimizers, self.config.model.lora is not None)
-        with new_folder(target, step=self.step, needed_bytes=needed) as folder:
-            write_state(folder / "state", self.optimizers, own)
-            self._write_model(folder)
+        if target not in before or why_not_usable(target) is not None:
+            needed = checkpoint_bytes(self.model, self.optimizers, self.config.model.lora is not None)
+            whole = [path for path in before if path != target and path not in damaged]
+            with new_folder(target, step=self.step, needed_bytes=needed) as folder:
+                write_state(folder / "state", self.optimizers, own)
+                write_history(folder, run, whole[-1] if whole else None)
+                self._write_model(folder)
         if not before:
             mark_saved(run)
         limit = self.config.training.save_total_limit

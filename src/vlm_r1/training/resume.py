@@ -12,10 +12,10 @@ from vlm_r1.errors import CheckpointError, ConfigError
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.registry import suggestion
 from vlm_r1.runtime.checkpoint import checkpoint_step, list_checkpoints, put_right
+from vlm_r1.runtime.history import find_changes, tell_changes
 from vlm_r1.runtime.lock import FolderLock, lock_folder
 from vlm_r1.runtime.manifest import FILE
 from vlm_r1.runtime.metrics_log import check_steps, read_metrics
-from vlm_r1.runtime.rollout_log import list_rollouts
 from vlm_r1.runtime.run_folder import RunFolder, check_new_run, check_writable, read_json
 from vlm_r1.training.held_out import read_evaluation
 from vlm_r1.training.processes import first_does
@@ -108,7 +108,7 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
     check_steps(run.metrics, step)
     rows = [row for row in (read_metrics(run.metrics) if step else []) if float(row["step"]) <= step]
     _check_evaluations(run, config, rows)
-    said = [*found.said, *_missing_rollouts(run, rows), *_finished(config, step)]
+    said = [*found.said, *_changed_files(run, found, environment.get("changes", [])), *_finished(config, step)]
     if not environment:
         said.append("environment.json is missing: it is written anew")
     return replace(found, changes=tuple(changes), said=tuple(said))
@@ -240,11 +240,25 @@ def _check_evaluations(run: RunFolder, config: Config, rows: Sequence[Mapping[st
         read_evaluation(run, name)
 
 
-def _missing_rollouts(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    logged = list_rollouts(run.rollouts)
-    missing = [int(row["step"]) for row in rows if row.get("stage") == "grpo" and int(row["step"]) not in logged]
-    if missing:
-        yield f"rollouts of {len(missing)} steps are missing, the first of step {missing[0]}; training needs none"
+def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Any]) -> list[str]:
+    """Compare the run's files with those that its checkpoint knows; returns lines for people.
+
+    Args:
+        recorded: changes of options that resumptions made, from `environment.json`.
+
+    Raises:
+        CheckpointError: somebody else than a resumption changed `config.yaml`.
+    """
+    if found.checkpoint is None:
+        return []
+    changed = find_changes(found.checkpoint, run)
+    by_resumption = any(is_object(entry) and entry.get("after_step") == found.step for entry in recorded)
+    if run.config.name in changed and not by_resumption:
+        raise CheckpointError(
+            f"{run.config}: is not what the run wrote before it saved {found.checkpoint.name}. Restore it; to change "
+            "an option, give it on the command line, with --allow"
+        )
+    return tell_changes([name for name in changed if name != run.config.name], run)
 
 
 def _finished(config: Config, step: int) -> Iterator[str]:
