@@ -36,7 +36,7 @@ def write_history(checkpoint: Path, run: RunFolder, before: Path | None) -> None
     """
     known = {} if before is None else read_history(before)
     entries = {path.name: _entry(path, run) for path in (run.config, run.environment, run.metrics)}
-    for path in sorted([*run.rollouts.glob("step-*.parquet"), *run.evaluations.glob("*.json*")]):
+    for path in [*sorted(run.rollouts.glob("step-*.parquet")), *sorted(run.evaluations.glob("*.json*"))]:
         name = path.relative_to(run.path).as_posix()
         entries[name] = known.get(name) or _entry(path, run)
     (checkpoint / FILE).write_text(json.dumps(entries), encoding="utf-8")
