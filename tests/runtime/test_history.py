@@ -48,6 +48,15 @@ def test_a_run_that_goes_on_has_no_changes(run) -> None:
     assert find_changes(checkpoint, run) == []
 
 
+def test_an_evaluation_that_was_cut_short_may_be_added(run) -> None:
+    checkpoint = save(run, 2)
+    rows = '{"step": 1}\n{"step": 2, "eval/held/accuracy": 0.5}\n'
+    run.metrics.write_text(rows)
+    assert find_changes(checkpoint, run) == []
+    run.metrics.write_text(rows.replace('"step": 2', '"step": 3'))
+    assert find_changes(checkpoint, run) == ["metrics.jsonl"]
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "damage",

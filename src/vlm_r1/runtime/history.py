@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.parsing.json_values import is_list
@@ -23,9 +24,10 @@ _REWRITTEN = ("saved", "changes")
 
 
 def write_history(checkpoint: Path, run: RunFolder, before: Path | None) -> None:
-    """Write size and hash of the run's files so far: `{"eval/before-held.json": [9, "5f…"], …}`.
+    """Write size in bytes and hash of the run's files so far: `{"eval/before-held.json": [9, "5f…"], …}`.
 
-    Metrics grow later: their hash is that of the lines so far.
+    Metrics grow later: their size is the number of lines so far, and their hash that of these lines. The evaluation in
+    the last one does not count, since a run that was stopped before it adds it on resuming.
 
     Args:
         checkpoint: the new checkpoint, a folder that has `state/`.
@@ -69,37 +71,41 @@ def tell_changes(changed: list[str], run: RunFolder) -> list[str]:
 
 
 def _changes(checkpoint: Path, run: RunFolder) -> Iterator[str]:
-    for name, (size, digest) in read_history(checkpoint).items():
+    for name, before in read_history(checkpoint).items():
         path = run.path / name
         try:
-            now = (size, _hash(path, size)) if path == run.metrics else _entry(path, run)
+            now = _lines(path, before[0]) if path == run.metrics else _entry(path, run)
         except (OSError, CheckpointError):
             now = None
-        if now != (size, digest):
+        if now != before:
             yield name
 
 
 def _entry(path: Path, run: RunFolder) -> tuple[int, str]:
+    content = path.read_bytes()
+    if path == run.metrics:
+        return _lines(path, len(content.splitlines()))
     if path == run.config:  # a run that was moved may be told so
-        text = re.sub(rb"^output_dir: .*$", b"", path.read_bytes(), flags=re.MULTILINE)
-        return len(text), _new_hash(text).hexdigest()
+        content = re.sub(rb"^output_dir: .*$", b"", content, flags=re.MULTILINE)
     if path == run.environment:
-        lasting = {key: value for key, value in read_json(path).items() if key not in _REWRITTEN}
-        text = json.dumps(lasting, sort_keys=True).encode()
-        return len(text), _new_hash(text).hexdigest()
-    size = path.stat().st_size
-    return size, _hash(path, size)
+        content = _canonical({key: value for key, value in read_json(path).items() if key not in _REWRITTEN})
+    return len(content), _hash(content)
 
 
-def _hash(path: Path, size: int) -> str:
-    """Hash the first bytes of a file."""
-    total = _new_hash()
-    with path.open("rb") as file:
-        while size > 0 and (chunk := file.read(min(size, 1 << 20))):
-            total.update(chunk)
-            size -= len(chunk)
-    return total.hexdigest()
+def _lines(metrics: Path, n: int) -> tuple[int, str]:
+    """Return the number and the hash of the first lines."""
+    *lines, last = [b"", *metrics.read_bytes().splitlines()[:n]]
+    try:
+        row: dict[str, Any] = json.loads(last) if last else {}
+        last = _canonical({key: value for key, value in row.items() if not key.startswith("eval/")})
+    except (ValueError, AttributeError, RecursionError):  # torn: its bytes count
+        pass
+    return len(lines), _hash(b"\n".join([*lines, last]))
 
 
-def _new_hash(data: bytes = b"") -> hashlib.blake2b:
-    return hashlib.blake2b(data, digest_size=16)
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
