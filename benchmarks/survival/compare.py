@@ -55,7 +55,7 @@ def _content(path: Path, name: str) -> Any:
     if path.suffix == ".parquet":
         return _rows(path)
     if name in ("summary.json", "environment.json"):
-        return _without(path, "seconds", "command", "changes")
+        return _without(path, "seconds", "command", "commit", "changes")
     if name == "config.yaml":
         return re.sub(r"^output_dir: .*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.survival import syscalls
 from benchmarks.survival.__main__ import run_suite
 from benchmarks.survival.damage import DAMAGES, damage, files_of, stopped_run
-from benchmarks.survival.failures import can_mount, failure_at_call, small_disk
+from benchmarks.survival.failures import can_mount, failure_at_call, file_size_limited, small_disk
 from benchmarks.survival.kills import kill, kill_at_call, kill_at_moment, kill_at_random
 from benchmarks.survival.nursery import Nursery
 from benchmarks.survival.signals import two_at_once
@@ -63,6 +63,8 @@ def test_a_disk_gets_full(ground: Ground) -> None:
         [n for n, call in calls if call.startswith("write .model.tmp/.tmp")][-1],
     ]
     results = [failure_at_call(ground, subject, "disk full", n) for n in points]
+    largest = max(path.stat().st_size for path in ground.whole(subject).folder.rglob("*") if path.is_file())
+    results.append(file_size_limited(ground, subject, largest - 1))
     if can_mount():
         results.append(small_disk(ground, subject, 100_000))
     assert not told(results, (ERROR,))

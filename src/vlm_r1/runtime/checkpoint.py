@@ -19,8 +19,8 @@ _NAME = re.compile(r"step-([0-9]{6,})")
 _LEFT_BEHIND = re.compile(r"\.(.+)\.(tmp|old|gone)")
 """Hidden folders that a kill leaves: half written, set aside for a new one, or to be deleted."""
 
-_OF_WRITING = ("inline_container", "PytorchStreamWriter", "os error")
-"""Words in errors of writing that have no type of their own: a RuntimeError of torch, an Exception of tokenizers."""
+_OF_WRITING = ("inline_container", "PytorchStreamWriter", "iostream error", "os error")
+"""Words in errors of writing that have no type of their own: RuntimeErrors of torch, an Exception of tokenizers."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
