@@ -1,6 +1,6 @@
 """A long run: do memory, open files and threads stay flat, and what does a data file of a million lines cost?
 
-  python -m benchmarks.soak --json docs/reliability/soak.json --plot docs/images/soak.png
+  python -m benchmarks.soak --json benchmarks/results/soak.json --plot docs/images/soak.png
 
 A real `vlm-r1 train` takes 5,000 steps of GRPO on a tiny model and a data file of 1,000,000 lines. This program watches
 it from outside. Then it removes the last checkpoint, resumes from the one before, and compares the steps that are

@@ -5,6 +5,7 @@ The attacks are in benchmarks/survival, docs/reliability.md says what they found
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.survival.damage import DAMAGES, damage, files_of, stopped_run
 from benchmarks.survival.failures import can_mount, failure_at_call, file_size_limited, small_disk
 from benchmarks.survival.kills import kill, kill_at_call, kill_at_moment, kill_at_random
 from benchmarks.survival.nursery import Nursery
-from benchmarks.survival.signals import two_at_once
+from benchmarks.survival.signals import signal_at_moment, two_at_once
 from benchmarks.survival.suites import BY_NAME, SUITES
 from benchmarks.survival.trials import EQUAL, ERROR, GOOD, OLDER, Ground, Result
 
@@ -80,6 +81,13 @@ def test_damaged_files(ground: Ground) -> None:
     results = [damage(ground, subject, stopped, file, kind) for file, kind in attacks]
     assert not told(results, GOOD)
     assert {OLDER, ERROR} <= {result.outcome for result in results}
+
+
+def test_a_signal(ground: Ground) -> None:
+    pytest.importorskip("vlm_r1.training.stopping")
+    result = signal_at_moment(ground, BY_NAME["sft-lora"], "backward", signal.SIGTERM)
+    assert not told([result], (EQUAL,))
+    assert "143" in result.note, "it was stopped, not finished"
 
 
 def test_two_runs_in_one_folder(ground: Ground) -> None:
