@@ -20,7 +20,8 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.scripted import ScriptedSampler
-from vlm_r1.training.run import TrainingRun, open_training
+from vlm_r1.training.run import open_training
+from vlm_r1.training.steps import TrainingRun
 from vlm_r1.types import Group
 
 PARAMS = SamplingParams(max_completion_length=8)

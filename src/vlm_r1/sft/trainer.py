@@ -26,7 +26,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
     run = open_training(config, resume=resume, temperature=1.0, display=display)
     learner = run.learner
     end = run.env.adapter.answer_end(learner.model)
-    with run.steps("SFT") as (steps, show):
+    with run.steps("sft") as (steps, show):
         for phases in steps:
             with phases("encode"):
                 _, records = run.next_records()
@@ -37,7 +37,7 @@ def train_sft(config: Config, *, resume: bool = False, display: Display | None =
             with phases("policy"):
                 metrics = _update(batch, learner)
             numbers = run.reduce(metrics, phases)
-            run.finish_step(numbers, stage="sft")
+            run.finish_step(numbers)
             show(1, {"loss": numbers["loss"]})
     return run.finish()
 

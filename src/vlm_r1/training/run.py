@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
@@ -21,139 +19,18 @@ from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.checkpoint import checkpoint_step
-from vlm_r1.runtime.metrics import Metric, reduce_metrics
-from vlm_r1.runtime.metrics_log import append_metrics
-from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
-from vlm_r1.sampling import Sampler
 from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.held_out import evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
 from vlm_r1.training.start import start_facts, start_table
-from vlm_r1.training.trust import is_due
+from vlm_r1.training.steps import TrainingRun
+from vlm_r1.training.stopping import StopRequest
 from vlm_r1.types import Record
-
-T = TypeVar("T")
-
-
-@dataclass
-class TrainingRun:
-    """Everything that `open_training` has opened for a run. Only `learner` and `stream` hold state of the training."""
-
-    config: Config
-    learner: Learner
-    env: Env
-    sampler: Sampler
-    stream: PromptStream
-    held_out: Mapping[str, Sequence[Record]]
-    folder: RunFolder
-    display: Display
-    evaluation_s: float = 0.0
-    checked: bool = False
-
-    @contextmanager
-    def steps(self, title: str) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
-        """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
-
-        `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
-        """
-        if self.learner.step == 0:
-            self.evaluate("before")
-        with self.display.steps(title, self.config.training.max_steps, done=self.learner.step) as show:
-            yield self._each_step(), show
-
-    def _each_step(self) -> Iterator[Phases]:
-        while self.learner.step < self.config.training.max_steps:
-            phases = Phases()
-            self.learner.begin_step()
-            yield phases
-
-    def check_trust(self, check: Callable[[], str], phases: Phases) -> None:
-        """Run `trust.check_sampled` or `trust.check_gold` if it is due; display the result and its seconds.
-
-        Args:
-            phases: measures the seconds of "trust".
-        """
-        if is_due(self.learner.step + 1, not self.checked, self.config.training):
-            with phases("trust"):
-                found = check()
-            self.display.say(f"{found} ({phases.seconds['trust']:.1f} s)")
-        self.checked = True
-
-    def reduce(self, metrics: dict[str, Metric], phases: Phases) -> dict[str, float]:
-        """Return the step's metrics over all processes, with its times and the learning rate of its updates."""
-        numbers = reduce_metrics(metrics | phases.metrics(metrics), self.learner.gather)
-        return numbers | {"learning_rate": self.learner.learning_rate}
-
-    def next_records(self) -> tuple[list[int], list[Record]]:
-        """Take this process's share of the next `prompts_per_step` records; start to decode images of the step after.
-
-        Returns:
-            For each record how many the run drew before it, over all processes; and the records.
-
-        Raises:
-            DataError: one of the records of this or of the next step is bad.
-        """
-        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
-        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
-        self.env.start(self._share(self.stream.peek(n)))
-        return draws, records
-
-    def _share(self, items: Sequence[T]) -> list[T]:
-        accelerator = self.learner.accelerator
-        return list(shard(items, accelerator.process_index, accelerator.num_processes))
-
-    def evaluate(self, moment: str) -> dict[str, float]:
-        """Evaluate on all held-out sets; see `evaluate_in_training`."""
-        start = time.perf_counter()
-        self.sampler.sync(self.learner.step)
-        means = evaluate_in_training(
-            moment,
-            self.held_out,
-            learner=self.learner,
-            env=self.env,
-            sampler=self.sampler,
-            run=self.folder,
-            display=self.display,
-        )
-        self.evaluation_s += time.perf_counter() - start
-        return means
-
-    def finish_step(self, numbers: dict[str, float], stage: str) -> None:
-        """End a step after its update: advance, evaluate and save if it is due, and log it.
-
-        The line of metrics is written before the checkpoint, so every checkpoint has its lines.
-        """
-        training, learner = self.config.training, self.learner
-        learner.end_step()
-        if training.eval_steps and learner.step % training.eval_steps == 0 and learner.step < training.max_steps:
-            numbers |= self.evaluate(f"step-{learner.step:06d}")
-        if learner.accelerator.is_main_process:
-            append_metrics(self.folder.metrics, {"step": learner.step, "stage": stage, **numbers})
-        if training.report_to:
-            learner.accelerator.log(numbers, step=learner.step)
-        if training.save_steps and learner.step % training.save_steps == 0 and learner.step < training.max_steps:
-            self.save_checkpoint()
-
-    def save_checkpoint(self) -> None:
-        """Write a checkpoint of the finished step."""
-        self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
-
-    def finish(self) -> dict[str, Any]:
-        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary."""
-        self.save_checkpoint()
-        self.learner.save_model(self.folder)
-        self.evaluate("after")
-        summary: dict[str, Any] = {}
-        if self.learner.accelerator.is_main_process:
-            summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
-        self.learner.accelerator.end_training()
-        return summary
 
 
 def open_training(config: Config, *, resume: bool, temperature: float, display: Display | None = None) -> TrainingRun:
@@ -194,7 +71,17 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     shown.say(start_table(learner.sizes, config))
     for line in learner.descriptions:
         shown.say(line)
-    return TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown)
+    stop = StopRequest(_peers(learner), tells=shown.enabled)
+    run = TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown, stop)
+    run.saved_step = learner.step
+    return run
+
+
+def _peers(learner: Learner) -> dict[int, int]:
+    """Return the process ids of the other processes on this machine, by rank."""
+    everyone = learner.gather([(socket.gethostname(), os.getpid())])
+    own = learner.accelerator.process_index
+    return {rank: pid for rank, (host, pid) in enumerate(everyone) if rank != own and host == everyone[own][0]}
 
 
 def check_engines(config: Config) -> None:

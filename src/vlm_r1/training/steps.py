@@ -1,0 +1,217 @@
+"""The steps of a run and what surrounds them: evaluations, checkpoints, metrics, signals. Shared by the trainers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from vlm_r1.config import Config
+from vlm_r1.data.prompts import PromptStream, shard
+from vlm_r1.errors import DataError
+from vlm_r1.rollouts.env import Env
+from vlm_r1.runtime.metrics import Metric, reduce_metrics
+from vlm_r1.runtime.metrics_log import MetricsRow, append_metrics, read_metrics, truncate_after
+from vlm_r1.runtime.phases import Phases
+from vlm_r1.runtime.progress import Display
+from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.sampling import Sampler
+from vlm_r1.training.held_out import Asker, evaluate_in_training, write_summary
+from vlm_r1.training.learner import Learner
+from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
+from vlm_r1.training.trust import is_due
+from vlm_r1.types import Record
+
+T = TypeVar("T")
+
+
+@dataclass
+class TrainingRun:
+    """Everything that `open_training` has opened for a run. Only `learner` and `stream` hold state of the training."""
+
+    config: Config
+    learner: Learner
+    env: Env
+    sampler: Sampler
+    stream: PromptStream
+    held_out: Mapping[str, Sequence[Record]]
+    folder: RunFolder
+    display: Display
+    stop: StopRequest
+    stage: str = ""
+    evaluation_s: float = 0.0
+    checked: bool = False
+    saved_step: int = 0
+    saved_s: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def steps(self, stage: str) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
+        """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
+
+        `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
+
+        Args:
+            stage: "grpo" or "sft".
+
+        Raises:
+            Stopped: a signal came. The steps so far are saved; an evaluation that was cut short is made on resuming.
+        """
+        self.stage = stage
+        with self.stop.watching():
+            if self.learner.step == 0:
+                self.evaluate("before")
+            elif missing := self._missing_row():
+                self._log({**missing, **self.evaluate(self._moment())}, again=True)
+            with self.display.steps(stage.upper(), self.config.training.max_steps, done=self.learner.step) as show:
+                yield self._each_step(), show
+
+    def _each_step(self) -> Iterator[Phases]:
+        self.saved_s = time.monotonic()
+        while self.learner.step < self.config.training.max_steps:
+            phases = Phases()
+            self.learner.begin_step()
+            yield phases
+
+    def check_trust(self, check: Callable[[], str], phases: Phases) -> None:
+        """Run `trust.check_sampled` or `trust.check_gold` if it is due; display the result and its seconds.
+
+        Args:
+            phases: measures the seconds of "trust".
+        """
+        if is_due(self.learner.step + 1, not self.checked, self.config.training):
+            with phases("trust"):
+                found = check()
+            self.display.say(f"{found} ({phases.seconds['trust']:.1f} s)")
+        self.checked = True
+
+    def reduce(self, metrics: dict[str, Metric], phases: Phases) -> dict[str, float]:
+        """Return the step's metrics over all processes, with its times and the learning rate of its updates."""
+        numbers = reduce_metrics(metrics | phases.metrics(metrics), self.learner.gather)
+        return numbers | {"learning_rate": self.learner.learning_rate}
+
+    def next_records(self) -> tuple[list[int], list[Record]]:
+        """Take this process's share of the next `prompts_per_step` records; start to decode images of the step after.
+
+        Returns:
+            For each record how many the run drew before it, over all processes; and the records.
+
+        Raises:
+            DataError: one of the records of this or of the next step is bad.
+        """
+        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
+        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
+        self.env.start(self._share(self.stream.peek(n)))
+        return draws, records
+
+    def _share(self, items: Sequence[T]) -> list[T]:
+        accelerator = self.learner.accelerator
+        return list(shard(items, accelerator.process_index, accelerator.num_processes))
+
+    def evaluate(self, moment: str) -> dict[str, float]:
+        """Evaluate on all held-out sets; see `evaluate_in_training`."""
+        start = time.perf_counter()
+        self.sampler.sync(self.learner.step)
+        asker = Asker(self.learner, self.env, self.sampler, self.display, self.stop)
+        try:
+            return evaluate_in_training(moment, self.held_out, asker, self.folder)
+        except Stopped as stopped:
+            raise self._stopped(stopped.number) from None
+        finally:
+            self.evaluation_s += time.perf_counter() - start
+
+    def finish_step(self, numbers: dict[str, float]) -> None:
+        """End a step after its update: advance, evaluate, log, and save if that is due or a signal came.
+
+        The line of metrics is written before the checkpoint, so every checkpoint has its lines.
+
+        Raises:
+            Stopped: a signal came to some process. All processes raise it, after a checkpoint. After the last step it
+                is left to `finish`.
+            DataError: the evaluation failed. All processes raise it, after a checkpoint.
+        """
+        learner, ended = self.learner, None
+        learner.end_step()
+        try:
+            if self._evaluation_is_due():
+                numbers |= self.evaluate(self._moment())
+        except (Stopped, DataError) as error:  # the evaluation is made on resuming
+            ended = error
+        self._log({"step": learner.step, "stage": self.stage, **numbers})
+        told = learner.gather([(self.stop.asked, self._save_is_due())])  # the clock of the first process decides
+        asked = max(number for number, _ in told) if learner.step < self.config.training.max_steps else 0
+        if ended or asked or told[0][1]:
+            self.save_checkpoint()
+        if ended or asked:
+            raise ended or self._stopped(asked)
+
+    def _log(self, row: dict[str, Any], again: bool = False) -> None:
+        """Write the line of a step, in the place of the one that is there if it is written again."""
+        if self.learner.accelerator.is_main_process:
+            if again:
+                truncate_after(self.folder.metrics, self.learner.step - 1)
+            append_metrics(self.folder.metrics, row)
+        if self.config.training.report_to:
+            numbers = {name: value for name, value in row.items() if name not in ("step", "stage")}
+            self.learner.accelerator.log(numbers, step=self.learner.step)  # pyright: ignore[reportUnknownMemberType]
+
+    def _moment(self) -> str:
+        return f"step-{self.learner.step:06d}"
+
+    def _evaluation_is_due(self) -> bool:
+        training, step = self.config.training, self.learner.step
+        return bool(training.eval_steps) and step % training.eval_steps == 0 and step < training.max_steps
+
+    def _missing_row(self) -> MetricsRow | None:
+        """Return the row of the last step if its evaluation was cut short, so that it has none of its numbers."""
+        if not self.held_out or not self._evaluation_is_due():
+            return None
+        row: MetricsRow | None = None
+        if self.learner.accelerator.is_main_process:
+            last = read_metrics(self.folder.metrics)[-1]
+            row = None if any(name.startswith("eval/") for name in last) else last
+        return self.learner.gather([row])[0]
+
+    def _save_is_due(self) -> bool:
+        training, step = self.config.training, self.learner.step
+        if step == training.max_steps:
+            return False  # `finish` saves
+        if training.save_steps is None:
+            return time.monotonic() - self.saved_s >= 60 * training.save_minutes
+        return training.save_steps > 0 and step % training.save_steps == 0
+
+    def _stopped(self, number: int) -> Stopped:
+        """Return the exception that ends the run, with its line and the command that continues it."""
+        self.stop.agreed = True
+        accelerator, step = self.learner.accelerator, self.learner.step
+        recipe, here = self.folder.path / "config.yaml", int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        command = command_to_resume(self.stage, recipe, accelerator.num_processes, here)
+        at = f"stopped at step {step} of {self.config.training.max_steps} ({name_of(number)})"
+        return Stopped(
+            number, f"{at}; go on with: {command}", self.folder.path if accelerator.is_main_process else None
+        )
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of the finished step, unless there is one."""
+        if self.saved_step != self.learner.step:
+            self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
+            self.saved_step = self.learner.step
+        self.saved_s = time.monotonic()
+
+    def finish(self) -> dict[str, Any]:
+        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary.
+
+        Raises:
+            Stopped: a signal came during the evaluation, which is made on resuming.
+        """
+        with self.stop.watching():
+            self.save_checkpoint()
+            self.learner.save_model(self.folder)
+            self.evaluate("after")
+        summary: dict[str, Any] = {}
+        if self.learner.accelerator.is_main_process:
+            summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
+        self.learner.accelerator.end_training()
+        return summary
