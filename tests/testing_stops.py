@@ -16,6 +16,9 @@ from vlm_r1.types import Completion, EncodedPrompt
 ORDERS: list[tuple[bool, int]] = []
 """Signals to come: (greedy, n) for the n-th call from now that is greedy, as in evaluations, or not, as in steps."""
 
+EMPTIED = ""
+"""File that `emptying` empties."""
+
 if "TESTING_SLOW_IMPORT" in os.environ:
     sys.stdout.write("importing\n")
     sys.stdout.flush()
@@ -40,6 +43,12 @@ class Signalled(HFSampler):
 
 def make(policy: Policy, section: object) -> Signalled:
     return Signalled(policy.model, policy.adapter)
+
+
+def emptying(policy: Policy, section: object) -> Signalled:
+    """Make the stock sampler, and empty a data file, which has been opened by then."""
+    with open(EMPTIED, "w", encoding="utf-8"):
+        return make(policy, section)
 
 
 def asleep(completions, trainer_state, **columns):

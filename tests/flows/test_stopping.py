@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import testing_stops
-import vlm_r1
+from testing_commands import PATIENCE_S, assert_equal, closed_output, start, untimed, wait_for, wait_for_steps
 from vlm_r1.cli.endings import is_loss_of_others
 from vlm_r1.config import load_config
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.runtime.rollout_log import read_rollouts
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.stopping import Stopped
-
-PATHS = os.pathsep.join(str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__))
-PATIENCE_S = 120
-
-
-def start(*arguments: str, before: Callable[[], None] | None = None, **variables: str) -> subprocess.Popen[str]:
-    """Start the command as a user does, its output in pipes."""
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", **variables}
-    command = [sys.executable, "-m", "vlm_r1.cli.main", *arguments]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
-    )
-
-
-def wait_for(line: str, process: subprocess.Popen[str]) -> None:
-    """Read the output of a process up to this line."""
-    assert process.stdout is not None
-    for own in process.stdout:
-        if line in own:
-            return
-    raise AssertionError(process.communicate()[1])
-
-
-def wait_for_steps(folder: Path, n: int, process: subprocess.Popen[str]) -> None:
-    """Wait until n steps are logged."""
-    file, deadline = folder / "metrics.jsonl", time.monotonic() + PATIENCE_S
-    while not file.exists() or file.read_text().count("\n") < n:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, f"{file} has no {n} lines yet"
-        time.sleep(0.005)
-
-
-def untimed(folder: Path) -> list[dict]:
-    """Rows of the metrics without what depends on the clock."""
-    rows = read_metrics(folder / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_s/"))} for row in rows]
-
-
-def assert_equal(a: Path, b: Path) -> None:
-    """Compare two run folders: metrics, evaluations, rollouts and weights, to the last bit."""
-    assert untimed(a) == untimed(b)
-    names = [sorted(file.name for file in (run / "eval").iterdir()) for run in (a, b)]
-    assert names[0] == names[1]
-    for name in names[0]:
-        assert (a / "eval" / name).read_bytes() == (b / "eval" / name).read_bytes(), name
-    for file in sorted((a / "rollouts").glob("*.parquet")):
-        assert read_rollouts(file) == read_rollouts(b / "rollouts" / file.name), file.name
-    one, other = (load_file(run / "model/model.safetensors") for run in (a, b))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture
@@ -190,18 +132,6 @@ def test_other_commands_end_with_one_line(tmp_path) -> None:
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "stopped by SIGINT\n"), output
-
-
-def closed_output(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command whose output nobody reads."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "vlm_r1.cli.main", *arguments]
-    try:
-        return subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=240)
-    finally:
-        os.close(writer)
 
 
 def test_a_closed_pipe_is_no_traceback_and_ends_no_run(recipe, tmp_path) -> None:

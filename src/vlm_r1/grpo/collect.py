@@ -35,7 +35,8 @@ def collect_groups(
     run.sampler.sync(learner.step)
     logged = Logged() if logged is None else logged
     for round_number in range(config.grpo.dynamic_sampling_rounds):
-        draws, records = run.next_records()
+        with phases("encode"):
+            draws, records = run.next_records()
         with learner.autocast_for_sampling():
             groups = sample_groups(
                 records,

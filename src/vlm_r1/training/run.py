@@ -12,7 +12,7 @@ from pathlib import Path
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
+from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
 from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import adapter_of
@@ -25,10 +25,11 @@ from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
+from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
 from vlm_r1.training.start import start_facts, start_table
-from vlm_r1.training.steps import TrainingRun
+from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
 from vlm_r1.training.stopping import StopRequest
 from vlm_r1.types import Record
 
@@ -45,15 +46,18 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     """
     check_engines(config)
     checkpoint = check_run_folder(config, resume)
-    records, held_out = load_checked_records(config)
+    records, held_out = load_checked_records(config, config.data.max_bad_records if resume else 0)
     env = load_env(config, [records, *held_out.values()])
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
     learner = Learner(config, env.adapter, checkpoint, temperature=temperature)
-    shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
+    rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
+    shard(range(config.training.prompts_per_step), 0, world)
+    most_bad = most_bad_records(config.data.max_bad_records, len(stream))
+    drawing = Drawing(stream, most_bad, rank, world, learner.gather, {})
     if checkpoint is not None:
-        stream.load_state_dict(learner.load_checkpoint(checkpoint)["stream"])
+        drawing.load_state_dict(learner.load_checkpoint(checkpoint))
     learner.accelerator.wait_for_everyone()
     if learner.accelerator.is_main_process:
         resume_step = checkpoint_step(checkpoint) if checkpoint is not None else 0 if resume else None
@@ -72,8 +76,10 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
     for line in learner.descriptions:
         shown.say(line)
     stop = StopRequest(_peers(learner), tells=shown.enabled)
-    run = TrainingRun(config, learner, env, sampler, stream, held_out, RunFolder(Path(config.output_dir)), shown, stop)
-    run.saved_step = learner.step
+    run = TrainingRun(config, learner, env, sampler, drawing, held_out, RunFolder(Path(config.output_dir)), shown, stop)
+    run.saved_step, run.n_bad = learner.step, len(drawing.bad)
+    if shown.enabled and resume:
+        drawing.write_bad(run.folder.path / BAD_RECORDS)
     return run
 
 
@@ -106,10 +112,14 @@ def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[st
     return lines
 
 
-def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
+def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:
     """Load training records, and held-out records by name, and check lines, tasks, rewards and gold answers.
 
     All records are checked, or an even sample of a large file (`CHECKED_LINES`).
+
+    Args:
+        max_bad_records: training records that may be bad. A run that is resumed skips them when they are drawn, as it
+            did before.
 
     Raises:
         ConfigError: there is no training data, or a task or reward is unknown.
@@ -117,7 +127,7 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train, config.data)
+    records = load_sources(config.data.train, config.data, max_bad_records=max_bad_records)
     held_out = {name: load_sources([source], config.data) for name, source in config.data.eval.items()}
     everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)

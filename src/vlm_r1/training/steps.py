@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
+
+from rich.text import Text
 
 from vlm_r1.config import Config
-from vlm_r1.data.prompts import PromptStream, shard
+from vlm_r1.data.rows import MAX_LISTED
 from vlm_r1.errors import DataError
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
@@ -19,24 +22,27 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.sampling import Sampler
+from vlm_r1.tasks import get_task
+from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.held_out import Asker, evaluate_in_training, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
 
-T = TypeVar("T")
+BAD_RECORDS = "bad_records.jsonl"
+"""File of the run folder that names the records that were skipped."""
 
 
 @dataclass
 class TrainingRun:
-    """Everything that `open_training` has opened for a run. Only `learner` and `stream` hold state of the training."""
+    """Everything that `open_training` has opened for a run. Only `learner` and `drawing` hold state of the training."""
 
     config: Config
     learner: Learner
     env: Env
     sampler: Sampler
-    stream: PromptStream
+    drawing: Drawing
     held_out: Mapping[str, Sequence[Record]]
     folder: RunFolder
     display: Display
@@ -45,6 +51,8 @@ class TrainingRun:
     evaluation_s: float = 0.0
     checked: bool = False
     saved_step: int = 0
+    n_bad: int = 0
+    state: dict[str, Any] = field(default_factory=dict[str, Any])  # of the data, after the last finished step
     saved_s: float = field(default_factory=time.monotonic)
 
     @contextmanager
@@ -70,6 +78,7 @@ class TrainingRun:
 
     def _each_step(self) -> Iterator[Phases]:
         self.saved_s = time.monotonic()
+        self.state = self.drawing.state_dict()
         while self.learner.step < self.config.training.max_steps:
             phases = Phases()
             self.learner.begin_step()
@@ -95,20 +104,37 @@ class TrainingRun:
     def next_records(self) -> tuple[list[int], list[Record]]:
         """Take this process's share of the next `prompts_per_step` records; start to decode images of the step after.
 
+        Records whose picture or line cannot be read are skipped, after a checkpoint of the last finished step.
+
         Returns:
             For each record how many the run drew before it, over all processes; and the records.
 
         Raises:
-            DataError: one of the records of this or of the next step is bad.
+            DataError: too many records are bad. All processes raise it.
         """
-        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
-        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
-        self.env.start(self._share(self.stream.peek(n)))
-        return draws, records
+        n, step = self.config.training.prompts_per_step, self.learner.step + 1
+        looked_at = is_due(step, not self.checked, self.config.training)
+        found = self.drawing.next(n, step, partial(self._prepare, looked_at=looked_at), self._skip)
+        if self.learner.accelerator.is_main_process and len(self.drawing.bad) > self.n_bad:
+            self.drawing.write_bad(self.folder.path / BAD_RECORDS)
+        self.n_bad = len(self.drawing.bad)
+        self.env.start(self.drawing.upcoming(n))
+        return found
 
-    def _share(self, items: Sequence[T]) -> list[T]:
-        accelerator = self.learner.accelerator
-        return list(shard(items, accelerator.process_index, accelerator.num_processes))
+    def _prepare(self, record: Record, looked_at: bool) -> None:
+        """Encode a record, and read its pictures once more if a trust check will look at them."""
+        get_task(record.task).gold(record)
+        encoded = self.env.encode(record)
+        if looked_at:
+            encoded.load_images()
+
+    def _skip(self, lines: Sequence[str]) -> None:
+        if self.learner.step:
+            self.save_checkpoint()
+        for line in lines[:MAX_LISTED]:
+            self.display.say(Text(f"step {self.learner.step + 1}: bad record {line}", style="yellow"))
+        if len(lines) > MAX_LISTED:
+            self.display.say(f"… and {len(lines) - MAX_LISTED} more: {BAD_RECORDS} in the run folder has all")
 
     def evaluate(self, moment: str) -> dict[str, float]:
         """Evaluate on all held-out sets; see `evaluate_in_training`."""
@@ -134,6 +160,9 @@ class TrainingRun:
         """
         learner, ended = self.learner, None
         learner.end_step()
+        self.state = self.drawing.state_dict()
+        if self.drawing.bad:
+            numbers["data/bad_records"] = len(self.drawing.bad)
         try:
             if self._evaluation_is_due():
                 numbers |= self.evaluate(self._moment())
@@ -196,7 +225,7 @@ class TrainingRun:
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the finished step, unless there is one."""
         if self.saved_step != self.learner.step:
-            self.learner.save_checkpoint(self.folder, {"stream": self.stream.state_dict()})
+            self.learner.save_checkpoint(self.folder, self.state or self.drawing.state_dict())
             self.saved_step = self.learner.step
         self.saved_s = time.monotonic()
 
