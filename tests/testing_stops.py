@@ -58,3 +58,19 @@ def asleep(completions, trainer_state, **columns):
         sys.stdout.flush()
         time.sleep(60)
     return [0.0] * len(completions)
+
+
+def fails_on_the_second(completions, trainer_state, **columns):
+    """Raises in the second of several processes, in the second step."""
+    if trainer_state.global_step == 1 and os.environ.get("RANK") == "1":
+        raise ValueError("no such planet")
+    return [0.0] * len(completions)
+
+
+def dies_on_the_second(completions, trainer_state, **columns):
+    """Is killed in the second of several processes; the first one is then busy for a minute."""
+    if trainer_state.global_step == 1:
+        if os.environ.get("RANK") == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return [0.0] * len(completions)

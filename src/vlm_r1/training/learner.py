@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import AutocastKwargs, DistributedType, gather_object
+from accelerate.utils import AutocastKwargs, DistributedType, InitProcessGroupKwargs, gather_object
 
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import CheckpointError, ConfigError, ModelError
@@ -29,6 +30,9 @@ from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_grad
 from vlm_r1.types import EncodedPrompt
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(minutes=30)
+"""How long a process waits for the others, e.g. while the first one writes a checkpoint; then it ends."""
 
 _NARROW = (torch.bfloat16, torch.float16)
 """Types of 16 bits: their numbers near 0.02 are 1e-4 or 1e-5 apart, so small updates are lost."""
@@ -222,8 +226,9 @@ def make_accelerator(config: Config, autocast: bool) -> Accelerator:
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
-        kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
+        kwargs_handlers=[AutocastKwargs(cache_enabled=False), InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
+    _check_that_launched(accelerator.num_processes)
     if accelerator.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(
             f"the launcher started {launched} processes, but accelerate joined {accelerator.num_processes}: each would "
@@ -239,6 +244,23 @@ def make_accelerator(config: Config, autocast: bool) -> Accelerator:
     if config.training.report_to:
         accelerator.init_trackers("vlm-r1", config=_flat(as_dict(config)))
     return accelerator
+
+
+def _check_that_launched(processes: int) -> None:
+    """Refuse to train alone where `accelerate launch` was asked for several processes but started one.
+
+    Without --multi_gpu, as with --cpu, it only names the address of the first process, for a launcher such as mpirun.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    accelerate_prepared = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if processes == 1 and accelerate_prepared and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            "accelerate launch was asked for several processes (MASTER_PORT is set), but started only this one, as it "
+            "does with --cpu and without --multi_gpu. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train "
+            "RECIPE; or for one process unset MASTER_PORT and say --num_processes 1"
+        )
 
 
 def _check_that_updates_count(model: torch.nn.Module) -> None:
