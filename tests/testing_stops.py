@@ -74,3 +74,10 @@ def dies_on_the_second(completions, trainer_state, **columns):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
     return [0.0] * len(completions)
+
+
+def huge(completions, **columns):
+    """A reward beyond float32, of one completion, in the last process."""
+    last = int(os.environ.get("WORLD_SIZE", "1")) - 1
+    is_last = int(os.environ.get("RANK", "0")) == last
+    return [1e300 if is_last and place == 1 else 0.0 for place in range(len(completions))]

@@ -205,8 +205,8 @@ class TrainingRun:
 
     def _save_is_due(self) -> bool:
         training, step = self.config.training, self.learner.step
-        if step == training.max_steps:
-            return False  # `finish` saves
+        if step == training.max_steps or self.learner.skipped_in_a_row:
+            return False  # `finish` saves; after a skipped update there is nothing new, or the weights may be ruined
         if training.save_steps is None:
             return time.monotonic() - self.saved_s >= 60 * training.save_minutes
         return training.save_steps > 0 and step % training.save_steps == 0
