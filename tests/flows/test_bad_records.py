@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import testing_stops
 from testing_commands import assert_equal, in_two_processes, untimed
 from vlm_r1.config import load_config
+from vlm_r1.data.records import CHECKED_LINES
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.metrics_log import read_metrics
@@ -125,3 +127,22 @@ def test_a_data_file_that_goes_is_no_bad_record(options, recipe, data, monkeypat
 def test_the_limit_is_a_count_or_a_share(limit, options, recipe) -> None:
     with pytest.raises(ConfigError, match="max_bad_records"):
         load_config(recipe(**options), [f"--data.max_bad_records={limit}"])
+
+
+def test_bad_lines_that_the_sample_of_a_large_file_missed(options, recipe, rec_files, tmp_path) -> None:
+    """Of 20,500 rows 20,000 are checked before training. Of the others, some among the first rows are bad."""
+    line = rec_files["train"].read_text(encoding="utf-8").splitlines()[0]
+    rows = [line] * 20_500
+    checked = set(np.unique(np.linspace(0, len(rows) - 1, CHECKED_LINES).round().astype(np.int64)).tolist())
+    first, second, third = [n for n in range(1, len(rows), 2) if n not in checked][:3]  # `evenly` takes every other
+    rows[first] = line[:-9]
+    rows[second] = line.replace("[16,", "[1600,")
+    rows[third] = line.replace('"image": "', '"image": "nowhere/')
+    assert len({rows[0], rows[first], rows[second], rows[third]}) == 4
+    path = tmp_path / "large.jsonl"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    options |= {"data.train": [{"path": str(path), "image_root": str(rec_files["train"].parent)}]}
+    options |= {"data.max_bad_records": 3, "training.prompts_per_step": 60, "grpo.num_generations": 2}
+    train(load_config(recipe(**options)))
+    named = [json.loads(one) for one in (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [one["source"] for one in named] == [f"{path}:{n + 1}" for n in (first, second, third)]
