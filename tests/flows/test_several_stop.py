@@ -20,7 +20,12 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 def launch(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     return subprocess.Popen(
-        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a shell makes
     )
 
 
@@ -60,6 +65,17 @@ def test_a_signal_to_one_process_stops_all_saved(recipe, tmp_path) -> None:
     assert f"stopped at step {steps} of 40 (SIGUSR1); go on with: torchrun" in errors
     assert [one.name for one in (folder / "checkpoints").iterdir()] == [f"step-{steps:06d}"]
     assert "exitcode  : 138" in errors
+
+
+def test_ctrl_c_reaches_all_twice_and_counts_once(recipe, tmp_path) -> None:
+    """A terminal sends it to the whole process group, and torchrun once more to its processes."""
+    process = launch(*TORCHRUN, "-m", "vlm_r1.cli.main", "train", str(recipe(**{"training.max_steps": 40})))
+    wait_for_steps(tmp_path / "run", 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    steps = len(read_metrics(tmp_path / "run/metrics.jsonl"))
+    assert f"stopped at step {steps} of 40 (SIGINT); go on with: torchrun" in errors
+    assert [one.name for one in (tmp_path / "run/checkpoints").iterdir()] == [f"step-{steps:06d}"]
 
 
 def _child(parent: int, rank: int) -> int:
