@@ -5,7 +5,7 @@ from __future__ import annotations
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.training.run import TrainingRun
+from vlm_r1.training.steps import TrainingRun
 from vlm_r1.types import Group
 
 

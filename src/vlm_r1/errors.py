@@ -18,6 +18,10 @@ class DataError(VlmR1Error):
     """A data line, an image or a gold answer cannot be used; the message starts with `file:line`."""
 
 
+class DataFileError(DataError):
+    """A data file as a whole has changed or gone since the program opened it; no single record is at fault."""
+
+
 class RewardError(VlmR1Error):
     """A user's reward function raised, or returned something that is no reward; the message names its place."""
 

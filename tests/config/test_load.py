@@ -110,7 +110,16 @@ BAD = {
     "a comment": (["--seed=3 # three"], "'# three' would be left out as a comment"),
     "a comment behind a mapping": (["--rewards={accuracy: 1} # one"], "'# one' would be left out as a comment"),
     "pixels": (["--model.min_pixels=10", "--model.max_pixels=5"], "min_pixels 10 > max_pixels 5"),
-    "save_total_limit": (["--training.save_total_limit=9"], "no effect with save_steps 0"),
+    "save_total_limit": (
+        ["--training.save_total_limit=9", "--training.save_steps=0"],
+        "no effect with save_steps 0",
+    ),
+    "save_minutes": (
+        ["--training.save_minutes=5", "--training.save_steps=100"],
+        "save_minutes has no effect with save_steps 100",
+    ),
+    "save_minutes at the end": (["--training.save_minutes=5", "--training.save_steps=0"], "save_minutes has no effect"),
+    "no minutes": (["--training.save_minutes=0"], "training.save_minutes"),
     "eval_batch_size": (["--training.eval_batch_size=9"], "no effect without data.eval"),
     "freeze twice": (
         ["--model.freeze=[vision]", "--model.freeze_vision_modules=true"],
@@ -168,9 +177,10 @@ def test_an_option_without_effect_is_one_that_is_not_at_its_default() -> None:
     class Other(TrainingSection):
         save_total_limit: int = 5
 
-    assert Other().save_total_limit == Other(save_total_limit=5).save_total_limit == 5
+    kept = [Other(save_steps=0), Other(save_steps=0, save_total_limit=5)]
+    assert [own.save_total_limit for own in kept] == [5, 5]
     with pytest.raises(ValueError, match="save_total_limit has no effect"):
-        Other(save_total_limit=2)
+        Other(save_steps=0, save_total_limit=2)
 
 
 def test_overrides_need_their_form() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import vlm_r1
+from testing_commands import in_two_processes
 from vlm_r1.config import load_config
 from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
@@ -28,14 +27,6 @@ from vlm_r1.sampling.hf import HFSampler
 from vlm_r1.types import Segment, StopReason
 
 LEAVES_OUT = "testing_rewards:letters_of_even"
-PATHS = os.pathsep.join(str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__))
-
-
-def in_two_processes(*program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program twice at once, on these sources, and return when both have ended."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:

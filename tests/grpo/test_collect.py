@@ -20,7 +20,8 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.scripted import ScriptedSampler
-from vlm_r1.training.run import TrainingRun, open_training
+from vlm_r1.training.run import open_training
+from vlm_r1.training.steps import TrainingRun
 from vlm_r1.types import Group
 
 PARAMS = SamplingParams(max_completion_length=8)
@@ -64,7 +65,7 @@ def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, s
     run = scripted(signals, rounds)
     groups, spare, metrics = collect_groups(run, PARAMS, Phases())
     assert numbers(groups) == chosen
-    assert sum(run.stream.drawn) == drawn
+    assert sum(run.drawing.stream.drawn) == drawn
     assert numbers([spare]) == [0]
     found = metrics["groups/no_signal"]
     assert (found.total, found.count) == (signals[:drawn].count("0"), drawn)
@@ -118,8 +119,8 @@ def test_a_record_that_comes_twice_is_answered_anew(rounds: int, recipe, rec_fil
 
 def test_the_records_are_those_of_the_stream_in_its_order(scripted) -> None:
     run = scripted("0110" + "1011", 3)
-    expected = run.stream.take(8)
-    run.stream.drawn = [0]
+    expected = run.drawing.stream.take(8)
+    run.drawing.stream.drawn = [0]
     groups, _, _ = collect_groups(run, PARAMS, Phases())
     assert [group.record for group in groups] == [expected[n] for n in (1, 2, 4, 6)]
 

@@ -128,7 +128,7 @@ def test_if_no_group_teaches_adamw_moves_by_its_momentum(learner, groups) -> Non
     metrics = update(idle, silent)
     for parameter in twin.policy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    assert twin.update() == 0
+    assert twin.update(0.0) == 0
     assert_equal(weights(idle), weights(twin))
     assert metrics["tokens/policy"] == positions([silent[0]]) - 7, "one completion of the spare group"
     assert (metrics["grad_norm"], metrics["loss"]) == (0, 0)

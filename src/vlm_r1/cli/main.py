@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from vlm_r1 import __version__
+from vlm_r1.cli.endings import is_loss_of_others, leave_to_launcher, tell_failure, tell_loss, tell_stop
 from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.training.stopping import Stopped, ending_at_once
 
 COMMANDS = {
     "demo": "train a tiny vision-language model with GRPO on this machine, in minutes",
@@ -35,18 +40,48 @@ _SPINS = "10000"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for findings (e.g. of `data check`), 2 for a user's error."""
+    """Run one command; returns the exit status (docs/stopping.md).
+
+    0: done; 1: findings, e.g. of `data check`; 2: a mistake that the user can mend; 128 + n: ended by signal n.
+    """
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
-    parser = make_parser()
+    try:
+        with ending_at_once():
+            status = _run(make_parser(), arguments)
+            sys.stdout.flush()
+            return status
+    except VlmR1Error as error:
+        return tell_failure(error, USER_ERROR)
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if is_loss_of_others(error):
+            return tell_loss(error)
+        leave_to_launcher(traceback.format_exc())
+        raise
+    except KeyboardInterrupt as stop:
+        return tell_stop(stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT))
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     args, rest = parser.parse_known_args(arguments)
     args.overrides = rest
-    try:
-        if rest and not getattr(args, "takes_overrides", False):
-            raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
-        return _module(args.command).run(args)
-    except VlmR1Error as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return USER_ERROR
+    if rest and not getattr(args, "takes_overrides", False):
+        raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
+    return _module(args.command).run(args)
+
+
+def _output_is_closed() -> bool:
+    """Return whether nobody reads standard output any more (`| head`); then Python need not flush it at the end."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,12 +4,15 @@
   accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
   vlm-r1 train runs/rec/config.yaml --resume                                 continue after a stop or a crash
 
+SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP end the run after its step, saved; docs/stopping.md has the exit codes.
+
 Every option of the recipe can be overridden as --section.key=value; `vlm-r1 config` lists them all.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Literal
 
 from vlm_r1.cli.options import path_text
@@ -19,8 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare recipe, --resume and --dry-run; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
-    parser.add_argument(
+    resuming = parser.add_mutually_exclusive_group()
+    resuming.add_argument(
         "--resume", action="store_true", help="continue the run in output_dir from its newest checkpoint"
+    )
+    resuming.add_argument(
+        "--resume-or-start",
+        action="store_true",
+        help="the same if output_dir holds a run, else start one: for jobs that a scheduler starts again",
     )
     parser.add_argument(
         "--allow",
@@ -56,5 +65,6 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
 
     quiet_libraries()
     trainer = train if stage == "grpo" else train_sft
-    show_result(config, trainer(config, resume=args.resume, allow=args.allow))
+    resume = args.resume or (args.resume_or_start and (Path(config.output_dir) / "config.yaml").exists())
+    show_result(config, trainer(config, resume=resume, allow=() if args.resume_or_start and not resume else args.allow))
     return 0

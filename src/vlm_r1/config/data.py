@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -130,6 +130,13 @@ class DataSection(Allowed):
     shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
     dataloader_num_workers: NonNegativeInt = Field(
         default=2, description="Threads that decode images of the next step during this one; 0: none."
+    )
+
+    max_bad_records: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.001,
+        description="Training records that may be skipped because their picture or line cannot be read when they are "
+        "drawn: a whole number, or a share of all, of which at least one; then the run stops. What is checked before "
+        "training stops it at once.",
     )
 
     @model_validator(mode="after")

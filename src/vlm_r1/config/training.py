@@ -95,7 +95,14 @@ class TrainingSection(Section):
     max_skipped_steps: PositiveInt = Field(
         default=5, description="Stop after this many steps in a row whose gradient is not finite."
     )
-    save_steps: NonNegativeInt = Field(default=0, description="Steps between checkpoints; 0: only one at the end.")
+    save_steps: NonNegativeInt | None = Field(
+        default=None, description="Steps between checkpoints; 0: only one at the end; null: by time, see save_minutes."
+    )
+    save_minutes: PositiveFloat = Field(
+        default=10.0,
+        description="Minutes between checkpoints: the first step that ends later is saved. A signal that asks for a "
+        "stop saves at once (docs/stopping.md).",
+    )
     save_total_limit: PositiveInt = Field(default=2, description="Number of newest checkpoints to keep.")
     on_save_failure: Literal["stop", "continue"] = Field(
         default="stop",
@@ -125,7 +132,11 @@ class TrainingSection(Section):
                 raise ValueError(
                     f"{option} has no effect with an optim of your own, which is given no options: remove it"
                 )
-        if not self.save_steps and self.changes("save_total_limit"):
+        if self.save_steps is not None and self.changes("save_minutes"):
+            raise ValueError(
+                f"save_minutes has no effect with save_steps {self.save_steps}, which counts steps: remove one"
+            )
+        if self.save_steps == 0 and self.changes("save_total_limit"):
             raise ValueError(
                 "save_total_limit has no effect with save_steps 0, where only the end is saved: set save_steps"
             )

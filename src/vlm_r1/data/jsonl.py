@@ -8,7 +8,9 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.data.images import image_size
 from vlm_r1.data.json_text import iter_items, rows_of_object
 from vlm_r1.data.rows import Measure, Problem, RowReader, decoded, find_format, remember, summarise
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, DataFileError
 from vlm_r1.types import Record
 
 
@@ -99,11 +101,23 @@ class RowOffsets:
         return next(self.take(np.array([index])).lines())
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the bytes of all rows in turn."""
-        with open(self.path, "rb") as file:
-            for start, size in zip(map(int, self.starts_N), map(int, self.sizes_N), strict=True):
-                file.seek(start)
-                yield file.read(size)
+        """Yield the bytes of all rows in turn.
+
+        Raises:
+            DataFileError: the file has gone or become shorter.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                yield from map(partial(self._line, file), map(int, self.starts_N), map(int, self.sizes_N))
+        except OSError as error:
+            raise DataFileError(f"{self.path}: can no longer be read: {error.strerror}. Restore the file") from error
+
+    def _line(self, file: BinaryIO, start: int, size: int) -> bytes:
+        file.seek(start)
+        line = file.read(size)
+        if len(line) < size:
+            raise DataFileError(f"{self.path}: has become shorter since it was opened: restore the file")
+        return line
 
 
 def find_rows(path: str) -> RowOffsets:

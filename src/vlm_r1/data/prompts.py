@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,12 +52,24 @@ class PromptStream:
 
     def take(self, n: int) -> list[Record]:
         """Draw the next n records, over as many epochs as needed, and advance."""
-        records, self.drawn = self._draw(n)
-        return records
+        return [draw.read() for draw in self.draw(n)]
 
     def peek(self, n: int) -> list[Record]:
         """Return the n records that `take(n)` would draw."""
+        return [draw.read() for draw in self.upcoming(n)]
+
+    def draw(self, n: int) -> list[Draw]:
+        """Advance by n records, which are not read yet."""
+        draws, self.drawn = self._draw(n)
+        return draws
+
+    def upcoming(self, n: int) -> list[Draw]:
+        """Return what `draw(n)` would, without advancing."""
         return self._draw(n)[0]
+
+    def __len__(self) -> int:
+        """Return the number of records in all sources."""
+        return sum(map(len, self._streams))
 
     def state_dict(self) -> dict[str, list[int]]:
         """Return the state for a checkpoint; the numbers of records serve to notice changed data."""
@@ -75,17 +89,30 @@ class PromptStream:
             )
         self.drawn = list(state["drawn"])
 
-    def _draw(self, n: int) -> tuple[list[Record], list[int]]:
-        """Return the next n records, and the numbers drawn after them."""
-        records: list[Record] = []
+    def _draw(self, n: int) -> tuple[list[Draw], list[int]]:
+        """Return the next n draws, and the numbers drawn after them."""
+        draws: list[Draw] = []
         drawn = list(self.drawn)
         for _ in range(n):
             total = sum(drawn) + 1
             lags = [share * total - count for share, count in zip(self._shares, drawn, strict=True)]
             place = lags.index(max(lags))
-            records.append(self._streams[place].record(drawn[place]))
+            draws.append(Draw(total - 1, partial(self._streams[place].record, drawn[place])))
             drawn[place] += 1
-        return records, drawn
+        return draws, drawn
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A record that is drawn but perhaps not read yet.
+
+    Attributes:
+        number: how many records the run drew before it.
+        read: reads the record; a bad row is a DataError.
+    """
+
+    number: int
+    read: Callable[[], Record]
 
 
 class _EndlessStream:

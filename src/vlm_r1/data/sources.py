@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.images import is_remote
 from vlm_r1.data.records import CHECKED_LINES, LazyRecords, RecordFile
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, DataFileError
 from vlm_r1.types import Record
 
 
@@ -22,10 +22,12 @@ class Sources(LazyRecords):
 
     Attributes:
         files: the files, in order.
+        bad: `file:line` of rows that were found bad but left in their place.
     """
 
-    def __init__(self, files: Sequence[RecordFile]) -> None:
+    def __init__(self, files: Sequence[RecordFile], bad: Collection[str] = ()) -> None:
         self.files = tuple(files)
+        self.bad = frozenset(bad)
         self._ends_S = np.cumsum([0, *map(len, self.files)])
 
     def __len__(self) -> int:
@@ -37,8 +39,30 @@ class Sources(LazyRecords):
 
 
 def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Record]:
-    """Return all records, or at most `most` evenly spaced ones."""
-    return records[:: max(1, -(-len(records) // most))]
+    """Return all records, or at most `most` evenly spaced ones, without those that are known to be bad."""
+    chosen = records[:: max(1, -(-len(records) // most))]
+    return list(_good(chosen, records.bad)) if isinstance(records, Sources) and records.bad else chosen
+
+
+def _good(records: Sequence[Record], bad: Collection[str]) -> Iterator[Record]:
+    for index in range(len(records)):
+        try:
+            record = records[index]
+        except DataFileError:
+            raise
+        except DataError:
+            continue
+        if record.source not in bad:
+            yield record
+
+
+def most_bad_records(limit: float, n_records: int) -> int:
+    """Return how many records may be bad: a whole number is a count, a fraction a share, of which at least one.
+
+    >>> most_bad_records(3, 1000), most_bad_records(0.001, 50_000), most_bad_records(0.001, 48), most_bad_records(0, 9)
+    (3, 50, 1, 0)
+    """
+    return int(limit) if isinstance(limit, int) or limit == 0 else max(1, int(limit * n_records))
 
 
 def shared_pictures(train: Sources, held_out: Mapping[str, Sources]) -> dict[str, int]:
@@ -67,7 +91,13 @@ def _pictures(sources: Sources) -> Iterator[list[str]]:
             ]
 
 
-def load_sources(sources: Sequence[DataSource], allowed: Allowed = NOTHING, cache: Path | None = None) -> Sources:
+def load_sources(
+    sources: Sequence[DataSource],
+    allowed: Allowed = NOTHING,
+    cache: Path | None = None,
+    *,
+    max_bad_records: float = 0,
+) -> Sources:
     """Open files in the given order, and check their rows and the headers of their images.
 
     Files of at most `CHECKED_LINES` rows are checked whole. Of longer files that many evenly spaced rows are checked;
@@ -77,6 +107,7 @@ def load_sources(sources: Sequence[DataSource], allowed: Allowed = NOTHING, cach
         sources: the files.
         allowed: what rows may name.
         cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
+        max_bad_records: bad rows that are left in their place (`most_bad_records`); a file that cannot be read is none.
 
     Raises:
         ConfigError: unknown format.
@@ -91,6 +122,6 @@ def load_sources(sources: Sequence[DataSource], allowed: Allowed = NOTHING, cach
             problems.append(Problem(source.path, str(error)))
             continue
         problems += files[-1].check()
-    if problems:
+    if len(files) < len(sources) or len(problems) > most_bad_records(max_bad_records, sum(map(len, files))):
         raise DataError(summarise(problems))
-    return Sources(files)
+    return Sources(files, [problem.source for problem in problems])

@@ -8,7 +8,7 @@ from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
-from vlm_r1.training.run import TrainingRun
+from vlm_r1.training.steps import TrainingRun
 from vlm_r1.types import Group
 
 
@@ -35,7 +35,8 @@ def collect_groups(
     run.sampler.sync(learner.step)
     logged = Logged() if logged is None else logged
     for round_number in range(config.grpo.dynamic_sampling_rounds):
-        draws, records = run.next_records()
+        with phases("encode"):
+            draws, records = run.next_records()
         with learner.autocast_for_sampling():
             groups = sample_groups(
                 records,

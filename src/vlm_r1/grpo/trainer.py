@@ -20,7 +20,8 @@ from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.training.differences import MEAN_TOLERANCE
-from vlm_r1.training.run import TrainingRun, open_training
+from vlm_r1.training.run import open_training
+from vlm_r1.training.steps import TrainingRun
 from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import Group
 
@@ -47,7 +48,7 @@ def train(
     params = SamplingParams.of(config.sampling)
     warned = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
-    with run.steps("GRPO") as (steps, show):
+    with run.steps("grpo") as (steps, show):
         if warned:
             run.display.say(_CUT)
         for phases in steps:
@@ -64,7 +65,7 @@ def train(
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
             judged = judged and not _warn_of_the_unjudged(numbers, run)
-            run.finish_step(numbers, stage="grpo")
+            run.finish_step(numbers)
             warned = warned or _warn_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish()

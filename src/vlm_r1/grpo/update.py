@@ -15,8 +15,9 @@ from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
-from vlm_r1.runtime.metrics import Metric, mean_of, ratio
+from vlm_r1.runtime.metrics import Metric, mean_of, ratio, total
 from vlm_r1.runtime.phases import Phases
+from vlm_r1.training.diagnosis import Suspect, find_cause
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
 
@@ -27,6 +28,7 @@ class LossBatch:
 
     Attributes:
         batch: the completions.
+        labels_N: name them, e.g. "train.jsonl:7, completion 3 of 8".
         positions: how many positions the language model computes for it.
         advantages_N: one for each completion.
         kept_N1: bool, False for completions that are left out of the loss.
@@ -36,12 +38,30 @@ class LossBatch:
     """
 
     batch: CompletionBatch
+    labels_N: list[str]
     positions: int
     advantages_N: torch.Tensor
     kept_N1: torch.Tensor
     sampled_logprobs_NT: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
+
+    def one(self, n: int) -> LossBatch:
+        """Return the n-th completion by itself."""
+        batch = self.batch.one(n)
+        T = len(batch.ids_P_G_T[0][0])
+        old, ref = (None if x is None else x[n : n + 1, :T] for x in (self.old_logprobs_NT, self.ref_logprobs_NT))
+        own = slice(n, n + 1)
+        return LossBatch(
+            batch,
+            self.labels_N[own],
+            self.positions,
+            self.advantages_N[own],
+            self.kept_N1[own],
+            self.sampled_logprobs_NT[own, :T],
+            old,
+            ref,
+        )
 
 
 def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> list[Group]:
@@ -84,6 +104,10 @@ def update_policy(
             for batch in batches:
                 batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
     found: list[Mapping[str, torch.Tensor]] = []
+
+    def diagnose() -> str | None:
+        return find_cause(learner.bare_policy, _suspects(batches, learner, normalizer))
+
     for _ in range(config.grpo.num_iterations):
         learner.seed_passes()  # each iteration has the same dropout, which would otherwise change ratios
         for batch in batches:
@@ -92,7 +116,8 @@ def update_policy(
                 learner.backward(output.loss)
                 found.append(_found(scored, output))
         with phases("optimizer"):
-            norms.append(learner.update())
+            loss = total(torch.stack([one["loss"] for one in found[-len(batches) :]]).tolist())
+            norms.append(learner.update(loss, diagnose))
     sums = _summed(found) | {"positions": sum(batch.positions for batch in batches) * config.grpo.num_iterations}
     _check_tokens(sums["tokens"], informative, config)
     return _metrics(sums, norms, config) | _sampler_metrics(found[: len(batches)])
@@ -119,6 +144,11 @@ def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = F
         weightless: leave all completions out of the loss.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
+    labels = [
+        f"{group.record.source}, completion {g} of {len(group.rollouts)}"
+        for group in groups
+        for g in range(1, len(group.rollouts) + 1)
+    ]
     kept_N = [not weightless and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
     completions_P_G = [[rollout.completion for rollout in group.rollouts] for group in groups]
     batch = CompletionBatch.of_groups([group.encoded for group in groups], completions_P_G)
@@ -127,6 +157,7 @@ def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = F
         advantages = [rollouts[n].advantage for n in micro.rows_N]
         yield LossBatch(
             micro.batch,
+            [labels[n] for n in micro.rows_N],
             micro.positions,
             torch.tensor(advantages, dtype=torch.float64, device=device),
             torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
@@ -163,6 +194,28 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
     )
 
 
+def _suspects(batches: Sequence[LossBatch], learner: Learner, normalizer: float) -> Iterator[Suspect]:
+    """Yield each completion of an update by itself, to find out why its loss is not finite."""
+    for one in (batch.one(n) for batch in batches for n in range(len(batch.labels_N))):
+
+        def compute(one: LossBatch = one) -> tuple[TokenLogProbs, torch.Tensor]:
+            learner.seed_passes()
+            scored, output = compute_loss(one, learner, normalizer)
+            return scored, output.loss
+
+        advantages_N = one.advantages_N.to(one.sampled_logprobs_NT.dtype)
+        given = {
+            f"its advantage {float(one.advantages_N[0]):g} is no finite number of the loss: look at its rewards": (
+                advantages_N
+            ),
+            "a log-probability that it was sampled with is not finite": one.sampled_logprobs_NT,
+        }
+        if one.ref_logprobs_NT is not None:
+            given["a log-probability of the reference is not finite"] = one.ref_logprobs_NT
+        pieces_T = [learner.adapter.decode([token]) for token in one.batch.ids_P_G_T[0][0]]
+        yield Suspect(one.labels_N[0], pieces_T, compute, given)
+
+
 def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tensor]:
     """Collect the numbers of a micro-batch; they stay on the device until the step is done."""
     assert output.largest_sampler_gap is not None  # the log-probabilities were given
@@ -177,7 +230,7 @@ def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tens
 
 def _summed(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
     """Sum over micro-batches and iterations; each name is fetched from the device once."""
-    return {name: math.fsum(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
+    return {name: total(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
 
 
 def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Metric]:

@@ -54,6 +54,11 @@ class CompletionBatch(NamedTuple):
             return [[True] * len(ids_T) for ids_G_T in self.ids_P_G_T for ids_T in ids_G_T]
         return [sampled_T for sampled_G_T in self.sampled_P_G_T for sampled_T in sampled_G_T]
 
+    def one(self, n: int) -> CompletionBatch:
+        """Return the n-th completion, counted over the groups, with its prompt."""
+        places = [(p, g) for p, own in enumerate(self.ids_P_G_T) for g in range(len(own))]
+        return _select(self, places[n : n + 1])
+
     def sampled_logprobs_NT(self, device: torch.device) -> torch.Tensor:
         """Return the log-probabilities that the tokens were sampled with: (N, T), float32, 0 on padding.
 

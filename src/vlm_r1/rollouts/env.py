@@ -5,6 +5,7 @@ Training, evaluation, SFT and `trace` all use it.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,10 @@ _TOKEN_BYTES = 40
 """Bytes of a Python int and the reference to it. A prompt without images consists of these."""
 
 
+_FileState = tuple[int, int] | None
+_Key = tuple[Prompt, Template, tuple[_FileState, ...]]
+
+
 class Env:
     """The only place where tasks, templates and a model family meet: it encodes questions and judges completions.
 
@@ -53,17 +58,18 @@ class Env:
         self.combination = combination
         self.max_prompt_length = max_prompt_length
         self._images = ImagesAhead(image_workers)
-        self._cache: OrderedDict[tuple[Prompt, Template], EncodedPrompt] = OrderedDict()
+        self._cache: OrderedDict[_Key, EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
 
     def encode(self, record: Record) -> EncodedPrompt:
         """Build the record's prompt, load its images and encode both.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length`.
             ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
-        key = prompt, template = self.ask(record)
+        prompt, template = self.ask(record)
+        key = self._key(prompt, template)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -72,6 +78,7 @@ class Env:
             encoded = self.adapter.encode(prompt, images)
         except ModelError as error:
             raise ModelError(f"{record.source}: {error}") from error
+        self._refuse_long(record, len(encoded.ids_L))
         encoded = replace(
             encoded,
             template=template.name,
@@ -83,7 +90,8 @@ class Env:
 
     def start(self, records: Sequence[Record]) -> None:
         """Start to decode, in the background, the images of records that will be encoded next."""
-        prompts = [prompt for prompt, template in map(self.ask, records) if (prompt, template) not in self._cache]
+        asked = map(self.ask, records)
+        prompts = [prompt for prompt, template in asked if self._key(prompt, template) not in self._cache]
         self._images.start(path for prompt in prompts for path in prompt.images)
 
     def prompt_length(self, record: Record) -> int:
@@ -97,9 +105,11 @@ class Env:
         Raises:
             DataError: it has more than `max_prompt_length` tokens; image tokens are never cut.
         """
-        if self.max_prompt_length is None:
-            return
-        if (length := self.prompt_length(record)) > self.max_prompt_length:
+        if self.max_prompt_length is not None:
+            self._refuse_long(record, self.prompt_length(record))
+
+    def _refuse_long(self, record: Record, length: int) -> None:
+        if self.max_prompt_length is not None and length > self.max_prompt_length:
             raise DataError(
                 f"{record.source}: record {record.id}: the prompt has {length} tokens, more than max_prompt_length "
                 f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
@@ -141,7 +151,11 @@ class Env:
         template = self.templates.of(record)
         return build_prompt(get_task(record.task), record, template), template
 
-    def _remember(self, key: tuple[Prompt, Template], encoded: EncodedPrompt) -> None:
+    def _key(self, prompt: Prompt, template: Template) -> _Key:
+        """What an encoding depends on: a picture that has changed or gone is not taken from the cache."""
+        return prompt, template, tuple(map(_file_state, prompt.images))
+
+    def _remember(self, key: _Key, encoded: EncodedPrompt) -> None:
         self._cache[key] = encoded
         self._cached_bytes += _bytes(encoded)
         while self._cached_bytes > CACHE_BYTES:
@@ -157,6 +171,15 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
 def _load_images(adapter: Adapter, paths: Sequence[str], frames: Sequence[ImageFrame]) -> tuple[Image, ...]:
     """The pictures of a prompt as the model sees them; a file that has vanished is a DataError."""
     return tuple(adapter.as_seen(load_image(path), frame) for path, frame in zip(paths, frames, strict=True))
+
+
+def _file_state(path: str) -> _FileState:
+    """Time of change (ns) and size (bytes) of a file; None if there is none, or it is remote."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def _bytes(encoded: EncodedPrompt) -> int:

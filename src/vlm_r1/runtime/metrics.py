@@ -28,12 +28,25 @@ class Metric:
 def mean_of(values: Iterable[float]) -> Metric:
     """Make a mean and an unbiased standard deviation of the values of all processes."""
     values = list(values)
-    return Metric("mean", math.fsum(values), len(values), math.fsum(v * v for v in values))
+    return Metric("mean", total(values), len(values), total(v * v for v in values))
 
 
-def ratio(total: float, count: float) -> Metric:
+def total(values: Iterable[float]) -> float:
+    """Sum exactly, and to infinity or NaN where `math.fsum` raises.
+
+    >>> total([0.1] * 10), total([1e308, 1e308]), total([math.inf, -math.inf])
+    (1.0, inf, nan)
+    """
+    values = list(values)
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return sum(values)
+
+
+def ratio(summed: float, count: float) -> Metric:
     """Make a mean from its sum and count."""
-    return Metric("mean", total, count)
+    return Metric("mean", summed, count)
 
 
 def reduce_metrics(

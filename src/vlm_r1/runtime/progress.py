@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -13,11 +15,20 @@ _SECONDS_BETWEEN_LINES = 15.0
 _WIDE_COLUMNS = 110  # narrower terminals show the numbers without a bar
 
 
+class _LastingConsole(Console):
+    """A console that falls silent when nobody reads it any more (`| head`), where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the run go on to its end."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes its buffer there at the end
+
+
 class Display:
     """Progress on a console; only the first process prints."""
 
     def __init__(self, console: Console | None = None, enabled: bool = True):
-        self.console = console or Console()
+        self.console = console or _LastingConsole()
         self.enabled = enabled
 
     def say(self, text: RenderableType) -> None:

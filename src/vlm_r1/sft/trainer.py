@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+
 from vlm_r1.config import Config
-from vlm_r1.policy.logprobs import CompletionBatch
+from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.progress import Display
+from vlm_r1.training.diagnosis import Suspect, find_cause
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.run import open_training
 from vlm_r1.training.trust import check_gold
@@ -29,7 +32,7 @@ def train_sft(
     run = open_training(config, resume=resume, temperature=1.0, display=display, allow=allow)
     learner = run.learner
     end = run.env.adapter.answer_end(learner.model)
-    with run.steps("SFT") as (steps, show):
+    with run.steps("sft") as (steps, show):
         for phases in steps:
             with phases("encode"):
                 _, records = run.next_records()
@@ -38,14 +41,14 @@ def train_sft(
             batch = CompletionBatch(encoded, gold)
             run.check_trust(partial(check_gold, records, batch, learner, run.env), phases)
             with phases("policy"):
-                metrics = _update(batch, learner)
+                metrics = _update(batch, [record.source for record in records], learner)
             numbers = run.reduce(metrics, phases)
-            run.finish_step(numbers, stage="sft")
+            run.finish_step(numbers)
             show(1, {"loss": numbers["loss"]})
     return run.finish()
 
 
-def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
+def _update(batch: CompletionBatch, sources: Sequence[str], learner: Learner) -> dict[str, Metric]:
     """Take one optimizer step on the mean loss per gold token of all processes; returns metrics."""
     own_tokens = sum(len(ids_T) for ids_G_T in batch.ids_P_G_T for ids_T in ids_G_T)
     tokens: int = sum(learner.gather([own_tokens]))
@@ -57,7 +60,7 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
         learner.backward(loss / tokens)
         loss_sum += float(loss.detach())
         entropy_sum += float(scored.entropies_NT.sum())
-    norm = learner.update()
+    norm = learner.update(loss_sum, lambda: find_cause(learner.bare_policy, _suspects(batch, sources, learner)))
     return {
         "loss": ratio(loss_sum, own_tokens),
         "entropy": ratio(entropy_sum, own_tokens),
@@ -66,3 +69,16 @@ def _update(batch: CompletionBatch, learner: Learner) -> dict[str, Metric]:
         "steps/skipped": Metric("max", float(norm != norm or norm == float("inf"))),
         "tokens/policy": Metric("sum", sum(micro.positions for micro in micro_batches)),
     }
+
+
+def _suspects(batch: CompletionBatch, sources: Sequence[str], learner: Learner) -> Iterator[Suspect]:
+    """Yield each gold answer of an update by itself, to find out why its loss is not finite."""
+    for n, source in enumerate(sources):
+        one = batch.one(n)
+
+        def compute(one: CompletionBatch = one) -> tuple[TokenLogProbs, torch.Tensor]:
+            learner.seed_passes()
+            scored = learner.score(one)
+            return scored, -scored.logprobs_NT.sum()
+
+        yield Suspect(source, [learner.adapter.decode([token]) for token in one.ids_P_G_T[0][0]], compute, {})

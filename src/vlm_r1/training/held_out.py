@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
-from vlm_r1.errors import CheckpointError
+from vlm_r1.errors import CheckpointError, DataError
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.rewards.base import TrainerState
@@ -18,18 +19,23 @@ from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, read_json, write_json
 from vlm_r1.sampling import Sampler
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.stopping import Stopped, StopRequest
 from vlm_r1.types import Group, Record
 
 
+@dataclass(frozen=True)
+class Asker:
+    """What the evaluations of a run need to answer records."""
+
+    learner: Learner
+    env: Env
+    sampler: Sampler
+    display: Display
+    stop: StopRequest
+
+
 def evaluate_in_training(
-    moment: str,
-    held_out: Mapping[str, Sequence[Record]],
-    *,
-    learner: Learner,
-    env: Env,
-    sampler: Sampler,
-    run: RunFolder,
-    display: Display,
+    moment: str, held_out: Mapping[str, Sequence[Record]], asker: Asker, run: RunFolder
 ) -> dict[str, float]:
     """Evaluate on every held-out set and write `eval/<moment>-<set>.json`.
 
@@ -38,12 +44,16 @@ def evaluate_in_training(
 
     Returns:
         Means for the step's metrics, e.g. {"eval/in_domain/accuracy_iou50": 0.61}; the same on all processes.
+
+    Raises:
+        Stopped: a signal came to some process. All processes raise it.
+        DataError: a record cannot be asked, and is not left out, for then the number would mean another set. All
+            processes raise it.
     """
+    learner = asker.learner
     means: dict[str, float] = {}
     for name, records in held_out.items():
-        groups = _answer_in_parallel(
-            records, f"{moment} {name}", learner=learner, env=env, sampler=sampler, display=display
-        )
+        groups = _answer_in_parallel(records, f"{moment} {name}", asker)
         source = learner.config.data.eval[name].path
         summary = summarize_evaluation(
             groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
@@ -74,30 +84,43 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
     return summary
 
 
-def _answer_in_parallel(
-    records: Sequence[Record],
-    label: str,
-    *,
-    learner: Learner,
-    env: Env,
-    sampler: Sampler,
-    display: Display,
-) -> list[Group]:
+def _answer_in_parallel(records: Sequence[Record], label: str, asker: Asker) -> list[Group]:
     """Let each process answer every world-size-th record; returns groups in the order of the records."""
-    config, rank, world = learner.config, learner.accelerator.process_index, learner.accelerator.num_processes
-    own = records[rank::world]
-    with display.bar(label, len(own)) as advance, learner.autocast_for_sampling():
-        groups = answer_records(
-            own,
-            env,
-            sampler,
-            max_completion_length=config.sampling.max_completion_length,
-            batch_size=config.training.eval_batch_size,
-            trainer_state=TrainerState(learner.step, config.training.max_steps),
-            advance=advance,
-        )
-    ranked = learner.gather([groups])
+    learner = asker.learner
+    rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
+    answered = learner.gather([_answer(records[rank::world], label, asker)])
+    if asked := max((one for one in answered if isinstance(one, int)), default=0):
+        raise Stopped(asked)
+    if problem := next((one for one in answered if isinstance(one, str)), None):
+        raise DataError(problem)
+    ranked = [one for one in answered if isinstance(one, list)]
     return [ranked[index % world][index // world] for index in range(len(records))]
+
+
+def _answer(records: Sequence[Record], label: str, asker: Asker) -> list[Group] | int | str:
+    """Answer the records of this process; returns the number of a signal if one came, or why one cannot be asked."""
+    config, learner = asker.learner.config, asker.learner
+
+    def advance(n: int) -> None:
+        shown(n)
+        if asker.stop.asked:
+            raise Stopped(asker.stop.asked)
+
+    try:
+        with asker.display.bar(label, len(records)) as shown, learner.autocast_for_sampling():
+            return answer_records(
+                records,
+                asker.env,
+                asker.sampler,
+                max_completion_length=config.sampling.max_completion_length,
+                batch_size=config.training.eval_batch_size,
+                trainer_state=TrainerState(learner.step, config.training.max_steps),
+                advance=advance,
+            )
+    except Stopped as stopped:
+        return stopped.number
+    except DataError as error:
+        return str(error)
 
 
 def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:

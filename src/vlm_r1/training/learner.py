@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import AutocastKwargs, DistributedType, gather_object
+from torch import nn
 
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import ConfigError, ModelError
@@ -120,33 +122,60 @@ class Learner:
         """Return the recipe's autocast; weights are rounded once for all tokens, not in each pass as in training."""
         return self.setup.precision.passes_on(self.accelerator.device.type, keep_weights=True)
 
-    def update(self) -> float:
-        """Sum the gradients of all processes, clip and apply the sum; returns its norm before clipping.
+    def update(self, loss: float, diagnose: Callable[[], str | None] = lambda: None) -> float:
+        """Sum the gradients of all processes, clip and apply the sum.
 
-        If the norm is not finite, the update is skipped.
+        If the loss of some process or the norm is not finite, the update is skipped, by all processes.
+
+        Args:
+            loss: of this process's micro-batches.
+            diagnose: says why loss or gradient are not finite (`diagnosis.find_cause`).
+
+        Returns:
+            The norm of the gradient before clipping; NaN if a loss is not finite.
 
         Raises:
-            ModelError: `max_skipped_steps` updates in a row were skipped.
+            ModelError: `max_skipped_steps` updates in a row were skipped, or the update made weights that are not
+                finite. All processes raise it.
         """
         sum_gradients(self.policy.parameters(), self.accelerator)
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
+        if not all(self.gather([bool(np.isfinite(loss))])):
+            norm = float("nan")
         finite = bool(np.isfinite(norm))
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         for optimizer in self.optimizers:
             if finite:
                 optimizer.step()
             optimizer.zero_grad()
+        if finite:
+            self._check_weights(norm)
         if self.skipped_in_a_row >= self.config.training.max_skipped_steps:
+            causes = [cause for cause in self.gather([diagnose()]) if cause is not None]
             raise ModelError(
-                f"step {self.step + 1}: the gradient was not finite in {self.skipped_in_a_row} updates in a row. "
-                "Lower training.learning_rate, or look at the rollouts of the last steps"
+                f"step {self.step + 1}: loss or gradient was not finite in {self.skipped_in_a_row} updates in a row. "
+                + (causes[0] if causes else "Each completion by itself is finite: lower training.learning_rate")
             )
         return norm
 
+    def _check_weights(self, norm: float) -> None:
+        """Stop at weights that are not finite, before a checkpoint is made of them."""
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        if bool(nn.utils.get_total_norm([p.detach() for _, p in trained], norm_type=float("inf")).isfinite()):
+            return
+        broken = next(name for name, p in trained if not bool(p.isfinite().all()))
+        raise ModelError(
+            f"step {self.step + 1}: the update made weights that are not finite, first {broken} (gradient norm "
+            f"{norm:.2g}, learning rate {self.learning_rate:.2g}). Go on from the last checkpoint with a lower "
+            "training.learning_rate"
+        )
+
     def end_step(self) -> None:
         """Advance the schedules and the step."""
-        for scheduler in self.schedulers:
-            scheduler.step()
+        with warnings.catch_warnings():  # torch warns if the very first update was skipped
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for scheduler in self.schedulers:
+                scheduler.step()
         self.step += 1
 
     @property

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from accelerate import PartialState
@@ -16,6 +17,9 @@ from vlm_r1.models.precision import this_device
 
 T = TypeVar("T")
 
+LONGEST_WAIT = timedelta(minutes=30)
+"""How long a process waits for the others, e.g. while the first one writes a checkpoint; then it ends."""
+
 
 def join_processes() -> None:
     """Join the processes of a launcher; once they are joined, it does nothing.
@@ -24,7 +28,8 @@ def join_processes() -> None:
         ConfigError: they could not be joined.
     """
     # without cpu, accelerate joins the processes of a launcher only on GPUs
-    state = PartialState(cpu=this_device().type == "cpu")
+    state = PartialState(cpu=this_device().type == "cpu", timeout=LONGEST_WAIT)
+    _check_that_launched(state.num_processes)
     if state.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(
             f"the launcher started {launched} processes, but accelerate joined {state.num_processes}: each would "
@@ -54,3 +59,20 @@ def first_does(work: Callable[[], T]) -> T:
     if isinstance(outcome, VlmR1Error):
         raise outcome
     return outcome  # type: ignore[return-value]
+
+
+def _check_that_launched(processes: int) -> None:
+    """Refuse to train alone where `accelerate launch` was asked for several processes but started one.
+
+    Without --multi_gpu, as with --cpu, it only names the address of the first process, for a launcher such as mpirun.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    accelerate_prepared = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if processes == 1 and accelerate_prepared and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            "accelerate launch was asked for several processes (MASTER_PORT is set), but started only this one, as it "
+            "does with --cpu and without --multi_gpu. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train "
+            "RECIPE; or for one process unset MASTER_PORT and say --num_processes 1"
+        )

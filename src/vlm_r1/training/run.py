@@ -4,197 +4,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
 
 from rich.markup import escape
 
 from vlm_r1.config import Config
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
+from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
 from vlm_r1.data.tokens import find_control_tokens
-from vlm_r1.errors import CheckpointError, ConfigError, DataError
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
-from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.manifest import check_manifest
-from vlm_r1.runtime.metrics import Metric, reduce_metrics
-from vlm_r1.runtime.metrics_log import append_metrics
-from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, begin_run, continue_run
-from vlm_r1.sampling import Sampler
 from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.held_out import evaluate_in_training, is_evaluated, write_summary
+from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
 from vlm_r1.training.processes import first_does, join_processes
-from vlm_r1.training.resume import Start, check_inputs, find_start, lock_run, stream_state
+from vlm_r1.training.resume import check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
-from vlm_r1.training.trust import is_due
+from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
+from vlm_r1.training.stopping import StopRequest
 from vlm_r1.types import Record
-
-T = TypeVar("T")
-
-
-@dataclass
-class TrainingRun:
-    """Everything that `open_training` has opened for a run. Only `learner` and `stream` hold state of the training."""
-
-    config: Config
-    learner: Learner
-    env: Env
-    sampler: Sampler
-    stream: PromptStream
-    held_out: Mapping[str, Sequence[Record]]
-    folder: RunFolder
-    display: Display
-    start: Start
-    inputs: Mapping[str, str]
-    evaluation_s: float = 0.0
-    checked: bool = False
-
-    @contextmanager
-    def steps(self, title: str) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
-        """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
-
-        `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
-        """
-        with self.closed_on_error():
-            if self.learner.step == 0:
-                self.evaluate("before")
-            with self.display.steps(title, self.config.training.max_steps, done=self.learner.step) as show:
-                yield self._each_step(), show
-
-    @contextmanager
-    def closed_on_error(self) -> Generator[None]:
-        """Release the lock of the run folder if the block fails."""
-        with ExitStack() as stack:
-            if self.folder.lock is not None:
-                stack.push(self.folder.lock)
-            yield
-            stack.pop_all()
-
-    def _each_step(self) -> Iterator[Phases]:
-        while self.learner.step < self.config.training.max_steps:
-            phases = Phases()
-            self.learner.begin_step()
-            yield phases
-
-    def check_trust(self, check: Callable[[], str], phases: Phases) -> None:
-        """Run `trust.check_sampled` or `trust.check_gold` if it is due; display the result and its seconds.
-
-        Args:
-            phases: measures the seconds of "trust".
-        """
-        if is_due(self.learner.step + 1, not self.checked, self.config.training):
-            with phases("trust"):
-                found = check()
-            self.display.say(f"{found} ({phases.seconds['trust']:.1f} s)")
-        self.checked = True
-
-    def reduce(self, metrics: dict[str, Metric], phases: Phases) -> dict[str, float]:
-        """Return the step's metrics over all processes, with its times and the learning rate of its updates."""
-        numbers = reduce_metrics(metrics | phases.metrics(metrics), self.learner.gather)
-        return numbers | {"learning_rate": self.learner.learning_rate}
-
-    def next_records(self) -> tuple[list[int], list[Record]]:
-        """Take this process's share of the next `prompts_per_step` records; start to decode images of the step after.
-
-        Returns:
-            For each record how many the run drew before it, over all processes; and the records.
-
-        Raises:
-            DataError: one of the records of this or of the next step is bad.
-        """
-        n, first = self.config.training.prompts_per_step, sum(self.stream.drawn)
-        draws, records = self._share(range(first, first + n)), self._share(self.stream.take(n))
-        self.env.start(self._share(self.stream.peek(n)))
-        return draws, records
-
-    def _share(self, items: Sequence[T]) -> list[T]:
-        accelerator = self.learner.accelerator
-        return list(shard(items, accelerator.process_index, accelerator.num_processes))
-
-    def evaluate(self, moment: str) -> dict[str, float]:
-        """Evaluate on all held-out sets; see `evaluate_in_training`."""
-        start = time.perf_counter()
-        self.sampler.sync(self.learner.step)
-        means = evaluate_in_training(
-            moment,
-            self.held_out,
-            learner=self.learner,
-            env=self.env,
-            sampler=self.sampler,
-            run=self.folder,
-            display=self.display,
-        )
-        self.evaluation_s += time.perf_counter() - start
-        return means
-
-    def finish_step(self, numbers: dict[str, float], stage: str) -> None:
-        """End a step after its update: advance, evaluate and save if it is due, and log it.
-
-        The line of metrics is written before the checkpoint, so every checkpoint has its lines.
-        """
-        training, learner = self.config.training, self.learner
-        learner.end_step()
-        if training.eval_steps and learner.step % training.eval_steps == 0 and learner.step < training.max_steps:
-            numbers |= self.evaluate(f"step-{learner.step:06d}")
-        if learner.accelerator.is_main_process:
-            self.folder.check_in_place()
-            append_metrics(self.folder.metrics, {"step": learner.step, "stage": stage, **numbers})
-        if training.report_to:
-            learner.accelerator.log(numbers, step=learner.step)
-        if training.save_steps and learner.step % training.save_steps == 0 and learner.step < training.max_steps:
-            self.save_checkpoint()
-
-    def save_checkpoint(self) -> None:
-        """Write a checkpoint of the finished step.
-
-        Raises:
-            CheckpointError: it cannot be written, unless the recipe says to go on (`training.on_save_failure`).
-        """
-        first_does(self.folder.check_in_place)
-        state = {"stream": self.stream.state_dict(), "inputs": dict(self.inputs)}
-        try:
-            self.learner.save_checkpoint(self.folder, state, self.start.damaged)
-        except CheckpointError as error:
-            if self.config.training.on_save_failure == "stop":
-                raise
-            self.display.say(f"[yellow]{escape(str(error))}. The run goes on without this checkpoint[/yellow]")
-        else:
-            later = (path for path in self.start.damaged if checkpoint_step(path) > self.learner.step)
-            self.start = replace(self.start, damaged=tuple(later))
-
-    def finish(self) -> dict[str, Any]:
-        """Save the last checkpoint and the final model, evaluate it, and write the summary; returns the summary.
-
-        What a run that was stopped here has already written is not written again.
-        """
-        with self.closed_on_error():
-            self.save_checkpoint()
-            self.learner.save_model(self.folder)
-            step, sets = self.learner.step, self.config.data.eval
-            if not first_does(lambda: is_evaluated(self.folder, "after", step, sets)):
-                self.evaluate("after")
-            summary: dict[str, Any] = {}
-            if self.learner.accelerator.is_main_process:
-                summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
-            self.learner.accelerator.end_training()
-        if self.folder.lock is not None:
-            self.folder.lock.release()
-        return summary
 
 
 def open_training(
@@ -209,7 +52,7 @@ def open_training(
 
     Args:
         temperature: temperature of the distribution that is trained.
-        allow: options that a resumed run may have other values of than before (`find_start`).
+        allow: options that a resumed run may change, or beginnings of them.
 
     Raises:
         CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
@@ -236,7 +79,7 @@ def _open(
     display: Display,
 ) -> TrainingRun:
     start = first_does(lambda: find_start(folder, config, resume, allow))
-    records, held_out = load_checked_records(config)
+    records, held_out = load_checked_records(config, config.data.max_bad_records if resume else 0)
     env = load_env(config, [records, *held_out.values()])
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
@@ -245,9 +88,12 @@ def _open(
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
     learner = Learner(config, env.adapter, start.checkpoint, temperature=temperature)
-    shard(range(config.training.prompts_per_step), 0, learner.accelerator.num_processes)
+    rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
+    shard(range(config.training.prompts_per_step), 0, world)
+    most_bad = most_bad_records(config.data.max_bad_records, len(stream))
+    drawing = Drawing(stream, most_bad, rank, world, learner.gather, {})
     if start.checkpoint is not None:
-        stream.load_state_dict(stream_state(start, stream.state_dict()["records"]))
+        drawing.load_state_dict({**start.state, "stream": stream_state(start, stream.state_dict()["records"])})
         learner.load_checkpoint(start.checkpoint, start.state)
     facts = start_facts(learner, records, held_out)
     first_does(
@@ -274,13 +120,25 @@ def _open(
     display.say(start_table(learner.sizes, config))
     for line in learner.descriptions:
         display.say(line)
-    return TrainingRun(config, learner, env, sampler, stream, held_out, folder, display, start, inputs)
+    stop = StopRequest(_peers(learner), tells=display.enabled)
+    run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs)
+    run.saved_step, run.n_bad = learner.step, len(drawing.bad)
+    if display.enabled and resume:
+        drawing.write_bad(run.folder.path / BAD_RECORDS)
+    return run
 
 
 _NO_LOCKS = (
     "[yellow]this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
     "[/yellow]"
 )
+
+
+def _peers(learner: Learner) -> dict[int, int]:
+    """Return the process ids of the other processes on this machine, by rank."""
+    everyone = learner.gather([(socket.gethostname(), os.getpid())])
+    own = learner.accelerator.process_index
+    return {rank: pid for rank, (host, pid) in enumerate(everyone) if rank != own and host == everyone[own][0]}
 
 
 def check_engines(config: Config) -> None:
@@ -305,10 +163,14 @@ def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[st
     return lines
 
 
-def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
+def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:
     """Load training records, and held-out records by name, and check lines, tasks, rewards and gold answers.
 
     All records are checked, or an even sample of a large file (`CHECKED_LINES`).
+
+    Args:
+        max_bad_records: training records that may be bad. A run that is resumed skips them when they are drawn, as it
+            did before.
 
     Raises:
         ConfigError: there is no training data, or a task or reward is unknown.
@@ -316,7 +178,7 @@ def load_checked_records(config: Config) -> tuple[Sources, dict[str, Sources]]:
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train, config.data)
+    records = load_sources(config.data.train, config.data, max_bad_records=max_bad_records)
     held_out = {name: load_sources([source], config.data) for name, source in config.data.eval.items()}
     everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)

@@ -1,0 +1,83 @@
+"""How a command ends other than by success: errors, signals, and other processes that are gone. One line each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from vlm_r1.errors import CheckpointError, VlmR1Error
+from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped
+
+_LOSSES = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError")
+"""Names of torch's errors of communication; gloo's are plain RuntimeErrors with its name in their text."""
+
+
+def tell_failure(error: VlmR1Error, status: int) -> int:
+    """Print an error that the user can mend; the launcher of several processes repeats it at its end.
+
+    Returns:
+        The exit status.
+    """
+    line = f"{_process()}{type(error).__name__}: {error}"
+    print(line, file=sys.stderr)
+    leave_to_launcher(line)
+    return status
+
+
+def tell_stop(stop: Stopped) -> int:
+    """Print the line of a stop, then write the report of the run, if there is one; returns the exit status.
+
+    From here on any signal ends the process at once.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(stop, file=sys.stderr, flush=True)
+        leave_to_launcher(str(stop))
+    if stop.folder is not None:
+        _write_report(stop.folder)
+    return stop.exit_status
+
+
+def is_loss_of_others(error: Exception) -> bool:
+    """Return whether this process of several could not reach the others, which have ended or hang."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and (type(error).__name__ in _LOSSES or "gloo" in str(error))
+
+
+def tell_loss(error: Exception) -> int:
+    """Print one line about the loss of other processes; returns the exit status."""
+    reason = str(error).partition("\n")[0]
+    print(
+        f"{_process()}another process of this run has ended or does not answer; see its message. ({reason:.200})",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def _process() -> str:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return f"process {os.environ.get('RANK', '?')}: " if several else ""
+
+
+def leave_to_launcher(message: str) -> None:
+    """Write a message where torchrun looks for it (as its own `record` does), to be printed at its end."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is None:
+        return
+    written = {"message": message, "extraInfo": {"timestamp": str(int(time.time())), "py_callstack": message}}
+    Path(path).write_text(json.dumps({"message": written}), encoding="utf-8")
+
+
+def _write_report(folder: Path) -> None:
+    from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+
+    try:
+        build_report(folder)
+    except CheckpointError as error:
+        print(f"no report: {error}", file=sys.stderr)
