@@ -155,11 +155,11 @@ def name_from_data(kind: str, name: object, table: Collection[str], allowed: Seq
     if is_outside(bare) and bare.isascii():
         recipe = f"data.allowed_{kind}s: ['{bare}'] in a recipe, " if kind in _IN_RECIPES else ""
         raise DataError(
-            f"the {kind} {quoted(name)} is code, and a row may not run code that nobody else names. If you have it and "
-            f"trust it, allow it: {recipe}--allow-{kind} {bare} on the command line (docs/security.md)"
+            f"the {kind} {quoted(name)} is code, and data may not run code that only the data names. If you have it "
+            f"and trust it, allow it: {recipe}--allow-{kind} {bare} on the command line (docs/security.md)"
         )
     raise DataError(
-        f"unknown {kind} {quoted(name)}. {suggestion(bare, table)}Rows may name {', '.join(sorted(table))}, and what "
+        f"unknown {kind} {quoted(name)}. {suggestion(bare, table)}Data may name {', '.join(sorted(table))}, and what "
         f"--allow-{kind} package.module:Name allows"
     )
 

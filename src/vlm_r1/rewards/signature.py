@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.registry import resolve, split_options
@@ -159,11 +159,12 @@ def _check_values(spec: str, function: AnyFunction, options: Mapping[str, Any]) 
         ConfigError: an option is of the wrong type, or out of range.
     """
     for parameter in _parameters(spec, function):
-        kind = _KINDS.get(type(parameter.default))
-        if kind and parameter.name in options and not _is_like(options[parameter.name], parameter.default):
+        default = cast("object", parameter.default)
+        kind = _KINDS.get(type(default))
+        if kind and parameter.name in options and not _is_like(options[parameter.name], default):
             raise ConfigError(
-                f'reward "{spec:.100}": {parameter.name} is {options[parameter.name]!r:.100}; wanted '
-                f"{kind}, like {parameter.default}"
+                f'reward "{spec:.100}": {parameter.name} is {options[parameter.name]!r:.100}; wanted {kind}, like '
+                f"{default}"
             )
     try:
         function(_Untouched(), **options)
@@ -171,7 +172,7 @@ def _check_values(spec: str, function: AnyFunction, options: Mapping[str, Any]) 
         return
 
 
-_KINDS = {int: "a whole number", float: "a number", tuple: "numbers"}
+_KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", tuple: "numbers"}
 _GREATEST = 1e9
 """Greatest magnitude of a number among the options of our rewards: any sum, product or share of these is finite."""
 
@@ -179,7 +180,10 @@ _GREATEST = 1e9
 def _is_like(value: object, default: object) -> bool:
     """Return whether a value is a number of the default's kind, or a tuple of as many as the default."""
     if isinstance(default, tuple):
-        return isinstance(value, tuple | list) and len(value) == len(default) and all(map(_is_like, value, default))
+        numbers, defaults = cast("tuple[object, ...]", value), cast("tuple[object, ...]", default)
+        return (
+            isinstance(value, tuple | list) and len(numbers) == len(defaults) and all(map(_is_like, numbers, defaults))
+        )
     kinds = (int,) if isinstance(default, int) else (int, float)
     return type(value) in kinds and isinstance(value, int | float) and abs(value) <= _GREATEST
 

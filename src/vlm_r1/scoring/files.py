@@ -19,7 +19,8 @@ from vlm_r1.errors import DataError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import read_rollouts
-from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
+from vlm_r1.scoring.rows import RowScore, check_row, score_rows
+from vlm_r1.scoring.settings import Row, Scoring, reward_name
 
 MAX_LISTED = 20
 """Number of bad lines, and of reasons for missing scores, that are printed; the others are only counted."""
