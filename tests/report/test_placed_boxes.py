@@ -102,7 +102,7 @@ def test_the_page_of_a_run(
 ):
     answers = [("<answer>…</answer>", answer, 1.0, None), ("no", None, 0.0, "no_answer_tag")]
     run = run_of([group("<image><image>it", gold, answers, pictures, (WIDE, TALL), task)])
-    page = parse(build_report(run, [task]))
+    page = parse(build_report(run, allowed_tasks=[task]))
     assert rectangles(page, "truth") == truth
     assert rectangles(page, "b0") == drawn
     assert rectangles(page, "b1") == on()
@@ -120,7 +120,7 @@ def test_a_task_that_only_the_run_names_is_not_imported(
     assert rectangles(parse(page), "truth") == on(wide=[SECOND])
     assert "--allow-task planted_task:TASK" in page.read_text(encoding="utf-8")
     assert not (tmp_path / "made").exists()
-    assert "--allow-task" not in build_report(run, ["planted_task:TASK"]).read_text(encoding="utf-8")
+    assert "--allow-task" not in build_report(run, allowed_tasks=["planted_task:TASK"]).read_text(encoding="utf-8")
     assert (tmp_path / "made").exists()
 
 

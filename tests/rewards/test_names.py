@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_r1.errors import DataError
-from vlm_r1.registry import LONGEST_NAME, exactly, name_from_data
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.registry import LONGEST_NAME, exactly, name_from_data, resolve
 from vlm_r1.rewards import REWARDS
 from vlm_r1.rewards.names import reward_from_data
 
@@ -116,3 +116,11 @@ def test_any_text_is_a_name_of_ours_or_a_data_error(text):
 
 def test_entries_that_allow_a_name_exactly():
     assert exactly(["a:B", "a:B(c=1)", "iou", None, "", "a:", "a:B(", "a:B(c=d)"]) == ["a:B()", "a:B(c=1)"]
+
+
+@pytest.mark.parametrize(
+    "name", [":", "::", "os:", ":system", ".os:system", "os :system", "os:path.join", "o s:x", "\0:x"]
+)
+def test_what_reads_like_no_name_is_not_imported(name):
+    with pytest.raises(ConfigError, match=r"reads like no package\.module:Name"):
+        resolve("reward", name, {})

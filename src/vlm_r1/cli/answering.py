@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import add_allow, allowed_by, local_path, path_text
+from vlm_r1.cli.options import add_allow, allowed_of, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     source = DataSource(
         path=str(args.data), image_root=args.image_root, format=args.format, task=args.task, reward=args.reward
     )
-    records = load_sources([source], allowed_by(args))[: args.limit]
+    records = load_sources([source], allowed_of(args))[: args.limit]
     check_rewards(REWARDS, records)
     return records
 

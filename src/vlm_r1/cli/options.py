@@ -65,7 +65,7 @@ def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
         )
 
 
-def allowed_by(args: argparse.Namespace) -> Allowed:
+def allowed_of(args: argparse.Namespace) -> Allowed:
     """Return what rows may name, by the options of a command without a recipe."""
     from vlm_r1.config.data import Allowed
 

@@ -19,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     """Write RUN/report.html and print its path."""
     from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
 
-    print(build_report(args.run, args.allow_task))
+    print(build_report(args.run, allowed_tasks=args.allow_task))
     return 0

@@ -37,7 +37,7 @@ class Tile:
     note: str = ""
 
 
-def build_report(run_dir: Path, allowed_tasks: Sequence[str] = ()) -> Path:
+def build_report(run_dir: Path, *, allowed_tasks: Sequence[str] = ()) -> Path:
     """Atomically write `report.html` of a run; for an unfinished run it shows the results so far.
 
     Args:
@@ -50,16 +50,16 @@ def build_report(run_dir: Path, allowed_tasks: Sequence[str] = ()) -> Path:
     Raises:
         CheckpointError: `run_dir` is not a run folder, a file in it is damaged, or the page cannot be written.
     """
-    page = render(read_run(run_dir), allowed_tasks)
+    page = render(read_run(run_dir), allowed_tasks=allowed_tasks)
     path = run_dir / "report.html"
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(run: Run, allowed_tasks: Sequence[str] = ()) -> str:
+def render(run: Run, *, allowed_tasks: Sequence[str] = ()) -> str:
     """Return the page as HTML; this still reads the run's rollouts and images."""
-    steps, scale = show_steps(run.rollouts, allowed_tasks)
+    steps, scale = show_steps(run.rollouts, allowed_tasks=allowed_tasks)
     comparisons = compare(run)
     return page_template("report.html.jinja").render(
         name=run.folder.resolve().name,

@@ -126,7 +126,9 @@ class ShownStep:
     groups: tuple[ShownGroup, ...]
 
 
-def show_steps(rollouts: Mapping[int, Path], allowed_tasks: Sequence[str] = ()) -> tuple[tuple[ShownStep, ...], Scale]:
+def show_steps(
+    rollouts: Mapping[int, Path], *, allowed_tasks: Sequence[str] = ()
+) -> tuple[tuple[ShownStep, ...], Scale]:
     """Lay out groups of the first, a middle and the last step among those with rollout files.
 
     Args:

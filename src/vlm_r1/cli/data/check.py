@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allow, allowed_by, count, local_path, path_text
+from vlm_r1.cli.options import add_allow, allowed_of, count, local_path, path_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         source,
         template,
         images=not args.no_images,
-        allowed=allowed_by(args),
+        allowed=allowed_of(args),
         against=against,
         progress=_with_progress,
     )
