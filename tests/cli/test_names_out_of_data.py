@@ -279,7 +279,9 @@ def test_score_imports_nothing_that_only_a_row_names(kind, write, planted, tmp_p
     assert planted.ran()
 
 
-@pytest.mark.parametrize("kind", ["reward", "reward_name", "task", "template", "box_format", "images", "tokens"])
+@pytest.mark.parametrize(
+    "kind", ["reward", "reward_name", "task", "template", "box_format", "images", "tokens", "input_sizes", "official"]
+)
 @pytest.mark.parametrize("value", [[], ["x"], {}, {"a": 1}, True, 3.5, 10**400, "\ud800", "x" * 100_000, [[[]]]])
 @pytest.mark.parametrize("write", [cases, samples])
 def test_score_says_what_is_no_name(write, value, kind, tmp_path, capsys):

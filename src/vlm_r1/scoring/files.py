@@ -204,4 +204,4 @@ def _count(summary: Summary, name: str, row: Row, score: RowScore) -> None:
 def _same(score: float | None, official: Any) -> bool:
     if score is None or official is None:
         return score is official
-    return isinstance(official, int | float) and abs(score - official) <= TOLERANCE
+    return isinstance(official, int | float) and score - TOLERANCE <= official <= score + TOLERANCE  # of any size

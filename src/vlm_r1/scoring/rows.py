@@ -147,7 +147,7 @@ def _templates(name: str) -> Templates:
 
 def _check_official(source: str, name: str | None) -> None:
     if name not in OFFICIAL:
-        what = f'"{name}"' if name else "that is not named"
+        what = quoted(name) if name else "that is not named"
         raise ConfigError(
             f"{source}: the original has no reward {what}. {suggestion(name or '', OFFICIAL)}Known: "
             f"{', '.join(sorted(OFFICIAL))}"
@@ -268,6 +268,9 @@ def _logged_frames(source: str, row: Row) -> tuple[tuple[ImageFrame, ...], BoxFo
     return frames, box_format
 
 
-def _as_lists(pairs: list[Any] | tuple[Any, ...] | None) -> Any:
-    """Turn sizes, which rollouts hold as tuples, into lists as JSON has them."""
-    return [list(pair) for pair in pairs] or None if isinstance(pairs, list | tuple) else pairs
+def _as_lists(pairs: Any) -> Any:
+    """Turn sizes, which rollouts hold as tuples, into lists as JSON has them; no sizes are None."""
+    if not isinstance(pairs, list | tuple):
+        return pairs
+    found = cast("Sequence[Any]", pairs)
+    return [list(cast("Sequence[Any]", pair)) if isinstance(pair, tuple) else pair for pair in found] or None
