@@ -70,9 +70,8 @@ class Record:
         images: absolute paths, in the order of their `<image>`; may be empty.
         answer: the gold answer, as in the file, boxes in pixels of the original image, e.g. [10, 20, 110, 220].
         thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
-        reward: name of the accuracy reward for this record (`accu_reward_method`), or None for the task's own.
-        trusted_reward: whether a recipe or a command named `reward`. A name from a data line may call a function, but
-            never make one.
+        reward: name of the accuracy reward for this record, or None for the task's own. It may run code: a name out of
+            data (`accu_reward_method`) has passed `registry.name_from_data`.
         source: file and line, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
         system: the system message of its line, if there is one; it is put before the question.
@@ -87,7 +86,6 @@ class Record:
     answer: AnswerValue
     thought: str | None = None
     reward: str | None = None
-    trusted_reward: bool = field(default=False, kw_only=True, repr=False, compare=False)
     source: str = ""
     template: str | None = None
     system: str | None = None

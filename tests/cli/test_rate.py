@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlm_r1.cli.main import main
-from vlm_r1.config.schema import DataSource
+from vlm_r1.config.schema import Allowed, DataSource
 from vlm_r1.data.sources import load_sources
 
 
@@ -25,13 +25,16 @@ def test_kept_records_can_be_read_and_trained_on(tiny_checkpoint, rec_files, tmp
     rated = _lines(out)
     assert sorted((line["pass_rate"] for line in rated), reverse=True) == [line["pass_rate"] for line in rated]
     before = {r.id: r for r in load_sources([DataSource(path=str(rec_files["in_domain"]))])[:6]}
-    after = load_sources([DataSource(path=str(out))])
+    allowed = Allowed(allowed_rewards=["testing_rewards:mostly_letters"])  # the rows name it
+    after = load_sources([DataSource(path=str(out))], allowed)
     assert {record.id for record in after} == before.keys()
     for record in after:
         original = before[record.id]
         assert (record.problem, record.images, record.answer) == (original.problem, original.images, original.answer)
         assert record.columns["scene"] == original.columns["scene"]
-    assert "6 of 6 records written to" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "6 of 6 records written to" in printed
+    assert "has to allow it: data.allowed_rewards: ['testing_rewards:mostly_letters']" in printed
 
 
 def test_another_band_costs_no_new_answers(tiny_checkpoint, rec_files, tmp_path):

@@ -215,10 +215,10 @@ def test_numbers_that_json_cannot_write_are_refused(number):
         parse_row(b'{"problem": "?", "answer": [1, %s]}' % number.encode())
 
 
-def test_a_reward_is_trusted_where_the_recipe_names_it_and_not_where_the_line_does(folder):
-    assert read(folder, row("yes"), task="vqa", reward="exact_match").trusted_reward
-    found = read(folder, row("yes", accu_reward_method="anls"), task="vqa", reward="exact_match")
-    assert (found.reward, found.trusted_reward) == ("anls", False)
+def test_the_reward_of_a_line_goes_before_that_of_its_source(folder):
+    assert read(folder, row("yes"), task="vqa", reward="exact_match").reward == "exact_match"
+    assert read(folder, row("yes", accu_reward_method="anls"), task="vqa", reward="exact_match").reward == "anls"
+    assert read(folder, row("yes", accu_reward_method=""), task="vqa", reward="exact_match").reward == "exact_match"
 
 
 def test_the_whole_line_is_kept(folder):

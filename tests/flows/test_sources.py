@@ -12,7 +12,8 @@ from vlm_r1.config import load_config
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.scoring.files import read_rows
-from vlm_r1.scoring.rows import Scoring, score_rows
+from vlm_r1.scoring.rows import score_rows
+from vlm_r1.scoring.settings import Scoring
 from vlm_r1.synthetic import make_world, write_dataset
 
 STEPS = 3

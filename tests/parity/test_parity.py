@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from vlm_r1.official import OFFICIAL, official_score
-from vlm_r1.scoring.rows import Scoring, score_rows
+from vlm_r1.scoring.rows import score_rows
+from vlm_r1.scoring.settings import Scoring
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "../shared/reference/rewards_golden.jsonl"

@@ -101,10 +101,27 @@ def test_the_page_of_a_run(
     run_of: Callable, group: Callable, pictures, parse: Callable, task, gold, answer, truth, drawn
 ):
     answers = [("<answer>…</answer>", answer, 1.0, None), ("no", None, 0.0, "no_answer_tag")]
-    page = parse(build_report(run_of([group("<image><image>it", gold, answers, pictures, (WIDE, TALL), task)])))
+    run = run_of([group("<image><image>it", gold, answers, pictures, (WIDE, TALL), task)])
+    page = parse(build_report(run, allowed_tasks=[task]))
     assert rectangles(page, "truth") == truth
     assert rectangles(page, "b0") == drawn
     assert rectangles(page, "b1") == on()
+
+
+def test_a_task_that_only_the_run_names_is_not_imported(
+    run_of: Callable, group: Callable, pictures, parse: Callable, tmp_path, monkeypatch
+):
+    """Its boxes are drawn as they are written, and the page says so; allowed, it is imported."""
+    (tmp_path / "planted_task.py").write_text(f"open({str(tmp_path / 'made')!r}, 'w').close()\nTASK = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    answers = [("<answer>…</answer>", SECOND, 1.0, None)]
+    run = run_of([group("<image><image>it", SECOND, answers, pictures, (WIDE, TALL), "planted_task:TASK")])
+    page = build_report(run)
+    assert rectangles(parse(page), "truth") == on(wide=[SECOND])
+    assert "--allow-task planted_task:TASK" in page.read_text(encoding="utf-8")
+    assert not (tmp_path / "made").exists()
+    assert "--allow-task" not in build_report(run, allowed_tasks=["planted_task:TASK"]).read_text(encoding="utf-8")
+    assert (tmp_path / "made").exists()
 
 
 def test_an_image_with_a_box_is_always_shown(run_of: Callable, group: Callable):

@@ -49,8 +49,8 @@ async def later(given):
 
 
 class Made:
-    def __init__(self, size):
-        self.size = size / 0
+    __call__ = lambda self, given: 1.0
+    __init__ = lambda self, size: 1 / 0
 
 
 def tuple_of_two(given):

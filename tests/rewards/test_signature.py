@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import pytest
 
 from vlm_r1.errors import ConfigError
+from vlm_r1.rewards import REWARDS
 from vlm_r1.rewards.signature import resolve_reward
 
 
@@ -135,16 +137,118 @@ def test_what_can_never_be_called_is_refused(spec, message):
         resolve_reward(spec, TABLE)
 
 
-@pytest.mark.parametrize("spec", ["get_it", "get_it(size=2.0)", "get_required(size=1, cut=2)"])
-def test_only_who_is_trusted_has_a_function_called_to_make_one(spec):
-    with pytest.raises(ConfigError, match="a line of data may not have called"):
-        resolve_reward(spec, TABLE, trusted=False)
-    for name in ("ours", "trl", "wrapped", "OfTrl(args=1)"):
-        resolve_reward(name, TABLE, trusted=False)
+MADE: list[str] = []
 
 
-@pytest.mark.parametrize("spec", ["only_columns", "wrapper"])
-def test_columns_of_a_line_are_not_handed_to_any_function_that_the_line_names(spec):
-    """Whatever takes all keywords would get keywords of a stranger's choice."""
-    with pytest.raises(ConfigError, match="would be handed the columns of the line that names it"):
-        resolve_reward(spec, TABLE, trusted=False)
+class NoFunction:
+    """Like `subprocess.Popen`: making one is what it is for."""
+
+    def __init__(self, args=()):
+        MADE.append("NoFunction")
+
+
+class OtherFunction(NoFunction):
+    def __call__(self, predict_str, ground_truth):
+        return 1.0
+
+
+class Given(NoFunction):
+    def __call__(self, given, *, size=1):
+        return 1.0
+
+
+class HasWrapped(NoFunction):
+    __call__ = functools.wraps(OfTrl.__call__)(lambda *args, **kwargs: [1.0])
+
+
+class Inherits(Given):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        pytest.param(NoFunction, "is a class whose objects are no functions, so none was made", id="no_call"),
+        pytest.param(OtherFunction, r"whose objects take \(predict_str, ground_truth\), so none", id="other_call"),
+        pytest.param(Inherits, None, id="inherited"),
+        pytest.param(HasWrapped, None, id="wrapped"),
+    ],
+)
+def test_a_class_is_checked_before_an_object_of_it_is_made(found, message):
+    MADE.clear()
+    if message is None:
+        resolve_reward("c(args=('touch', 'x'))", {"c": found})
+        assert MADE == ["NoFunction"]
+        return
+    with pytest.raises(ConfigError, match=message):
+        resolve_reward("c(args=('touch', 'x'))", {"c": found})
+    assert MADE == []
+
+
+def test_a_program_is_no_reward_even_if_the_user_names_it(tmp_path):
+    with pytest.raises(ConfigError, match="no functions, so none was made"):
+        resolve_reward(f"subprocess:Popen(args=['touch', {str(tmp_path / 'made')!r}])", {})
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(0)", "raise SystemExit", "1 / 0"])
+def test_what_exits_while_it_is_imported_or_made_is_one_line(body, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"exits_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(body)
+    (tmp_path / f"{name}_made.py").write_text(f"class Made:\n    def __init__(self):\n        {body}\n")
+    with (tmp_path / f"{name}_made.py").open("a") as file:
+        file.write("    def __call__(self, given):\n        return 1.0\n")
+    with pytest.raises(ConfigError, match=r"cannot be imported: (SystemExit|ZeroDivisionError)"):
+        resolve_reward(f"{name}:f", {})
+    with pytest.raises(ConfigError, match=r"cannot be made: (SystemExit|ZeroDivisionError)"):
+        resolve_reward(f"{name}_made:Made", {})
+
+
+OURS_WITH_OPTIONS = {
+    name: {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    for name, function in REWARDS.items()
+}
+WRONG = [
+    "'x'",
+    "None",
+    "True",
+    "[]",
+    "{}",
+    "10**400",
+    "-1e300",
+    "1e999",
+    "b'1'",
+    "(1,)",
+    "9" * 400,
+    "1j",
+    "'" + "x" * 500 + "'",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name, options in OURS_WITH_OPTIONS.items() for option in options]
+)
+def test_options_of_our_rewards_are_checked_with_their_name(name, option):
+    """The default is good; whatever is no number of its kind is refused, before any completion is there."""
+    resolve_reward(f"{name}({option}={OURS_WITH_OPTIONS[name][option]!r})", REWARDS)
+    for value in WRONG:
+        with pytest.raises(ConfigError) as caught:
+            resolve_reward(f"{name}({option}={value})", REWARDS)
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "iou_threshold(at=1)", "iou_power(exponent=0)", "giou(near=2)", "diou(near=-1)", "ciou(near=1.5)",
+        "set_f1(at=0)", "weighted_sum(at=2)", "weighted_sum(label=-1)", "weighted_sum(position=0, completeness=0)",
+        "numeric(tolerance=-1)", "numeric(relative=-0.1)", "anls(threshold=2)", "point_distance(scale=0)",
+        "point_distance(near=2)", "cosine_length(max_tokens=0)", "cosine_length(correct=(1,))",
+        "cosine_length(wrong=('a', 'b'))", "overlong(buffer=0)", "overlong(buffer=600)", "overlong(max_tokens=100)",
+        "repetition(ngram=0)", "repetition(ngram=101)", "repetition(ngram=1000000000)", "iou(at=0.5)",
+    ],
+)  # fmt: skip
+def test_values_of_options_are_checked_with_their_name(spec):
+    with pytest.raises(ConfigError, match=f'reward "{spec.partition("(")[0]}'):
+        resolve_reward(spec, REWARDS)

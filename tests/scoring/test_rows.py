@@ -13,7 +13,8 @@ from vlm_r1.official import OFFICIAL
 from vlm_r1.rewards import REWARDS
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.scoring.files import check_file, read_rows, score_file
-from vlm_r1.scoring.rows import REWARD_SETTINGS, RowScore, Scoring, check_row, score_rows
+from vlm_r1.scoring.rows import RowScore, check_row, score_rows
+from vlm_r1.scoring.settings import REWARD_SETTINGS, Scoring
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
@@ -143,10 +144,12 @@ def test_a_bad_row_does_not_spoil_its_neighbours():
     [
         pytest.param({"text": 3}, DEFAULTS, DataError, "f.jsonl:1: no text to score", id="no text"),
         pytest.param({"text": "a", "reward": 1.0}, DEFAULTS, DataError, '"gold" is missing', id="no gold"),
-        pytest.param({"completion": "", "reward": "iouu"}, DEFAULTS, ConfigError, 'unknown reward "iouu"', id="reward"),
+        pytest.param(
+            {"completion": "", "reward": "iouu"}, DEFAULTS, DataError, 'f.jsonl:1: unknown reward "iouu"', id="reward"
+        ),
         pytest.param({"completion": "", "reward": "giou"}, DEFAULTS, ConfigError, "Say --task", id="which task"),
         pytest.param({"completion": ""}, DEFAULTS, ConfigError, "no reward is named", id="nothing"),
-        pytest.param({"completion": "", "task": "recc"}, DEFAULTS, ConfigError, 'unknown task "recc"', id="task"),
+        pytest.param({"completion": "", "task": "recc"}, DEFAULTS, DataError, 'unknown task "recc"', id="task"),
         pytest.param(
             {"completion": "", "reward": "iou"}, Scoring(template="r2"), ConfigError, "unknown template", id="template"
         ),

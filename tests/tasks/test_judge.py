@@ -281,23 +281,6 @@ def test_a_length_is_worth_nothing_where_the_accuracy_is_left_out(monkeypatch):
     assert (score.parts, score.reward) == ({"accuracy": None, "cosine_length": 0.0}, 0.0)
 
 
-def test_a_reward_that_a_line_names_is_not_made_by_calling_a_function_of_its_choice(tmp_path, monkeypatch):
-    """A recipe may name TRL's `get_…` with options; a line of data, which comes from strangers, may not."""
-    (tmp_path / "makers.py").write_text(
-        "def make(path):\n    open(path, 'w').close()\n    return lambda completions: [1.0] * len(completions)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    name = f"makers:make(path={str(tmp_path / 'touched')!r})"
-    with pytest.raises(ConfigError, match=r"f\.jsonl:7: reward .* is made by a function, which a line of data may not"):
-        check_rewards({"accuracy": 1.0}, [_record("vqa", reward=name)])
-    with pytest.raises(ConfigError, match="may not have called"):
-        _judge("a", _record("vqa", reward=name))
-    assert not (tmp_path / "touched").exists()
-    trusted = replace(_record("vqa", reward=name), trusted_reward=True)
-    assert _judge("a", trusted, rewards={"accuracy": 1.0}).reward == 1.0
-    assert (tmp_path / "touched").exists()
-
-
 def test_check_rewards_looks_for_the_columns_that_a_reward_takes(monkeypatch):
     monkeypatch.setitem(REWARDS, "of_rows", _of_rows)  # type: ignore[arg-type]
     with_level = replace(_record("vqa"), row={"id": 1, "level": 0.5})

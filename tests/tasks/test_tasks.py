@@ -283,3 +283,10 @@ def test_tasks_are_found_by_name_and_by_import_path():
     assert get_task("vlm_r1.tasks.texts:VQA") is TASKS["vqa"]
     with pytest.raises(ConfigError, match=r'^unknown task "rec2"\. Did you mean "rec"'):
         get_task("rec2")
+
+
+@pytest.mark.parametrize("name", ["subprocess:Popen", "fractions:Fraction", "string:ascii_letters", "os:system"])
+def test_what_is_no_task_is_looked_at_and_not_made(name):
+    """`Fraction()` could be made without arguments; it is refused by what its objects lack."""
+    with pytest.raises(ConfigError, match=f'task "{name}" is .*, which has no question, gold, .*; wanted a task'):
+        get_task(name)

@@ -104,6 +104,8 @@ def test_templates_are_found_by_name():
     assert [get_template(name).name for name in TEMPLATES] == list(TEMPLATES)
     with pytest.raises(ConfigError, match=r'^unknown template "dirct"\. Did you mean "direct"'):
         get_template("dirct")
+    with pytest.raises(ConfigError, match=r'^template "os:path" is <module .*; wanted a vlm_r1\.tasks\.templates'):
+        get_template("os:path")
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))

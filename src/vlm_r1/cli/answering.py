@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import local_path, path_text
+from vlm_r1.cli.options import add_allow, allowed_of, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
+    add_allow(parser, "reward")
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
@@ -102,7 +103,7 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     source = DataSource(
         path=str(args.data), image_root=args.image_root, format=args.format, task=args.task, reward=args.reward
     )
-    records = load_sources([source])[: args.limit]
+    records = load_sources([source], allowed_of(args))[: args.limit]
     check_rewards(REWARDS, records)
     return records
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.options import count, local_path
+from vlm_r1.cli.options import add_allow, count, local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter-only", action="store_true", help="write only the LoRA adapter, which peft loads on its base model"
     )
+    add_allow(parser, "adapter", "task", "template")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="type of the weights (default: the run's; float32 for LoRA)"
     )
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         step=args.checkpoint,
         adapter_only=args.adapter_only,
         dtype=args.dtype,
+        allowed={"adapter": args.allow_adapter, "task": args.allow_task, "template": args.allow_template},
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     line = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"

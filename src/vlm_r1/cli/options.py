@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm_r1.registry import may_be_allowed
+
+if TYPE_CHECKING:
+    from vlm_r1.config.data import Allowed
 
 
 def count(text: str) -> int:
@@ -35,3 +41,32 @@ def path_text(text: str) -> str:
     if text.startswith("--"):  # argparse treats an unknown option that contains a space as an argument
         raise argparse.ArgumentTypeError(f"wanted a path, got {text!r}; overrides go behind the recipe")
     return os.path.expanduser(text)
+
+
+def outside_name(text: str) -> str:
+    """Parse the name of an object of the user's own, which rows may then name."""
+    if not may_be_allowed(text):
+        raise argparse.ArgumentTypeError(
+            f"wanted package.module:Name, e.g. my_package.rewards:Judge, got {text!r:.100}"
+        )
+    return text
+
+
+def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
+    """Declare `--allow-reward NAME` and its like: code that the data, or the folder of a run, may name."""
+    for kind in kinds:
+        parser.add_argument(
+            f"--allow-{kind}",
+            type=outside_name,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"{kind} of your own, package.module:Name, that the data may name (repeatable; docs/security.md)",
+        )
+
+
+def allowed_of(args: argparse.Namespace) -> Allowed:
+    """Return what rows may name, by the options of a command without a recipe."""
+    from vlm_r1.config.data import Allowed
+
+    return Allowed(allowed_rewards=args.allow_reward)

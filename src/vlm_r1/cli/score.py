@@ -19,14 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import count, local_path, path_text
+from vlm_r1.cli.options import add_allow, count, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vlm_r1.scoring.files import Summary
-    from vlm_r1.scoring.rows import Scoring
+    from vlm_r1.scoring.settings import Scoring
     from vlm_r1.tasks.templates import Template
 
 _ROWS_PER_WORKER = 2000  # with fewer rows, starting another process takes longer than scoring them
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reward", help="reward of rows that name none (default: the task's own)")
     parser.add_argument("--task", help="task of rows that name none (default: the one that the reward belongs to)")
     parser.add_argument("--template", help="the form that was asked for (default: what the reward's name means, or r1)")
+    add_allow(parser, "reward", "task", "template")
     parser.add_argument(
         "--box-format",
         choices=[member.value for member in BoxFormat],
@@ -81,21 +82,26 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     from vlm_r1.config import load_config
     from vlm_r1.errors import ConfigError
     from vlm_r1.runtime.run_folder import trained_steps
-    from vlm_r1.scoring.rows import Scoring
+    from vlm_r1.scoring.settings import Scoring
     from vlm_r1.tasks.judge import check_rewards
     from vlm_r1.tasks.templates import make_templates
 
-    for other in ("task", "template", "box_format", "recipe"):
-        if args.official and getattr(args, other) is not None:
+    for other in ("task", "template", "box_format", "recipe", "allow_reward", "allow_task", "allow_template"):
+        if args.official and getattr(args, other):
             raise ConfigError(f"--{other.replace('_', '-')} has no effect with --official: leave one of them out")
-    if args.recipe and args.template:
-        raise ConfigError("--template has no effect with --recipe, which names its own: leave one of them out")
+    for other in ("template", "allow_template"):
+        if args.recipe and getattr(args, other):
+            option = f"--{other.replace('_', '-')}"
+            raise ConfigError(f"{option} has no effect with --recipe, which names its own: leave one of them out")
     chosen = Scoring(
         reward=args.reward,
         task=args.task,
         template=args.template,
         box_format=BoxFormat(args.box_format) if args.box_format else None,
         official=args.official,
+        allowed_rewards=tuple(args.allow_reward),
+        allowed_tasks=tuple(args.allow_task),
+        allowed_templates=tuple(args.allow_template),
     )
     if not args.recipe:
         steps, own = trained_steps(args.cases), _own_templates(args.cases)
@@ -108,6 +114,8 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         combination=recipe.reward_combination,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
         max_steps=recipe.training.max_steps,
+        allowed_rewards=(*chosen.allowed_rewards, *recipe.allowed.allowed_rewards),
+        allowed_tasks=(*chosen.allowed_tasks, *(source.task for source in recipe.sources)),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.words import Coordinates, ThinkingChoice
+from vlm_r1.registry import may_be_allowed, quoted
 
 
 class Allowed(Section):
@@ -19,8 +20,8 @@ class Allowed(Section):
 
     allowed_rewards: list[str] = Field(
         default_factory=list[str],
-        description="Rewards from outside that rows may name, as package.module:Name; rows may always name those of "
-        "REWARDS.",
+        description="Rewards of your own that rows may name besides those of REWARDS and of the recipe: "
+        "package.module:Name, with any options, or with options, package.module:Name(size=3), these alone.",
     )
     allowed_protocols: list[str] = Field(
         default_factory=list[str],
@@ -35,6 +36,14 @@ class Allowed(Section):
         default_factory=list[PathText],
         description="Folders outside image_root that rows may name files in, e.g. [/data/coco]; [/] allows all files.",
     )
+
+    @field_validator("allowed_rewards")
+    @classmethod
+    def _outside(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not may_be_allowed(name):
+                raise ValueError(f"{quoted(name)} reads like no package.module:Name, e.g. my_package.rewards:Judge")
+        return names
 
 
 NOTHING = Allowed()

@@ -15,6 +15,7 @@ from vlm_r1.config.data import Allowed, DataSection, DataSource, TemplateSection
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.config.objective import GrpoSection
 from vlm_r1.config.training import SamplingSection, TrainingSection
+from vlm_r1.registry import exactly
 
 __all__ = [
     "Allowed",
@@ -63,6 +64,16 @@ class Config(Section):
     def sources(self) -> list[DataSource]:
         """All files, training before held-out."""
         return [*self.data.train, *self.data.eval.values()]
+
+    @property
+    def allowed(self) -> Allowed:
+        """What rows of all files may name: what `data` allows, and the rewards that the recipe itself uses, as it does.
+
+        A row may then name the judge that another source names, with the same options.
+        """
+        used = exactly([*self.rewards, *(source.reward for source in self.sources)])
+        sections = {name: getattr(self.data, name) for name in Allowed.model_fields}
+        return Allowed(**sections | {"allowed_rewards": [*self.data.allowed_rewards, *used]})
 
     @model_validator(mode="after")
     def _has_effect(self):

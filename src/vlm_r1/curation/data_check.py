@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_r1.config.schema import DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.curation.data_warnings import file_notes, relabelling_loss, row_warnings
 from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
@@ -100,6 +100,7 @@ def check_data(
     template: Template,
     *,
     images: bool,
+    allowed: Allowed = NOTHING,
     against: Iterable[DataSource] = (),
     progress: Callable[[Iterator[Any], int, str], Iterable[Any]] = lambda found, total, name: found,
 ) -> DataCheck:
@@ -107,6 +108,7 @@ def check_data(
 
     Args:
         images: whether all image files are decoded.
+        allowed: what rows may name.
         against: files that should share no picture with this one, e.g. the test set.
         progress: wraps an iterator, given its length and a name, to show a progress bar.
 
@@ -117,7 +119,7 @@ def check_data(
     """
     task = get_task(source.task)
     try:
-        file = RecordFile(source)
+        file = RecordFile(source, allowed)
     except DataError as error:
         problem = Problem(source.path, str(error))
         return DataCheck(source.format, [], Pictures(), [problem], [], None, [], {})
@@ -127,7 +129,7 @@ def check_data(
     records = [record for record, _ in judged]
     leakage = {}
     for other in against:
-        other_pictures, other_file = Pictures(), RecordFile(other)
+        other_pictures, other_file = Pictures(), RecordFile(other, allowed)
         scanned = progress(other_file.scan(other_pictures.measure), len(other_file), other.path)
         others = [found for found in scanned if isinstance(found, Record)]
         if sentence := find_leakage(records, pictures.hashes, others, other_pictures.hashes):

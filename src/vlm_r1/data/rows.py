@@ -20,6 +20,8 @@ from vlm_r1.data.options import with_options
 from vlm_r1.errors import DataError, brief
 from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.parsing.json_values import is_list, is_object
+from vlm_r1.registry import exactly
+from vlm_r1.rewards.names import reward_from_data
 from vlm_r1.types import AnswerValue, Record
 
 MAX_LISTED = 20
@@ -112,14 +114,18 @@ class RowReader:
             images=images,
             answer=answer,
             thought=example.thought,
-            reward=example.reward or self.source.reward,
-            trusted_reward=example.reward is None,
+            reward=self._reward(example.reward) if example.reward else self.source.reward,
             source=place,
             template=self.source.template,
             system=example.system,
             columns=with_options(example.columns, example.problem, self.source.task),
             row=row,
         )
+
+    def _reward(self, name: str) -> str:
+        """The name of a reward in a row, if rows may name it: one of ours, or one that the user names too."""
+        allowed = (*self.allowed.allowed_rewards, *exactly([self.source.reward]))
+        return reward_from_data(name, allowed)
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:
         """Read only the image paths of the row on this line; DataError if it cannot be read."""

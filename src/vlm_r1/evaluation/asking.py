@@ -1,7 +1,7 @@
 """The settings that a model was trained with and is asked with. An export has them as `vlm_r1.json`.
 
-The file may come from a stranger, together with the weights. It may name built-in objects and hold texts. Names of code
-are refused.
+The file may come from a stranger, together with the weights, and so may the recipe of a run. They may name built-in
+objects and hold texts. Names of code are refused (docs/security.md).
 """
 
 # pyright: standard
@@ -21,6 +21,7 @@ from vlm_r1.config.base import PositiveInt, Section
 from vlm_r1.config.schema import TemplateSection
 from vlm_r1.config.words import ThinkingChoice
 from vlm_r1.errors import ConfigError
+from vlm_r1.registry import quoted
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
 from vlm_r1.types import BoxFormat
 
@@ -61,7 +62,7 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
         The settings, and the file that they come from; None for the defaults.
 
     Raises:
-        ConfigError: the file is broken or names code, or the recipe is broken.
+        ConfigError: the file or the recipe is broken, or names code that the user has not given.
     """
     if not os.path.isdir(model):
         file = _of_hub(model)
@@ -71,7 +72,11 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
         return read_asking(folder / FILE, given), str(folder / FILE)
     recipes = [above / "config.yaml" for above in folder.parents[:_RUN_LIES_ABOVE]]
     recipe = next((path for path in recipes if path.exists()), None)
-    return (asking_of(load_config(recipe)), str(recipe)) if recipe else (Asking(), None)
+    if recipe is None:
+        return Asking(), None
+    asking = asking_of(load_config(recipe))
+    _check_code(asking, recipe, given)
+    return asking, str(recipe)
 
 
 def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
@@ -143,13 +148,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
-    for key in _NAMES:
-        name = getattr(asking, key)
-        if name and ":" in name and key not in given:
-            raise ConfigError(
-                f'{path}: {key} "{name}" is code, and a model folder may not run code. If you '
-                f"have it and trust it, say --{key} {name}; else name another --{key}"
-            )
+    _check_code(asking, path, given)
     if "template" in given:
         return asking
     thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
@@ -159,6 +158,17 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
             " --template"
         )
     return asking
+
+
+def _check_code(asking: Asking, path: Path, given: Collection[str]) -> None:
+    """Refuse names of code that only a file beside a model gives; the folder may come from a stranger."""
+    for key in _NAMES:
+        name = getattr(asking, key)
+        if name and ":" in name and key not in given:
+            raise ConfigError(
+                f"{path}: {key} {quoted(name)} is code, and a model folder may not run code. If you "
+                f"have it and trust it, say --{key} {name:.100}; else name another --{key}"
+            )
 
 
 def _of_hub(name: str) -> Path | None:

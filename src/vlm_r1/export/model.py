@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import Config, load_config
-from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.errors import CheckpointError, ConfigError, DataError, ModelError
 from vlm_r1.evaluation.asking import write_asking
 from vlm_r1.export.model_card import model_card
-from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
+from vlm_r1.models import ADAPTERS, Adapter, adapter_of, load_adapter, load_model
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
+from vlm_r1.registry import name_from_data
 from vlm_r1.rollouts.env import same_encoding
 from vlm_r1.runtime.checkpoint import (
     checkpoint_path,
@@ -29,6 +30,8 @@ from vlm_r1.runtime.checkpoint import (
 )
 from vlm_r1.runtime.manifest import check_manifest
 from vlm_r1.runtime.run_folder import RunFolder, step_of_weights
+from vlm_r1.tasks import TASKS
+from vlm_r1.tasks.templates import TEMPLATES
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
@@ -69,6 +72,7 @@ def export_run(
     step: int | None = None,
     adapter_only: bool = False,
     dtype: str | None = None,
+    allowed: Mapping[str, Sequence[str]] = {},
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Write a run's model with processor, generation config, model card and `vlm_r1.json` to a new folder.
@@ -82,16 +86,20 @@ def export_run(
         step: step of the checkpoint to export; default: the final model, or the newest checkpoint if there is none.
         adapter_only: write the LoRA adapter instead of a model.
         dtype: type to write the weights in, e.g. "bfloat16"; default: that of the run's weights, float32 for LoRA.
+        allowed: code that the run's `config.yaml` may name, by kind: adapter, task, template. The folder may come from
+            a stranger.
         say: called with lines for people that say what is done.
 
     Raises:
-        ConfigError: an option has no effect, or the target is not an empty folder.
+        ConfigError: an option has no effect, the target is not an empty folder, or `config.yaml` names code that is not
+            allowed.
         CheckpointError: there is no such run or checkpoint, it is damaged, or the target cannot be written.
         ModelError: the base model cannot be loaded, or the written model differs from the run's.
     """
     source, config = find_source(path, step), load_config(path / "config.yaml")
     _check_options(path, target, config, adapter_only, dtype)
     check_manifest(source.folder)
+    _check_code(path, config, allowed)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
     adapter = adapter_of(config.model, source.folder)
     with new_folder(target, step=source.step) as written:
@@ -120,6 +128,17 @@ def _check_options(path: Path, target: Path, config: Config, adapter_only: bool,
         raise ConfigError(f"{path}: trained all weights, so there is no adapter: leave --adapter-only out")
     if adapter_only and dtype is not None:
         raise ConfigError("--dtype has no effect with --adapter-only: an adapter stays in the type it was trained in")
+
+
+def _check_code(path: Path, config: Config, allowed: Mapping[str, Sequence[str]]) -> None:
+    templates = {config.data.template, *(source.template for source in config.data.train)}
+    named = [("adapter", config.model.adapter, ADAPTERS), ("task", config.data.train[0].task, TASKS)]
+    named += [("template", name, (*TEMPLATES, *config.data.templates)) for name in templates]
+    for kind, name, table in named:
+        try:
+            name_from_data(kind, name, table, allowed.get(kind, ())) if name else None
+        except DataError as error:
+            raise ConfigError(f"{path}/config.yaml: {error}") from None
 
 
 def _write_adapter(config: Config, source: Source, adapter: Adapter, written: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ class Tile:
     note: str = ""
 
 
-def build_report(run_dir: Path) -> Path:
+def build_report(run_dir: Path, *, allowed_tasks: Sequence[str] = ()) -> Path:
     """Atomically write `report.html` of a run; for an unfinished run it shows the results so far.
 
     Args:
         run_dir: a run folder as in docs/runs.md. A section without its files is replaced by a note.
+        allowed_tasks: tasks of the user's own, `package.module:Name`, that the run may name. Others are not imported.
 
     Returns:
         The path of the page: one file of at most a few MB, which needs no network.
@@ -48,16 +50,16 @@ def build_report(run_dir: Path) -> Path:
     Raises:
         CheckpointError: `run_dir` is not a run folder, a file in it is damaged, or the page cannot be written.
     """
-    page = render(read_run(run_dir))
+    page = render(read_run(run_dir), allowed_tasks=allowed_tasks)
     path = run_dir / "report.html"
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(run: Run) -> str:
+def render(run: Run, *, allowed_tasks: Sequence[str] = ()) -> str:
     """Return the page as HTML; this still reads the run's rollouts and images."""
-    steps, scale = show_steps(run.rollouts)
+    steps, scale = show_steps(run.rollouts, allowed_tasks=allowed_tasks)
     comparisons = compare(run)
     return page_template("report.html.jinja").render(
         name=run.folder.resolve().name,

@@ -7,18 +7,19 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_r1.errors import DataError, VlmR1Error
 from vlm_r1.parsing.boxes import parse_box
+from vlm_r1.registry import is_outside
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, data_url
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
-from vlm_r1.tasks import get_task
+from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.types import AnswerValue, Parsed, PlacedBox, Record
 
 GROUPS_PER_STEP = 4
@@ -100,7 +101,7 @@ class ShownCompletion:
 
 @dataclass(frozen=True)
 class ShownGroup:
-    """One record with its completions, the best reward first."""
+    """One record with its completions, the best reward first; `note` says what is not shown, or is empty."""
 
     index: int
     record_id: str
@@ -112,6 +113,7 @@ class ShownGroup:
     images_left_out: int
     completions: tuple[ShownCompletion, ...]
     completions_left_out: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,15 @@ class ShownStep:
     groups: tuple[ShownGroup, ...]
 
 
-def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Scale]:
+def show_steps(
+    rollouts: Mapping[int, Path], *, allowed_tasks: Sequence[str] = ()
+) -> tuple[tuple[ShownStep, ...], Scale]:
     """Lay out groups of the first, a middle and the last step among those with rollout files.
 
     Args:
         rollouts: step → its Parquet file.
+        allowed_tasks: tasks beside `TASKS` that may be imported and asked where gold boxes lie. The names of tasks in
+            rollouts may come from a stranger.
 
     Returns:
         The steps in order, and one colour scale for all of them.
@@ -140,7 +146,8 @@ def show_steps(rollouts: Mapping[int, Path]) -> tuple[tuple[ShownStep, ...], Sca
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
     groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}
     scale = _scale([row for groups in groups_by_step.values() for group in _pick(groups) for row in group])
-    shown = [_show_step(step, groups, scale) for step, groups in groups_by_step.items() if groups]
+    tasks = {*TASKS, *allowed_tasks}
+    shown = [_show_step(step, groups, scale, tasks) for step, groups in groups_by_step.items() if groups]
     return tuple(shown), scale
 
 
@@ -233,16 +240,16 @@ def _scale(rows: Sequence[RolloutRow]) -> Scale:
     return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
-def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale) -> ShownStep:
+def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale, tasks: Set[str]) -> ShownStep:
     rewards = [row.reward for rows in groups for row in rows if _has_reward(row)]
-    shown = tuple(_show_group(rows, scale) for rows in _pick(groups))
+    shown = tuple(_show_group(rows, scale, tasks) for rows in _pick(groups))
     mean = sum(rewards) / len(rewards) if rewards else math.nan
     return ShownStep(step, len(groups), number(mean, decimals=2), shown)
 
 
-def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
+def _show_group(rows: Sequence[RolloutRow], scale: Scale, tasks: Set[str]) -> ShownGroup:
     first, shown = rows[0], rows[:MAX_COMPLETIONS]
-    drawn = list(_drawn(shown, scale))
+    drawn = list(_drawn(shown, scale, tasks))
     images = tuple(_show_image(first, index, drawn) for index in shown_images(len(first.images), drawn))
     return ShownGroup(
         index=first.group,
@@ -255,10 +262,18 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale) -> ShownGroup:
         images_left_out=len(first.images) - len(images),
         completions=tuple(_show_completion(row, scale) for row in sorted(shown, key=lambda row: -_rank(row))),
         completions_left_out=len(rows) - len(shown),
+        note="" if len(first.images) < 2 or first.task in tasks else _unknown_task(first.task),
     )
 
 
-def _drawn(rows: Sequence[RolloutRow], scale: Scale) -> Iterator[tuple[int, DrawnBox]]:
+def _unknown_task(name: str) -> str:
+    how = f" (code is run only if you allow it: --allow-task {name})" if name.isascii() and is_outside(name) else ""
+    return visible(
+        f"gold boxes lie on the image that they name, else on the first: task {name[:LABEL_LIMIT]} was not asked{how}"
+    )
+
+
+def _drawn(rows: Sequence[RolloutRow], scale: Scale, tasks: Set[str]) -> Iterator[tuple[int, DrawnBox]]:
     """Yield all boxes of a group, each with the index of its image: the best reward comes late, the gold boxes last."""
     first, n_images = rows[0], len(rows[0].images)
     if not n_images:
@@ -266,12 +281,12 @@ def _drawn(rows: Sequence[RolloutRow], scale: Scale) -> Iterator[tuple[int, Draw
     for row in sorted(rows, key=_rank):
         answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
         yield from draw(boxes_of(answer), n_images, row.completion, scale.colour(row.reward))
-    yield from draw(_gold_boxes(first), n_images)
+    yield from draw(_gold_boxes(first, tasks), n_images)
 
 
-def _gold_boxes(row: RolloutRow) -> Iterable[tuple[PlacedBox, str]]:
-    """Return the gold boxes; with several images, the task says on which they lie, if it is installed."""
-    if len(row.images) > 1:
+def _gold_boxes(row: RolloutRow, tasks: Set[str]) -> Iterable[tuple[PlacedBox, str]]:
+    """Return the gold boxes; with several images, the task says on which they lie, if it may be asked."""
+    if len(row.images) > 1 and row.task in tasks:
         with suppress(VlmR1Error):  # it is not, or cannot use the gold answer
             return _asked_of_the_task(Record(row.record_id, row.task, row.problem, row.images, row.gold))
     return boxes_of(row.gold)

@@ -73,7 +73,8 @@ RewardFunction = Callable[[RewardInput[Any]], float]
 """A pure function of the completion, except that it may add to `RewardInput.counts`.
 
 It must accept `value=None` (most return 0) and return a finite number; otherwise the run stops. Options are keyword
-arguments with defaults: `iou_threshold(at=0.75)` in a recipe calls it with `at=0.75`.
+arguments with defaults: `iou_threshold(at=0.75)` in a recipe calls it with `at=0.75`. One of ours checks the values of
+its options before it looks at its input, so that they are checked where the name is read (`signature.resolve_reward`).
 """
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from vlm_r1.errors import ConfigError
-from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.base import RewardInput, wrong_option
 
 _ACCURACY = "accuracy"
 
@@ -35,14 +35,14 @@ def cosine_length(
     Raises:
         ConfigError: the tokens were not counted, there is no component "accuracy" before this one, or `max_tokens` < 1.
     """
+    if max_tokens < 1:
+        raise wrong_option("cosine_length", "max_tokens", max_tokens, "at least 1")
     n_tokens = _count_tokens(given, "cosine_length")
     if _ACCURACY not in given.parts:
         raise ConfigError(
             f'{given.record.source}: reward "cosine_length" asks whether the answer is correct, and there is no '
             'component "accuracy" to say so; add accuracy to the rewards (a weight of 0 keeps it out of the sum)'
         )
-    if max_tokens < 1:
-        raise ConfigError(f'reward "cosine_length": max_tokens is {max_tokens}; wanted at least 1')
     accuracy = given.parts[_ACCURACY]
     if accuracy is None:
         return 0.0
@@ -63,11 +63,9 @@ def overlong(given: RewardInput[Any], *, max_tokens: int = 512, buffer: int = 12
     Raises:
         ConfigError: the tokens were not counted, or not 0 < buffer ≤ max_tokens.
     """
-    n_tokens = _count_tokens(given, "overlong")
     if not 0 < buffer <= max_tokens:
-        raise ConfigError(
-            f'reward "overlong": buffer is {buffer} and max_tokens {max_tokens}; wanted 0 < buffer ≤ max_tokens'
-        )
+        raise wrong_option("overlong", "buffer", buffer, f"0 < buffer ≤ max_tokens, which is {max_tokens}")
+    n_tokens = _count_tokens(given, "overlong")
     return max(min((max_tokens - buffer - n_tokens) / buffer, 0.0), -1.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlm_r1.parsing.numbers import parse_number
-from vlm_r1.rewards.base import RewardInput, unsuitable
+from vlm_r1.rewards.base import RewardInput, unsuitable, wrong_option
 from vlm_r1.types import Parsed
 
 Number = str | int | float
@@ -31,7 +31,10 @@ def numeric(given: RewardInput[Number], *, tolerance: float = 0.0, relative: flo
 
     Raises:
         DataError: the record's gold answer is not a number.
+        ConfigError: an option is negative.
     """
+    if min(tolerance, relative) < 0:
+        raise wrong_option("numeric", "tolerances", (tolerance, relative), "none < 0")
     value, gold = _read(given, "numeric")
     return float(value is not None and abs(value - gold) <= max(tolerance, relative * abs(gold)))
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from vlm_r1.errors import ConfigError
 from vlm_r1.parsing.labelled_boxes import LabelledBox
-from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.base import RewardInput, wrong_option
 
 MAX_WORDS = 10_000
 """Number of words of a text that are read. Few completions have more, and it limits the time."""
+
+_LONGEST_NGRAM = 100
+"""Greatest number of words of an item. A step holds ngram times the words of a text in memory."""
 
 
 def repetition(given: RewardInput[Any], *, ngram: int = 6) -> float:
@@ -23,13 +25,13 @@ def repetition(given: RewardInput[Any], *, ngram: int = 6) -> float:
     2502.03373.
 
     Args:
-        ngram: number of consecutive words in one item.
+        ngram: number of consecutive words in one item, from 1 to 100.
 
     Raises:
-        ConfigError: `ngram` < 1.
+        ConfigError: `ngram` is out of range.
     """
-    if ngram < 1:
-        raise ConfigError(f'reward "repetition": ngram is {ngram}; wanted at least 1')
+    if not 1 <= ngram <= _LONGEST_NGRAM:
+        raise wrong_option("repetition", "ngram", ngram, f"1 ≤ ngram ≤ {_LONGEST_NGRAM}")
     value = given.value
     if isinstance(value, tuple) and value and all(isinstance(item, LabelledBox) for item in value):
         return _share_of_unique(value) - 1.0

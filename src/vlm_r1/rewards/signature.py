@@ -8,15 +8,14 @@ options and must return such a function.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vlm_r1.errors import ConfigError, VlmR1Error
-from vlm_r1.registry import resolve
+from vlm_r1.registry import resolve, split_options
 
 AnyFunction = Callable[..., Any]
 
@@ -56,36 +55,31 @@ class Reward:
     bound: tuple[str, ...] = ()
 
 
-def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool = True) -> Reward:
-    """Find the reward of a name with options.
-
-    Args:
-        trusted: whether a recipe or a command names it. A data line may not name a function that makes a reward, nor
-            one that takes any arguments.
+def resolve_reward(spec: str, table: Mapping[str, AnyFunction]) -> Reward:
+    """Find the reward of a name with options. What is not in the table is imported, so the name must be the user's own.
 
     Raises:
-        ConfigError: the name or an option is unknown, an option is not a Python literal, or the signature does not fit.
+        ConfigError: the name or an option is unknown, an option is no Python literal or has a value that makes no
+            sense, or the signature does not fit. Nothing is called that cannot be a reward, or make one.
 
-    >>> resolve_reward("power(exponent=3)", {"power": lambda x, *, exponent=2: x**exponent}).function(2)
-    8
+    >>> resolve_reward("scaled(by=3)", {"scaled": lambda given, *, by=2: by}).function(None)
+    3
     """
-    name, options = _split(spec)
+    try:
+        name, options = split_options(spec)
+    except ValueError as error:
+        raise ConfigError(f'reward "{spec}": {error}') from error
     found = resolve("reward", name, table)
     if not callable(found):
         raise ConfigError(f'reward "{spec}" is {found!r:.100}; wanted a function or a class of callable objects')
+    if inspect.isclass(found):
+        _check_objects(spec, found)
     if inspect.isclass(found) or _kind(spec, found, options) == "maker":
-        if not (inspect.isclass(found) or trusted):
-            raise ConfigError(
-                f'reward "{spec}" is made by a function, which a line of data may not have called: name it in the '
-                "recipe (reward of the data source), or with --reward"
-            )
         found, options = _make(spec, found, options), {}
-    elif not trusted and _takes_anything(spec, found):
-        raise ConfigError(
-            f'reward "{spec}" takes whatever it is handed, and would be handed the columns of the line that names it: '
-            "name it in the recipe (reward of the data source), or with --reward"
-        )
-    return _reward(spec, found, options, outside=name not in table)
+    reward = _reward(spec, found, options, outside=name not in table)
+    if name in table and options and not reward.takes_columns:
+        _check_values(spec, found, options)
+    return reward
 
 
 def _reward(spec: str, found: AnyFunction, options: Mapping[str, Any], outside: bool) -> Reward:
@@ -147,19 +141,67 @@ def _parameters(spec: str, found: AnyFunction) -> Sequence[inspect.Parameter]:
         ) from error
 
 
-def _split(spec: str) -> tuple[str, dict[str, Any]]:
-    name, bracket, rest = spec.partition("(")
-    if not bracket:
-        return spec, {}
+class _LookedAtError(Exception):
+    """Raised by `_Untouched`."""
+
+
+class _Untouched:
+    """Stands for the input of a reward while its options are checked: our rewards check them before they look at it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _LookedAtError
+
+
+def _check_values(spec: str, function: AnyFunction, options: Mapping[str, Any]) -> None:
+    """Check the options of one of our rewards: first their types, by the defaults, then their values, by itself.
+
+    Raises:
+        ConfigError: an option is of the wrong type, or out of range.
+    """
+    for parameter in _parameters(spec, function):
+        default = cast("object", parameter.default)
+        kind = _KINDS.get(type(default))
+        if kind and parameter.name in options and not _is_like(options[parameter.name], default):
+            raise ConfigError(
+                f'reward "{spec:.100}": {parameter.name} is {options[parameter.name]!r:.100}; wanted {kind}, like '
+                f"{default}"
+            )
     try:
-        call = ast.parse(f"_({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not all(keyword.arg for keyword in call.keywords):
-            raise ValueError("options are written name=value")
-        return name.strip(), {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (ValueError, SyntaxError) as error:
+        function(_Untouched(), **options)
+    except _LookedAtError:
+        return
+
+
+_KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", tuple: "numbers"}
+_GREATEST = 1e9
+"""Greatest magnitude of a number among the options of our rewards: any sum, product or share of these is finite."""
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Return whether a value is a number of the default's kind, or a tuple of as many as the default."""
+    if isinstance(default, tuple):
+        numbers, defaults = cast("tuple[object, ...]", value), cast("tuple[object, ...]", default)
+        return (
+            isinstance(value, tuple | list) and len(numbers) == len(defaults) and all(map(_is_like, numbers, defaults))
+        )
+    kinds = (int,) if isinstance(default, int) else (int, float)
+    return type(value) in kinds and isinstance(value, int | float) and abs(value) <= _GREATEST
+
+
+def _check_objects(spec: str, found: type) -> None:
+    """Check, before an object is made, that the objects of a class are rewards."""
+    call = next((vars(base)["__call__"] for base in found.__mro__ if "__call__" in vars(base)), None)
+    if call is None:
         raise ConfigError(
-            f'reward "{spec}": the options cannot be read: {error}; wanted e.g. iou_threshold(at=0.75)'
-        ) from error
+            f'reward "{spec}" is a class whose objects are no functions, so none was made: wanted a method __call__ '
+            f"that takes (given), or TRL's (prompts, completions, **columns); {ADAPTERS_PAGE}"
+        )
+    called = functools.partial(call, None)
+    if _kind(spec, called, {}) not in ("ours", "trl"):
+        raise ConfigError(
+            f'reward "{spec}" is a class whose objects take {inspect.signature(called)}, so none was made: wanted '
+            f"(given), or TRL's (prompts, completions, **columns); {ADAPTERS_PAGE}"
+        )
 
 
 def _make(spec: str, maker: AnyFunction, options: Mapping[str, Any]) -> AnyFunction:
@@ -167,7 +209,7 @@ def _make(spec: str, maker: AnyFunction, options: Mapping[str, Any]) -> AnyFunct
         made = maker(**options)
     except VlmR1Error:
         raise
-    except Exception as error:  # other people's code; the error is raised again in another form
+    except (Exception, SystemExit) as error:  # other people's code; the error is raised again in another form
         raise ConfigError(f'reward "{spec}" cannot be made: {type(error).__name__}: {error}') from error
     if not callable(made):
         raise ConfigError(

@@ -10,7 +10,7 @@ from rapidfuzz.distance import Indel, Levenshtein
 from vlm_r1.parsing.normal_form import lower, normalize_text
 from vlm_r1.parsing.numbers import parse_number
 from vlm_r1.parsing.options import options_of, read_choice
-from vlm_r1.rewards.base import RewardInput, unsuitable
+from vlm_r1.rewards.base import RewardInput, unsuitable, wrong_option
 from vlm_r1.rewards.math import judged_mathematics
 from vlm_r1.types import Parsed
 
@@ -62,7 +62,10 @@ def anls(given: RewardInput[Text], *, threshold: float = 0.5) -> float:
 
     Raises:
         DataError: the record's gold answer is neither a text nor a number.
+        ConfigError: `threshold` is out of range.
     """
+    if not 0 <= threshold <= 1:
+        raise wrong_option("anls", "threshold", threshold, "0 ≤ threshold ≤ 1")
     golds = _golds(given, "anls")
     return 0.0 if given.value is None else levenshtein_similarity(str(given.value), golds, threshold)
 

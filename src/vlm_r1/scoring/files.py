@@ -19,7 +19,8 @@ from vlm_r1.errors import DataError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
-from vlm_r1.scoring.rows import Row, RowScore, Scoring, check_row, reward_name, score_rows
+from vlm_r1.scoring.rows import RowScore, check_row, score_rows
+from vlm_r1.scoring.settings import Row, Scoring, reward_name
 
 MAX_LISTED = 20
 """Number of bad lines, and of reasons for missing scores, that are printed; the others are only counted."""
@@ -203,4 +204,4 @@ def _count(summary: Summary, name: str, row: Row, score: RowScore) -> None:
 def _same(score: float | None, official: Any) -> bool:
     if score is None or official is None:
         return score is official
-    return isinstance(official, int | float) and abs(score - official) <= TOLERANCE
+    return isinstance(official, int | float) and score - TOLERANCE <= official <= score + TOLERANCE  # of any size

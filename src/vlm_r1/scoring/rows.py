@@ -11,9 +11,9 @@ tell its kind:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from vlm_r1.data.options import read_options
 from vlm_r1.errors import ConfigError, DataError
@@ -21,54 +21,13 @@ from vlm_r1.official import OFFICIAL, official_score
 from vlm_r1.parsing.choices import options_in_problem
 from vlm_r1.parsing.json_values import is_list
 from vlm_r1.parsing.options import OPTIONS
-from vlm_r1.registry import suggestion
+from vlm_r1.registry import quoted, suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
-from vlm_r1.tasks import TASKS, get_task
+from vlm_r1.scoring.settings import Row, RowSettings, Scoring, check_names, reward_name, settings_of
+from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
-from vlm_r1.tasks.templates import Template, Templates, make_templates
+from vlm_r1.tasks.templates import Templates, make_templates
 from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RowSettings:
-    """The settings by which a row is read and judged.
-
-    Attributes:
-        task: name of the task that reads the answer.
-        reward: name in REWARDS.
-        template: the form that was asked for. "direct" reads answers with or without tags, "r1" only those with tags.
-        box_format: the coordinates of the model's boxes; None: they depend on the sizes in the row, see `Scoring`.
-    """
-
-    task: str
-    reward: str
-    template: str = "r1"
-    box_format: BoxFormat | None = None
-
-
-REWARD_SETTINGS: Mapping[str, RowSettings] = {
-    # the reward functions of the original VLM-R1
-    "rec_iou/qwen2.5-vl": RowSettings("rec", "iou", box_format=BoxFormat.INPUT_PIXELS),
-    "rec_iou/raw_pixels": RowSettings("rec", "iou", box_format=BoxFormat.ORIGINAL_PIXELS),
-    "rec_format/qwen": RowSettings("rec", "format"),
-    "rec_format/internvl": RowSettings("rec", "format"),
-    "rec_format/glm": RowSettings("rec", "format"),
-    "format": RowSettings("vqa", "tags"),
-    "repetition": RowSettings("ovd", "repetition", "direct"),
-    "od_ap": RowSettings("ovd", "map"),
-    "od_ap50": RowSettings("ovd", "ap50"),
-    "od_length": RowSettings("ovd", "odlength"),
-    "odLength": RowSettings("ovd", "odlength"),
-    "weighted_sum": RowSettings("ovd", "weighted_sum", "direct"),
-    "mcq": RowSettings("vqa", "choice", "direct"),
-    "yes_no": RowSettings("vqa", "yes_no", "direct"),
-    "numeric": RowSettings("vqa", "numeric", "direct"),
-    "math": RowSettings("math", "math", "direct"),
-    "all_match": RowSettings("vqa", "exact_match", "direct"),
-    "default": RowSettings("vqa", "default", "direct"),
-}
 
 _WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
 """Gold answers for cases that have none. They are used only with `_FORM_REWARDS`, which do not read them."""
@@ -77,37 +36,8 @@ _LEFT_OUT = "every reward leaves this row out (None)"
 
 _SIZES = ("image_size", "model_input_size")
 _FORM_REWARDS = ("format", "tags", "json_format", "one_answer", "repetition")
+_GREATEST = 1 << 31  # of a side in pixels, and of a number of tokens
 _UNKNOWN_WH = (1024, 1024)  # size of an image if no conversion needs it; with a power of two nothing is rounded
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Settings for rows that do not have their own.
-
-    Attributes:
-        reward: a name of REWARDS or REWARD_SETTINGS, or `package.module:Name`; None: the task's own.
-        task: name of a task; None: the task to which the reward belongs.
-        template: name of a template; None: that of REWARD_SETTINGS, else "r1".
-        box_format: the coordinates of the model's boxes in cases; None: that of REWARD_SETTINGS, else pixels of the
-            processed image if its size is given, else pixels of the original image.
-        official: whether the original's own functions score; then all other attributes except `reward` are ignored.
-        weights: the components of the score and their weights, as in a recipe.
-        combination: a name of COMBINATIONS.
-        templates: the templates of a recipe, or None.
-        max_steps: the steps of the run that the rows come from, or of the recipe; None: not known.
-        own_templates: the run's own templates, by the names that rows use.
-    """
-
-    reward: str | None = None
-    task: str | None = None
-    template: str | None = None
-    box_format: BoxFormat | None = None
-    official: bool = False
-    weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
-    combination: str = "sum"
-    templates: Templates | None = None
-    max_steps: int | None = None
-    own_templates: Mapping[str, Template] = field(default_factory=dict[str, Template])
 
 
 @dataclass(frozen=True)
@@ -140,28 +70,14 @@ def check_row(source: str, row: Row, scoring: Scoring) -> None:
         raise DataError(f'{source}: the key "gold" is missing')
     for key in _SIZES:
         _sizes(source, key, row.get(key))
+    check_names(source, row)
+    _check_numbers(source, row)
     if scoring.official:
         _check_official(source, reward_name(row, scoring))
         return
-    settings = _settings(source, row, scoring)
+    settings = settings_of(source, row, scoring)
     looked_up = scoring.templates is None and settings.template not in scoring.own_templates
-    trusted = settings.reward == scoring.reward
-    _check_names(settings.task, settings.reward, settings.template, looked_up, trusted)
-
-
-def reward_name(row: Row, scoring: Scoring) -> str | None:
-    """Return the name of a row's reward.
-
-    The reward that a case names goes first. In a logged row `reward` is a number; there the reward of `scoring` goes
-    before the logged `reward_name`.
-
-    >>> reward_name({"reward": "iou"}, Scoring("giou")), reward_name({"reward": 0.7}, Scoring("giou"))
-    ('iou', 'giou')
-    >>> reward_name({"reward": 0.7, "reward_name": "diou"}, Scoring())
-    'diou'
-    """
-    own = row.get("reward")
-    return own if isinstance(own, str) else scoring.reward or row.get("reward_name")
+    _check_settings(settings.task, settings.reward, settings.template, looked_up)
 
 
 def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowScore]:
@@ -208,43 +124,17 @@ def _official(source: str, row: Row, scoring: Scoring) -> RowScore:
     return RowScore(score, None if score is not None else f'{source}: the original\'s "{name}" returns nothing here')
 
 
-# ---- the settings of a row ------------------------------------------------------------------------------------------
+# ---- one row -------------------------------------------------------------------------------------------------------
 
 
 def _is_case(row: Row) -> bool:
     return isinstance(row.get("completion"), str)
 
 
-def _settings(source: str, row: Row, scoring: Scoring) -> RowSettings:
-    name, own = reward_name(row, scoring), row.get("task")
-    task = own if isinstance(own, str) and own else scoring.task
-    known = REWARD_SETTINGS.get(name or "") or RowSettings(_task_of(name), name or "")
-    if not (task or known.task):
-        if name is not None:
-            check_rewards({name: 1.0}, [])
-        what = f'reward "{name}" belongs to no task' if name else "no reward is named, and no task"
-        raise ConfigError(
-            f'{source}: {what}, so nothing says how the answer is to be read. Say --task, or "task" in the row, one of '
-            f"{', '.join(TASKS)}"
-        )
-    task = task or known.task
-    return RowSettings(
-        task=task,
-        reward=known.reward or get_task(task).reward,
-        template=scoring.template or row.get("template") or known.template,
-        box_format=scoring.box_format or known.box_format,
-    )
-
-
-def _task_of(reward: str | None) -> str:
-    """Return the task whose own reward has that name, or ""."""
-    return next((name for name in TASKS if get_task(name).reward == reward), "")
-
-
 @cache
-def _check_names(task: str, reward: str, template: str, template_matters: bool, trusted: bool) -> None:
+def _check_settings(task: str, reward: str, template: str, template_matters: bool) -> None:
     get_task(task)
-    record = Record("", task, "", (), None, reward=reward, source="--reward", trusted_reward=trusted)
+    record = Record("", task, "", (), None, reward=reward, source="--reward")
     check_rewards({"accuracy": 1.0}, [record])
     if template_matters:
         _templates(template)
@@ -257,7 +147,7 @@ def _templates(name: str) -> Templates:
 
 def _check_official(source: str, name: str | None) -> None:
     if name not in OFFICIAL:
-        what = f'"{name}"' if name else "that is not named"
+        what = quoted(name) if name else "that is not named"
         raise ConfigError(
             f"{source}: the original has no reward {what}. {suggestion(name or '', OFFICIAL)}Known: "
             f"{', '.join(sorted(OFFICIAL))}"
@@ -266,14 +156,14 @@ def _check_official(source: str, name: str | None) -> None:
 
 def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxFormat]:
     """Make the attempt that `judge` takes; DataError if the gold answer or the sizes of the row cannot be used."""
-    settings = _settings(source, row, scoring)
+    settings = settings_of(source, row, scoring)
     task, tokens = get_task(settings.task), row.get("tokens")
     if _is_case(row):
         text, frames, box_format = row["completion"], *_frames(source, row, settings.box_format)
         gold = row["solution"] if "solution" in row else _gold_of_form_reward(source, settings)
         images = [""] * len(frames)
     else:
-        text, gold, images = row["text"], row["gold"], row.get("images", ())
+        text, gold, images = row["text"], row["gold"], row.get("images") or ()
         frames, box_format = _logged_frames(source, row)
     record = Record(
         id=str(row.get("record_id", row.get("id", source))),
@@ -282,7 +172,6 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         images=tuple(images),
         answer=gold,
         reward=settings.reward,
-        trusted_reward=settings.reward == scoring.reward,
         source=source,
         columns=_with_options(row, settings.task),
     )
@@ -299,6 +188,18 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         completion_ids=_token_ids(row),
         trainer_state=_trainer_state(row, scoring),
     ), box_format
+
+
+def _check_numbers(source: str, row: Row) -> None:
+    tokens, images = row.get("tokens"), row.get("images")
+    if isinstance(tokens, int) and not 0 <= tokens <= _GREATEST:
+        raise DataError(f'{source}: "tokens" is {quoted(tokens)}; wanted the number of tokens')
+    if images is not None and not _is_paths(images):
+        raise DataError(f'{source}: "images" is {quoted(images)}; wanted a list of paths')
+
+
+def _is_paths(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(path, str) for path in cast("Sequence[object]", value))
 
 
 def _token_ids(row: Row) -> tuple[int, ...] | None:
@@ -349,8 +250,8 @@ def _sizes(source: str, key: str, value: Any) -> tuple[tuple[int, int], ...]:
         return ()
     pairs = value if is_list(value) and value and isinstance(value[0], list) else [value]
     for pair in pairs:
-        if not (is_list(pair) and len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair)):
-            raise DataError(f'{source}: "{key}" is {value!r:.100}; wanted [width, height] in pixels')
+        if not (is_list(pair) and len(pair) == 2 and all(isinstance(n, int) and 0 < n <= _GREATEST for n in pair)):
+            raise DataError(f'{source}: "{key}" is {quoted(value)}; wanted [width, height] in pixels')
     return tuple((width, height) for width, height in pairs)
 
 
@@ -367,6 +268,9 @@ def _logged_frames(source: str, row: Row) -> tuple[tuple[ImageFrame, ...], BoxFo
     return frames, box_format
 
 
-def _as_lists(pairs: list[Any] | tuple[Any, ...] | None) -> Any:
-    """Turn sizes, which rollouts hold as tuples, into lists as JSON has them."""
-    return [list(pair) for pair in pairs] or None if isinstance(pairs, list | tuple) else pairs
+def _as_lists(pairs: Any) -> Any:
+    """Turn sizes, which rollouts hold as tuples, into lists as JSON has them; no sizes are None."""
+    if not isinstance(pairs, list | tuple):
+        return pairs
+    found = cast("Sequence[Any]", pairs)
+    return [list(cast("Sequence[Any]", pair)) if isinstance(pair, tuple) else pair for pair in found] or None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from vlm_r1.errors import ConfigError
 from vlm_r1.registry import resolve
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.choices import CHOICE, YES_NO
@@ -36,13 +37,31 @@ def get_task(name: str) -> Task[Any, Any]:
     """Return the task of that name, or a plug-in `package.module:Name` (an instance, or a class without arguments).
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: there is no such task, or what has that name is no task; a class is looked at before it is made.
 
     >>> get_task("rec").reward
     'iou'
     """
-    found = resolve("task", name, TASKS)
-    return found() if isinstance(found, type) else found
+    found: Any = resolve("task", name, TASKS)
+    if isinstance(found, type):
+        _check_members(name, found, _METHODS)
+        try:
+            found = found()
+        except TypeError as error:
+            raise ConfigError(f'task "{name}" is a class that cannot be made without arguments: {error}') from error
+    _check_members(name, found, (*_METHODS, *_VALUES))
+    return found
+
+
+_METHODS = ("question", "gold", "gold_text", "parse", "to_pixels", "metrics", "answer_json", "boxes")
+_VALUES = ("name", "reward", "answer_is_box")
+
+
+def _check_members(name: str, found: object, members: Sequence[str]) -> None:
+    if missing := [member for member in members if not hasattr(found, member)]:
+        raise ConfigError(
+            f'task "{name}" is {found!r:.100}, which has no {", ".join(missing)}; wanted a task (docs/add_a_task.md)'
+        )
 
 
 __all__ = ["TASKS", "Task", "get_task"]

@@ -85,7 +85,7 @@ def judge(
     one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
     golds = {key: attempt.task.gold(attempt.record) for key, attempt in one_of_each.items()}
     specs = {spec for name in rewards for spec in _by_function(name, attempts)}
-    together = any(_resolve_reward(*spec).takes_columns or _resolve_reward(*spec).is_async for spec in specs)
+    together = any(_resolve_reward(spec).takes_columns or _resolve_reward(spec).is_async for spec in specs)
     # one by one unless a reward needs all at once: reward and metrics of a detection answer then share cached overlaps
     batches = [attempts] if together else [[attempt] for attempt in attempts]
     return [
@@ -105,8 +105,8 @@ def _judge_together(
     givens = [given for given, _ in readings]
     parts_N: list[dict[str, float | None]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
     for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may use it
-        for (spec, trusted), members in _by_function(name, attempts).items():
-            values = call_reward(spec, _resolve_reward(spec, trusted), [givens[i] for i in members], logged)
+        for spec, members in _by_function(name, attempts).items():
+            values = call_reward(spec, _resolve_reward(spec), [givens[i] for i in members], logged)
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
     if logged is not None:
@@ -150,32 +150,24 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
     return given, parsed.reason if isinstance(parsed, ParseFailure) else None
 
 
-def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[tuple[str, bool], list[int]]:
-    """Map the rewards that compute a component, (name, trusted), to the indices of their attempts.
-
-    Only the accuracy may have several rewards. A name from a data line is not trusted.
-    """
+def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
+    """Map the rewards that compute a component to the indices of their attempts; only the accuracy may have several."""
     if name != ACCURACY:
-        return {(name, True): list(range(len(attempts)))}
-    members: dict[tuple[str, bool], list[int]] = {}
+        return {name: list(range(len(attempts)))}
+    members: dict[str, list[int]] = {}
     for i, attempt in enumerate(attempts):
-        members.setdefault(_accuracy(attempt.record, attempt.task), []).append(i)
+        members.setdefault(attempt.record.reward or attempt.task.reward, []).append(i)
     return members
 
 
-def _accuracy(record: Record, task: Task[Any, Any]) -> tuple[str, bool]:
-    """Return the name of the reward that computes a record's accuracy, and whether it may be trusted."""
-    return (task.reward, True) if record.reward is None else (record.reward, record.trusted_reward)
-
-
 @cache
-def _resolve_reward(name: str, trusted: bool) -> Reward:
-    return resolve_reward(name, REWARDS, trusted=trusted)
+def _resolve_reward(name: str) -> Reward:
+    return resolve_reward(name, REWARDS)
 
 
 def takes_token_ids(record: Record) -> bool:
     """Return whether the reward for a record's accuracy has a parameter for token ids."""
-    return "completion_ids" in _resolve_reward(*_accuracy(record, get_task(record.task))).named
+    return "completion_ids" in _resolve_reward(record.reward or get_task(record.task).reward).named
 
 
 def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> None:
@@ -189,30 +181,30 @@ def check_rewards(rewards: Mapping[str, float], records: Iterable[Record]) -> No
         if not math.isfinite(weight):
             raise ConfigError(f"rewards.{name}: the weight is {weight}; wanted a finite number")
         if name != ACCURACY:
-            _resolve_reward(name, True)
-    first_user: dict[tuple[str, str | None, bool], Record] = {}
-    columns: dict[tuple[str, str | None, bool], set[str]] = {}
+            _resolve_reward(name)
+    first_user: dict[tuple[str, str | None], Record] = {}
+    columns: dict[tuple[str, str | None], set[str]] = {}
     for record in records:
-        key = (record.task, record.reward, record.trusted_reward)
+        key = (record.task, record.reward)
         first_user.setdefault(key, record)
         columns.setdefault(key, set()).update(record.row, record.columns)
-    users: dict[tuple[str, bool], set[str]] = {}
+    users: dict[str, set[str]] = {}
     for key, record in first_user.items():
         try:
-            spec = _accuracy(record, get_task(record.task))
-            _resolve_reward(*spec)
+            spec = record.reward or get_task(record.task).reward
+            _resolve_reward(spec)
         except ConfigError as error:
             raise ConfigError(f"{record.source}: {error}") from error
         users.setdefault(spec, set()).update(columns[key])
     everywhere = set[str]().union(*columns.values())
-    users |= {(name, True): everywhere for name in rewards if name != ACCURACY}
+    users |= {name: everywhere for name in rewards if name != ACCURACY}
     for spec, found in users.items() if first_user else ():
-        _check_columns(*spec, found)
+        _check_columns(spec, found)
 
 
-def _check_columns(name: str, trusted: bool, found: Set[str]) -> None:
+def _check_columns(name: str, found: Set[str]) -> None:
     """Refuse a reward of TRL's signature that takes a column which no line has, since it is for other data."""
-    reward = _resolve_reward(name, trusted)
+    reward = _resolve_reward(name)
     known = {*COLUMNS, *PROTOCOL, *found}
     missing = [column for column in reward.required if reward.takes_columns and column not in known]
     if missing and found:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_r1.config.schema import TemplateSection
-from vlm_r1.errors import DataError
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import ANSWER, END_ANSWER, END_THINK, THINK
 from vlm_r1.registry import resolve
 from vlm_r1.tasks.base import Task
@@ -79,9 +79,12 @@ def get_template(name: str, own: Mapping[str, Template] = {}) -> Template:
     """Return the template of that name, from our table, the recipe or a plug-in `package.module:NAME`.
 
     Raises:
-        ConfigError: there is no such template.
+        ConfigError: there is no such template, or what has that name is none.
     """
-    return resolve("template", name, {**TEMPLATES, **own})
+    found: object = resolve("template", name, {**TEMPLATES, **own})
+    if not isinstance(found, Template):
+        raise ConfigError(f'template "{name}" is {found!r:.100}; wanted a vlm_r1.tasks.templates.Template')
+    return found
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[So
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train, config.data, max_bad_records=max_bad_records)
-    held_out = {name: load_sources([source], config.data) for name, source in config.data.eval.items()}
+    records = load_sources(config.data.train, config.allowed, max_bad_records=max_bad_records)
+    held_out = {name: load_sources([source], config.allowed) for name, source in config.data.eval.items()}
     everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.errors import ConfigError
+    from vlm_r1.registry import may_be_allowed
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling import SamplingParams
 
@@ -100,6 +101,9 @@ def run(args: argparse.Namespace) -> int:
     if len(judged) < len(rates):
         display.say(f"{len(rates) - len(judged)} records are not rated, because their reward leaves them out (None)")
     display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
+    own = {name: None for place in kept if (name := records[place].reward) and may_be_allowed(name)}
+    if own:
+        display.say(f"its rows name code; whoever reads them has to allow it: data.allowed_rewards: {list(own)}")
     return 0
 
 

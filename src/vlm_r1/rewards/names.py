@@ -1,0 +1,37 @@
+"""The door for names of rewards out of data: data comes from strangers (docs/security.md)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.registry import name_from_data
+from vlm_r1.rewards import REWARDS
+from vlm_r1.rewards.signature import resolve_reward
+
+
+@lru_cache(maxsize=1024)
+def reward_from_data(name: str, allowed: tuple[str, ...] = ()) -> str:
+    """Check the name of a reward, with its options, that stands in a row of data. Nothing from outside is imported.
+
+    Args:
+        name: e.g. "iou_threshold(at=0.75)".
+        allowed: what the recipe or the command line allows beside `REWARDS`; see `registry.name_from_data`.
+
+    Returns:
+        The name, as `resolve_reward` takes it.
+
+    Raises:
+        DataError: a row may not name it, or an option of one of our rewards is unknown, of the wrong type or out of
+            range.
+
+    >>> reward_from_data("iou_threshold(at=0.75)")
+    'iou_threshold(at=0.75)'
+    """
+    checked = name_from_data("reward", name, REWARDS, allowed)
+    if checked.partition("(")[0].strip() in REWARDS:
+        try:
+            resolve_reward(checked, REWARDS)
+        except ConfigError as error:
+            raise DataError(str(error)) from None
+    return checked
