@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import local_path, path_text
+from vlm_r1.cli.options import add_allowed, allowed_of, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-root",
         type=path_text,
         default="",
-        help="folder that image paths are relative to (default: the file's)",
+        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
     )
+    add_allowed(parser)
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
@@ -101,7 +102,7 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     source = DataSource(
         path=str(args.data), image_root=args.image_root, format=args.format, task=args.task, reward=args.reward
     )
-    records = load_sources([source])[: args.limit]
+    records = load_sources([source], allowed_of(args))[: args.limit]
     check_rewards(REWARDS, records)
     return records
 
@@ -109,6 +110,7 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
 def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
     """Load env and sampler of the model; `complete_arguments` must have filled in the settings."""
     from vlm_r1.config.schema import ModelSection, SamplingSection
+    from vlm_r1.data.access import access_of
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device
     from vlm_r1.policy.build import build_policy, choose_setup
@@ -123,7 +125,8 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
         adapter=args.adapter,
         box_format=args.box_format,
     )
-    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
+    access = access_of(allowed_of(args), [args.image_root])
+    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, access=access)
     section = ModelSection(path=args.model, dtype=args.dtype)
     setup = choose_setup(section, adapter, look_at(this_device()))
     policy = build_policy(section, adapter, setup, device=this_device())

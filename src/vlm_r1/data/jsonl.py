@@ -18,6 +18,7 @@ from vlm_r1.data.images import image_size
 from vlm_r1.data.json_text import iter_items, rows_of_object
 from vlm_r1.data.rows import Measure, Problem, RowReader, decoded, find_format, remember, summarise
 from vlm_r1.errors import DataError
+from vlm_r1.files import regular_only
 from vlm_r1.types import Record
 
 
@@ -100,7 +101,7 @@ class RowOffsets:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the bytes of all rows in turn."""
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=regular_only) as file:
             for start, size in zip(map(int, self.starts_N), map(int, self.sizes_N), strict=True):
                 file.seek(start)
                 yield file.read(size)
@@ -125,7 +126,7 @@ def find_rows(path: str) -> RowOffsets:
 def _rows_of_lines(path: str) -> RowOffsets:
     starts, sizes, numbers = array("q"), array("q"), array("q")
     start = 0
-    with open(path, "rb") as lines:
+    with open(path, "rb", opener=regular_only) as lines:
         for number, line in enumerate(lines, start=1):
             bom = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
             if line[bom:].strip():
@@ -152,7 +153,7 @@ def _rows_in_json(path: str) -> RowOffsets | None:
         return None
     if opening == b"{" and len(first_lines) > 1 and _is_object(first_lines[0]):
         return None
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         content = file.read()
     skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
     try:
@@ -172,7 +173,7 @@ _SAMPLED_LINES = 20
 
 
 def _first_lines(path: str) -> list[bytes]:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         stripped = (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
         return list(islice(filter(None, stripped), _SAMPLED_LINES))
 

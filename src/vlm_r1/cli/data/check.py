@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import count, local_path, path_text
+from vlm_r1.cli.options import add_allowed, allowed_of, count, local_path, path_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-root",
         type=path_text,
         default="",
-        help="folder that image paths are relative to (default: the file's)",
+        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
     )
+    add_allowed(parser)
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
     parser.add_argument("--template", default="r1", help="how the question is put (default: r1)")
@@ -89,7 +90,14 @@ def run(args: argparse.Namespace) -> int:
     )
     against = [source.model_copy(update={"path": path, "format": "auto"}) for path in args.against]
     template = get_template(args.template)
-    check = check_data(source, template, images=not args.no_images, against=against, progress=_with_progress)
+    check = check_data(
+        source,
+        template,
+        images=not args.no_images,
+        against=against,
+        allowed=allowed_of(args),
+        progress=_with_progress,
+    )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     _print_check(console, source, check, images_read=not args.no_images)
     if args.page and not check.judged:
