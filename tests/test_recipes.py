@@ -64,6 +64,7 @@ def test_recipe_does_everything_but_train_on_a_tiny_model(path, tiny_checkpoint,
     data = tmp_path / "data.jsonl"
     data.write_text(json.dumps({"id": 1, "image": images, "conversations": turns}))
     arguments = [f"--model.path={tiny_checkpoint}", f"--output_dir={tmp_path / 'run'}", f"--data.train.0.path={data}"]
+    arguments.append(f"--data.allowed_local_media_path=[{Path(images[0]).parent}]")
     assert main(["train", str(path), "--dry-run", *arguments]) == 0
     shown = capsys.readouterr().out
     assert shown.count("<|image_pad|>") == len(images)

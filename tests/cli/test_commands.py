@@ -64,7 +64,8 @@ BAD_LINES = {
 def test_bad_data_is_named_before_training(name: str, recipe, rec_files, tmp_path, capsys) -> None:
     change, message = BAD_LINES[name]
     path = edited(rec_files, tmp_path, lambda record: change(record, tmp_path))
-    assert main(["train", str(recipe()), f"--data.train.0.path={path}"]) == 2
+    pictures = f"--data.allowed_local_media_path=[{rec_files['train'].parent}]"
+    assert main(["train", str(recipe()), f"--data.train.0.path={path}", pictures]) == 2
     error = capsys.readouterr().err
     assert error.startswith("DataError: ")
     assert message in error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ def shown(capsys, path, *options: str) -> str:
 
 def test_tokens_of_the_smallest_median_and_largest_image(recipe, pictures, capsys) -> None:
     """One token for 28 × 28 pixels."""
-    path = recipe(**{"data.train": [{"path": pictures}]})
+    path = recipe(**{"data.train": [{"path": pictures, "image_root": str(Path(pictures).parents[1])}]})
     images = re.findall(r"(smallest|median|largest) (\d+)×(\d+): (\d+) tokens", shown(capsys, path))
     assert images == [("smallest", "56", "56", "4"), ("median", "84", "56", "6"), ("largest", "140", "84", "15")]
     limited = shown(capsys, path, "--model.max_pixels=4000")

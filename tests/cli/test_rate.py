@@ -26,15 +26,17 @@ def test_kept_records_can_be_read_and_trained_on(tiny_checkpoint, rec_files, tmp
     assert sorted((line["pass_rate"] for line in rated), reverse=True) == [line["pass_rate"] for line in rated]
     before = {r.id: r for r in load_sources([DataSource(path=str(rec_files["in_domain"]))])[:6]}
     allowed = Allowed(allowed_rewards=["testing_rewards:mostly_letters"])  # the rows name it
-    after = load_sources([DataSource(path=str(out))], allowed)
+    said = " ".join(capsys.readouterr().out.split())
+    root = str(rec_files["in_domain"].parent)
+    assert f"image_root:{root}" in said.replace(" ", "")
+    after = load_sources([DataSource(path=str(out), image_root=root)], allowed)
     assert {record.id for record in after} == before.keys()
     for record in after:
         original = before[record.id]
         assert (record.problem, record.images, record.answer) == (original.problem, original.images, original.answer)
         assert record.columns["scene"] == original.columns["scene"]
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "6 of 6 records written to" in printed
-    assert "has to allow it: data.allowed_rewards: ['testing_rewards:mostly_letters']" in printed
+    assert "6 of 6 records written to" in said
+    assert "has to allow it: data.allowed_rewards: ['testing_rewards:mostly_letters']" in said
 
 
 def test_another_band_costs_no_new_answers(tiny_checkpoint, rec_files, tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from vlm_r1.data.access import Access
 from vlm_r1.data.images import (
     GREATEST_GREY,
     MAX_ASPECT_RATIO,
@@ -23,6 +24,8 @@ from vlm_r1.data.images import (
 )
 from vlm_r1.errors import DataError
 from vlm_r1.types import Prompt
+
+MEMORY = Access(frozenset({"memory"}))
 
 
 def saved(path, image, **options):
@@ -238,15 +241,15 @@ def test_remote_images(kind, orientation):
     url, n_bytes = remote(f"{kind}{orientation}", Image.fromarray(noise), kind, exif=exif, **options)
     assert kind == "jpeg" or n_bytes > 1 << 16  # the header alone is fetched first; of some kinds it stands at the end
     upright_wh = (200, 300) if orientation == 1 else (300, 200)
-    assert image_size(url) == load_image(url).size == upright_wh
-    assert image_orientation(url) == (1 if kind == "tiff" else orientation)  # Pillow turns TIFF by itself
+    assert image_size(url, MEMORY) == load_image(url, MEMORY).size == upright_wh
+    assert image_orientation(url, MEMORY) == (1 if kind == "tiff" else orientation)  # Pillow turns TIFF by itself
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         pytest.param("memory://gone.png", "image not found. Check image_root", id="missing"),
-        pytest.param("nowhere://a.png", "cannot be fetched: Protocol not known: nowhere", id="unknown protocol"),
+        pytest.param("nowhere:///a.png", "cannot be fetched: Protocol not known: nowhere", id="unknown protocol"),
         pytest.param("memory://text", "not an image of a known format", id="no image"),
     ],
 )
@@ -255,7 +258,7 @@ def test_remote_errors(url, message):
         file.write(b"<html>" * 20_000)
     for read in (load_image, image_size):
         with pytest.raises(DataError) as raised:
-            read(url)
+            read(url, Access(frozenset({"memory", "nowhere"})))
         assert str(raised.value).startswith(f"{url}: {message}")
 
 
@@ -263,7 +266,7 @@ def test_protocol_whose_package_is_missing():
     if importlib.util.find_spec("s3fs"):
         pytest.skip("s3fs is installed")
     with pytest.raises(DataError, match=r"s3://bucket/a\.png: cannot be fetched: .*s3fs.*Install that package"):
-        image_size("s3://bucket/a.png")
+        image_size("s3://bucket/a.png", Access(frozenset({"s3"})))
 
 
 @pytest.mark.parametrize("greatest", [1023, 4095, 65535])

@@ -245,7 +245,7 @@ def test_first_bad_lines_in_full_the_rest_counted(folder):
 def test_each_image_is_measured_once_and_its_error_told_for_each_record(folder):
     measured = []
 
-    def measure(path):
+    def measure(path, access):
         measured.append(path)
         raise DataError("bad image")
 

@@ -10,7 +10,7 @@ from vlm_r1.config import DataSource
 from vlm_r1.data.formats import AUTO
 from vlm_r1.data.images import image_size
 from vlm_r1.data.lines import vlm_r1_line
-from vlm_r1.data.rows import Problem, RowReader, find_format, image_path, parse_row
+from vlm_r1.data.rows import Problem, RowReader, find_format, parse_row
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import Record
 
@@ -158,22 +158,6 @@ def test_boxes_are_not_turned_round_by_conversion(folder, source):
 def test_boxes_on_one_of_several_images_cannot_be_converted(folder):
     found = read(folder, row([0, 0, 1, 1], ["a.png", "a.png"]), coordinates="norm_1")
     assert "need to lie on 1 image, got 2" in str(found)
-
-
-@pytest.mark.parametrize(
-    ("root", "name", "expected"),
-    [
-        pytest.param("/coco", "a.png", "/coco/a.png", id="relative"),
-        pytest.param("", "a.png", "/data/a.png", id="the file's own folder"),
-        pytest.param("/coco", "/b/a.png", "/b/a.png", id="absolute"),
-        pytest.param("/coco", "file:///b/a.png", "/b/a.png", id="file URL"),
-        pytest.param("/coco", "https://x.org/a.png", "https://x.org/a.png", id="URL"),
-        pytest.param("hf://datasets/x/y/", "c/a.png", "hf://datasets/x/y/c/a.png", id="relative to a URL"),
-        pytest.param("s3://b", "/b/a.png", "/b/a.png", id="absolute, whatever the root"),
-    ],
-)
-def test_paths(root, name, expected):
-    assert image_path(DataSource(path="/data/x.jsonl", image_root=root), name) == expected
 
 
 def test_remote_images_are_measured_too(folder):

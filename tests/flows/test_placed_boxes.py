@@ -25,7 +25,7 @@ def run_on(recipe, picture, tmp_path):
         row = {"problem": "<image><image>the red circle", "images": images, "answer": answer}
         lines = [json.dumps({"id": n, **row}) for n in range(4)]
         (tmp_path / "two.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        source = {"path": str(tmp_path / "two.jsonl"), "task": task}
+        source = {"path": str(tmp_path / "two.jsonl"), "image_root": str(tmp_path.parent), "task": task}
         train(load_config(recipe(**{"data.train": [source], "training.max_steps": 1})))
         return tmp_path / "run"
 

@@ -195,7 +195,9 @@ def test_a_reward_that_can_never_be_called_is_found_by_one_call(place, dry, reci
         lines[-1]["accu_reward_method"] = "testing_rewards:breaks"  # allowed below, or it is not imported
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    source = {"path": str(data)} | ({"reward": "testing_rewards:breaks"} if place == "source" else {})
+    source = {"path": str(data), "image_root": str(rec_files["train"].parent)} | (
+        {"reward": "testing_rewards:breaks"} if place == "source" else {}
+    )
     options: dict = {"data.train": [source]}
     if place == "record":
         options["data.allowed_rewards"] = ["testing_rewards:breaks"]

@@ -115,7 +115,11 @@ def test_the_longest_prompt_of_the_data(recipe, picture, tmp_path) -> None:
         turns = [{"from": "human", "value": f"<image>{text}"}, {"from": "gpt", "value": [1, 1, 9, 9]}]
         lines.append(json.dumps({"id": n, "image": picture(width, height), "conversations": turns}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    prompt = longest_prompt(load_config(recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl")}]})))
+    prompt = longest_prompt(
+        load_config(
+            recipe(**{"data.train": [{"path": str(tmp_path / "data.jsonl"), "image_root": str(tmp_path.parent)}]})
+        )
+    )
     assert prompt.image_tokens == 5 * 4
     assert "the large red circle" in prompt.encoded.text
 

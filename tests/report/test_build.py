@@ -107,7 +107,7 @@ def test_groups_without_boxes_images_or_words(run_of: Callable, group: Callable,
     counting, gui, bare = with_class(page, "group")
     assert "truth 3" in " ".join(counting.text.split())
     assert "(empty)" in counting.text
-    assert gui.text.count("The image cannot be read any more") == 2
+    assert gui.text.count("The image is not shown: it cannot be read, or it is remote") == 2
     assert "(no text)" in bare.text
     assert with_class(page, "truth") == []
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import add_allow, allowed_of, local_path, path_text
+from vlm_r1.cli.options import add_allowed, allowed_of, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-root",
         type=path_text,
         default="",
-        help="folder that image paths are relative to (default: the file's)",
+        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
     )
+    add_allowed(parser)
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
-    add_allow(parser, "reward")
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
@@ -116,6 +116,7 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
         ConfigError, ModelError: the model cannot be loaded.
     """
     from vlm_r1.config.schema import ModelSection, SamplingSection
+    from vlm_r1.data.access import access_of
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device
     from vlm_r1.policy.build import build_policy, choose_setup
@@ -132,7 +133,8 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
         adapter=args.adapter,
         box_format=args.box_format,
     )
-    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS)
+    access = access_of(allowed_of(args), [args.image_root])
+    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, access=access)
     section = ModelSection(path=args.model, dtype=args.dtype)
     setup = choose_setup(section, adapter, look_at(this_device()))
     policy = build_policy(section, adapter, setup, device=this_device())

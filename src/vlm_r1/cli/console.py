@@ -30,10 +30,14 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
         return
     from rich.console import Console
 
+    from vlm_r1.data.access import access_of
     from vlm_r1.report.build import build_report
 
     console = Console()
-    page = build_report(Path(config.output_dir), allowed_tasks=[source.task for source in config.sources])
+    roots = (source.image_root for source in config.sources)
+    page = build_report(
+        Path(config.output_dir), access_of(config.data, roots), [source.task for source in config.sources]
+    )
     if summary["before"]:
         console.print(before_after_table(summary))
     console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", highlight=False, soft_wrap=True)

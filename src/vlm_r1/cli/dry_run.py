@@ -112,7 +112,7 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
 
 def _images(records: Sequence[Record], env: Env) -> list[str]:
     """Return lines with the tokens of the smallest, the median and the largest image, by area."""
-    sizes_wh = sorted((image_size(path) for record in records for path in record.images), key=math.prod)
+    sizes_wh = sorted((image_size(path, env.access) for record in records for path in record.images), key=math.prod)
     places = {"smallest": 0, "median": len(sizes_wh) // 2, "largest": -1}
     chosen = {name: sizes_wh[place] for name, place in places.items() if sizes_wh}
     return [

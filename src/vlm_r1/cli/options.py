@@ -1,4 +1,4 @@
-"""Types of command-line options that several commands share."""
+"""Command-line options that several commands share, and their types."""
 
 from __future__ import annotations
 
@@ -65,8 +65,66 @@ def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
         )
 
 
-def allowed_of(args: argparse.Namespace) -> Allowed:
-    """Return what rows may name, by the options of a command without a recipe."""
-    from vlm_r1.config.data import Allowed
+def add_allowed(parser: argparse.ArgumentParser) -> None:
+    """Declare what rows of data may name, for commands that read a file without a recipe; see `allowed_of`."""
+    add_allow(parser, "reward")
+    parser.add_argument(
+        "--allowed-local-media-path",
+        type=path_text,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder outside of --image-root that rows may name files in; / allows all files; repeatable",
+    )
+    add_allowed_remote(parser)
 
-    return Allowed(allowed_rewards=args.allow_reward)
+
+def add_allowed_remote(parser: argparse.ArgumentParser) -> None:
+    """Declare which remote images may be fetched."""
+    parser.add_argument(
+        "--allowed-protocols",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="NAMES",
+        help="protocols of remote images that rows may name, e.g. https,s3; repeatable",
+    )
+    parser.add_argument(
+        "--allowed-media-domains",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="HOSTS",
+        help="hosts that remote images may come from (default: all hosts with public addresses); repeatable",
+    )
+
+
+def allowed_of(args: argparse.Namespace) -> Allowed:
+    """Return what the options of `add_allowed`, or of `add_allowed_remote`, allow.
+
+    Raises:
+        ConfigError: a value makes no sense, or has no effect.
+    """
+    from pydantic import ValidationError
+
+    from vlm_r1.config.data import Allowed
+    from vlm_r1.errors import ConfigError
+
+    if args.allowed_media_domains and not args.allowed_protocols and "://" not in getattr(args, "image_root", ""):
+        raise ConfigError("--allowed-media-domains has no effect without --allowed-protocols, e.g. https")
+    try:
+        return Allowed(
+            allowed_rewards=getattr(args, "allow_reward", []),
+            allowed_protocols=args.allowed_protocols,
+            allowed_media_domains=args.allowed_media_domains,
+            allowed_local_media_path=getattr(args, "allowed_local_media_path", []),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise ConfigError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _names(text: str) -> list[str]:
+    """Parse names with commas between them."""
+    return [name.strip() for name in text.split(",")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.options import add_allow, local_path
+from vlm_r1.cli.options import add_allow, add_allowed_remote, allowed_of, local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", type=local_path, metavar="RUN", help="run folder, of a finished run or of one still going on"
     )
     add_allow(parser, "task")
+    add_allowed_remote(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write RUN/report.html and print its path."""
+    from vlm_r1.data.access import access_of
     from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
 
-    print(build_report(args.run, allowed_tasks=args.allow_task))
+    print(build_report(args.run, access_of(allowed_of(args), ()), args.allow_task))
     return 0

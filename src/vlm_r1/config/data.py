@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.words import Coordinates, ThinkingChoice
 from vlm_r1.registry import may_be_allowed, quoted
+
+
+def _protocol(name: str) -> str:
+    if name.lower() in ("file", "local"):
+        raise ValueError(f"{name!r}: files of this disk are allowed by allowed_local_media_path, e.g. [/data/coco]")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", name):
+        raise ValueError(f"got {name!r}, wanted the name of a protocol, e.g. https or s3")
+    return name
+
+
+def _host(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", name):
+        try:
+            ip_address(name.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise ValueError(f"got {name!r}, wanted a host alone, e.g. images.example.org or 10.0.0.7") from None
+    return name
 
 
 class Allowed(Section):
@@ -23,14 +42,15 @@ class Allowed(Section):
         description="Rewards of your own that rows may name besides those of REWARDS and of the recipe: "
         "package.module:Name, with any options, or with options, package.module:Name(size=3), these alone.",
     )
-    allowed_protocols: list[str] = Field(
+    allowed_protocols: list[Annotated[str, AfterValidator(_protocol)]] = Field(
         default_factory=list[str],
         description="Protocols of remote images that rows may name, e.g. [https, s3]; those below a remote image_root "
         "are always allowed.",
     )
-    allowed_media_domains: list[str] = Field(
+    allowed_media_domains: list[Annotated[str, AfterValidator(_host)]] = Field(
         default_factory=list[str],
-        description="Hosts that remote images may come from, as in vLLM; default: all hosts with a public address.",
+        description="Hosts that remote images may come from, at any address, as in vLLM; default: all hosts with "
+        "public addresses.",
     )
     allowed_local_media_path: list[PathText] = Field(
         default_factory=list[PathText],
@@ -147,6 +167,13 @@ class DataSection(Allowed):
         "drawn: a whole number, or a share of all, of which at least one; then the run stops. What is checked before "
         "training stops it at once.",
     )
+
+    @model_validator(mode="after")
+    def _domains_have_effect(self):
+        roots = [source.image_root for source in (*self.train, *self.eval.values())]
+        if self.allowed_media_domains and not self.allowed_protocols and not any("://" in root for root in roots):
+            raise ValueError("data.allowed_media_domains has no effect without data.allowed_protocols, e.g. [https]")
+        return self
 
     @model_validator(mode="after")
     def _weights_have_effect(self):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from vlm_r1.config.schema import Config
 from vlm_r1.errors import ConfigError
+from vlm_r1.files import read_text
 from vlm_r1.registry import suggestion
 
 _NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
@@ -33,7 +34,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
     except _NO_YAML as error:

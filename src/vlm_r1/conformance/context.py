@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText
 
+from vlm_r1.config.data import NOTHING
 from vlm_r1.config.schema import ModelSection, SamplingSection
 from vlm_r1.config.words import Dtype
+from vlm_r1.data.access import access_of
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models import Adapter, load_adapter
@@ -79,7 +81,7 @@ class Context:
         self.box_format = box_format
         self.device = this_device()
         self._dtype: Dtype | None = dtype
-        self._given = [load_image(image) for image in images]
+        self._given = [load_image(image, access_of(NOTHING, [image])) for image in images]
         self._model: Any = None
 
     @cached_property

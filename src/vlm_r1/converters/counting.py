@@ -14,7 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.converters.files import integer_in, location, read_json, shown, take
 from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
+from vlm_r1.data.images import image_formats
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.files import read_bytes, read_text
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import AnswerValue
 
@@ -131,15 +133,16 @@ def _image(job: Job, index: int, row: Any) -> str | Unusable:
     if "image" in row and not isinstance(row["image"], str):
         return _extract(job, index, row["image"])
     if isinstance(row.get("image"), str):
-        found = Images(job.images or job.out.parent).find(row["image"])
+        found = Images(job.images or job.out.parent).find(row["image"], job.tally)
         return found or Unusable(NOT_FOUND, f"{(job.images or job.out.parent) / row['image']}")
     url = take(row, "image_url", str, job.source, index)
     if job.images is None:
         job.tally.note(REMOTE, example=url)
         return url
     names = [name for name in (row.get("image_sha256"), url.partition("?")[0].rpartition("/")[2]) if name]
-    found = (name + suffix for name in names for suffix in _SUFFIXES)
-    return next((name for name in found if (job.images / name).is_file()), Unusable(NOT_FOUND, url))
+    images = Images(job.images)
+    found = (images.find(f"{name}{suffix}", job.tally) for name in names for suffix in _SUFFIXES)
+    return next(filter(None, found), Unusable(NOT_FOUND, url))
 
 
 def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
@@ -148,7 +151,7 @@ def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
     if not isinstance(data, bytes):
         return Unusable(NO_IMAGE)
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=image_formats()) as image:
             suffix = {"JPEG": "jpg"}.get(image.format or "", (image.format or "img").lower())
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return Unusable(UNREADABLE)
@@ -165,7 +168,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return _parquet(path)
     if path.suffix == ".jsonl":
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+            rows = [json.loads(line) for line in read_text(path, "utf-8-sig").split("\n") if line.strip()]
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not JSON Lines: {error}") from error
     else:
@@ -180,7 +183,8 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(path).to_pylist()
+        file: Any = BytesIO(read_bytes(path))
+        return parquet.read_table(file).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: cannot read the Parquet file: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from vlm_r1.converters.ids import Id, read_id
 from vlm_r1.errors import DataError
+from vlm_r1.files import regular_only
 from vlm_r1.parsing.json_values import is_list, is_object
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def read_json(
         DataError: missing, unreadable or not JSON.
     """
     try:
-        with open(path, encoding=encoding) as file:
+        with open(path, encoding=encoding, opener=regular_only) as file:
             return json.load(file, object_hook=slim)
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error

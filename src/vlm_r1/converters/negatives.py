@@ -23,6 +23,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text,
 from vlm_r1.converters.files import shown, take
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.errors import DataError
+from vlm_r1.files import read_text
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.parsing.labelled_boxes import parse_labelled_boxes
 from vlm_r1.parsing.names import list_names, split_names
@@ -234,7 +235,7 @@ def _with_negatives(job: Job, options: NegativesOptions, rows: Sequence[Question
 def _lines_of(path: Path) -> list[tuple[int, str]]:
     """Number and text of each line that is not blank."""
     try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        texts = read_text(path, "utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from vlm_r1.config.data import DataSource
 from vlm_r1.converters.base import Job, Tally
 from vlm_r1.data.coordinates import upright_box
+from vlm_r1.data.image_paths import ImagePaths, image_paths
 from vlm_r1.data.images import SWAPS_SIDES, image_orientation, image_size, spellings
 from vlm_r1.data.rows import BOX_TOLERANCE_PX
 from vlm_r1.errors import DataError, brief
@@ -23,6 +26,7 @@ NOT_FOUND = "image not found"
 UNREADABLE = "image cannot be read"
 OTHER_SIZE = "image is not of the size that the annotations say"
 TURNED = "image annotated as it is stored, its boxes turned by its EXIF orientation"
+LINKED = "image behind a link out of the images' folder: allow its folder by --allowed-local-media-path"
 OUTSIDE = "outside its image"
 THIN = f"thinner than {MIN_SIDE_PX:g} px"
 CUT = "folders cut off the beginning of the images' names"
@@ -78,14 +82,31 @@ class Images:
             tally: gets a note of images whose boxes must be turned upright.
         """
         if name not in self._seen:
-            self._seen[name] = found = self._read(name, annotated_wh)
+            self._seen[name] = found = self._read(name, annotated_wh, tally)
             if isinstance(found, Picture) and found.turn != 1:
                 tally.note(TURNED, example=name)
         return self._seen[name]
 
-    def find(self, name: str) -> str | None:
-        """Return the name of a file below the root, as spelled on the disk; None: there is no such file."""
-        return next((form for form in self._forms(name) if os.path.isfile(os.path.join(self.root, form))), None)
+    def find(self, name: str, tally: Tally | None = None) -> str | None:
+        """Return the name of a file below the root, as spelled on the disk; None: there is no such file.
+
+        Args:
+            name: as in `picture`.
+            tally: gets a note if a link leads out of the root, for then the lines that are written need leave.
+        """
+        found = next((form for form in self._forms(name) if self._has(form)), None)
+        if found is not None and tally is not None and not self._places.is_inside(found):
+            tally.note(LINKED, example=f"{found} is {os.path.realpath(os.path.join(self.root, found))}")
+        return found
+
+    @cached_property
+    def _places(self) -> ImagePaths:
+        return image_paths(DataSource(path="", image_root=os.path.abspath(self.root)))
+
+    def _has(self, form: str) -> bool:
+        """Whether there is such a file, and its name does not lead upwards out of the root."""
+        path = os.path.join(self._places.root, form)
+        return os.path.normpath(path).startswith(os.path.join(self._places.root, "")) and os.path.isfile(path)
 
     def _forms(self, name: str) -> Iterator[str]:
         """Yield the spellings that a name may have on this disk, the given one first."""
@@ -93,8 +114,8 @@ class Images:
         if self.removed_prefix:
             yield from spellings(name.replace("\\", "/").removeprefix(self.removed_prefix))
 
-    def _read(self, name: str, annotated_wh: tuple[int, int] | None) -> Picture | Unusable:
-        found = self.find(name)
+    def _read(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
+        found = self.find(name, tally)
         if found is None:
             return Unusable(NOT_FOUND, os.path.join(self.root, name))
         if annotated_wh and not self.verify:

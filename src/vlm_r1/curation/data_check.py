@@ -11,6 +11,7 @@ from typing import Any
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.curation.data_warnings import file_notes, relabelling_loss, row_warnings
 from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coordinates
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
@@ -47,9 +48,9 @@ class Pictures:
     hashes: dict[str, str] = field(default_factory=dict[str, str])
     greys: dict[str, int] = field(default_factory=dict[str, int])
 
-    def measure(self, path: str) -> tuple[int, int]:
+    def measure(self, path: str, access: Access = NOWHERE) -> tuple[int, int]:
         """Decode a whole image, since the file may be shorter than its header says; returns its (width, height)."""
-        image = load_image(path)
+        image = load_image(path, access)
         self.sizes_wh[path], self.hashes[path] = image.size, image_hash(image)
         if GREATEST_GREY in image.info:
             self.greys[path] = image.info[GREATEST_GREY]
@@ -67,6 +68,7 @@ class DataCheck:
         problems: rows that cannot be used.
         low: records whose gold answer does not earn full marks.
         left_out: records whose reward returns None for the gold answer.
+        access: remote images that may be fetched for a page about the file.
         coordinates: advice if the boxes do not look like pixels; None if they do.
         duplicates: sentences about records that occur twice.
         leakage: sentences about pictures shared with other files, by file name.
@@ -87,6 +89,7 @@ class DataCheck:
     notes: list[str] = field(default_factory=list[str])
     first: tuple[str, str] = ("", "")
     left_out: list[Problem] = field(default_factory=list[Problem])
+    access: Access = NOWHERE
 
     @property
     def is_ready(self) -> bool:
@@ -100,16 +103,16 @@ def check_data(
     template: Template,
     *,
     images: bool,
-    allowed: Allowed = NOTHING,
     against: Iterable[DataSource] = (),
+    allowed: Allowed = NOTHING,
     progress: Callable[[Iterator[Any], int, str], Iterable[Any]] = lambda found, total, name: found,
 ) -> DataCheck:
     """Read a file row by row; judge each gold answer by the functions that judge in training.
 
     Args:
         images: whether all image files are decoded.
-        allowed: what rows may name.
         against: files that should share no picture with this one, e.g. the test set.
+        allowed: what rows may name.
         progress: wraps an iterator, given its length and a name, to show a progress bar.
 
     Raises:
@@ -148,6 +151,7 @@ def check_data(
         duplicates=find_duplicates(records, pictures.hashes),
         leakage=leakage,
         left_out=[_left_out(record, task) for record, score in judged if score.parts[ACCURACY] is None],
+        access=file.access,
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
         first=(records[0].source, build_prompt(task, records[0], template).text) if records else ("", ""),

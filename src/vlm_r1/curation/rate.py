@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
+from vlm_r1.files import read_text
 from vlm_r1.rewards.base import TRAINED
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
@@ -105,7 +106,7 @@ def continue_ratings(
 
 
 def _read(path: Path, header: str, records: Sequence[Record]) -> list[Rating]:
-    first, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+    first, *lines = read_text(path).split("\n")[:-1] or [""]
     if first and first != header:
         raise DataError(
             f"{path}: made with other settings: {first:.500}; now {header:.500}. Choose another --out, or delete it"

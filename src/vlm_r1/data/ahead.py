@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from PIL import Image
 
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.images import load_image
 
 
@@ -18,9 +19,11 @@ class ImagesAhead:
 
     Args:
         workers: threads that read and decode (Pillow decodes outside Python's lock); 0: `load` decodes itself.
+        access: says which URLs may be fetched.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, access: Access = NOWHERE) -> None:
+        self._access = access
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images") if workers else None
         self._started: dict[str, Future[Image.Image]] = {}
 
@@ -33,7 +36,7 @@ class ImagesAhead:
             self._started.pop(path).cancel()
         for path in wanted:
             if path not in self._started:
-                self._started[path] = self._pool.submit(load_image, path)
+                self._started[path] = self._pool.submit(load_image, path, self._access)
 
     def load(self, path: str) -> Image.Image:
         """Return an image as upright RGB; waits if it is being decoded.
@@ -42,4 +45,4 @@ class ImagesAhead:
             DataError: see `load_image`.
         """
         started = self._started.pop(path, None)
-        return load_image(path) if started is None else started.result()
+        return load_image(path, self._access) if started is None else started.result()

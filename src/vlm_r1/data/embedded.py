@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from vlm_r1.data.formats.media import BARE_BASE64
-from vlm_r1.data.hub import cache_folder, store_image
+from vlm_r1.data.hub import images_folder, store_image
 from vlm_r1.errors import DataError
 
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+(?:=[\w.+-]*)?)*),", re.IGNORECASE)
@@ -45,7 +45,7 @@ def store_embedded(name: str, cache: Path | None) -> str | None:
         raise DataError(f"the image is {what} that is not valid base64; write it again") from None
     if not content:
         raise DataError(f"the image is {what} that holds nothing; write it again")
-    folder = (cache or cache_folder()) / "images"
+    folder = images_folder(cache)
     try:
         return str(store_image(content, "", folder))
     except OSError as error:

@@ -9,13 +9,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from vlm_r1.errors import DataError
+from vlm_r1.files import regular_only
 
 HUB = "hub:"
 """Prefix that marks the name of a data set on the Hub, e.g. "hub:leonardPKU/clevr_cogen_a_train:train"."""
@@ -28,8 +30,13 @@ _SAVED_SPLITS = "dataset_dict.json"
 
 
 def cache_folder() -> Path:
-    """Return the folder for rows and images: `$XDG_CACHE_HOME/vlm-r1`, by default `~/.cache/vlm-r1`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vlm-r1"
+    """Return the absolute folder for rows and images: `$XDG_CACHE_HOME/vlm-r1`, by default `~/.cache/vlm-r1`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "vlm-r1"
+
+
+def images_folder(cache: Path | None = None) -> Path:
+    """Return the absolute folder of the pictures that rows embed, in `cache` or in `cache_folder()`."""
+    return (cache or cache_folder()).absolute() / "images"
 
 
 def local_rows(path: str, cache: Path | None = None) -> str:
@@ -80,6 +87,9 @@ def _load_from_disk(path: str) -> Any:
         raise DataError(
             f"the folder holds several splits; name one of them: {', '.join(f'{path}/{s}' for s in splits)}"
         )
+    for folder, _, files in os.walk(path):
+        for name in files:
+            open(os.path.join(folder, name), "rb", opener=regular_only).close()
     return _datasets().load_from_disk(path)
 
 
@@ -100,7 +110,7 @@ def _convert_dataset(dataset: Any, cache: Path) -> str:
 def _parquet_batches(path: str) -> Iterator[list[dict[str, Any]]]:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as table:
+    with open(path, "rb", opener=regular_only) as file, ParquetFile(cast(Any, file)) as table:
         for batch in table.iter_batches(batch_size=_BATCH_ROWS):
             yield batch.to_pylist()
 
@@ -108,14 +118,15 @@ def _parquet_batches(path: str) -> Iterator[list[dict[str, Any]]]:
 def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: Path) -> str:
     """Write the rows of these files as JSONL, unless that was done before; returns its path."""
     states = [(os.path.abspath(file), os.path.getsize(file), os.stat(file).st_mtime_ns) for file in files]
-    name = hashlib.blake2b(repr(states).encode(), digest_size=16).hexdigest()
+    images = images_folder(cache)
+    name = hashlib.blake2b(repr((states, str(images))).encode(), digest_size=16).hexdigest()  # rows hold their paths
     target = cache / "rows" / f"{name}.jsonl"
     if target.exists():
         return str(target)
     with _replacing(target) as lines:
         for batch in batches:
             for row in batch:
-                lines.write(json.dumps(_plain(row, cache / "images"), ensure_ascii=False).encode() + b"\n")
+                lines.write(json.dumps(_plain(row, images), ensure_ascii=False).encode() + b"\n")
         lines.flush()
         os.fsync(lines.fileno())  # otherwise rows lost in a power cut would go unnoticed
     return str(target)
@@ -131,7 +142,7 @@ def _plain(value: Any, images: Path) -> Any:
         case bytes():
             return store_image(value, "", images)
         case {"bytes": bytes() as content, "path": path}:
-            return store_image(content, os.path.splitext(path or "")[1], images)
+            return store_image(content, _suffix(path), images)
         case {"bytes": None, "path": path}:
             return path
         case {**items}:
@@ -140,6 +151,12 @@ def _plain(value: Any, images: Path) -> Any:
             return [_plain(item, images) for item in items]
         case _:
             return str(value)
+
+
+def _suffix(path: Any) -> str:
+    """The end of a file's name, if it is an ordinary one."""
+    suffix = os.path.splitext(path)[1] if isinstance(path, str) else ""
+    return suffix if re.fullmatch(r"\.\w{1,8}", suffix, re.ASCII) else ""
 
 
 def store_image(content: bytes, suffix: str, images: Path) -> str:

@@ -10,11 +10,16 @@ import unicodedata
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vlm_r1.data.access import NOWHERE, Access
+from vlm_r1.data.fetch import fetch
 from vlm_r1.errors import DataError
+from vlm_r1.files import regular_only
 
 MAX_IMAGE_PIXELS = 89_478_485
 """Largest area of an image in pixels, Pillow's own guard against decompression bombs (256 MB as RGB)."""
@@ -30,6 +35,9 @@ _HEADER_BYTES = 1 << 16
 
 GREATEST_GREY = "greatest_grey"
 """Key in the `info` of an image from `load_image`: the greatest value of a 16-bit file (at most 65,535)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "AVIF", "JPEG2000", "ICO")
+"""Formats of pictures that are read, by Pillow's names. Others are old or start other programs (EPS: Ghostscript)."""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -47,30 +55,33 @@ _UPRIGHT = {
 """EXIF orientation → the transposition that turns the image upright; 1 is upright."""
 
 Path = str | os.PathLike[str]
-"""A path on disk or a URL of a protocol that fsspec knows, e.g. "s3://bucket/1.jpg"."""
+"""A path on disk or a URL, e.g. "s3://bucket/1.jpg"."""
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, access: Access = NOWHERE) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from the header alone: the size of `load_image(path)`.
 
+    Args:
+        access: says which URLs may be fetched.
+
     Raises:
-        DataError: the file is missing, cannot be fetched, has no image header, is larger than
-            `MAX_IMAGE_PIXELS`, or longer than `MAX_ASPECT_RATIO` times its width.
+        DataError: the file is missing, is no regular file, may not or cannot be fetched, has no image header, is larger
+            than `MAX_IMAGE_PIXELS`, or longer than `MAX_ASPECT_RATIO` times its width.
     """
-    width, height, orientation = _header(path)
+    width, height, orientation = _header(path, access)
     return (height, width) if orientation in SWAPS_SIDES else (width, height)
 
 
-def image_orientation(path: Path) -> int:
+def image_orientation(path: Path, access: Access = NOWHERE) -> int:
     """Read the orientation from the EXIF tag: 1 (upright) to 8, as in `coordinates.upright_box`.
 
     Raises:
         DataError: as `image_size`.
     """
-    return _header(path)[2]
+    return _header(path, access)[2]
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path, access: Access = NOWHERE) -> Image.Image:
     """Decode an image as upright 8-bit RGB.
 
     The EXIF orientation is applied; 16-bit grey is scaled to 8 bits; palette, CMYK and grey are converted; transparent
@@ -81,7 +92,7 @@ def load_image(path: Path) -> Image.Image:
         DataError: as `image_size`; or damaged, or of a mode without a defined brightness range (32-bit integers,
             floats).
     """
-    with _opened(path, _fetch(path) if is_remote(path) else None) as image:
+    with _opened(path, fetch(os.fspath(path), access) if is_remote(path) else None) as image:
         orientation = _orientation(image)
         try:
             deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
@@ -103,7 +114,7 @@ def image_hash(image: Path | Image.Image) -> str:
     metadata is found too. An image that was compressed or resized again has another hash.
 
     Args:
-        image: a path or URL, or an image from `load_image`.
+        image: a path, or an image from `load_image`.
 
     Raises:
         DataError: as `load_image`.
@@ -127,8 +138,15 @@ def spellings(name: str) -> Iterator[str]:
             yield unicodedata.normalize("NFD", path)
 
 
+@cache
+def image_formats() -> tuple[str, ...]:
+    """Return those of `FORMATS` that this Pillow was built with, for `Image.open(…, formats=…)`."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def is_remote(path: Path) -> bool:
-    """Return whether a path is a URL, which fsspec reads.
+    """Return whether a path is a URL.
 
     >>> is_remote("s3://bucket/1.jpg"), is_remote("coco/1.jpg")
     (True, False)
@@ -136,50 +154,47 @@ def is_remote(path: Path) -> bool:
     return "://" in os.fspath(path)
 
 
-def _header(path: Path) -> tuple[int, int, int]:
+def _header(path: Path, access: Access) -> tuple[int, int, int]:
     """Stored width and height, and EXIF orientation."""
-    start = _fetch(path, _HEADER_BYTES) if is_remote(path) else None
+    start = fetch(os.fspath(path), access, _HEADER_BYTES) if is_remote(path) else None
     try:
         with _opened(path, start) as image:
             return (*image.size, _orientation(image))
     except DataError:
         if start is None or len(start) < _HEADER_BYTES:
             raise
-    with _opened(path, _fetch(path)) as image:  # some formats keep their header at the end
+    with _opened(path, fetch(os.fspath(path), access)) as image:  # some formats keep their header at the end
         return (*image.size, _orientation(image))
-
-
-def _fetch(path: Path, n_bytes: int | None = None) -> bytes:
-    """The first bytes of a remote file, or all of them."""
-    try:
-        import fsspec
-
-        files, name = fsspec.url_to_fs(os.fspath(path))
-        return files.cat_file(name, start=None if n_bytes is None else 0, end=n_bytes)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
-    except ImportError as error:
-        raise DataError(f"{path}: cannot be fetched: {error}. Install that package, or copy the images") from error
-    except Exception as error:  # each protocol has a package with its own errors
-        raise DataError(f"{path}: cannot be fetched: {error}. Check the address and the access rights") from error
 
 
 @contextmanager
 def _opened(path: Path, content: bytes | None) -> Generator[Image.Image]:
     """Open an image, with its header read and checked; from `content` if the file is remote."""
+    with _file(path, content) as file:
+        try:
+            image = Image.open(file, formats=image_formats())
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: not an image of a known format. Replace the file, or drop its records") from error
+        except _TOO_LARGE as error:
+            raise DataError(_too_large(path, str(error))) from error
+        except _BROKEN as error:
+            raise DataError(f"{path}: image cannot be read: {error}. Replace the file, or drop its records") from error
+        with image:
+            _check_size(path, *image.size)
+            yield image
+
+
+def _file(path: Path, content: bytes | None) -> IO[bytes]:
+    """Open a file of this disk without waiting for a pipe, or the content of a remote one."""
+    if content is not None:
+        return io.BytesIO(content)
     try:
-        image = Image.open(path if content is None else io.BytesIO(content))
+        return open(path, "rb", opener=regular_only)
     except FileNotFoundError as error:
         raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image of a known format. Replace the file, or drop its records") from error
-    except _TOO_LARGE as error:
-        raise DataError(_too_large(path, str(error))) from error
-    except _BROKEN as error:
-        raise DataError(f"{path}: image cannot be read: {error}. Replace the file, or drop its records") from error
-    with image:
-        _check_size(path, *image.size)
-        yield image
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: image cannot be read: {reason}. Replace the file, or drop its records") from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

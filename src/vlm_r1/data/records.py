@@ -12,9 +12,10 @@ from typing import overload
 import numpy as np
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.formats import AUTO, recognise_row
 from vlm_r1.data.hub import cache_folder, local_rows
-from vlm_r1.data.images import image_size, is_remote
+from vlm_r1.data.images import image_size
 from vlm_r1.data.jsonl import find_rows
 from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember
 from vlm_r1.data.split import select_split
@@ -77,6 +78,11 @@ class RecordFile(LazyRecords):
         self._offsets = select_split(offsets, source, self.format)
         self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
 
+    @property
+    def access(self) -> Access:
+        """Remote images of the rows that may be fetched."""
+        return self._reader.places.access
+
     def __len__(self) -> int:
         return len(self._offsets)
 
@@ -134,7 +140,7 @@ class RecordFile(LazyRecords):
         chosen = self._offsets.take(chosen_K)
         reader = replace(self._reader, measure=remember(image_size), checks=True)
         rows = (chosen.lines(), map(int, chosen.numbers_N))
-        if is_remote(self.source.image_root):
+        if self.access != NOWHERE:
             with ThreadPoolExecutor(_REMOTE_REQUESTS) as pool:
                 found = list(pool.map(reader.read, *rows))
         else:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.coordinates import to_pixels
 from vlm_r1.data.embedded import store_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
-from vlm_r1.data.images import SWAPS_SIDES, image_orientation, is_remote, spellings
+from vlm_r1.data.image_paths import ImagePaths, image_paths
+from vlm_r1.data.images import SWAPS_SIDES, image_orientation
 from vlm_r1.data.options import with_options
 from vlm_r1.errors import DataError, brief
 from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
@@ -38,8 +40,9 @@ _BOXES_ON = {"rec": 0, "multi_rec": 0, "ovd": 0, "gui_click": -1}
 
 _REMEMBERED_SIZES = 1 << 17
 
-Measure = Callable[[str], tuple[int, int]]
-"""Path of an image → (width, height) in pixels of the upright image, or a DataError that names the path."""
+Measure = Callable[[str, Access], tuple[int, int]]
+"""Path of an image, what may be fetched → (width, height) in pixels of the upright image, or a DataError that names the
+path."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class RowReader:
     allowed: Allowed = NOTHING
     cache: Path | None = None
 
+    @cached_property
+    def places(self) -> ImagePaths:
+        """Where the names of images may lead."""
+        return image_paths(self.source, self.allowed, self.cache)
+
     def read(self, line: bytes, number: int) -> Record | Problem:
         """Read the row on this line (or item of a list)."""
         place = f"{self.source.path}:{number}"
@@ -104,7 +112,7 @@ class RowReader:
         images = tuple(self._image(name) for name in example.images)
         answer = self._in_pixels(example, images)
         if self.checks and self.measure:
-            sizes = [self.measure(path) for path in images]
+            sizes = [self.measure(path, self.places.access) for path in images]
             if self.source.task in _BOXES_ON and sizes:
                 _check_boxes(answer, sizes[_BOXES_ON[self.source.task]])
         return Record(
@@ -142,7 +150,7 @@ class RowReader:
 
     def _image(self, name: str) -> str:
         kept = store_embedded(name, self.cache)
-        return image_path(self.source, name) if kept is None else kept
+        return self.places.path(name) if kept is None else kept
 
     def _in_pixels(self, example: Example, images: Sequence[str]) -> AnswerValue:
         """The answer, with boxes in pixels of the upright image."""
@@ -157,28 +165,9 @@ class RowReader:
             raise DataError(f"boxes to be converted need to lie on 1 image, got {len(images)}")
         if self.measure is None:
             raise DataError("boxes cannot be converted to pixels without a look at the image: allow it")
-        wh = self.measure(images[0])
-        turn = image_orientation(images[0]) if self.source.orientation == "stored" else 1
+        wh = self.measure(images[0], self.places.access)
+        turn = image_orientation(images[0], self.places.access) if self.source.orientation == "stored" else 1
         return to_pixels(example.answer, (wh[1], wh[0]) if turn in SWAPS_SIDES else wh, unit, turn)
-
-
-def image_path(source: DataSource, name: str) -> str:
-    """Return the absolute path or URL of an image; its name may come from another system (`spellings`).
-
-    >>> image_path(DataSource(path="x.jsonl", image_root="/coco"), "1.jpg")
-    '/coco/1.jpg'
-    >>> image_path(DataSource(path="x.jsonl", image_root="s3://bucket/coco/"), "1.jpg")
-    's3://bucket/coco/1.jpg'
-    """
-    name = name.removeprefix("file://")
-    if is_remote(name):
-        return name
-    if is_remote(source.image_root) and not os.path.isabs(name):
-        return f"{source.image_root.rstrip('/')}/{name}"
-    root = source.image_root or os.path.dirname(os.path.abspath(source.path))
-    if "\\" in name or not name.isascii():
-        name = next((form for form in spellings(name) if os.path.isfile(os.path.join(root, form))), name)
-    return os.path.abspath(os.path.join(root, name))
 
 
 def find_format(lines: Iterable[bytes], name: str) -> str:
@@ -256,17 +245,17 @@ def _check_boxes(answer: AnswerValue, wh: tuple[int, int]) -> None:
 
 
 def remember(measure: Measure | None) -> Measure | None:
-    """Cache a `measure`: each file is read once, and its error is repeated for every record that shares it."""
+    """Cache a `measure` for the images of one file: each is read once; its error is repeated for all its records."""
     if measure is None:
         return None
     sizes: dict[str, tuple[int, int] | str] = {}
 
-    def remembered(path: str) -> tuple[int, int]:
+    def remembered(path: str, access: Access = NOWHERE) -> tuple[int, int]:
         if path not in sizes:
             if len(sizes) == _REMEMBERED_SIZES:
                 sizes.clear()
             try:
-                sizes[path] = measure(path)
+                sizes[path] = measure(path, access)
             except DataError as error:
                 sizes[path] = str(error)
         size = sizes[path]

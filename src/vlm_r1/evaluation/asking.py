@@ -21,6 +21,7 @@ from vlm_r1.config.base import PositiveInt, Section
 from vlm_r1.config.schema import TemplateSection
 from vlm_r1.config.words import ThinkingChoice
 from vlm_r1.errors import ConfigError
+from vlm_r1.files import read_text
 from vlm_r1.registry import quoted
 from vlm_r1.tasks.templates import TEMPLATES, make_templates
 from vlm_r1.types import BoxFormat
@@ -142,7 +143,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
         ConfigError: it is not such a file, or a setting that is not in `given` names code.
     """
     try:
-        asking = Asking.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        asking = Asking.model_validate(json.loads(read_text(path)))
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None

@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.report.curves import stages
 from vlm_r1.report.excerpt import Excerpt, excerpt
 from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, show_steps
@@ -37,11 +38,12 @@ class Tile:
     note: str = ""
 
 
-def build_report(run_dir: Path, *, allowed_tasks: Sequence[str] = ()) -> Path:
+def build_report(run_dir: Path, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()) -> Path:
     """Atomically write `report.html` of a run; for an unfinished run it shows the results so far.
 
     Args:
         run_dir: a run folder as in docs/runs.md. A section without its files is replaced by a note.
+        access: remote images that may be fetched; a run folder may come from a stranger.
         allowed_tasks: tasks of the user's own, `package.module:Name`, that the run may name. Others are not imported.
 
     Returns:
@@ -50,16 +52,16 @@ def build_report(run_dir: Path, *, allowed_tasks: Sequence[str] = ()) -> Path:
     Raises:
         CheckpointError: `run_dir` is not a run folder, a file in it is damaged, or the page cannot be written.
     """
-    page = render(read_run(run_dir), allowed_tasks=allowed_tasks)
+    page = render(read_run(run_dir), access, allowed_tasks)
     path = run_dir / "report.html"
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(run: Run, *, allowed_tasks: Sequence[str] = ()) -> str:
+def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()) -> str:
     """Return the page as HTML; this still reads the run's rollouts and images."""
-    steps, scale = show_steps(run.rollouts, allowed_tasks=allowed_tasks)
+    steps, scale = show_steps(run.rollouts, access, allowed_tasks)
     comparisons = compare(run)
     return page_template("report.html.jinja").render(
         name=run.folder.resolve().name,

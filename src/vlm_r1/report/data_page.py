@@ -69,6 +69,6 @@ def _show(record: Record, check: DataCheck) -> ShownRecord:
 def _show_image(record: Record, place: int, drawn: list[tuple[int, DrawnBox]], check: DataCheck) -> DrawnImage:
     path = record.images[place]
     width, height = check.pictures.sizes_wh[path]
-    url = data_url(Path(path), max_side_px=480)
+    url = data_url(path, 480, check.access)
     boxes = tuple(box for image, box in drawn if image == place)
     return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.errors import DataError, VlmR1Error
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.registry import is_outside
@@ -127,12 +128,13 @@ class ShownStep:
 
 
 def show_steps(
-    rollouts: Mapping[int, Path], *, allowed_tasks: Sequence[str] = ()
+    rollouts: Mapping[int, Path], access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()
 ) -> tuple[tuple[ShownStep, ...], Scale]:
     """Lay out groups of the first, a middle and the last step among those with rollout files.
 
     Args:
         rollouts: step → its Parquet file.
+        access: remote images that may be fetched.
         allowed_tasks: tasks beside `TASKS` that may be imported and asked where gold boxes lie. The names of tasks in
             rollouts may come from a stranger.
 
@@ -147,7 +149,7 @@ def show_steps(
     groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}
     scale = _scale([row for groups in groups_by_step.values() for group in _pick(groups) for row in group])
     tasks = {*TASKS, *allowed_tasks}
-    shown = [_show_step(step, groups, scale, tasks) for step, groups in groups_by_step.items() if groups]
+    shown = [_show_step(step, groups, scale, access, tasks) for step, groups in groups_by_step.items() if groups]
     return tuple(shown), scale
 
 
@@ -240,17 +242,19 @@ def _scale(rows: Sequence[RolloutRow]) -> Scale:
     return Scale(low, high) if high > low else Scale(low, low + 1)
 
 
-def _show_step(step: int, groups: Sequence[list[RolloutRow]], scale: Scale, tasks: Set[str]) -> ShownStep:
+def _show_step(
+    step: int, groups: Sequence[list[RolloutRow]], scale: Scale, access: Access, tasks: Set[str]
+) -> ShownStep:
     rewards = [row.reward for rows in groups for row in rows if _has_reward(row)]
-    shown = tuple(_show_group(rows, scale, tasks) for rows in _pick(groups))
+    shown = tuple(_show_group(rows, scale, access, tasks) for rows in _pick(groups))
     mean = sum(rewards) / len(rewards) if rewards else math.nan
     return ShownStep(step, len(groups), number(mean, decimals=2), shown)
 
 
-def _show_group(rows: Sequence[RolloutRow], scale: Scale, tasks: Set[str]) -> ShownGroup:
+def _show_group(rows: Sequence[RolloutRow], scale: Scale, access: Access, tasks: Set[str]) -> ShownGroup:
     first, shown = rows[0], rows[:MAX_COMPLETIONS]
     drawn = list(_drawn(shown, scale, tasks))
-    images = tuple(_show_image(first, index, drawn) for index in shown_images(len(first.images), drawn))
+    images = tuple(_show_image(first, index, drawn, access) for index in shown_images(len(first.images), drawn))
     return ShownGroup(
         index=first.group,
         record_id=visible(first.record_id[:LABEL_LIMIT]),
@@ -300,9 +304,9 @@ def _asked_of_the_task(record: Record) -> list[tuple[PlacedBox, str]]:
         raise DataError(f"{record.source}: task {record.task} cannot read the gold answer: {error!r}") from error
 
 
-def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]]) -> DrawnImage:
+def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]], access: Access) -> DrawnImage:
     width, height = row.image_sizes[index]
-    url = data_url(Path(row.images[index]), max_side_px=640 if len(row.images) == 1 else 360)
+    url = data_url(row.images[index], 640 if len(row.images) == 1 else 360, access)
     boxes = tuple(box for image, box in drawn if image == index)
     return DrawnImage(url, width, height, max(width, height) <= EXACT_SIDE_PX, boxes)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.images import load_image
 from vlm_r1.errors import DataError
 
@@ -13,13 +13,13 @@ EXACT_SIDE_PX = 128
 """Images with at most this longest side are embedded losslessly (PNG) and drawn with hard pixel edges."""
 
 
-def data_url(path: Path, max_side_px: int) -> str | None:
-    """Return an image as a `data:` URL, or None if it can no longer be read.
+def data_url(path: str, max_side_px: int, access: Access = NOWHERE) -> str | None:
+    """Return an image as a `data:` URL, or None if it can no longer be read, or may not be fetched.
 
     Tiny images become PNG in their size; others become JPEG, at most `max_side_px` wide and high.
     """
     try:
-        image = load_image(path)
+        image = load_image(path, access)
     except DataError:
         return None
     kind = "png" if max(image.size) <= EXACT_SIDE_PX else "jpeg"

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.files import read_text
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.rollout_log import list_rollouts
 
@@ -129,7 +130,7 @@ def _estimate(value: Mapping[str, Any]) -> Estimate:
 def _json(path: Path) -> dict[str, Any]:
     """Read the object in a file; {} if there is no such file."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -141,7 +142,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(tree, dict):

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from PIL.Image import Image
 
+from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError, ModelError
@@ -51,13 +52,15 @@ class Env:
         combination: str = "sum",
         max_prompt_length: int | None = None,
         image_workers: int = 0,
+        access: Access = NOWHERE,
     ):
         self.adapter = adapter
         self.templates = templates
         self.rewards = rewards
         self.combination = combination
         self.max_prompt_length = max_prompt_length
-        self._images = ImagesAhead(image_workers)
+        self.access = access
+        self._images = ImagesAhead(image_workers, access)
         self._cache: OrderedDict[_Key, EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
 
@@ -83,7 +86,7 @@ class Env:
             encoded,
             template=template.name,
             box_format=self.adapter.box_format,
-            load_images=partial(_load_images, self.adapter, prompt.images, encoded.frames),
+            load_images=partial(_load_images, self.adapter, self.access, prompt.images, encoded.frames),
         )
         self._remember(key, encoded)
         return encoded
@@ -97,7 +100,7 @@ class Env:
     def prompt_length(self, record: Record) -> int:
         """Return the number of tokens of the record's prompt; images are measured, not decoded."""
         prompt, _ = self.ask(record)
-        return self.adapter.prompt_length(prompt, [image_size(path) for path in prompt.images])
+        return self.adapter.prompt_length(prompt, [image_size(path, self.access) for path in prompt.images])
 
     def check_length(self, record: Record) -> None:
         """Refuse a record whose prompt is too long.
@@ -168,9 +171,12 @@ def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:
     return equal and a.ids_L == b.ids_L and a.frames == b.frames
 
 
-def _load_images(adapter: Adapter, paths: Sequence[str], frames: Sequence[ImageFrame]) -> tuple[Image, ...]:
+def _load_images(
+    adapter: Adapter, access: Access, paths: Sequence[str], frames: Sequence[ImageFrame]
+) -> tuple[Image, ...]:
     """The pictures of a prompt as the model sees them; a file that has vanished is a DataError."""
-    return tuple(adapter.as_seen(load_image(path), frame) for path, frame in zip(paths, frames, strict=True))
+    images = (load_image(path, access) for path in paths)
+    return tuple(adapter.as_seen(image, frame) for image, frame in zip(images, frames, strict=True))
 
 
 def _file_state(path: str) -> _FileState:

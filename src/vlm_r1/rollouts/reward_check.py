@@ -47,7 +47,7 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
 def _gold_attempt(record: Record, env: Env, state: TrainerState) -> Attempt:
     """Return what a perfect model writes, ready to be judged. Images are measured by their headers."""
     task, template = get_task(record.task), env.templates.of(record)
-    frames = tuple(ImageFrame(wh, wh) for wh in map(image_size, record.images))
+    frames = tuple(ImageFrame(wh, wh) for wh in (image_size(path, env.access) for path in record.images))
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
     ids = tuple(env.adapter.tokenize(text))
     return Attempt(text, record, frames, task, template, len(ids), completion_ids=ids, trainer_state=state)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 
@@ -48,7 +49,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
         CheckpointError: the file cannot be read, or a line other than the last is not a JSON object with a step.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_bytes(path).splitlines()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     rows: list[MetricsRow] = []

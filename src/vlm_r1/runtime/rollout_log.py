@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.files import read_bytes
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import numbered
 from vlm_r1.types import AnswerValue, Group
@@ -142,8 +144,9 @@ def read_rollouts(path: Path) -> list[RolloutRow]:
         CheckpointError: the file is missing, is not Parquet, or lacks a column of docs/runs.md.
     """
     try:
-        logged = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[name for name in SCHEMA.names if name in logged or name not in _LATER])
+        file: Any = io.BytesIO(read_bytes(path))
+        logged = pq.read_schema(file).names
+        table = pq.read_table(file, columns=[name for name in SCHEMA.names if name in logged or name not in _LATER])
         return [_decoded(_LATER | row) for row in table.to_pylist()]
     except (OSError, ValueError, KeyError) as error:  # the errors of Arrow and JSON are ValueErrors
         raise CheckpointError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
+from vlm_r1.files import regular_only
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
@@ -133,7 +134,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Row | Exception]]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with path.open("rb") as lines:
+        with open(path, "rb", opener=regular_only) as lines:
             yield from lines
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allow, allowed_of, count, local_path, path_text
+from vlm_r1.cli.options import add_allowed, allowed_of, count, local_path, path_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-root",
         type=path_text,
         default="",
-        help="folder that image paths are relative to (default: the file's)",
+        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
     )
+    add_allowed(parser)
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
-    add_allow(parser, "reward")
     parser.add_argument("--template", default="r1", help="how the question is put (default: r1)")
     parser.add_argument(
         "--coordinates", default="pixels", choices=["pixels", "norm_1000", "norm_1"], help="unit of the gold boxes"

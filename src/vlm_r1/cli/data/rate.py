@@ -11,6 +11,7 @@ from easy to hard, sort with --easy-first and set data.shuffle to false.
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,13 @@ def run(args: argparse.Namespace) -> int:
     own = {name: None for place in kept if (name := records[place].reward) and may_be_allowed(name)}
     if own:
         display.say(f"its rows name code; whoever reads them has to allow it: data.allowed_rewards: {list(own)}")
+    display.say(f"its image paths are absolute: read it with image_root: {_image_root(args)}")
     return 0
+
+
+def _image_root(args: argparse.Namespace) -> str:
+    """The folder or URL below which the images of the data file lie."""
+    return args.image_root if "://" in args.image_root else os.path.abspath(args.image_root or args.data.parent)
 
 
 def _write(args: argparse.Namespace, records: Sequence[Record], ratings: Sequence[Rating], kept: Sequence[int]) -> None:
