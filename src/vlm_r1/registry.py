@@ -55,7 +55,10 @@ def _import(kind: str, name: str):
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # importing runs code of other people, which may raise anything; its message is kept
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # importing runs code of other people, which may raise anything; its message is kept
         what = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
             f'{kind} "{name}" cannot be imported: {what}. Wanted package.module:Name of an installed package '

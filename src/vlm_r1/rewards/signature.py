@@ -167,7 +167,7 @@ def _make(spec: str, maker: AnyFunction, options: Mapping[str, Any]) -> AnyFunct
         made = maker(**options)
     except VlmR1Error:
         raise
-    except Exception as error:  # other people's code; the error is raised again in another form
+    except (Exception, SystemExit) as error:  # other people's code; the error is raised again in another form
         raise ConfigError(f'reward "{spec}" cannot be made: {type(error).__name__}: {error}') from error
     if not callable(made):
         raise ConfigError(

@@ -23,6 +23,7 @@ from vlm_r1.parsing.json_values import is_list
 from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
+from vlm_r1.rewards.guard import REWARD_TIMEOUT_S
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
 from vlm_r1.tasks.templates import Template, Templates, make_templates
@@ -93,6 +94,7 @@ class Scoring:
         official: whether the original's own functions score; then all other attributes except `reward` are ignored.
         weights: the components of the score and their weights, as in a recipe.
         combination: a name of COMBINATIONS.
+        reward_timeout_s: how long each reward from outside may take for the rows that are judged together.
         templates: the templates of a recipe, or None.
         max_steps: the steps of the run that the rows come from, or of the recipe; None: not known.
         own_templates: the run's own templates, by the names that rows use.
@@ -105,6 +107,7 @@ class Scoring:
     official: bool = False
     weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
     combination: str = "sum"
+    reward_timeout_s: float = REWARD_TIMEOUT_S
     templates: Templates | None = None
     max_steps: int | None = None
     own_templates: Mapping[str, Template] = field(default_factory=dict[str, Template])
@@ -189,7 +192,7 @@ def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowSco
 def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[RowScore]:
     """Judge all at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
     try:
-        scores = judge(attempts, box_format, scoring.weights, scoring.combination)
+        scores = judge(attempts, box_format, scoring.weights, scoring.combination, timeout_s=scoring.reward_timeout_s)
     except DataError as error:
         if len(attempts) == 1:
             return [RowScore(None, str(error))]
