@@ -103,6 +103,9 @@ def evaluate(
         ValueError: a reward is not a finite number, or there is not one for each completion. Errors of the function
             itself are passed on with a note, and so is a `TimeUpError`.
     """
+    if not (reward.outside or reward.takes_columns or reward.is_async):
+        returned = _call_one_by_one(name, reward.function, givens)
+        return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
     call = partial(_call, name, reward, limit or TimeLimit())
     if reward.takes_columns:
         values: list[float | None] = [None] * len(givens)
@@ -117,6 +120,18 @@ def evaluate(
     else:
         returned = [call([given], partial(reward.function, given)) for given in givens]
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
+
+
+def _call_one_by_one(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
+    """Call a function of ours: nothing of what `_call` does is needed, and it would cost half as much again."""
+    returned: list[Any] = []
+    try:
+        for given in givens:
+            returned.append(function(given))
+    except Exception as error:
+        error.add_note(f'{givens[len(returned)].record.source}: raised by reward "{name}"')
+        raise
+    return returned
 
 
 def _call(
