@@ -112,6 +112,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         chosen,
         weights=recipe.rewards,
         combination=recipe.reward_combination,
+        reward_timeout_s=recipe.reward_timeout_s,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
         max_steps=recipe.training.max_steps,
         allowed_rewards=(*chosen.allowed_rewards, *recipe.allowed.allowed_rewards),

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import NonNegativeInt, PathText, Section
+from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, Section
 from vlm_r1.config.data import Allowed, DataSection, DataSource, TemplateSection
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.config.objective import GrpoSection
@@ -53,6 +53,12 @@ class Config(Section):
         default="sum",
         description="How weighted components make the reward. sum; product (0 if one is at or below 0); gate: "
         "the sum if the component format is 1, else only the weighted format.",
+    )
+    reward_timeout_s: PositiveFloat = Field(
+        default=480.0,
+        description="Seconds that each reward function from outside may take for the completions that are judged "
+        "together, those of a step or an evaluation batch on one process; then the run ends with a RewardError. With "
+        "several GPUs torch itself waits 600 s for a process (NCCL). Built-in rewards need no limit.",
     )
     sampling: SamplingSection = Field(
         default_factory=lambda: SamplingSection(), description="How completions are drawn."

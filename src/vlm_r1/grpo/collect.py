@@ -63,6 +63,7 @@ def collect_groups(
         "tokens/sample": Metric("sum", tokens),
     }
     metrics |= {name: Metric("sum", count) for name, count in logged.counts.items()}
+    metrics |= {f"time/rewards/{name}_s": Metric("max", seconds) for name, seconds in logged.seconds.items()}
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics

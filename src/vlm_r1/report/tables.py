@@ -110,7 +110,7 @@ def run_phases(run: Run) -> list[Phase]:
 
 def step_phases(rows: Sequence[MetricsRow]) -> list[Phase]:
     """Sum seconds and tokens of a stage's steps by phase; the rest of `time/step_s` is "other"."""
-    seconds = _sums(rows, "time/", "_s")
+    seconds = {name: s for name, s in _sums(rows, "time/", "_s").items() if "/" not in name}  # those are parts of score
     tokens = _sums(rows, "tokens/", "")
     whole = max(seconds.pop("step", 0.0), math.fsum(seconds.values()))
     if whole <= 0:

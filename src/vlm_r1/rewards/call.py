@@ -4,22 +4,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import math
 import os
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import RewardError, VlmR1Error
+from vlm_r1.rewards.awaiting import LeftError, await_all
 from vlm_r1.rewards.base import RewardInput
+from vlm_r1.rewards.guard import TimeLimit, TimeUpError, bound_the_end, call_guarded, is_ctrl_c
+from vlm_r1.rewards.kept_state import kept_state
 from vlm_r1.rewards.signature import ADAPTERS_PAGE, PROTOCOL, AnyFunction, Reward, resolve_reward
 from vlm_r1.types import AnswerValue
 
@@ -30,12 +32,14 @@ class Logged(dict[str, list[float]]):
     """The metrics of the rewards of one step.
 
     The items are the values that rewards log with TRL's `log_metric`, by name; the step logs their means. `counts` are
-    the counts of our own rewards (`RewardInput.counts`), by name; the step logs their sums.
+    the counts of our own rewards (`RewardInput.counts`), by name; the step logs their sums. `seconds` are those
+    that each component of the reward took.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
 
 COLUMNS = ("id", "problem", "solution", "images", "image_path", "image_size", "model_input_size")
@@ -45,25 +49,44 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def call_reward(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
+    name: str,
+    reward: Reward,
+    givens: Sequence[RewardInput[Any]],
+    logged: dict[str, list[float]] | None = None,
+    limit: TimeLimit | None = None,
 ) -> list[float | None]:
     """Call `evaluate`, and report the failure of a function from outside in one line; our own failures are bugs.
+
+    A function from outside may do whatever it likes: its time is limited (`guard.py`), leaving the process is a failure
+    like others, and what it changes in the process is put back (`kept_state.py`).
+
+    Args:
+        limit: how long each reward may run for this batch; None: the default, for this call alone.
 
     Raises:
         RewardError: a function from outside failed. The message has its name, the record, the error and its place.
     """
-    try:
+    if not reward.outside:
         return evaluate(name, reward, givens, logged)
+    limit = limit or TimeLimit()
+    try:
+        with kept_state(name):
+            return evaluate(name, reward, givens, logged, limit)
     except VlmR1Error:
         raise
-    except Exception as error:  # other people's code; the error is raised again in another form
-        if not reward.outside:
+    except BaseException as error:  # other people's code; the error is raised again in another form
+        if is_ctrl_c(error):
             raise
-        raise RewardError(_one_line(name, reward, error)) from error
+        bound_the_end()
+        raise RewardError(_one_line(name, reward, error, limit.limit_s)) from error
 
 
 def evaluate(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None = None
+    name: str,
+    reward: Reward,
+    givens: Sequence[RewardInput[Any]],
+    logged: dict[str, list[float]] | None = None,
+    limit: TimeLimit | None = None,
 ) -> list[float | None]:
     """Call a reward for many completions, and check what it returns.
 
@@ -71,49 +94,36 @@ def evaluate(
 
     Args:
         logged: collects the metrics that a function of TRL's signature logs; None: they are dropped.
+        limit: see `call_reward`.
 
     Returns:
         A reward for each; None where a function of TRL's signature leaves a completion out, by None or NaN as in TRL.
 
     Raises:
         ValueError: a reward is not a finite number, or there is not one for each completion. Errors of the function
-            itself are passed on with a note.
+            itself are passed on with a note, and so is a `TimeUpError`.
     """
+    if not (reward.outside or reward.takes_columns or reward.is_async):
+        returned = _call_one_by_one(name, reward.function, givens)
+        return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
+    call = partial(_call, name, reward, limit or TimeLimit())
     if reward.takes_columns:
         values: list[float | None] = [None] * len(givens)
         for members in _batches(givens):
-            returned = _call_together(name, reward, [givens[i] for i in members], logged)
-            for i, value in zip(members, returned, strict=True):
+            batch = [givens[i] for i in members]
+            returned = call(batch, partial(_call_together, name, reward, batch, logged))
+            for i, value in zip(members, _one_for_each(name, returned, batch), strict=True):
                 values[i] = value
         return values
     if reward.is_async:
-        returned = _with_note(name, givens, lambda: _await_all([reward.function(given) for given in givens]))
+        returned = call(givens, lambda: await_all([reward.function(given) for given in givens]))
     else:
-        returned = _call_one_by_one(name, reward.function, givens)
+        returned = [call([given], partial(reward.function, given)) for given in givens]
     return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]
 
 
-def _call_together(
-    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
-) -> list[float | None]:
-    """Call a function of TRL's signature once."""
-
-    def call() -> Any:
-        returned = reward.function(**_arguments(name, reward, givens, logged))
-        returned = _await_all([returned])[0] if reward.is_async else returned
-        returned = returned.tolist() if callable(getattr(returned, "tolist", None)) else returned
-        return list(returned) if isinstance(returned, Iterator) else returned
-
-    returned = _with_note(name, givens, call)
-    values = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | Mapping) else None
-    if values is None or len(values) != len(givens):
-        raise ValueError(
-            f'reward "{name}" returned {returned!r:.200} for {len(givens)} completions; wanted one for each'
-        )
-    return [None if _left_out(v) else _checked(name, v, given) for v, given in zip(values, givens, strict=True)]
-
-
 def _call_one_by_one(name: str, function: AnyFunction, givens: Sequence[RewardInput[Any]]) -> list[Any]:
+    """Call a function of ours: nothing of what `_call` does is needed, and it would cost half as much again."""
     returned: list[Any] = []
     try:
         for given in givens:
@@ -124,13 +134,42 @@ def _call_one_by_one(name: str, function: AnyFunction, givens: Sequence[RewardIn
     return returned
 
 
-def _with_note(name: str, givens: Sequence[RewardInput[Any]], call: Callable[[], Any]) -> Any:
+def _call(
+    name: str, reward: Reward, limit: TimeLimit, givens: Sequence[RewardInput[Any]], function: Callable[[], Any]
+) -> Any:
+    """Call a function for these completions, under guard if it is from outside; its errors get a note."""
     try:
-        return call()
-    except Exception as error:
-        others = f" and {len(givens) - 1} other completions" if len(givens) > 1 else ""
-        error.add_note(f'{givens[0].record.source}{others}: raised by reward "{name}"')
+        if not reward.outside:
+            return function()
+        with limit.running(name) as left_s:
+            return call_guarded(function, f'{_sources(givens)}: reward "{name}"', left_s)
+    except BaseException as error:
+        error.add_note(f'{_sources(givens)}: raised by reward "{name}"')
         raise
+
+
+def _sources(givens: Sequence[RewardInput[Any]]) -> str:
+    others = f" and {len(givens) - 1} other completions" if len(givens) > 1 else ""
+    return f"{givens[0].record.source}{others}"
+
+
+def _call_together(
+    name: str, reward: Reward, givens: Sequence[RewardInput[Any]], logged: dict[str, list[float]] | None
+) -> Any:
+    """Call a function of TRL's signature once."""
+    returned = reward.function(**_arguments(name, reward, givens, logged))
+    returned = await_all([returned])[0] if reward.is_async else returned
+    returned = returned.tolist() if callable(getattr(returned, "tolist", None)) else returned
+    return list(returned) if isinstance(returned, Iterator) else returned
+
+
+def _one_for_each(name: str, returned: Any, givens: Sequence[RewardInput[Any]]) -> list[float | None]:
+    values = list(returned) if isinstance(returned, Iterable) and not isinstance(returned, str | Mapping) else None
+    if values is None or len(values) != len(givens):
+        raise ValueError(
+            f'reward "{name}" returned {returned!r:.200} for {len(givens)} completions; wanted one for each'
+        )
+    return [None if _left_out(v) else _checked(name, v, given) for v, given in zip(values, givens, strict=True)]
 
 
 # ---- results -------------------------------------------------------------------------------------------------------
@@ -268,21 +307,26 @@ def _as_json(value: Any) -> AnswerValue:
 # ---- errors --------------------------------------------------------------------------------------------------------
 
 
-def _one_line(name: str, reward: Reward, error: Exception) -> str:
-    message, place = " ".join(str(error).split())[:500], _place(reward.function, error)
+def _one_line(name: str, reward: Reward, error: BaseException, limit_s: float) -> str:
     notes = getattr(error, "__notes__", ())
+    error = error.error if isinstance(error, LeftError) else error
+    message, place = " ".join(str(error).split())[:500], _place(reward.function, error)
     if not notes:  # our own error about the result
         return f"{message} ({place})"
     source = notes[-1].partition(": raised by")[0]
+    if isinstance(error, TimeUpError):
+        advice = "raise reward_timeout_s, or mend the function"
+        return f'{source}: reward "{name}" gave no answer within {limit_s:g} s ({place}): {advice}'
     hint = f". Was it written for another framework? See {ADAPTERS_PAGE}" if "RewardInput" in message else ""
     return f'{source}: reward "{name}" raised {type(error).__name__}: {message} ({place}){hint}'
 
 
-def _place(function: AnyFunction, error: Exception) -> str:
+def _place(function: AnyFunction, error: BaseException) -> str:
     """Find `file:line` in the function's own file, else in the deepest foreign file, else of its definition."""
     inner = inspect.unwrap(getattr(function, "func", function))
     code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
+    frames += error.awaited if isinstance(error, TimeUpError) else ()
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
     foreign = [frame for frame in frames if not frame.filename.startswith(_PACKAGE)]
     if own or (foreign and code is None):
@@ -295,13 +339,3 @@ def _short(path: str) -> str:
     """Return a path relative to the current folder if it is below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
-
-
-def _await_all(awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Await all together in a new thread, since a notebook's thread already has an event loop."""
-
-    async def together() -> list[Any]:
-        return await asyncio.gather(*awaitables)
-
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(asyncio.run, together()).result()

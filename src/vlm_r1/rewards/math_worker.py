@@ -1,22 +1,9 @@
-"""A program that compares mathematics: it reads lines of JSON, `["gold", "answer"]`, and writes the byte `1` if equal.
-
-Each text is one formula in LaTeX, as `math_text.py` finds it. `rewards/math.py` runs the program. It ends when its
-input ends, and when one comparison takes too much time or memory. An expression such as 9^{9^{9^9}} keeps Python inside
-one instruction for hours, where neither an exception nor a signal handler can interrupt it. So the signal has the
-kernel's default handler, which ends the process. The limit is on processor time, so that a reward does not depend on
-how busy the machine is.
-"""
+"""Compares two formulas in LaTeX, as `math_text.py` finds them; `math_server.py` loads this file in its process."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import math
-import os
 import re
-import resource
-import signal
 import sys
 from functools import lru_cache
 from typing import Any
@@ -26,7 +13,6 @@ from math_verify import LatexExtractionConfig, verify
 from math_verify.parser import extract_latex
 
 CPU_LIMIT_S = 2.0  # of one comparison; most take some 10 ms
-MEMORY_LIMIT_BYTES = 2 << 30
 
 # without `units`, `boxed` and other steps that drop something of a formula: `math_text.py` has done that already
 _WHOLE = LatexExtractionConfig(
@@ -75,26 +61,9 @@ def sizes(value: Any) -> list[float]:
     return [size for argument in getattr(value, "args", ()) for size in sizes(argument)]
 
 
-def main() -> None:
-    """Write `1` when everything is loaded and works, then answer line by line."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that its own timeouts are off
-    replies = sys.stdout.buffer
-    with (
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),  # the grammar's complaints
-    ):
-        replies.write(b"1" if same_value("\\frac{1}{2}", "0.5") else b"0")
-        replies.flush()
-        for line in sys.stdin.buffer:
-            gold, answer = json.loads(line)
-            signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
-            reply = b"1" if same_value(gold, answer) else b"0"
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            replies.write(reply)
-            replies.flush()
+def reply(gold: str, answer: str) -> bytes:
+    """Return the byte `1` if two formulas have the same value, else `0`."""
+    return b"1" if same_value(gold, answer) else b"0"
 
 
-if __name__ == "__main__":
-    main()
+SAMPLE = ("\\frac{1}{2}", "0.5")

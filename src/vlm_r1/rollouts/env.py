@@ -21,10 +21,11 @@ from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import Logged
+from vlm_r1.rewards.guard import REWARD_TIMEOUT_S
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_completion
-from vlm_r1.types import Completion, EncodedPrompt, ImageFrame, Prompt, Record, Score
+from vlm_r1.types import BoxFormat, Completion, EncodedPrompt, ImageFrame, Prompt, Record, Score
 
 CACHE_BYTES = 1 << 30
 """Bytes of encoded prompts that are kept for the next epoch or evaluation. Small data sets fit completely."""
@@ -50,6 +51,7 @@ class Env:
         rewards: Mapping[str, float],
         *,
         combination: str = "sum",
+        reward_timeout_s: float = REWARD_TIMEOUT_S,
         max_prompt_length: int | None = None,
         image_workers: int = 0,
         access: Access = NOWHERE,
@@ -58,6 +60,7 @@ class Env:
         self.templates = templates
         self.rewards = rewards
         self.combination = combination
+        self.reward_timeout_s = reward_timeout_s
         self.max_prompt_length = max_prompt_length
         self.access = access
         self._images = ImagesAhead(image_workers, access)
@@ -138,7 +141,13 @@ class Env:
             )
             for record, encoded, completion in answered
         ]
-        return judge(attempts, self.adapter.box_format, self.rewards, self.combination, logged)
+        return self.judge_attempts(attempts, self.adapter.box_format, logged)
+
+    def judge_attempts(
+        self, attempts: Sequence[Attempt], box_format: BoxFormat, logged: Logged | None = None
+    ) -> list[Score]:
+        """Call `tasks.judge` with this env's rewards, their combination and their time limit."""
+        return judge(attempts, box_format, self.rewards, self.combination, logged, timeout_s=self.reward_timeout_s)
 
     def gold_text(self, record: Record, encoded: EncodedPrompt) -> str:
         """Return the completion that a perfect model writes."""

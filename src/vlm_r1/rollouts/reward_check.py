@@ -9,7 +9,7 @@ from vlm_r1.data.sources import evenly
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.judge import Attempt, judge
+from vlm_r1.tasks.judge import Attempt
 from vlm_r1.tasks.templates import gold_completion
 from vlm_r1.types import BoxFormat, ImageFrame, Record
 
@@ -24,7 +24,7 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
         A line that says how many gold answers were judged, and one for each component that left all of them out.
 
     Raises:
-        RewardError: a reward raised, or returned something that is no reward.
+        RewardError: a reward raised, took too long, or returned something that is no reward.
         ConfigError: an option of a reward has a value that makes no sense.
         DataError: a gold answer is of a kind that its reward cannot compare.
     """
@@ -36,7 +36,7 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
             alike.append(record)
     state = TrainerState(0, max_steps)
     attempts = [_gold_attempt(record, env, state) for alike in chosen.values() for record in alike]
-    scores = judge(attempts, BoxFormat.ORIGINAL_PIXELS, env.rewards, env.combination)
+    scores = env.judge_attempts(attempts, BoxFormat.ORIGINAL_PIXELS)
     silent = [name for name in env.rewards if scores and all(score.parts[name] is None for score in scores)]
     return [
         f"rewards called on {len(scores)} gold answers",

@@ -105,7 +105,7 @@ def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowSco
 def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[RowScore]:
     """Judge all at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
     try:
-        scores = judge(attempts, box_format, scoring.weights, scoring.combination)
+        scores = judge(attempts, box_format, scoring.weights, scoring.combination, timeout_s=scoring.reward_timeout_s)
     except DataError as error:
         if len(attempts) == 1:
             return [RowScore(None, str(error))]

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.registry import exactly, name_from_data, quoted
+from vlm_r1.rewards.guard import REWARD_TIMEOUT_S
 from vlm_r1.rewards.names import reward_from_data
 from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.templates import TEMPLATES, Template, Templates
@@ -72,6 +73,7 @@ class Scoring:
         official: whether the original's own functions score; then all other attributes except `reward` are ignored.
         weights: the components of the score and their weights, as in a recipe.
         combination: a name of COMBINATIONS.
+        reward_timeout_s: how long each reward from outside may take for the rows that are judged together.
         templates: the templates of a recipe, or None.
         max_steps: the steps of the run that the rows come from, or of the recipe; None: not known.
         own_templates: the run's own templates, by the names that rows use.
@@ -86,6 +88,7 @@ class Scoring:
     official: bool = False
     weights: Mapping[str, float] = field(default_factory=lambda: {"accuracy": 1.0})
     combination: str = "sum"
+    reward_timeout_s: float = REWARD_TIMEOUT_S
     templates: Templates | None = None
     max_steps: int | None = None
     own_templates: Mapping[str, Template] = field(default_factory=dict[str, Template])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from vlm_r1.parsing.tags import answer_text, split_tags
 from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import COLUMNS, Logged, Reward, call_reward, resolve_reward
+from vlm_r1.rewards.guard import REWARD_TIMEOUT_S, TimeLimit
 from vlm_r1.rewards.signature import ADAPTERS_PAGE, PROTOCOL
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
@@ -62,6 +64,8 @@ def judge(
     rewards: Mapping[str, float],
     combination: str = "sum",
     logged: Logged | None = None,
+    *,
+    timeout_s: float = REWARD_TIMEOUT_S,
 ) -> list[Score]:
     """Read completions, compare them with their gold answers, and combine the rewards.
 
@@ -71,6 +75,7 @@ def judge(
         rewards: name of each component (with options, see `rewards.signature`) → weight, e.g. {"accuracy": 1.0}.
         combination: a name of COMBINATIONS.
         logged: collects the metrics that rewards log; None: they are dropped.
+        timeout_s: how long each reward function from outside may take for all these attempts.
 
     Returns:
         A Score for each attempt. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and
@@ -79,7 +84,8 @@ def judge(
     Raises:
         DataError: a gold answer cannot be used, or does not suit the reward.
         ConfigError: a reward is unknown (`check_rewards` finds that before training).
-        RewardError: a reward function from outside raised, or returned something that is not a finite number.
+        RewardError: a reward function from outside raised, took too long, or returned something that is not a finite
+            number.
         ValueError: one of our reward functions returned something that is not a finite number.
     """
     one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
@@ -88,9 +94,9 @@ def judge(
     together = any(_resolve_reward(spec).takes_columns or _resolve_reward(spec).is_async for spec in specs)
     # one by one unless a reward needs all at once: reward and metrics of a detection answer then share cached overlaps
     batches = [attempts] if together else [[attempt] for attempt in attempts]
-    return [
-        score for batch in batches for score in _judge_together(batch, golds, box_format, rewards, combination, logged)
-    ]
+    limit, logged = TimeLimit(timeout_s), Logged() if logged is None else logged
+    scores = [_judge_together(batch, golds, box_format, rewards, combination, logged, limit) for batch in batches]
+    return [score for some in scores for score in some]
 
 
 def _judge_together(
@@ -99,20 +105,22 @@ def _judge_together(
     box_format: BoxFormat,
     rewards: Mapping[str, float],
     combination: str,
-    logged: Logged | None,
+    logged: Logged,
+    limit: TimeLimit,
 ) -> list[Score]:
     readings = [_read(attempt, golds[id(attempt.record)], box_format) for attempt in attempts]
     givens = [given for given, _ in readings]
     parts_N: list[dict[str, float | None]] = [dict.fromkeys(rewards, 0.0) for _ in attempts]
     for name in sorted(rewards, key=lambda name: name != ACCURACY):  # accuracy first: others may use it
+        start = time.perf_counter()
         for spec, members in _by_function(name, attempts).items():
-            values = call_reward(spec, _resolve_reward(spec), [givens[i] for i in members], logged)
+            values = call_reward(spec, _resolve_reward(spec), [givens[i] for i in members], logged, limit)
             for i, value in zip(members, values, strict=True):
                 parts_N[i][name] = givens[i].parts[name] = value
-    if logged is not None:
-        for given in givens:
-            for name, count in given.counts.items():
-                logged.counts[name] += count
+        logged.seconds[name] = logged.seconds.get(name, 0.0) + time.perf_counter() - start
+    for given in givens:
+        for name, count in given.counts.items():
+            logged.counts[name] += count
     combine = COMBINATIONS[combination]
     return [
         Score(

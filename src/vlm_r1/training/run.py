@@ -205,6 +205,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         templates,
         config.rewards,
         combination=config.reward_combination,
+        reward_timeout_s=config.reward_timeout_s,
         max_prompt_length=config.data.max_prompt_length,
         image_workers=config.data.dataloader_num_workers,
         access=access_of(config.data, (source.image_root for source in config.sources)),
