@@ -28,15 +28,14 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run, print its table and paths; do nothing if this process has no summary."""
     if not summary:
         return
-    from rich.console import Console
-
     from vlm_r1.report.build import build_report
+    from vlm_r1.runtime.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     page = build_report(Path(config.output_dir))
     if summary["before"]:
         console.print(before_after_table(summary))
-    console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", highlight=False, soft_wrap=True)
+    console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", soft_wrap=True)
 
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlm_r1 import __version__
 from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.runtime.text import visible, write_out_unknown_characters
 
 COMMANDS = {
     "demo": "train a tiny vision-language model with GRPO on this machine, in minutes",
@@ -37,6 +38,7 @@ _SPINS = "10000"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for findings (e.g. of `data check`), 2 for a user's error."""
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    write_out_unknown_characters(sys.stdout, sys.stderr)
     parser = make_parser()
     args, rest = parser.parse_known_args(arguments)
     args.overrides = rest
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
         return _module(args.command).run(args)
     except VlmR1Error as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return USER_ERROR
 
 

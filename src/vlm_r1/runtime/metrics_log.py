@@ -11,6 +11,7 @@ from pathlib import Path
 from vlm_r1.errors import CheckpointError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.text import json_text
 
 MetricsRow = dict[str, float | str]
 
@@ -77,8 +78,7 @@ def truncate_after(path: Path, step: int) -> None:
 
 
 def _line(row: Mapping[str, float | str]) -> bytes:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    return json.dumps(finite, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return json_text(dict(row)).encode() + b"\n"
 
 
 def _parse(line: bytes) -> MetricsRow | None:

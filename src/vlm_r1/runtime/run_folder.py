@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -21,6 +20,7 @@ from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import checkpoint_step, latest_checkpoint
 from vlm_r1.runtime.metrics_log import truncate_after
+from vlm_r1.runtime.text import json_text
 
 _PACKAGES = ("vlm-r1", "torch", "transformers", "accelerate", "peft", "numpy", "pillow", "tokenizers")
 
@@ -115,7 +115,7 @@ def open_run_folder(config: Config, resume_step: int | None, facts: Mapping[str,
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

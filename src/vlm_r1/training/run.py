@@ -26,6 +26,7 @@ from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, check_run_folder, open_run_folder
+from vlm_r1.runtime.text import writable
 from vlm_r1.sampling import Sampler
 from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
@@ -136,7 +137,7 @@ class TrainingRun:
         if learner.accelerator.is_main_process:
             append_metrics(self.folder.metrics, {"step": learner.step, "stage": stage, **numbers})
         if training.report_to:
-            learner.accelerator.log(numbers, step=learner.step)
+            learner.accelerator.log({writable(name): value for name, value in numbers.items()}, step=learner.step)
         if training.save_steps and learner.step % training.save_steps == 0 and learner.step < training.max_steps:
             self.save_checkpoint()
 
