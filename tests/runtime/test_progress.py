@@ -6,15 +6,15 @@ import io
 import re
 
 import pytest
-from rich.console import Console
 
 from vlm_r1.runtime.progress import Display
+from vlm_r1.runtime.terminal import Terminal
 
 
 def shown(terminal: bool, width: int, enabled: bool = True) -> str:
     out = io.StringIO()
-    display = Display(Console(file=out, force_terminal=terminal, width=width), enabled=enabled)
-    display.say("[bold]hello[/bold]")
+    display = Display(Terminal(file=out, force_terminal=terminal, width=width), enabled=enabled)
+    display.say("hello", style="bold")
     with display.steps("GRPO", 20, done=5) as update:
         for _ in range(15):
             update(1, {"reward": 1.234, "accuracy": 0.5, "format": 1.0, "acc@0.5": 0.25})

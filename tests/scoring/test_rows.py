@@ -295,6 +295,7 @@ def test_lines_come_back_with_their_score_in_order_whatever_the_workers(tmp_path
     score_file(path, tmp_path / "two.jsonl", DEFAULTS, workers=2)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     written = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[7]["note"] = "é 字 ?"  # half a surrogate pair cannot be written (runtime/text.py)
     assert [{**row, "score": None} for row in written] == [{**row, "score": None} for row in rows]
     assert [row["score"] for row in written[:7]] == [0] * 6 + [9 / (54 + 100 - 9)]
     assert sum(done) == 600

@@ -64,35 +64,35 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a check is unknown, or there are too many images.
         DataError: an image cannot be read.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.conformance import Context, run_checks, select_checks
+    from vlm_r1.runtime.terminal import Terminal, styled
 
     quiet_libraries()
     checks = select_checks(args.only, args.skip)
     box_format = BoxFormat(args.box_format) if args.box_format else None
     context = Context(args.path, adapter=args.adapter, box_format=box_format, dtype=args.dtype, images=args.image)
-    console = Console()
-    with console.status("loading") as status:
-        results = list(run_checks(context, checks, lambda check: status.update(f"{check.name}: {check.asks}")))
+    console = Terminal()
+    with console.status(styled("loading")) as status:
+        results = list(run_checks(context, checks, lambda check: status.update(styled(f"{check.name}: {check.asks}"))))
     if args.json:
         args.json.write_text(json.dumps(_as_json(args, context, results), indent=2), encoding="utf-8")
     console.print(_table(results))
     for result in (result for result in results if result.message):
         for line in result.message.splitlines():
-            console.print(f"[{_LOOKS[result.status.value]}]{result.name}[/] {escape(line)}", highlight=False)
+            console.print(styled(f"{result.name} ", _LOOKS[result.status.value]).append_text(styled(line)))
     failed = [result.name for result in results if result.status.value == "failed"]
     advice = f": start with {failed[0]}, which may explain the others" if len(failed) > 1 else ""
-    verdict = f"{len(failed)} of {len(results)} checks failed{advice}" if failed else "[green]all well[/green]"
-    console.print(verdict, highlight=False)
+    verdict = f"{len(failed)} of {len(results)} checks failed{advice}" if failed else "all well"
+    console.print(verdict, style="" if failed else "green")
     return 1 if failed else 0
 
 
 def _table(results: Sequence[Result]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
+
+    from vlm_r1.runtime.terminal import styled
 
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("check", "result", "measured"):
@@ -101,18 +101,16 @@ def _table(results: Sequence[Result]) -> Table:
     for result in results:
         look = _LOOKS[result.status.value]
         table.add_row(
-            result.name, f"[{look}]{result.status.value}[/]", _measured(result.numbers), f"{result.seconds:.1f}"
+            result.name, styled(result.status.value, look), _measured(result.numbers), f"{result.seconds:.1f}"
         )
     return table
 
 
 def _measured(numbers: Mapping[str, float | str]) -> str:
-    from rich.markup import escape
-
     measured = [
         f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items()
     ]
-    return escape(" · ".join(measured))
+    return " · ".join(measured)
 
 
 def _as_json(args: argparse.Namespace, context: Context, results: Sequence[Result]) -> dict[str, Any]:

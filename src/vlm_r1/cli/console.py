@@ -28,19 +28,18 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run, print its table and paths; do nothing if this process has no summary."""
     if not summary:
         return
-    from rich.console import Console
-
     from vlm_r1.data.access import access_of
     from vlm_r1.report.build import build_report
+    from vlm_r1.runtime.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     roots = (source.image_root for source in config.sources)
     page = build_report(
         Path(config.output_dir), access_of(config.data, roots), [source.task for source in config.sources]
     )
     if summary["before"]:
         console.print(before_after_table(summary))
-    console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", highlight=False, soft_wrap=True)
+    console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", soft_wrap=True)
 
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:

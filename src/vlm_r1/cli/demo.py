@@ -18,29 +18,33 @@ from typing import TYPE_CHECKING, TypeVar
 from vlm_r1.cli.options import local_path
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from vlm_r1.config import Config
 
 T = TypeVar("T")
 
 _PREPARE = (
-    "[bold]1/3 Pictures and a model.[/bold] {n:,} small pictures of coloured shapes are drawn, each with a question "
-    'such as "the small red circle", and a Qwen2.5-VL of 0.4 million random weights is made, which knows nothing yet '
-    "({folder})."
+    "1/3 Pictures and a model.",
+    "{n:,} small pictures of coloured shapes are drawn, each with a question such as "
+    '"the small red circle", and a Qwen2.5-VL of 0.4 million random weights is made, which knows nothing yet '
+    "({folder}).",
 )
 _WARM_START = (
-    "\n[bold]2/3 Warm start.[/bold] Reinforcement learning can only prefer what a model sometimes does, so the model "
-    "first copies answers whose boxes are too large; watch the loss fall as it learns to write boxes and roughly where "
-    "to put them."
+    "\n2/3 Warm start.",
+    "Reinforcement learning can only prefer what a model sometimes does, so the model first copies answers whose boxes "
+    "are too large; watch the loss fall as it learns to write boxes and roughly where to put them.",
 )
 _GRPO = (
-    "\n[bold]3/3 GRPO.[/bold] Now it sees no right answers. It answers each question {G} times, and a rule scores each "
-    "answer by its overlap (IoU) with the true box and by its form. Answers that score better than their siblings "
-    "become likelier; watch acc@0.5 rise: the share of boxes that overlap the true one by more than half."
+    "\n3/3 GRPO.",
+    "Now it sees no right answers. It answers each question {G} times, and a rule scores each answer by its overlap "
+    "(IoU) with the true box and by its form. Answers that score better than their siblings become likelier; watch "
+    "acc@0.5 rise: the share of boxes that overlap the true one by more than half.",
 )
 _RESULT = (
-    "\n[bold]What came of it,[/bold] on pictures that were never trained on: in_domain is from the same world; "
-    "new_kinds has combinations of colour and shape that were never asked for; out_of_domain has these, more shapes "
-    "and other image sizes."
+    "\nWhat came of it,",
+    "on pictures that were never trained on: in_domain is from the same world; new_kinds has combinations of colour "
+    "and shape that were never asked for; out_of_domain has these, more shapes and other image sizes.",
 )
 
 _HELD_OUT = {"in_domain": "in_domain", "out_of_domain": "out_of_domain", "new_kinds": "out_of_domain_kinds"}
@@ -62,7 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all stages, print the table and the paths."""
     import torch
-    from rich.markup import escape
 
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
@@ -79,18 +82,26 @@ def run(args: argparse.Namespace) -> int:
     lock = lock_folder(out / "start")
     display, seconds = Display(), dict[str, float]()
     torch.set_num_threads(1)  # two threads take twice the processor time on tensors this small (docs/log.md)
-    display.say(_PREPARE.format(n=args.train_records, folder=escape(str(out / "start"))))
+    display.say(_told(_PREPARE, n=args.train_records, folder=out / "start"))
     _timed(seconds, "prepare", lambda: write_inputs(out, args.seed, args.train_records, args.eval_records))
-    display.say(_WARM_START)
+    display.say(_told(_WARM_START))
     _timed(seconds, "warm_start", lambda: train_sft(warmup, display=display))
     lock.release()
-    display.say(_GRPO.format(G=recipe.grpo.num_generations))
+    display.say(_told(_GRPO, G=recipe.grpo.num_generations))
     summary = train(recipe, display=display)
     summary["seconds"] = {**{name: round(value, 2) for name, value in seconds.items()}, **summary["seconds"]}
     write_json(out / "summary.json", summary)
-    display.say(_RESULT)
+    display.say(_told(_RESULT))
     show_result(recipe, summary)
     return 0
+
+
+def _told(title_and_text: tuple[str, str], **values: object) -> Text:
+    """Return a title in bold and the text behind it, filled with values."""
+    from vlm_r1.runtime.terminal import styled
+
+    title, text = title_and_text
+    return styled(f"{title} ", "bold").append_text(styled(text.format(**values)))
 
 
 def write_inputs(out: Path, seed: int, train: int, held_out: int) -> None:

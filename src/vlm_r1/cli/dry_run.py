@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
+from rich.text import Text
 
 from vlm_r1.config import Config
 from vlm_r1.data.images import image_size
@@ -20,6 +19,7 @@ from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_new_run
+from vlm_r1.runtime.terminal import Terminal, styled
 from vlm_r1.training.run import check_engines, held_out_lines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
@@ -49,7 +49,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     sample = evenly(records, _ENCODED_RECORDS)
     encoded = [env.encode(record) for record in sample]
-    console = Console()
+    console = Terminal()
     console.print(_first_prompt(sample[0], encoded[0], env))
     # without an adapter of its own, a family's parts are unknown until weights are loaded
     if env.adapter.vision_modules:
@@ -57,14 +57,14 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
     for sentence in called:
-        console.print(sentence, highlight=False, markup=False)
+        console.print(sentence)
     for line in _plan(config, stage, len(records), encoded, env):
-        console.print(line, highlight=False)
+        console.print(line)
     for line in _images(evenly(records, _MEASURED_RECORDS), env):
-        console.print(line, highlight=False)
+        console.print(line)
     for line in held_out_lines(records, held_out):
-        console.print(line, highlight=False)
-    console.print("[green]dry run: all checks passed, nothing was written[/green]")
+        console.print(line)
+    console.print("dry run: all checks passed, nothing was written", style="green")
 
 
 def _first_prompt(record: Record, encoded: EncodedPrompt, env: Env) -> Panel:
@@ -72,13 +72,15 @@ def _first_prompt(record: Record, encoded: EncodedPrompt, env: Env) -> Panel:
     frames = ", ".join(
         f"{f.original_wh[0]}×{f.original_wh[1]} seen as {f.input_wh[0]}×{f.input_wh[1]}" for f in encoded.frames
     )
-    body = (
-        f"{escape(encoded.text)}\n\n"
-        f"[bold]images[/bold]      {frames or 'none'}\n"
-        f"[bold]tokens[/bold]      {len(encoded.ids_L)}\n"
-        f"[bold]token ids[/bold]   {_short(encoded.ids_L)}\n[bold]gold answer[/bold] {escape(gold)}"
-    )
-    return Panel(body, title=escape(f"first prompt, {record.source}"), title_align="left")
+    facts = {
+        "images": frames or "none",
+        "tokens": str(len(encoded.ids_L)),
+        "token ids": _short(encoded.ids_L),
+        "gold answer": gold,
+    }
+    lines = [styled(f"{name:11} ", "bold").append_text(styled(value)) for name, value in facts.items()]
+    body = Text("\n").join([styled(encoded.text), Text(), *lines])
+    return Panel(body, title=styled(f"first prompt, {record.source}"), title_align="left")
 
 
 def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt], env: Env) -> list[str]:

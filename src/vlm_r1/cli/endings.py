@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from vlm_r1.errors import CheckpointError, VlmR1Error
+from vlm_r1.runtime.text import visible
 from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped
 
 _LOSSES = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError")
@@ -22,7 +23,7 @@ def tell_failure(error: VlmR1Error, status: int) -> int:
     Returns:
         The exit status.
     """
-    line = f"{_process()}{type(error).__name__}: {error}"
+    line = visible(f"{_process()}{type(error).__name__}: {error}")
     print(line, file=sys.stderr)
     leave_to_launcher(line)
     return status

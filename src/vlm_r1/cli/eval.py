@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     name, display = args.name or args.data.stem, Display()
-    display.console.print(complete_arguments(args), markup=False, highlight=False, soft_wrap=True)
+    display.console.print(complete_arguments(args), soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)
     steps = trained_steps(Path(args.model))

@@ -15,6 +15,7 @@ from typing import Any
 from vlm_r1 import __version__
 from vlm_r1.cli.endings import is_loss_of_others, leave_to_launcher, tell_failure, tell_loss, tell_stop
 from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.runtime.text import write_out_unknown_characters
 from vlm_r1.training.stopping import Stopped, ending_at_once
 
 COMMANDS = {
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: findings, e.g. of `data check`; 2: a mistake that the user can mend; 128 + n: ended by signal n.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    write_out_unknown_characters(sys.stdout, sys.stderr)
     try:
         with ending_at_once():
             status = _run(make_parser(), arguments)

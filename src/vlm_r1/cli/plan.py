@@ -21,6 +21,7 @@ from vlm_r1.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from vlm_r1.config import Config
     from vlm_r1.planning.plan import Plan
@@ -75,27 +76,26 @@ def size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Compute and print the plan, and what to change if it does not fit; returns 1 if it does not."""
-    from rich.console import Console
-
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.planning.propose import Search
+    from vlm_r1.runtime.terminal import Terminal, styled
 
     if args.image is None and (args.images or args.text_tokens):
         raise ConfigError("--images and --text-tokens describe prompts with --image, which is missing")
     quiet_libraries()
     load = partial(_load, args)
     search = Search(load, _prompt_of(args, load()), gpus=args.gpus, limit=args.gpu)
-    console = Console()
-    with console.status("computing on shapes without data, some ten seconds each time"):
+    console = Terminal()
+    with console.status(styled("computing on shapes without data, some ten seconds each time")):
         plan = search.plan(())
-    console.print(_prompts(plan), highlight=False)
+    console.print(_prompts(plan))
     console.print(_table(plan, search.load(())))
-    console.print(_verdict(plan, args.gpu), highlight=False)
+    console.print(_verdict(plan, args.gpu))
     if args.gpus > 1:
-        console.print(_sharded(plan, args.gpus), highlight=False, markup=False)
-    with console.status("looking for settings that fit"):
+        console.print(_sharded(plan, args.gpus))
+    with console.status(styled("looking for settings that fit")):
         lines = _advice(search, plan)
-    console.print(*lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
+    console.print(*lines, sep="\n", soft_wrap=True)
     return 0 if search.fits(plan) else _TOO_MUCH
 
 
@@ -164,11 +164,12 @@ def _completions(plan: Plan) -> str:
     return f"{plan.lengths.prompts} x {plan.lengths.generations} completions"
 
 
-def _verdict(plan: Plan, limit: int) -> str:
-    free, shown = (limit - plan.total) / _GB, f"{limit / _GB:.4g} GB"
-    if free >= 0:
-        return f"fits in {shown}: [green]yes, {free:.1f} GB free[/green]"
-    return f"fits in {shown}: [red]no, {-free:.1f} GB over[/red]"
+def _verdict(plan: Plan, limit: int) -> Text:
+    from vlm_r1.runtime.terminal import styled
+
+    free = (limit - plan.total) / _GB
+    verdict = styled(f"yes, {free:.1f} GB free", "green") if free >= 0 else styled(f"no, {-free:.1f} GB over", "red")
+    return styled(f"fits in {limit / _GB:.4g} GB: ").append_text(verdict)
 
 
 def _sharded(plan: Plan, gpus: int) -> str:

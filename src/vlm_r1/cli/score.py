@@ -66,15 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
     scoring, display = _scoring(args), Display()
     if not args.official:
-        display.console.print(_template_note(args), markup=False, highlight=False, soft_wrap=True)
+        display.console.print(_template_note(args), soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
     with display.bar("score", rows) as advance:
         summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
     display.console.print(_table(summary))
     for reason in summary.reasons:
-        display.console.print(f"null: {reason}", markup=False, highlight=False, soft_wrap=True)
-    display.console.print(f"written to {args.out}", markup=False, highlight=False, soft_wrap=True)
+        display.console.print(f"null: {reason}", soft_wrap=True)
+    display.console.print(f"written to {args.out}", soft_wrap=True)
     return 0
 
 

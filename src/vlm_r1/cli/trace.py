@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from vlm_r1.cli.options import path_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from vlm_r1.config import Config
     from vlm_r1.rollouts.env import Env
+    from vlm_r1.runtime.terminal import Terminal
     from vlm_r1.types import Group, Record
 
 
@@ -33,12 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load everything as training does and print the stages."""
-    from rich.console import Console
-
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
+    from vlm_r1.runtime.terminal import Terminal
     from vlm_r1.training.run import load_env
 
     quiet_libraries()
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     records = load_sources(config.data.train, config.allowed)
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
-    record, console = records[args.record], Console()
+    record, console = records[args.record], Terminal()
     env = load_env(config, [[record]])
     _show_prompt(console, record, env)
     _show_group(console, record, env, config)
@@ -57,7 +56,7 @@ def _without_trackers(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"report_to": []})})
 
 
-def _show_prompt(console: Console, record: Record, env: Env) -> None:
+def _show_prompt(console: Terminal, record: Record, env: Env) -> None:
     shown = ("source", "id", "task", "problem", "images", "answer", "thought", "reward")
     _stage(console, "stage 1: record", **{name: getattr(record, name) for name in shown})
     encoded = env.encode(record)
@@ -74,18 +73,18 @@ def _show_prompt(console: Console, record: Record, env: Env) -> None:
     )
 
 
-def _show_group(console: Console, record: Record, env: Env, config: Config) -> None:
+def _show_group(console: Terminal, record: Record, env: Env, config: Config) -> None:
     """Sample, judge and compare one group as the first training step would, and compute its loss.
 
     The trainer's own functions do it, so the printed values are those of a step with this one record.
     """
     import torch
-    from rich.markup import escape
 
     from vlm_r1.grpo.reference import Reference
     from vlm_r1.grpo.update import assign_advantages, compute_loss, global_normalizer, loss_batches
     from vlm_r1.rollouts.groups import sample_groups
     from vlm_r1.runtime.phases import Phases
+    from vlm_r1.runtime.terminal import styled
     from vlm_r1.sampling import SamplingParams
     from vlm_r1.sampling.build import build_sampler
     from vlm_r1.training.learner import Learner
@@ -114,10 +113,10 @@ def _show_group(console: Console, record: Record, env: Env, config: Config) -> N
         learner.seed_passes()
         found = [compute_loss(batch, learner, normalizer) for batch in batches]
     logprobs_N = [float(row_T.sum()) for scored, _ in found for row_T in scored.logprobs_NT]
-    console.print("[bold]stage 3: completions, judged and compared[/bold]")
+    console.print("stage 3: completions, judged and compared", style="bold")
     console.print(_rollout_table(group, logprobs_N))
     for index, rollout in enumerate(group.rollouts):
-        console.print(f"[cyan]{index}[/cyan] {escape(repr(rollout.completion.text))}", highlight=False)
+        console.print(styled(f"{index} ", "cyan").append_text(styled(repr(rollout.completion.text))))
     _stage(
         console,
         "stage 4: loss",
@@ -167,9 +166,9 @@ def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
     return table
 
 
-def _stage(console: Console, title: str, **values: object) -> None:
-    from rich.markup import escape
+def _stage(console: Terminal, title: str, **values: object) -> None:
+    from vlm_r1.runtime.terminal import styled
 
-    console.print(f"[bold]{title}[/bold]")
+    console.print(title, style="bold")
     for name, value in values.items():
-        console.print(f"  [cyan]{name:16}[/cyan] {escape(str(value))}", highlight=False)
+        console.print(styled(f"  {name:16} ", "cyan").append_text(styled(str(value))))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import write_json
+from vlm_r1.runtime.text import json_text
 from vlm_r1.sampling import Sampler, greedy
 from vlm_r1.types import Group, Record
 
@@ -78,15 +77,13 @@ def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Gro
         temporary.open("w", encoding="utf-8") as file,
     ):
         for group in groups:
-            file.write(json.dumps(_sample(group), ensure_ascii=False) + "\n")
+            file.write(json_text(_sample(group)) + "\n")
     write_json(folder / f"{summary['name']}.json", summary)
 
 
 def _sample(group: Group) -> dict[str, Any]:
     record, (rollout,) = group.record, group.rollouts
-    score = asdict(rollout.score)
-    if not score["extra"]:
-        del score["extra"]
+    score = vars(rollout.score)
     return {
         "record_id": record.id,
         "source": record.source,
@@ -100,7 +97,7 @@ def _sample(group: Group) -> dict[str, Any]:
         "reward_name": record.reward,
         "gold": record.answer,
         "text": rollout.completion.text,
-        **score,
+        **{name: value for name, value in score.items() if name != "extra" or value},
         "tokens": len(rollout.completion.ids_T),
         "stop_reason": rollout.completion.stop_reason.value,
     }

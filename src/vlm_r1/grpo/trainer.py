@@ -50,7 +50,7 @@ def train(
     judged = True  # whether all completions had a reward so far
     with run.steps("grpo") as (steps, show):
         if warned:
-            run.display.say(_CUT)
+            run.display.say(_CUT, style="yellow")
         for phases in steps:
             logged = Logged()
             groups, fallback_group, metrics = collect_groups(run, params, phases, logged)
@@ -85,8 +85,8 @@ def check_objective(config: Config) -> None:
 
 
 _CUT = (
-    "[yellow]top_p, top_k or min_p cuts what is sampled, but the policy that trains is the uncut one: "
-    "sampling/sampling_logp_difference in metrics.jsonl is how far they are apart[/yellow]"
+    "top_p, top_k or min_p cuts what is sampled, but the policy that trains is the uncut one: "
+    "sampling/sampling_logp_difference in metrics.jsonl is how far they are apart"
 )
 
 
@@ -98,8 +98,9 @@ def _warn_of_the_sampler(numbers: Mapping[str, float], run: TrainingRun) -> bool
     if gap <= MEAN_TOLERANCE[dtype]:
         return False
     run.display.say(
-        f"[yellow]step {run.learner.step}: the sampler's log-probabilities differ from the policy's by {gap:.2g} a "
-        "token: is it dropout, or a sampler that is not the policy?[/yellow]"
+        f"step {run.learner.step}: the sampler's log-probabilities differ from the policy's by {gap:.2g} a "
+        "token: is it dropout, or a sampler that is not the policy?",
+        style="yellow",
     )
     return True
 
@@ -122,9 +123,10 @@ def _warn_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> boo
     if "reward/left_out" not in numbers:
         return False
     run.display.say(
-        f"[yellow]step {run.learner.step + 1}: {numbers['reward/left_out']:.0f} completions have no reward, because "
+        f"step {run.learner.step + 1}: {numbers['reward/left_out']:.0f} completions have no reward, because "
         "every component left them out (None): nothing is learnt from them. metrics.jsonl counts them as "
-        "reward/left_out[/yellow]"
+        "reward/left_out",
+        style="yellow",
     )
     return True
 

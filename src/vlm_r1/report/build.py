@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, show_steps
 from vlm_r1.report.read import Run, lookup, read_run
 from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.text import visible
 
 _APPENDIX_LIMIT = 20_000  # characters of the config and of the environment that are shown
 
@@ -80,15 +82,22 @@ def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()
     )
 
 
+@cache
 def page_template(name: str) -> jinja2.Template:
-    """Load a template of this folder; inserted text is escaped."""
+    """Load a template of this folder; inserted text is escaped, and control characters in it are written out."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(name)
+
+
+def _shown(value: Any) -> Any:
+    """`visible` for texts; what a macro made is no plain text, and is shown already."""
+    return visible(value) if type(value) is str else value
 
 
 def _subtitle(run: Run) -> str:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-# C0 and C1 controls except tab and newline, and characters that change the direction or width of the text around them
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+from vlm_r1.runtime.text import visible
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,3 @@ def excerpt(text: str, limit: int) -> Excerpt:
         return Excerpt(visible(text))
     tail = limit // 4
     return Excerpt(visible(text[: limit - tail]), len(text) - limit, visible(text[-tail:]))
-
-
-def visible(text: str) -> str:
-    """Write out control and direction characters, e.g. NUL as `␀` and U+202E as `\\u202e`."""
-    return _INVISIBLE.sub(lambda found: _written(ord(found[0])), text)
-
-
-def _written(code: int) -> str:
-    return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"

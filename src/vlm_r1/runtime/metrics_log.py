@@ -13,6 +13,7 @@ from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.text import json_text
 
 MetricsRow = dict[str, float | str]
 
@@ -114,8 +115,7 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _line(row: Mapping[str, float | str]) -> bytes:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    return json.dumps(finite, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return json_text(dict(row)).encode() + b"\n"
 
 
 def _parse(line: bytes) -> MetricsRow | None:

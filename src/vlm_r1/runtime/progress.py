@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from vlm_r1.runtime.terminal import Terminal
+from vlm_r1.runtime.text import visible
+
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 15.0
 _WIDE_COLUMNS = 110  # narrower terminals show the numbers without a bar
 
 
-class _LastingConsole(Console):
+class _LastingTerminal(Terminal):
     """A console that falls silent when nobody reads it any more (`| head`), where rich would end the program."""
 
     def on_broken_pipe(self) -> None:
@@ -27,14 +33,14 @@ class _LastingConsole(Console):
 class Display:
     """Progress on a console; only the first process prints."""
 
-    def __init__(self, console: Console | None = None, enabled: bool = True):
-        self.console = console or _LastingConsole()
+    def __init__(self, console: Terminal | None = None, enabled: bool = True):
+        self.console = console or _LastingTerminal()
         self.enabled = enabled
 
-    def say(self, text: RenderableType) -> None:
-        """Print one line (rich markup), or a table."""
+    def say(self, text: RenderableType, style: str = "") -> None:
+        """Print one line as it is, or a table; a style is e.g. "yellow"."""
         if self.enabled:
-            self.console.print(text, highlight=False)
+            self.console.print(text, style=style)
 
     @contextmanager
     def bar(self, label: str, total: int) -> Generator[Callable[[int], None]]:
@@ -48,30 +54,44 @@ class Display:
         if not self.enabled:
             yield lambda n, numbers: None
         elif self.console.is_terminal:
-            with self._progress() as progress:
-                task = progress.add_task(label, total=total, completed=done, numbers="")
-                yield lambda n, numbers: progress.update(task, advance=n, numbers=_format(numbers))
+            with self.progress() as progress:
+                task = progress.add_task(visible(label), total=total, completed=done, numbers="")
+                yield lambda n, numbers: progress.update(task, advance=n, numbers=visible(_format(numbers)))
         else:
             yield _LineWriter(self.console, label, total, done)
 
-    def _progress(self) -> Progress:
+    def progress(self, transient: bool = False) -> Progress:
+        """Make the bars; transient ones vanish when they are done."""
         wide = self.console.width >= _WIDE_COLUMNS
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             *((BarColumn(bar_width=20),) if wide else ()),
             MofNCompleteColumn(),
-            TextColumn("[cyan]{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", style="cyan", markup=False),
             *((TimeElapsedColumn(),) if wide else ()),
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )
-        return Progress(*columns, console=self.console)
+        return Progress(*columns, console=self.console, transient=transient)
+
+
+def track(items: Iterable[T], label: str, total: int) -> Iterable[T]:
+    """Yield the items, with a bar on standard error while they last if that is a terminal."""
+    display = Display(Terminal(stderr=True))
+    if not display.console.is_terminal:
+        yield from items
+        return
+    with display.progress(transient=True) as progress:
+        task = progress.add_task(visible(label), total=total, numbers="")
+        for item in items:
+            yield item
+            progress.advance(task)
 
 
 class _LineWriter:
     """Progress in a file: prints a line at the start, every 15 seconds, and at the end."""
 
-    def __init__(self, console: Console, label: str, total: int, done: int):
+    def __init__(self, console: Terminal, label: str, total: int, done: int):
         self._console, self._label, self._total = console, label, total
         self._done = self._first = done
         self._start = time.monotonic()
@@ -86,7 +106,7 @@ class _LineWriter:
         elapsed = now - self._start
         eta = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
         line = f"{self._label} {self._done}/{self._total} {_format(numbers)} {elapsed:.0f}s, ETA {eta:.0f}s"
-        self._console.print(" ".join(line.split()), highlight=False, markup=False)
+        self._console.print(" ".join(line.split()))
 
 
 def _format(numbers: Mapping[str, float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_bytes
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import numbered
+from vlm_r1.runtime.text import json_text, writable
 from vlm_r1.types import AnswerValue, Group
 
 SCHEMA = pa.schema(
@@ -50,6 +53,12 @@ SCHEMA = pa.schema(
 )
 _LATER = {"extra": "{}"}
 """Columns that files of earlier versions lack → their default values."""
+
+_MAY_BE_NULL = ("reward_name", "reward", "advantage", "reason")
+_NO_PARQUET = (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, RecursionError)
+"""Exceptions of Arrow on a damaged file."""
+
+_LARGEST_FLOAT = int(sys.float_info.max)
 
 JSON_COLUMNS = ("gold", "answer", "parts", "metrics", "extra")
 
@@ -131,7 +140,7 @@ def write_rollouts(path: Path, step: int, groups: Sequence[Group]) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    rows = [row for index, group in enumerate(groups) for row in _rows(step, index, group)]
+    rows = [writable(row) for index, group in enumerate(groups) for row in _rows(step, index, group)]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -141,17 +150,21 @@ def read_rollouts(path: Path) -> list[RolloutRow]:
     """Read the completions of a step, in the order written.
 
     Raises:
-        CheckpointError: the file is missing, is not Parquet, or lacks a column of docs/runs.md.
+        CheckpointError: the file is missing, is not Parquet, lacks a column of docs/runs.md, or holds a value that is
+            not of its column's type.
     """
     try:
         file: Any = io.BytesIO(read_bytes(path))
         logged = pq.read_schema(file).names
-        table = pq.read_table(file, columns=[name for name in SCHEMA.names if name in logged or name not in _LATER])
-        return [_decoded(_LATER | row) for row in table.to_pylist()]
-    except (OSError, ValueError, KeyError) as error:  # the errors of Arrow and JSON are ValueErrors
+        columns = [name for name in SCHEMA.names if name in logged or name not in _LATER]
+        table: Any = pq.read_table(file, columns=columns)
+        schema: Any = SCHEMA
+        rows = table.select(columns).cast(pa.schema([schema.field(name) for name in columns])).to_pylist()
+    except _NO_PARQUET as error:
         raise CheckpointError(
             f"{path}: no rollouts can be read: {error}. Wanted a Parquet file with columns {', '.join(SCHEMA.names)}"
         ) from error
+    return [_decoded(f"{path}: row {number}", _LATER | row) for number, row in enumerate(rows)]
 
 
 def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
@@ -159,29 +172,29 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
     shared = {
         "step": step,
         "group": index,
-        "record_id": _utf8(record.id),
-        "source": _utf8(record.source),
+        "record_id": record.id,
+        "source": record.source,
         "task": record.task,
-        "problem": _utf8(record.problem),
-        "images": [_utf8(path) for path in record.images],
+        "problem": record.problem,
+        "images": list(record.images),
         "image_sizes": [list(frame.original_wh) for frame in group.encoded.frames],
         "input_sizes": [list(frame.input_wh) for frame in group.encoded.frames],
         "box_format": group.encoded.box_format.value,
         "template": group.encoded.template,
         "reward_name": record.reward,
-        "gold": _json(record.answer),
-        "prompt": _utf8(group.encoded.text),
+        "gold": json_text(record.answer),
+        "prompt": group.encoded.text,
     }
     for completion, rollout in enumerate(group.rollouts):
         score = rollout.score
         yield shared | {
             "completion": completion,
-            "text": _utf8(rollout.completion.text),
-            "answer": _json(score.answer),
+            "text": rollout.completion.text,
+            "answer": json_text(score.answer),
             "reward": score.reward,
-            "parts": _json(dict(score.parts)),
-            "metrics": _json(dict(score.metrics)),
-            "extra": _json(dict(score.extra)),
+            "parts": json_text(dict(score.parts)),
+            "metrics": json_text(dict(score.metrics)),
+            "extra": json_text(dict(score.extra)),
             "reason": score.reason,
             "advantage": rollout.advantage,
             "tokens": len(rollout.completion.ids_T),
@@ -189,34 +202,43 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
         }
 
 
-def _decoded(row: dict[str, Any]) -> RolloutRow:
-    decoded = {name: json.loads(row[name]) for name in JSON_COLUMNS}
+def _decoded(where: str, row: dict[str, Any]) -> RolloutRow:
+    if empty := [name for name, value in row.items() if value is None and name not in _MAY_BE_NULL]:
+        raise CheckpointError(f"{where}: {empty[0]} is null; wanted a value (docs/runs.md)")
+    decoded: dict[str, Any] = {name: _value(where, name, row[name]) for name in JSON_COLUMNS}
     for name in ("parts", "metrics"):
         decoded[name] = {key: math.nan if value is None else value for key, value in decoded[name].items()}
-    decoded["reward"] = math.nan if row["reward"] is None else row["reward"]
-    tuples: dict[str, Any] = {name: tuple((w, h) for w, h in row[name]) for name in ("image_sizes", "input_sizes")}
-    tuples["images"] = tuple(row["images"])
-    return RolloutRow(**(row | decoded | tuples))
+    for name in ("reward", "advantage"):
+        decoded[name] = math.nan if row[name] is None else row[name]
+    for name in ("image_sizes", "input_sizes"):
+        decoded[name] = tuple(_size(where, name, size) for size in row[name])
+    if None in row["images"] or not len(row["images"]) == len(row["image_sizes"]) == len(row["input_sizes"]):
+        raise CheckpointError(f"{where}: wanted a path, a size in image_sizes and one in input_sizes for each image")
+    decoded["images"] = tuple(row["images"])
+    return RolloutRow(**(row | decoded))
 
 
-def _json(value: Any) -> str:
-    """Write any value from a model as strict JSON: without NaN, lone surrogates and too deep nesting."""
+def _value(where: str, name: str, text: str) -> Any:
+    """Decode a column of JSON; parts, metrics and extra are objects, and the first two hold numbers."""
     try:
-        return _utf8(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
-    except RecursionError:
-        return '"(nested too deeply to be written)"'
-
-
-def _finite(value: AnswerValue | tuple[AnswerValue, ...]) -> AnswerValue:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: {name} is not JSON: {error}") from error
+    if name not in ("gold", "answer") and not is_object(value):
+        raise CheckpointError(f"{where}: {name} is {value!r:.80}; wanted a JSON object")
+    if name in ("parts", "metrics") and (odd := [v for v in value.values() if not _is_number(v)]):
+        raise CheckpointError(f"{where}: {name} holds {odd[0]!r:.80}; wanted numbers")
     return value
 
 
-def _utf8(text: str) -> str:
-    """Replace lone surrogates, which JSON escapes can produce and files cannot hold, by `?`."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _is_number(value: object) -> bool:
+    """Return whether a value is None, which stands for NaN, or a number that a float can hold."""
+    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST_FLOAT)
+
+
+def _size(where: str, name: str, size: list[int | None] | None) -> tuple[int, int]:
+    match size:
+        case [int(width), int(height)]:
+            return width, height
+        case _:
+            raise CheckpointError(f"{where}: {name} holds {size!r:.80}; wanted [width, height]")

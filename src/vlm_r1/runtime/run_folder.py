@@ -25,6 +25,7 @@ from vlm_r1.runtime.lock import FolderLock
 from vlm_r1.runtime.manifest import read_manifest
 from vlm_r1.runtime.metrics_log import truncate_after
 from vlm_r1.runtime.rollout_log import list_rollouts
+from vlm_r1.runtime.text import json_text
 
 _PACKAGES = ("vlm-r1", "torch", "transformers", "accelerate", "peft", "numpy", "pillow", "tokenizers")
 
@@ -206,7 +207,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

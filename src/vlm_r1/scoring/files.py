@@ -20,6 +20,7 @@ from vlm_r1.files import regular_only
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
+from vlm_r1.runtime.text import json_text
 from vlm_r1.scoring.rows import RowScore, check_row, score_rows
 from vlm_r1.scoring.settings import Row, Scoring, reward_name
 
@@ -182,11 +183,7 @@ def _in_order(
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    """Encode one line of JSON; lone surrogates, which UTF-8 cannot hold, are written as escapes."""
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(row).encode() + b"\n"
+    return json_text(row).encode() + b"\n"
 
 
 def _count(summary: Summary, name: str, row: Row, score: RowScore) -> None:

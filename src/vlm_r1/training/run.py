@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.markup import escape
-
 from vlm_r1.config import Config
 from vlm_r1.data.access import access_of
 from vlm_r1.data.prompts import PromptStream, shard
@@ -107,9 +105,9 @@ def _open(
     sampler = build_sampler(learner.bare_policy, config.sampling)
     display.enabled = learner.accelerator.is_main_process
     if folder.lock is not None and not folder.lock.exclusive:
-        display.say(_NO_LOCKS)
+        display.say(_NO_LOCKS, "yellow")
     for line in (*start.said, *(f"changed: {change}" for change in start.changes)):
-        display.say(escape(line))
+        display.say(line)
     if start.changes:
         display.say(f"the learning rate goes on at {learner.learning_rate:g}")
     display.say(f"{len(records):,} records")
@@ -129,10 +127,7 @@ def _open(
     return run
 
 
-_NO_LOCKS = (
-    "[yellow]this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
-    "[/yellow]"
-)
+_NO_LOCKS = "this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
 
 
 def _peers(learner: Learner) -> dict[int, int]:

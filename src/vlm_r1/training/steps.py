@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from rich.markup import escape
-from rich.text import Text
-
 from vlm_r1.config import Config
 from vlm_r1.data.rows import MAX_LISTED
 from vlm_r1.errors import CheckpointError, DataError
@@ -23,6 +20,7 @@ from vlm_r1.runtime.metrics_log import MetricsRow, append_metrics, read_metrics,
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder
+from vlm_r1.runtime.text import writable
 from vlm_r1.sampling import Sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.training.drawing import Drawing
@@ -147,7 +145,7 @@ class TrainingRun:
         if self.learner.step:
             self.save_checkpoint()
         for line in lines[:MAX_LISTED]:
-            self.display.say(Text(f"step {self.learner.step + 1}: bad record {line}", style="yellow"))
+            self.display.say(f"step {self.learner.step + 1}: bad record {line}", "yellow")
         if len(lines) > MAX_LISTED:
             self.display.say(f"… and {len(lines) - MAX_LISTED} more: {BAD_RECORDS} in the run folder has all")
 
@@ -199,7 +197,7 @@ class TrainingRun:
                 truncate_after(self.folder.metrics, self.learner.step - 1)
             append_metrics(self.folder.metrics, row)
         if self.config.training.report_to:
-            numbers = {name: value for name, value in row.items() if name not in ("step", "stage")}
+            numbers = {writable(name): value for name, value in row.items() if name not in ("step", "stage")}
             self.learner.accelerator.log(numbers, step=self.learner.step)  # pyright: ignore[reportUnknownMemberType]
 
     def _moment(self) -> str:
@@ -255,7 +253,7 @@ class TrainingRun:
         except CheckpointError as error:
             if self.config.training.on_save_failure == "stop":
                 raise
-            self.display.say(f"[yellow]{escape(str(error))}. The run goes on without this checkpoint[/yellow]")
+            self.display.say(f"{error}. The run goes on without this checkpoint", "yellow")
         else:
             self.saved_step = self.learner.step
             later = (path for path in self.start.damaged if checkpoint_step(path) > self.learner.step)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from vlm_r1.cli.options import add_allowed, allowed_of, count, local_path, path_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from vlm_r1.config.schema import DataSource
     from vlm_r1.curation.data_check import DataCheck
+    from vlm_r1.runtime.terminal import Terminal
 
 _SHOWN_CHARS = 2000
 """Maximal length of the first question in the output."""
@@ -66,13 +66,12 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: an option names something unknown.
         DataError: a file of --against cannot be read.
     """
-    from rich.console import Console
-
     from vlm_r1.config.schema import DataSource
     from vlm_r1.curation.data_check import check_data
     from vlm_r1.errors import ConfigError
     from vlm_r1.rewards import REWARDS
     from vlm_r1.rewards.call import resolve_reward
+    from vlm_r1.runtime.terminal import Terminal
     from vlm_r1.tasks.templates import get_template
 
     if args.no_images and (args.against or args.page):
@@ -98,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         against=against,
         progress=_with_progress,
     )
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Terminal(soft_wrap=True)
     _print_check(console, source, check, images_read=not args.no_images)
     if args.page and not check.judged:
         console.print(f"\nno page {args.page}: no record can be used")
@@ -112,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if check.is_ready else 1
 
 
-def _print_check(console: Console, source: DataSource, check: DataCheck, images_read: bool) -> None:
+def _print_check(console: Terminal, source: DataSource, check: DataCheck, images_read: bool) -> None:
     """Print statistics of the file and all findings."""
     from vlm_r1.data.rows import summarise
 
@@ -144,13 +143,9 @@ def _excerpt(text: str) -> str:
 
 def _with_progress(found: Iterator[Any], total: int, name: str) -> Iterable[Any]:
     """Show a bar with the remaining time, on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
+    from vlm_r1.runtime.progress import track
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return found
-    return track(found, f"checking {os.path.basename(name)}", total=total, console=console, transient=True)
+    return track(found, f"checking {os.path.basename(name)}", total)
 
 
 def _facts(source: DataSource, check: DataCheck, images_read: bool) -> Table:

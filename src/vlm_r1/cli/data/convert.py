@@ -46,10 +46,9 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the format is unknown, or an option has no effect.
         DataError: the source is not in this format, nothing could be kept, or the output cannot be written.
     """
-    from rich.console import Console
-
     from vlm_r1.converters import CONVERTERS, Job, run_conversion
     from vlm_r1.registry import resolve
+    from vlm_r1.runtime.terminal import Terminal
 
     converter = resolve("format", args.format, CONVERTERS)
     chosen = vars(format_parser(converter).parse_args(args.arguments))
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         track=_track,
     )
     conversion = run_conversion(converter, job, converter.options(**chosen))
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Terminal(soft_wrap=True)
     console.print(_tally_text(job.tally))
     console.print(_next_steps(job.out, conversion))
     return 0
@@ -121,11 +120,9 @@ def _add_option(
 
 def _track(items: Sequence[T]) -> Iterable[T]:
     """Show a bar with the remaining time, on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
+    from vlm_r1.runtime.progress import track
 
-    console = Console(stderr=True)
-    return track(items, "converting", console=console, transient=True) if console.is_terminal else items
+    return track(items, "converting", len(items))
 
 
 def _tally_text(tally: Tally) -> str:

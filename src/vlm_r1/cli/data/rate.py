@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     asked_with, display = complete_arguments(args), Display()
     ratings: list[Rating] = []
-    display.console.print(asked_with, markup=False, highlight=False, soft_wrap=True)
+    display.console.print(asked_with, soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
@@ -115,10 +115,9 @@ def _image_root(args: argparse.Namespace) -> str:
 
 
 def _write(args: argparse.Namespace, records: Sequence[Record], ratings: Sequence[Rating], kept: Sequence[int]) -> None:
-    import json
-
     from vlm_r1.data.lines import vlm_r1_line
     from vlm_r1.runtime.atomic import replacing
+    from vlm_r1.runtime.text import json_text
 
     with replacing(args.out) as temporary, temporary.open("w", encoding="utf-8") as file:
         for place in kept:
@@ -128,7 +127,7 @@ def _write(args: argparse.Namespace, records: Sequence[Record], ratings: Sequenc
                 pass_rate=round(rating.pass_rate(args.pass_from) or 0.0, 6),
                 mean_accuracy=round(rating.mean_accuracy, 6),
             )
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json_text(line) + "\n")
 
 
 def _spread(rates: Sequence[float], low: float, high: float) -> Table:
