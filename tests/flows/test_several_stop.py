@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def test_a_signal_to_the_launcher_stops_all_saved(recipe, rec_files, tmp_path) -
     assert 3 <= steps < 12
     command = f"torchrun --nproc_per_node 2 -m vlm_r1.cli.main train {folder}/config.yaml --resume"
     assert errors.count(f"stopped at step {steps} of 12 (SIGTERM); go on with: {command}\n") == 1
-    assert (folder / f"checkpoints/step-{steps:06d}/state/random_states_1.pkl").exists()
+    assert json.loads((folder / "environment.json").read_text())["processes"] == 2
     assert (folder / "report.html").exists()
     done = in_two_processes("-m", "vlm_r1.cli.main", "train", str(folder / "config.yaml"), "--resume")
     assert done.returncode == 0, done.stderr
