@@ -1,7 +1,5 @@
 """Hashes of what a run is made from: the rows of its data files and the files of its model."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import hashlib

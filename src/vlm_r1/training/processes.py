@@ -1,16 +1,14 @@
 """The processes of a run: they are joined before anything is read, and what one finds out is the same for all."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.models.precision import this_device
@@ -28,7 +26,7 @@ def join_processes() -> None:
         ConfigError: they could not be joined.
     """
     # without cpu, accelerate joins the processes of a launcher only on GPUs
-    state = PartialState(cpu=this_device().type == "cpu", timeout=LONGEST_WAIT)
+    state: Any = PartialState(cpu=this_device().type == "cpu", timeout=LONGEST_WAIT)
     _check_that_launched(state.num_processes)
     if state.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(
@@ -46,7 +44,8 @@ def first_does(work: Callable[[], T]) -> T:
     Raises:
         VlmR1Error: what `work` raised.
     """
-    state, outcome = PartialState(), None
+    state: Any = PartialState()
+    outcome: Any = None
     if state.is_main_process:
         try:
             outcome = work()
@@ -54,11 +53,11 @@ def first_does(work: Callable[[], T]) -> T:
             outcome = error
     if state.num_processes > 1:
         shared = [outcome]
-        broadcast_object_list(shared)
+        dist.broadcast_object_list(shared)  # pyright: ignore[reportUnknownMemberType]
         outcome = outcome if state.is_main_process else shared[0]
     if isinstance(outcome, VlmR1Error):
         raise outcome
-    return outcome  # type: ignore[return-value]
+    return outcome
 
 
 def _check_that_launched(processes: int) -> None:

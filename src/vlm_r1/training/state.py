@@ -1,7 +1,5 @@
 """The folder `state/` of a checkpoint: optimizers, and the trainer's own numbers. Schedules follow from the step."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import json
