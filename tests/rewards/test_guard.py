@@ -230,7 +230,8 @@ def test_a_call_in_another_thread_is_watched_too():
 def test_a_module_or_class_that_exits_is_a_wrong_name(tmp_path, monkeypatch):
     (tmp_path / "exits_at_import.py").write_text("import sys\nsys.exit(0)", encoding="utf-8")
     (tmp_path / "exits_when_made.py").write_text(
-        "class Made:\n    def __init__(self): raise SystemExit(0)", encoding="utf-8"
+        "class Made:\n    def __init__(self): raise SystemExit(0)\n    def __call__(self, given): return 1.0",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("exits_at_import:f", "exits_when_made:Made"):

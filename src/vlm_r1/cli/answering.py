@@ -117,6 +117,7 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
     """
     from vlm_r1.config.schema import ModelSection, SamplingSection
     from vlm_r1.data.access import access_of
+    from vlm_r1.data.ahead import ImagesAhead
     from vlm_r1.models import load_adapter
     from vlm_r1.models.precision import look_at, this_device
     from vlm_r1.policy.build import build_policy, choose_setup
@@ -134,7 +135,7 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
         box_format=args.box_format,
     )
     access = access_of(allowed_of(args), [args.image_root])
-    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, access=access)
+    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, images=ImagesAhead(0, access))
     section = ModelSection(path=args.model, dtype=args.dtype)
     setup = choose_setup(section, adapter, look_at(this_device()))
     policy = build_policy(section, adapter, setup, device=this_device())

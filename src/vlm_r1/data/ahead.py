@@ -23,7 +23,7 @@ class ImagesAhead:
     """
 
     def __init__(self, workers: int, access: Access = NOWHERE) -> None:
-        self._access = access
+        self.access = access
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images") if workers else None
         self._started: dict[str, Future[Image.Image]] = {}
 
@@ -36,7 +36,7 @@ class ImagesAhead:
             self._started.pop(path).cancel()
         for path in wanted:
             if path not in self._started:
-                self._started[path] = self._pool.submit(load_image, path, self._access)
+                self._started[path] = self._pool.submit(load_image, path, self.access)
 
     def load(self, path: str) -> Image.Image:
         """Return an image as upright RGB; waits if it is being decoded.
@@ -45,4 +45,4 @@ class ImagesAhead:
             DataError: see `load_image`.
         """
         started = self._started.pop(path, None)
-        return load_image(path, self._access) if started is None else started.result()
+        return load_image(path, self.access) if started is None else started.result()

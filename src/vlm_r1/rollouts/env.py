@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from PIL.Image import Image
 
-from vlm_r1.data.access import NOWHERE, Access
+from vlm_r1.data.access import Access
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError, ModelError
@@ -53,8 +53,7 @@ class Env:
         combination: str = "sum",
         reward_timeout_s: float = REWARD_TIMEOUT_S,
         max_prompt_length: int | None = None,
-        image_workers: int = 0,
-        access: Access = NOWHERE,
+        images: ImagesAhead | None = None,
     ):
         self.adapter = adapter
         self.templates = templates
@@ -62,8 +61,8 @@ class Env:
         self.combination = combination
         self.reward_timeout_s = reward_timeout_s
         self.max_prompt_length = max_prompt_length
-        self.access = access
-        self._images = ImagesAhead(image_workers, access)
+        self._images = images or ImagesAhead(0)
+        self.access = self._images.access
         self._cache: OrderedDict[_Key, EncodedPrompt] = OrderedDict()
         self._cached_bytes = 0
 

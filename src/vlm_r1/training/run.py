@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vlm_r1.config import Config
 from vlm_r1.data.access import access_of
+from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
@@ -195,6 +196,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     templates = make_templates(
         config.data.template, (source.template for source in config.sources), config.data.templates
     )
+    access = access_of(config.data, (source.image_root for source in config.sources))
     env = Env(
         adapter_of(config.model),
         templates,
@@ -202,8 +204,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         combination=config.reward_combination,
         reward_timeout_s=config.reward_timeout_s,
         max_prompt_length=config.data.max_prompt_length,
-        image_workers=config.data.dataloader_num_workers,
-        access=access_of(config.data, (source.image_root for source in config.sources)),
+        images=ImagesAhead(config.data.dataloader_num_workers, access),
     )
     files = [file for records in sets if isinstance(records, Sources) for file in records.files]
     if problems := [problem for file in files for problem in find_control_tokens(file, env.adapter.own_tokens())]:

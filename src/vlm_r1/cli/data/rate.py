@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from vlm_r1.cli.answering import add_answering_arguments
 from vlm_r1.cli.options import count, local_path, share
+from vlm_r1.registry import may_be_allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
@@ -56,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.errors import ConfigError
-    from vlm_r1.registry import may_be_allowed
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling import SamplingParams
 
@@ -102,11 +102,17 @@ def run(args: argparse.Namespace) -> int:
     if len(judged) < len(rates):
         display.say(f"{len(rates) - len(judged)} records are not rated, because their reward leaves them out (None)")
     display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
-    own = {name: None for place in kept if (name := records[place].reward) and may_be_allowed(name)}
-    if own:
-        display.say(f"its rows name code; whoever reads them has to allow it: data.allowed_rewards: {list(own)}")
-    display.say(f"its image paths are absolute: read it with image_root: {_image_root(args)}")
+    for line in _advice(args, [records[place].reward or "" for place in kept]):
+        display.say(line)
     return 0
+
+
+def _advice(args: argparse.Namespace, rewards: Sequence[str]) -> Iterator[str]:
+    """Yield what a reader of the written rows has to set."""
+    own = [name for name in dict.fromkeys(rewards) if may_be_allowed(name)]
+    if own:
+        yield f"its rows name code; whoever reads them has to allow it: data.allowed_rewards: {own}"
+    yield f"its image paths are absolute: read it with image_root: {_image_root(args)}"
 
 
 def _image_root(args: argparse.Namespace) -> str:
