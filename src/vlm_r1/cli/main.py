@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from vlm_r1 import __version__
+from vlm_r1.config.secrets import masked
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.runtime.text import visible, write_out_unknown_characters
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
         return _module(args.command).run(args)
     except VlmR1Error as error:
-        print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
+        print(visible(masked(f"{type(error).__name__}: {error}")), file=sys.stderr)
         return USER_ERROR
 
 

@@ -4,7 +4,7 @@
   accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
   vlm-r1 train runs/rec/config.yaml --resume                                 continue after a stop or a crash
 
-Every option of the recipe can be overridden as --section.key=value; `vlm-r1 config` lists them all.
+Every option of the recipe can be overridden as --section.option=value; `vlm-r1 config` lists them all.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vlm_r1.config.secrets import given_secrets
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.registry import resolve
 
@@ -70,6 +71,7 @@ def resolve_reward(spec: str, table: Mapping[str, AnyFunction], *, trusted: bool
     8
     """
     name, options = _split(spec)
+    options = given_secrets(f"reward {name}", options)
     found = resolve("reward", name, table)
     if not callable(found):
         raise ConfigError(f'reward "{spec}" is {found!r:.100}; wanted a function or a class of callable objects')

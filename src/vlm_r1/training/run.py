@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vlm_r1.config import Config
+from vlm_r1.config.secrets import refuse_masked
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, shared_pictures
@@ -167,6 +168,7 @@ def open_training(config: Config, *, resume: bool, temperature: float, display: 
         CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
             the model, checked in this order; nothing is written before.
     """
+    refuse_masked(config.model_dump(mode="json"), "")
     check_engines(config)
     checkpoint = check_run_folder(config, resume)
     records, held_out = load_checked_records(config)
