@@ -50,3 +50,15 @@ def logs_our_name(completions, log_metric, **columns):
 def breaks(completions, **columns):
     """Can never be called."""
     return [completion["text"] for completion in completions]
+
+
+class Keyed:
+    """A reward that needs a key: the mean of the characters' codes, if the key is right; it writes the key nowhere."""
+
+    def __init__(self, api_key: str, fails: bool = False):
+        if fails:
+            raise ValueError(f"the service refused {api_key}")
+        self.right = api_key == "S3CRET"
+
+    def __call__(self, given: RewardInput) -> float:
+        return len(given.text) % 7 / 7 if self.right else 0.0

@@ -89,7 +89,7 @@ BAD_RECIPES = {
     "prompt of one record too long": (["--data.max_prompt_length=24"], "the prompt has 25 tokens"),
     "no checkpoint": (["--model.path=nowhere/at-all"], "nowhere/at-all: cannot load the config"),
     "pixel budget below a patch": (["--model.max_pixels=100"], "one image token"),
-    "not an override": (["beta=3"], "overrides read --section.key=value"),
+    "not an override": (["beta=3"], "overrides read --section.option=value"),
     "override without value": (["--grpo.beta"], "has no value"),
     "index out of range": (["--data.train.3.path=x"], "wanted an index 0 to 1"),
     "nothing to resume": (["--resume"], "there is no config.yaml"),

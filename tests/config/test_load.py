@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from trl import GRPOConfig
 
-from vlm_r1.config import load_config, parse_overrides, save_config
+from vlm_r1.config import as_dict, load_config, parse_overrides, save_config
 from vlm_r1.config.data import NOTHING
+from vlm_r1.config.load import validate
 from vlm_r1.config.markdown import reference
 from vlm_r1.config.schema import Config, GrpoSection
 from vlm_r1.config.training import TrainingSection
@@ -300,3 +301,82 @@ def test_rows_may_name_nothing_more_by_default():
     config = Config.model_validate({"output_dir": "runs/x", "model": {"path": "m"}, "data": {}})
     assert {name: getattr(config.data, name) for name in type(NOTHING).model_fields} == NOTHING.model_dump()
     assert not any(NOTHING.model_dump().values())
+
+
+LEVELS = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10) if i else '1'}]" for i in range(10))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("seed: 2001-99-99", "not valid YAML", id="no date"),
+        pytest.param("seed: !!int abc", "not valid YAML", id="no integer"),
+        pytest.param("seed: !!float abc", "not valid YAML", id="no float"),
+        pytest.param("seed: !!timestamp abc", "not valid YAML", id="no time"),
+        pytest.param(f"seed: {'9' * 5000}", "not valid YAML", id="5,000 digits"),
+        pytest.param("seed: " + "[" * 3000, "not valid YAML", id="3,000 brackets"),
+        pytest.param("{[a]: 1}", "not valid YAML", id="a list as key"),
+        pytest.param("!!python/object/apply:os.system ['true']", "not valid YAML", id="a Python object"),
+        pytest.param(LEVELS, "its aliases make [0-9,]+ values; wanted at most 100,000", id="aliases of aliases"),
+        pytest.param("a: &a [*a]", "line 1: an alias lies in what it stands for", id="an alias of itself"),
+        pytest.param(
+            "training: {}\nseed: 1\ntraining: {}", 'key "training" stands twice, in lines 1 and 3', id="twice"
+        ),
+        pytest.param("{1: 2}", "1", id="a number as key"),
+        pytest.param("data: [1, 2]", "data", id="a list for a section"),
+        pytest.param("rewards: {a: !!set {x}}", "rewards", id="a set"),
+        pytest.param('output_dir: "a\\0b"', "no NUL character", id="NUL in a path"),
+    ],
+)
+def test_yaml_that_is_hostile_or_wrong_is_a_short_error(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_long_value_is_cut_in_the_message(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"output_dir: [{'x' * 100_000}]\n{'y' * 1000}: 1", encoding="utf-8")
+    with pytest.raises(ConfigError, match="output_dir") as caught:
+        load_config(path)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("key", ["²", "٣", "-1", "9" * 5000])
+def test_an_index_is_of_plain_digits(recipe: Path, key: str):
+    with pytest.raises(ConfigError):
+        load_config(recipe, [f"--data.train.{key}.path=x"])
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "[/x]", "[red]a", "a/b", ".hidden", "", "a b", "é", "x" * 65, "-n", "a\nb"]
+)
+def test_a_held_out_set_has_a_plain_name(recipe: Path, name: str):
+    with pytest.raises(ConfigError, match="becomes a file name"):
+        validate(as_dict(load_config(recipe)) | {"data": {"eval": {name: {"path": "x.jsonl"}}}}, where="here")
+    with pytest.raises(ConfigError, match="becomes a file name"):
+        validate(as_dict(load_config(recipe)) | {"data": {"templates": {name: {}}}}, where="here")
+
+
+@pytest.mark.parametrize("name", ["in_domain", "val-2", "refcoco.testA", "7", "x" * 64])
+def test_control_these_names_are_plain(recipe: Path, name: str):
+    tree = as_dict(load_config(recipe)) | {"data": {"eval": {name: {"path": "x.jsonl"}}}}
+    assert list(validate(tree, where="here").data.eval) == [name]
+
+
+def test_a_written_config_holds_no_secret_and_differs_only_there(recipe: Path, tmp_path: Path):
+    spec, peft = 'my:Judge(api_key="S3CRET", model="$X")', "{hf_token: S3CRET, use_dora: true}"
+    overrides = [f"--rewards={{'{spec}': 1.0}}", f"--model.lora={{peft: {peft}}}", "--training.learning_rates={}"]
+    config = load_config(recipe, [*overrides, "--data.train.0.path=https://me:S3CRET@host/x?token=S3CRET"])
+    save_config(config, tmp_path / "config.yaml")
+    assert "S3CRET" not in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+    read = load_config(tmp_path / "config.yaml")
+    assert as_dict(read) == as_dict(config), "a resumed run compares these"
+    assert spec in config.rewards, "control: the config itself holds it"
+
+
+def test_two_rewards_may_not_differ_in_their_secrets_alone(recipe: Path):
+    with pytest.raises(ConfigError, match="stands twice, with secrets that differ"):
+        load_config(recipe, ["""--rewards={'a:B(key="1")': 1.0, 'a:B(key="2")': 1.0}"""])

@@ -124,3 +124,13 @@ def test_entries_that_allow_a_name_exactly():
 def test_what_reads_like_no_name_is_not_imported(name):
     with pytest.raises(ConfigError, match=r"reads like no package\.module:Name"):
         resolve("reward", name, {})
+
+
+def test_a_row_asks_the_environment_for_nothing() -> None:
+    allowed = ("my_rewards:Judge",)
+    assert reward_from_data('my_rewards:Judge(url="x")', allowed) == 'my_rewards:Judge(url="x")'
+    for option in ('api_key="$HF_TOKEN"', 'api_key="${HF_TOKEN}"', 'headers={"Authorization": "$HF_TOKEN"}'):
+        name = f"my_rewards:Judge({option})"
+        with pytest.raises(DataError, match="takes a value from the environment"):
+            reward_from_data(name, allowed)
+        assert reward_from_data(name, (name,)) == name, "the recipe names just this"

@@ -51,11 +51,15 @@ def test_a_file_cut_anywhere_reads_as_the_whole_lines_before_the_cut(tmp_path_fa
         pytest.param('{"step": 1, "lo', id="torn"),
         pytest.param("[1, 2]", id="no object"),
         pytest.param('{"loss": 1.0}', id="no step"),
+        pytest.param('{"step": true}', id="a step that is no number"),
+        pytest.param('{"step": 2, "loss": [1]}', id="a list for a number"),
+        pytest.param('{"step": 2, "loss": 1' + "0" * 400 + "}", id="a number that no float can hold"),
+        pytest.param("[" * 100_000, id="100,000 brackets"),
     ],
 )
 def test_a_bad_line_that_is_not_the_last_is_an_error_with_its_place(path: Path, line: str):
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
-    with pytest.raises(CheckpointError, match=r'metrics\.jsonl:2: wanted a JSON object with a "step", got'):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:2: wanted a JSON object of numbers and"):
         read_metrics(path)
 
 

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from vlm_r1.config import Config
+from vlm_r1.config.secrets import refuse_masked
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
 from vlm_r1.grpo.trainer import check_objective
@@ -40,6 +41,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     from vlm_r1.cli.console import quiet_libraries
 
     quiet_libraries()
+    refuse_masked(config.model_dump(mode="json"), "")
     check_engines(config)
     if stage == "grpo":
         check_objective(config)

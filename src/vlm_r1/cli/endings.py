@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.runtime.text import visible
 from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped
@@ -23,7 +24,7 @@ def tell_failure(error: VlmR1Error, status: int) -> int:
     Returns:
         The exit status.
     """
-    line = visible(f"{_process()}{type(error).__name__}: {error}")
+    line = visible(masked(f"{_process()}{type(error).__name__}: {error}"))
     print(line, file=sys.stderr)
     leave_to_launcher(line)
     return status

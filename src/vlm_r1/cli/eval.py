@@ -10,11 +10,12 @@ length. A line says so. The results are NAME.json and NAME.samples.jsonl (docs/r
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
-from vlm_r1.cli.options import local_path
+from vlm_r1.cli.options import file_name, local_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data and the few options that change the result."""
     add_answering_arguments(parser)
-    parser.add_argument("--name", help="name of the result files (default: the data file's stem)")
+    parser.add_argument("--name", type=file_name, help="name of the result files (default: the data file's stem)")
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.run_folder import trained_steps
 
     quiet_libraries()
-    name, display = args.name or args.data.stem, Display()
+    name, display = args.name or re.sub(r"[^A-Za-z0-9_.-]|^[.-]", "_", args.data.stem)[:64], Display()
     display.console.print(complete_arguments(args), soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)

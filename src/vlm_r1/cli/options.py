@@ -12,6 +12,8 @@ from vlm_r1.registry import may_be_allowed
 if TYPE_CHECKING:
     from vlm_r1.config.data import Allowed
 
+from vlm_r1.config.base import plain_name
+
 
 def count(text: str) -> int:
     """Parse a whole number of at least 1."""
@@ -29,6 +31,14 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"wanted a number from 0 to 1, got {text!r}")
     return value
+
+
+def file_name(text: str) -> str:
+    """Parse a name that becomes a file name."""
+    try:
+        return plain_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def local_path(text: str) -> Path:

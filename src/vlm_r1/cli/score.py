@@ -142,6 +142,8 @@ def _table(summary: Summary) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from vlm_r1.config.secrets import masked
+
     compared = any(tally.compared for tally in summary.tallies.values())
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("reward", "rows", "null", "mean", *(("equal to official",) if compared else ())):
@@ -149,5 +151,5 @@ def _table(summary: Summary) -> Table:
     for name, tally in summary.tallies.items():
         mean = f"{tally.total / tally.scored:.4f}" if tally.scored else "–"
         equal = (f"{tally.equal} of {tally.compared}",) if compared else ()
-        table.add_row(name, str(tally.rows), str(tally.rows - tally.scored), mean, *equal)
+        table.add_row(masked(name), str(tally.rows), str(tally.rows - tally.scored), mean, *equal)
     return table

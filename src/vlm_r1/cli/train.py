@@ -6,7 +6,7 @@
 
 SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP end the run after its step, saved; docs/stopping.md has the exit codes.
 
-Every option of the recipe can be overridden as --section.key=value; `vlm-r1 config` lists them all.
+Every option of the recipe can be overridden as --section.option=value; `vlm-r1 config` lists them all.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,8 +16,31 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
-PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+
+
+def _path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a path has no NUL character")
+    return os.path.expanduser(text)
+
+
+PathText = Annotated[str, AfterValidator(_path)]
 """A path, a URL or a name on the Hub; a leading ~ is replaced by the home folder."""
+
+
+def plain_name(name: str) -> str:
+    """Return a name that may become a file name.
+
+    Raises:
+        ValueError: it is not of 1 to 64 letters, digits, `_`, `-` and `.`, or starts with `-` or `.`.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) is None:
+        raise ValueError(f"the name {ascii(name)[:100]} becomes a file name; wanted 1 to 64 letters, digits, _ - .")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(plain_name)]
+"""A name of letters, digits, `_`, `-` and `.`, since files are named by it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, PositiveInt, Section
+from vlm_r1.config.base import NonNegativeInt, PathText, PlainName, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.words import Coordinates, ThinkingChoice
 from vlm_r1.registry import may_be_allowed, quoted
 
@@ -146,13 +146,16 @@ class DataSection(Allowed):
     train: list[DataSource] = Field(
         default_factory=list[DataSource], description="Training files, concatenated, then shuffled."
     )
-    eval: dict[str, DataSource] = Field(default_factory=dict, description="Held-out files by name, e.g. in_domain.")
+    eval: dict[PlainName, DataSource] = Field(
+        default_factory=dict,
+        description="Held-out files by name, e.g. in_domain: letters, digits, _ - . since files are named by it.",
+    )
     template: str = Field(
         default="r1",
         description="Words around the question: a name of TEMPLATES (`vlm-r1 trace` shows it), of data.templates, or "
         "package.module:NAME.",
     )
-    templates: dict[str, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
+    templates: dict[PlainName, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
     max_prompt_length: PositiveInt | None = Field(
         default=None, description="Longer prompts, in tokens with image tokens, are an error; null: no limit."
     )

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import re
+import reprlib
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -15,12 +17,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vlm_r1.config.schema import Config
+from vlm_r1.config.secrets import masked_tree
+from vlm_r1.config.yaml_text import NO_YAML, read_yaml
 from vlm_r1.errors import ConfigError
 from vlm_r1.files import read_text
 from vlm_r1.registry import suggestion
 
-_NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-"""Exceptions of PyYAML on bad text: a date such as 2001-99-99 is a ValueError, a thousand brackets a RecursionError."""
+_SHOWN_CHARS = 200
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -34,11 +37,11 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
     """
     try:
-        tree = yaml.safe_load(read_text(path))
+        tree = read_yaml(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe: {error.strerror}") from error
-    except _NO_YAML as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except NO_YAML as error:
+        raise ConfigError(f"{path}: not valid YAML: {_cut(str(error), 1000)}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted a mapping of sections (model, data, …), got {type(tree).__name__}")
     for keys, value in parse_overrides(overrides):
@@ -59,12 +62,12 @@ def validate(tree: dict[str, Any], where: str) -> Config:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """Return the resolved config as plain JSON values, every default included."""
-    return config.model_dump(mode="json")
+    """Return the resolved config as plain JSON values, every default included; secrets are masked."""
+    return masked_tree(config.model_dump(mode="json"))
 
 
 def save_config(config: Config, path: str | os.PathLike[str]) -> None:
-    """Write the resolved config as YAML that `load_config` reads back to an equal value."""
+    """Write the resolved config as YAML that `load_config` reads back to an equal value, but for masked secrets."""
     Path(path).write_text(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -81,16 +84,16 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[list[str], Any]]:
     while rest:
         argument = rest.pop(0)
         if not argument.startswith("--"):
-            raise ConfigError(f'unexpected argument "{argument}"; overrides read --section.key=value')
+            raise ConfigError(f'unexpected argument "{argument}"; overrides read --section.option=value')
         name, equals, text = argument[2:].partition("=")
         if not equals:
             if not rest:
-                raise ConfigError(f'"{argument}" has no value; overrides read --section.key=value')
+                raise ConfigError(f'"{argument}" has no value; overrides read --section.option=value')
             text = rest.pop(0)
         try:
             overrides.append((name.split("."), _value(name.split("."), text)))
-        except _NO_YAML as error:
-            raise ConfigError(f'"{argument}": the value is not valid YAML: {error}') from error
+        except NO_YAML as error:
+            raise ConfigError(f'"{_cut(argument)}": the value is not valid YAML: {_cut(str(error))}') from error
     return overrides
 
 
@@ -99,7 +102,7 @@ def _value(keys: Sequence[str], text: str) -> Any:
     members = _members(_type_at(keys))
     if members and all(_is_text(member) for member in members if member is not NoneType):
         return None if text == "null" and NoneType in members else text
-    value, node = yaml.safe_load(text), yaml.compose(text)
+    value, node = read_yaml(text), yaml.compose(text, Loader=yaml.SafeLoader)
     if node is not None and "#" in text[node.end_mark.index :]:
         raise ValueError(f"{text[node.end_mark.index :].strip()!r} would be left out as a comment")
     return value if text else text
@@ -136,7 +139,7 @@ def _assign(tree: Any, keys: list[str], value: Any) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
-            index = int(key) if key.isdigit() else -1
+            index = int(key) if _is_index(key) else -1
             if not 0 <= index <= len(node):
                 raise ConfigError(
                     f"--{'.'.join(keys)}: wanted an index 0 to {len(node)} (one more appends), got {key!r}"
@@ -149,14 +152,22 @@ def _assign(tree: Any, keys: list[str], value: Any) -> None:
             if last:
                 node[key] = value
             elif node.get(key) is None:
-                node[key] = [] if keys[depth + 1].isdigit() else {}
+                node[key] = [] if _is_index(keys[depth + 1]) else {}
             node = node[key]
         else:
             raise ConfigError(f"--{'.'.join(keys)}: {'.'.join(keys[:depth])} has no options inside")
 
 
+def _is_index(key: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", key) is not None
+
+
+def _cut(text: str, limit: int = _SHOWN_CHARS) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+
+
 def _explain(error: Any) -> str:
-    location = [str(key) for key in error["loc"]]
+    location = [_cut(str(key)) for key in error["loc"]]
     dotted = ".".join(location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
@@ -164,7 +175,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{dotted} is missing: set it in the recipe, or by --{dotted}=…"
     message = error["msg"].removeprefix("Value error, ")
-    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    got = "" if error["type"] == "value_error" else f", got {_cut(reprlib.repr(error['input']))}"
     return f"{dotted}: {message}{got}" if dotted else message
 
 

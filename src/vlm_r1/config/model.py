@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_validator
 
 from vlm_r1.config.base import PathText, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.words import Dtype
@@ -12,6 +12,9 @@ from vlm_r1.types import BoxFormat
 
 Part = Literal["vision", "projector", "language"]
 """The parts of a model: its vision tower, the projector of image features, and the language model with its head."""
+
+
+_JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
 class LoraSection(Section):
@@ -35,6 +38,12 @@ class LoraSection(Section):
         default_factory=dict,
         description="Further options of peft.LoraConfig by their own names, e.g. {use_dora: true, use_rslora: true}.",
     )
+
+    @field_validator("peft")
+    @classmethod
+    def _of_json_values(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """Refuse dates, bytes and sets, which YAML knows, but the files of a run do not."""
+        return _JSON_OBJECT.validate_python(options)
 
 
 class ModelSection(Section):

@@ -14,6 +14,7 @@ from vlm_r1.config.base import NonNegativeInt, PathText, PositiveFloat, Section
 from vlm_r1.config.data import Allowed, DataSection, DataSource, TemplateSection
 from vlm_r1.config.model import LoraSection, ModelSection, Part
 from vlm_r1.config.objective import GrpoSection
+from vlm_r1.config.secrets import masked
 from vlm_r1.config.training import SamplingSection, TrainingSection
 from vlm_r1.registry import exactly
 
@@ -35,9 +36,9 @@ __all__ = [
 class Config(Section):
     """A recipe: one file is one complete run.
 
-    An override `--section.key=value` takes the value of a text option (type str, or a choice of words) literally, `#`,
-    `: `, `yes` and `1e3` included; the word `null` is null where the option may be null. Every other value is YAML. In
-    output_dir, path and image_root a leading `~` is the home folder.
+    An override `--section.option=value` takes the value of a text option (type str, or a choice of words) literally,
+    `#`, `: `, `yes` and `1e3` included; the word `null` is null where the option may be null. Every other value is
+    YAML. In output_dir, path and image_root a leading `~` is the home folder.
     """
 
     output_dir: PathText = Field(description="Run folder (docs/runs.md); must not hold another run.")
@@ -110,6 +111,9 @@ class Config(Section):
         unused = set(self.data.templates) - {self.data.template, *(source.template for source in self.sources)}
         if unused:
             raise ValueError(f"data.templates.{min(unused)} is used nowhere: name it in data.template, or remove it")
+        shown = [masked(name) for name in self.rewards]
+        if twice := [name for name in shown if shown.count(name) > 1]:
+            raise ValueError(f"rewards: {twice[0]} stands twice, with secrets that differ: they would have one name")
         if not any(self.rewards.values()):
             raise ValueError(
                 "rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1"

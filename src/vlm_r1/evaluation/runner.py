@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.evaluation.metrics import summarize
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
@@ -59,7 +60,7 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
     formats = [value for score in scores if (value := score.parts.get("format")) is not None]
     return {
         "name": name,
-        "data": data,
+        "data": masked(data),
         "task": groups[0].record.task,
         "step": step,
         "n": len(scores),
@@ -94,7 +95,7 @@ def _sample(group: Group) -> dict[str, Any]:
         "input_sizes": [list(frame.input_wh) for frame in group.encoded.frames],
         "box_format": group.encoded.box_format.value,
         "template": group.encoded.template,
-        "reward_name": record.reward,
+        "reward_name": record.reward and masked(record.reward),
         "gold": record.answer,
         "text": rollout.completion.text,
         **{name: value for name, value in score.items() if name != "extra" or value},

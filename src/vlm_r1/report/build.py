@@ -7,26 +7,32 @@ It has no script and forbids scripts, so that text from a model cannot run anyth
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import yaml
 
+from vlm_r1.config.secrets import masked_tree
 from vlm_r1.data.access import NOWHERE, Access
+from vlm_r1.errors import VlmR1Error, brief
 from vlm_r1.report.curves import stages
 from vlm_r1.report.excerpt import Excerpt, excerpt
-from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, show_steps
+from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, Scale, show_steps
 from vlm_r1.report.read import Run, lookup, read_run
 from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
-from vlm_r1.runtime.text import visible
+from vlm_r1.runtime.text import json_text, visible, writable
+
+T = TypeVar("T")
+
+_ODD_VALUES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, yaml.YAMLError)
+"""Exceptions that a value of another kind causes: a text for a number, a list for an object, a number too large."""
 
 _APPENDIX_LIMIT = 20_000  # characters of the config and of the environment that are shown
 
@@ -44,7 +50,8 @@ def build_report(run_dir: Path, access: Access = NOWHERE, allowed_tasks: Sequenc
     """Atomically write `report.html` of a run; for an unfinished run it shows the results so far.
 
     Args:
-        run_dir: a run folder as in docs/runs.md. A section without its files is replaced by a note.
+        run_dir: a run folder as in docs/runs.md. A section without its files, or with a damaged one, is
+            replaced by a note.
         access: remote images that may be fetched; a run folder may come from a stranger.
         allowed_tasks: tasks of the user's own, `package.module:Name`, that the run may name. Others are not imported.
 
@@ -52,34 +59,59 @@ def build_report(run_dir: Path, access: Access = NOWHERE, allowed_tasks: Sequenc
         The path of the page: one file of at most a few MB, which needs no network.
 
     Raises:
-        CheckpointError: `run_dir` is not a run folder, a file in it is damaged, or the page cannot be written.
+        CheckpointError: `run_dir` is not a run folder, or the page cannot be written.
     """
     page = render(read_run(run_dir), access, allowed_tasks)
     path = run_dir / "report.html"
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(writable(page), encoding="utf-8")
     return path
 
 
 def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()) -> str:
-    """Return the page as HTML; this still reads the run's rollouts and images."""
-    steps, scale = show_steps(run.rollouts, access, allowed_tasks)
-    comparisons = compare(run)
+    """Return the page as HTML; this still reads the run's rollouts and images.
+
+    Each section is made on its own. One that cannot be made is left out, and the page says which file is wrong.
+    """
+    problems = list(run.problems)
+    groups = _section("Groups", "rollouts", problems, lambda: show_steps(run.rollouts, access, allowed_tasks))
+    steps, scale = groups or ((), Scale(0, 1))
+    comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
     return page_template("report.html.jinja").render(
         name=run.folder.resolve().name,
-        subtitle=_subtitle(run),
-        tiles=_tiles(run, comparisons),
+        subtitle=_section("Subtitle", "config.yaml", problems, lambda: _subtitle(run)) or "",
+        tiles=_tiles(run, comparisons, problems),
+        problems=[visible(problem.replace(f"{run.folder}/", "")) for problem in problems],
         comparisons=comparisons,
-        stages=stages(run.metrics, run.evaluations),
-        run_phases=run_phases(run),
+        stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations)) or [],
+        run_phases=_section("Time", "summary.json", problems, lambda: run_phases(run)) or [],
         steps=steps,
         scale=scale,
         has_boxes=any(image.boxes for step in steps for group in step.groups for image in group.images),
         n_rollout_files=len(run.rollouts),
         max_completions=MAX_COMPLETIONS,
-        config=_appendix(yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else ""),
-        environment=_appendix(json.dumps(run.environment, indent=2, ensure_ascii=False) if run.environment else ""),
+        config=_section("Recipe", "config.yaml", problems, lambda: _appendix(_yaml_text(run.config))),
+        environment=_section("Environment", "environment.json", problems, lambda: _appendix(_json_text(run))),
     )
+
+
+def _section(name: str, file: str, problems: list[str], make: Callable[[], T]) -> T | None:
+    """Return a section; None, and a sentence among the problems, if the values of its file are of other kinds."""
+    try:
+        return make()
+    except VlmR1Error as error:
+        problems.append(f"{name}: {error}")
+    except _ODD_VALUES as error:
+        problems.append(f"{name}: {file} holds values of other kinds than docs/runs.md says: {brief(repr(error))}")
+    return None
+
+
+def _yaml_text(config: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(masked_tree(config), sort_keys=False, allow_unicode=True) if config else ""
+
+
+def _json_text(run: Run) -> str:
+    return json_text(masked_tree(run.environment), indent=2) if run.environment else ""
 
 
 @cache
@@ -110,43 +142,63 @@ def _subtitle(run: Run) -> str:
     return " · ".join(_short(text) for text in (model, " → ".join(filter(None, kinds)), ", ".join(tasks)) if text)
 
 
-def _tiles(run: Run, comparisons: list[Comparison]) -> list[Tile]:
-    tiles: list[Tile] = []
-    if comparisons and comparisons[0].before and comparisons[0].after:
-        first = comparisons[0]
-        value = f"{first.before.text} → {first.after.text}" if first.before and first.after else ""
-        tiles.append(Tile(capitalized(f"{first.metric}, {first.dataset}"), value, first.difference))
-    planned = lookup(run.config, "training", "max_steps")
+def _tiles(run: Run, comparisons: list[Comparison], problems: list[str]) -> list[Tile]:
+    made = [
+        _section("Header", "summary.json", problems, lambda: _gain(comparisons)),
+        _section("Steps", "config.yaml", problems, lambda: _steps(run)),
+        _section("Batch", "config.yaml", problems, lambda: _batch(run)),
+        _section("Time of the run", "summary.json", problems, lambda: _time(run)),
+        _section("Seed", "config.yaml", problems, lambda: _seed(run)),
+        _section("Hardware", "environment.json", problems, lambda: _hardware(run)),
+    ]
+    return [tile for tile in made if tile is not None]
+
+
+def _gain(comparisons: list[Comparison]) -> Tile | None:
+    first = comparisons[0] if comparisons else None
+    if first is None or first.before is None or first.after is None:
+        return None
+    value = f"{first.before.text} → {first.after.text}"
+    return Tile(capitalized(f"{first.metric}, {first.dataset}"), value, first.difference)
+
+
+def _steps(run: Run) -> Tile:
+    planned, done = lookup(run.config, "training", "max_steps"), len(run.metrics)
+    going_on = isinstance(planned, int) and done < planned < 10**15
+    return Tile("Steps", f"{done:,}", f"of {planned:,} planned" if going_on else "")
+
+
+def _batch(run: Run) -> Tile | None:
     batch = (lookup(run.config, "training", "prompts_per_step"), lookup(run.config, "grpo", "num_generations"))
-    done = len(run.metrics)
-    going_on = isinstance(planned, int) and done < planned
-    tiles.append(Tile("Steps", f"{done:,}", f"of {planned:,} planned" if going_on else ""))
-    if run.rollouts and all(batch):
-        tiles.append(Tile("Batch", f"{batch[0]} × {batch[1]}", "prompts × completions"))
+    if not run.rollouts or not all(batch):
+        return None
+    return Tile("Batch", f"{_short(batch[0])} × {_short(batch[1])}", "prompts × completions")
+
+
+def _time(run: Run) -> Tile | None:
     seconds = _seconds(run)
-    if seconds:
-        tiles.append(Tile("Time", duration(seconds)))
+    return Tile("Time", duration(seconds)) if seconds else None
+
+
+def _seed(run: Run) -> Tile | None:
     seed = run.summary.get("seed", lookup(run.config, "seed"))
-    if seed is not None:
-        tiles.append(Tile("Seed", _short(seed)))
-    if hardware := _hardware(run):
-        tiles.append(Tile("Hardware", _short(hardware)))
-    return tiles
+    return None if seed is None else Tile("Seed", _short(seed))
 
 
 def _seconds(run: Run) -> float:
     """Seconds of the whole run according to its summary, else of the steps so far."""
     phases = (lookup(run.summary, "seconds") or {}).values()
     steps = (row.get("time/step_s", 0.0) for row in run.metrics)
-    return math.fsum(s for s in (phases or steps) if isinstance(s, int | float) and math.isfinite(s))
+    return math.fsum(s for s in (phases or steps) if isinstance(s, int | float) and abs(s) < 1e15)
 
 
-def _hardware(run: Run) -> str:
-    """The hardware, e.g. "8 × NVIDIA H100" or "Intel Xeon, 2 cores"."""
+def _hardware(run: Run) -> Tile | None:
+    """The tile of the hardware, e.g. "8 × NVIDIA H100" or "Intel Xeon, 2 cores"."""
     gpus = Counter(map(str, lookup(run.environment, "gpus") or ()))
     cpu, cores = (lookup(run.environment, "cpu", key) for key in ("model", "cores"))
     on_cpu = ", ".join([str(cpu)] * bool(cpu) + [f"{cores} cores"] * bool(cores))
-    return ", ".join(f"{n} × {gpu}" for gpu, n in gpus.items()) or on_cpu
+    found = ", ".join(f"{n} × {gpu}" for gpu, n in gpus.items()) or on_cpu
+    return Tile("Hardware", _short(found)) if found else None
 
 
 def _short(value: Any) -> str:

@@ -14,6 +14,7 @@ from vlm_r1.runtime.metrics_log import MetricsRow
 
 _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
 _MAX_REASONS = 6  # number of parse-failure reasons that have a line
+_LARGEST = 1e300  # the range of larger numbers is more than a float can hold
 _PALETTE = 7  # number of colours after the first, which is for the total
 
 
@@ -97,7 +98,7 @@ def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Do
 def _evaluation_points(rows: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[tuple[str, str, Dot]]:
     """Return (set, metric, dot) from the evaluation files, and from `eval/` keys of steps without a file."""
     points = {
-        (e.dataset, metric, float(e.step)): Dot(e.step, estimate.mean, estimate.ci95, "", 0)
+        (e.dataset, metric, float(e.step)): Dot(e.step, _number(estimate.mean), estimate.ci95, "", 0)
         for e in evaluations
         for metric, estimate in e.metrics.items()
     }
@@ -106,8 +107,8 @@ def _evaluation_points(rows: Sequence[MetricsRow], evaluations: Sequence[Evaluat
             _, _, path = key.partition("eval/")
             dataset, _, metric = path.partition("/")
             if key.startswith("eval/") and metric and not isinstance(value, str):
-                step = float(row["step"])
-                points.setdefault((dataset, metric, step), Dot(step, value, None, "", 0))
+                step = _number(row["step"])
+                points.setdefault((dataset, metric, step), Dot(step, _number(value), None, "", 0))
     return [(dataset, metric, dot) for (dataset, metric, _), dot in points.items()]
 
 
@@ -131,7 +132,7 @@ def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
     for row in rows:
         for key, value in row.items():
             if key.startswith("parse_failures/") and not isinstance(value, str):
-                counts[key] = counts.get(key, 0.0) + value
+                counts[key] = counts.get(key, 0.0) + _number(value)
     frequent = sorted(counts, key=lambda key: -counts[key])[:_MAX_REASONS]
     names = {key: readable(key.removeprefix("parse_failures/")) for key in frequent}
     return _Plot("Parse failures", "completions", names, missing=0.0)
@@ -165,4 +166,5 @@ def _keys(rows: Sequence[MetricsRow]) -> dict[str, None]:
 
 
 def _number(value: float | str) -> float:
-    return math.nan if isinstance(value, str) else float(value)
+    """Return a number that can be drawn; NaN, which leaves a gap, for texts and numbers beyond 1e300."""
+    return math.nan if isinstance(value, str) or not abs(value) < _LARGEST else float(value)

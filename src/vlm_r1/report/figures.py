@@ -230,7 +230,7 @@ def number(value: float, percent: bool = False, decimals: int | None = None) -> 
 def _range(series: Sequence[Series], means: Sequence[Sequence[float]], dots: Sequence[Dot]) -> tuple[float, float]:
     """The range of bold and the middle 98 % of faint values, so that spikes do not flatten it; from 0 if near."""
     values = [y for mean in means for y in mean if math.isfinite(y)] + [dot.y for dot in dots]
-    values += [end for dot in dots if dot.ci95 for end in dot.ci95 if math.isfinite(end)]
+    values += [end for dot in dots if dot.ci95 for end in dot.ci95 if abs(end) < 1e300]
     for s in series:
         finite = sorted(y for y in s.ys if math.isfinite(y))
         cut = len(finite) // 100

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
+from vlm_r1.config.yaml_text import NO_YAML, read_yaml
 from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_text
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.rollout_log import list_rollouts
 
+T = TypeVar("T")
+
+_LARGEST_STEP = 10**9
 _EVALUATION_NAME = re.compile(r"(before|after|step-(\d+))-(.+)")
 
 
@@ -60,6 +62,7 @@ class Run:
         evaluations: files of `eval/`, by step.
         summary: `summary.json`.
         rollouts: step → its Parquet file, by step.
+        problems: what could not be read, a sentence each; it is an empty value above.
     """
 
     folder: Path
@@ -69,13 +72,14 @@ class Run:
     evaluations: tuple[Evaluation, ...]
     summary: Mapping[str, Any]
     rollouts: Mapping[int, Path]
+    problems: tuple[str, ...] = ()
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read everything except the rollouts, which are large and read step by step.
+    """Read everything except the rollouts, which are large and read step by step. Damaged files are left out.
 
     Raises:
-        CheckpointError: `run_dir` is not a run folder, or a file in it is damaged.
+        CheckpointError: `run_dir` is not a run folder.
     """
     config, metrics = run_dir / "config.yaml", run_dir / "metrics.jsonl"
     if not (config.is_file() or metrics.is_file()):
@@ -84,15 +88,18 @@ def read_run(run_dir: Path) -> Run:
             f"{run_dir}: not a run folder. Wanted config.yaml and metrics.jsonl, as `vlm-r1 train`, `sft` and `demo` "
             f"write them into output_dir; found: {found or 'an empty folder'}"
         )
-    evaluations = [e for path in sorted(run_dir.glob("eval/*.json")) if (e := _evaluation(path)) is not None]
+    problems: list[str] = []
+    found = [_or(None, problems, lambda path=path: _evaluation(path)) for path in sorted(run_dir.glob("eval/*.json"))]
+    evaluations = [evaluation for evaluation in found if evaluation is not None]
     return Run(
         folder=run_dir,
-        config=_yaml(config) if config.is_file() else {},
-        environment=_json(run_dir / "environment.json"),
-        metrics=tuple(read_metrics(metrics)) if metrics.is_file() else (),
+        config=_or({}, problems, lambda: _yaml(config)) if config.is_file() else {},
+        environment=_or({}, problems, lambda: _json(run_dir / "environment.json")),
+        metrics=tuple(_or([], problems, lambda: read_metrics(metrics))) if metrics.is_file() else (),
         evaluations=tuple(sorted(evaluations, key=lambda e: (e.step, e.moment == "after", e.dataset))),
-        summary=_json(run_dir / "summary.json"),
+        summary=_or({}, problems, lambda: _summary(run_dir / "summary.json")),
         rollouts=list_rollouts(run_dir / "rollouts"),
+        problems=tuple(problems),
     )
 
 
@@ -109,6 +116,15 @@ def lookup(tree: Any, *keys: str) -> Any:
     return tree
 
 
+def _or(default: T, problems: list[str], read: Callable[[], T]) -> T:
+    """Return what `read` returns; if it raises, note the problem and return the default."""
+    try:
+        return read()
+    except CheckpointError as error:
+        problems.append(str(error))
+        return default
+
+
 def _evaluation(path: Path) -> Evaluation | None:
     name = _EVALUATION_NAME.fullmatch(path.stem)
     if name is None:  # an evaluation that the user made in this folder
@@ -117,8 +133,10 @@ def _evaluation(path: Path) -> Evaluation | None:
     try:
         metrics = {metric: _estimate(value) for metric, value in tree["metrics"].items()}
         step = 0 if name[1] == "before" else int(tree["step"] if name[2] is None else name[2])
+        if not 0 <= step < _LARGEST_STEP:
+            raise ValueError(f"step {step:.3g}")
         return Evaluation(name[1] if name[2] is None else "step", name[3], step, int(tree["n"]), metrics)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: not an evaluation as in docs/runs.md ({error!r})") from error
 
 
@@ -127,13 +145,23 @@ def _estimate(value: Mapping[str, Any]) -> Estimate:
     return Estimate(float(value["mean"]), (float(interval[0]), float(interval[1])) if interval else None)
 
 
+def _summary(path: Path) -> dict[str, Any]:
+    """Read `summary.json`: before and after hold numbers by set and metric, and seconds are numbers by phase."""
+    tree = _json(path)
+    moments = [tree.get(moment, {}) for moment in ("before", "after")]
+    inner = [numbers for sets in moments if isinstance(sets, Mapping) for numbers in sets.values()]
+    if not all(isinstance(found, Mapping) for found in (*moments, *inner, tree.get("seconds", {}))):
+        raise CheckpointError(f"{path}: not a summary as in docs/runs.md: before, after and seconds are objects")
+    return tree
+
+
 def _json(path: Path) -> dict[str, Any]:
     """Read the object in a file; {} if there is no such file."""
     try:
         tree = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path}: wanted a JSON object, got {type(tree).__name__}")
@@ -142,8 +170,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(read_text(path))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = read_yaml(read_text(path))
+    except (OSError, *NO_YAML) as error:
         raise CheckpointError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path}: wanted a mapping of sections, got {type(tree).__name__}")

@@ -19,6 +19,7 @@ _NAMES = {
     "iou": "mean IoU",
     "format_rate": "format rate",
 }
+_LARGEST = 1e15
 _IN_EVALUATIONS = {"mean_iou": "iou"}  # name in summary.json → name in eval/*.json, if they differ
 
 
@@ -195,4 +196,5 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    """Return whether a value is a number that can be shown; nothing that is measured is beyond 1e15."""
+    return type(value) in (int, float) and abs(value) < _LARGEST

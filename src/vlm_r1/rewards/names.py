@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from vlm_r1.config.secrets import masked, names_variable
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.registry import name_from_data
+from vlm_r1.registry import name_from_data, split_options
 from vlm_r1.rewards import REWARDS
 from vlm_r1.rewards.signature import resolve_reward
 
@@ -29,6 +30,11 @@ def reward_from_data(name: str, allowed: tuple[str, ...] = ()) -> str:
     'iou_threshold(at=0.75)'
     """
     checked = name_from_data("reward", name, REWARDS, allowed)
+    if checked not in allowed and names_variable(split_options(checked)[1]):
+        raise DataError(
+            f"the reward {masked(checked)} takes a value from the environment, which data may not ask for: name the "
+            "reward with this option in the recipe (reward of the data source), or with --reward"
+        )
     if checked.partition("(")[0].strip() in REWARDS:
         try:
             resolve_reward(checked, REWARDS)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from vlm_r1.config.secrets import given_secrets
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.registry import resolve, split_options
 
@@ -69,6 +70,7 @@ def resolve_reward(spec: str, table: Mapping[str, AnyFunction]) -> Reward:
         name, options = split_options(spec)
     except ValueError as error:
         raise ConfigError(f'reward "{spec}": {error}') from error
+    options = given_secrets(f"reward {name}", options)
     found = resolve("reward", name, table)
     if not callable(found):
         raise ConfigError(f'reward "{spec}" is {found!r:.100}; wanted a function or a class of callable objects')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
 from vlm_r1.rewards.base import TrainerState
@@ -37,7 +38,9 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
     state = TrainerState(0, max_steps)
     attempts = [_gold_attempt(record, env, state) for alike in chosen.values() for record in alike]
     scores = env.judge_attempts(attempts, BoxFormat.ORIGINAL_PIXELS)
-    silent = [name for name in env.rewards if scores and all(score.parts[name] is None for score in scores)]
+    silent = [
+        name for name in map(masked, env.rewards) if scores and all(score.parts[name] is None for score in scores)
+    ]
     return [
         f"rewards called on {len(scores)} gold answers",
         *(f'warning: the component "{name}" left out (None) all of these gold answers' for name in silent),

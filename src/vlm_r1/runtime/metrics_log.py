@@ -18,6 +18,7 @@ from vlm_r1.runtime.text import json_text
 MetricsRow = dict[str, float | str]
 
 _LISTED = 10
+_LARGEST = 10**300
 
 
 def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
@@ -60,7 +61,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
             rows.append(row)
         elif number < len(lines):
             raise CheckpointError(
-                f'{path}:{number}: wanted a JSON object with a "step", got {line[:80]!r}. '
+                f'{path}:{number}: wanted a JSON object of numbers and texts with a "step", got {line[:80]!r}. '
                 "Only the last line may be torn; remove the line to go on"
             )
     return rows
@@ -121,8 +122,15 @@ def _line(row: Mapping[str, float | str]) -> bytes:
 def _parse(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
-    except ValueError:  # bad JSON, or bytes that are not UTF-8
+    except (ValueError, RecursionError):  # bad JSON, bytes that are not UTF-8, or a thousand brackets
         return None
-    if not is_object(row) or not isinstance(row.get("step"), int):
+    if not is_object(row) or type(row.get("step")) is not int or not all(map(_is_value, row.values())):
         return None
     return {key: math.nan if value is None else value for key, value in row.items()}
+
+
+def _is_value(value: object) -> bool:
+    """Return whether a value is a text, null, or a number that a float can hold."""
+    if type(value) is int:
+        return abs(value) < _LARGEST
+    return value is None or isinstance(value, float | str)

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_object
@@ -181,7 +182,7 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
         "input_sizes": [list(frame.input_wh) for frame in group.encoded.frames],
         "box_format": group.encoded.box_format.value,
         "template": group.encoded.template,
-        "reward_name": record.reward,
+        "reward_name": record.reward and masked(record.reward),
         "gold": json_text(record.answer),
         "prompt": group.encoded.text,
     }

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from vlm_r1.config import Config, load_config, save_config
+from vlm_r1.config.secrets import masked_arguments
 from vlm_r1.errors import CheckpointError, ConfigError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
@@ -219,7 +220,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "command": sys.argv,
+        "command": masked_arguments(sys.argv),
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.parsing.tags import answer_text, split_tags
 from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
@@ -80,6 +81,7 @@ def judge(
     Returns:
         A Score for each attempt. If nothing can be parsed, `reason` says why, `answer` is None, metrics are zeros, and
         each reward gets None. A component that leaves an attempt out is None; if all do, the reward is None too.
+        Secrets in the names of components are masked.
 
     Raises:
         DataError: a gold answer cannot be used, or does not suit the reward.
@@ -125,7 +127,7 @@ def _judge_together(
     return [
         Score(
             reward=combine(parts, rewards) if any(part is not None for part in parts.values()) else None,
-            parts=parts,
+            parts={masked(name): part for name, part in parts.items()},
             answer=None if given.value is None else attempt.task.answer_json(given.value),
             reason=reason,
             metrics=attempt.task.metrics(given.value, given.gold),

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from vlm_r1.config import Config
+from vlm_r1.config.secrets import refuse_masked
 from vlm_r1.data.access import access_of
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.prompts import PromptStream, shard
@@ -58,6 +59,7 @@ def open_training(
         CheckpointError, DataError, ConfigError, ModelError: something is wrong with the folder, the data, the recipe or
             the model, checked in this order; nothing is written before.
     """
+    refuse_masked(config.model_dump(mode="json"), "")
     check_engines(config)
     join_processes()
     with ExitStack() as stack:

@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from vlm_r1.config import Config
+from vlm_r1.config.secrets import masked
 from vlm_r1.data.sources import Sources
 from vlm_r1.models.parts import PartSize
 from vlm_r1.training.learner import Learner
@@ -35,9 +36,10 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
     """Return the same as JSON, with the records of each file: `{"parameters": …, "precision": …, "records": …}`."""
     data = learner.config.data
     counts = [
-        {"path": source.path, "records": len(file)} for source, file in zip(data.train, records.files, strict=True)
+        {"path": masked(source.path), "records": len(file)}
+        for source, file in zip(data.train, records.files, strict=True)
     ]
-    held = {name: {"path": data.eval[name].path, "records": len(one_set)} for name, one_set in held_out.items()}
+    held = {name: {"path": masked(data.eval[name].path), "records": len(one_set)} for name, one_set in held_out.items()}
     precision, layout = learner.descriptions
     return {
         "parameters": {size.part: {"total": size.parameters, "trainable": size.trainable} for size in learner.sizes},

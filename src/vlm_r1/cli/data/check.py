@@ -152,6 +152,7 @@ def _facts(source: DataSource, check: DataCheck, images_read: bool) -> Table:
     """Make the table of facts about the good records."""
     from rich.table import Table
 
+    from vlm_r1.config.secrets import masked
     from vlm_r1.curation.statistics import kind_of
     from vlm_r1.tasks import get_task
     from vlm_r1.tasks.judge import takes_token_ids
@@ -168,7 +169,7 @@ def _facts(source: DataSource, check: DataCheck, images_read: bool) -> Table:
     )
     table.add_row("answers", _histogram(kind_of(record.answer) for record in records))
     table.add_row("with a thought", f"{sum(record.thought is not None for record in records)}")
-    table.add_row("reward", _histogram(record.reward or default for record in records))
+    table.add_row("reward", _histogram(masked(record.reward or default) for record in records))
     for name in ("accuracy", "format"):
         values = [value for _, score in check.judged if (value := score.parts[name]) is not None]
         earned = f"mean {sum(values) / len(values):.4f}, least {min(values):.4f}" if values else "left out"

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.config.secrets import masked
     from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.errors import ConfigError
     from vlm_r1.runtime.progress import Display
@@ -73,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": asked_with, "n": args.num_generations, "seed": args.seed}
-    settings |= {"task": args.task, "reward": args.reward, "temperature": args.temperature, "dtype": args.dtype}
-    settings |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    settings |= {name: getattr(args, name) for name in ("task", "temperature", "dtype", "min_pixels", "max_pixels")}
+    settings |= {"reward": args.reward and masked(args.reward)}
     with display.bar("rate", len(records)) as advance:
         for batch in continue_ratings(
             args.out.with_name(f"{args.out.name}.ratings.jsonl"),
