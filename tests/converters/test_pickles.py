@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import subprocess
 import sys
 from collections import OrderedDict
 
@@ -112,7 +113,7 @@ def test_arrays_written_by_python_2(tmp_path):
 
 def test_a_pickle_cannot_change_what_the_next_one_finds(tmp_path):
     """BUILD sets attributes of whatever lies on the stack; the stand-ins of one file are not those of another."""
-    hostile = b"\x80\x02c_codecs\nencode\n}U\x04trapK\x01sb."
+    hostile = b"\x80\x02c_codecs\nencode\n}U\x04trapK\x01sb0N."
     read_pickle(written(tmp_path, hostile))
     value = pickle.dumps(b"\xff", protocol=2)  # names _codecs.encode
     assert read_pickle(written(tmp_path, value)) == "ÿ"
@@ -146,3 +147,74 @@ def test_damaged_files(tmp_path, data):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="cannot read the file"):
         read_pickle(tmp_path / "gone.p")
+
+
+def shared_pairs(depth: int) -> bytes:
+    """A pickle's opcodes that leave a tuple on the stack, in which one text has 2^depth places."""
+    return b"X\x01\x00\x00\x00a" + b"2\x86" * depth  # DUP, TUPLE2
+
+
+TEXT_OF_A_MEGABYTE = b"X\x40\x42\x0f\x00" + b"\xc3\xa9" * 500_000
+ENCODE = b"\x80\x02c_codecs\nencode\nq\x000" + TEXT_OF_A_MEGABYTE + b"q\x010]("
+NUMPY_DTYPE, NUMPY_ARRAY = b"cnumpy\ndtype\n", b"cnumpy.core.multiarray\n_reconstruct\nNNN\x87R"
+HOSTILE = [
+    pytest.param(b"\x80\x02}" + shared_pairs(60) + b"Ns.", "a key that is tuple", id="a shared tuple as a key"),
+    pytest.param(b"\x80\x02}(" + shared_pairs(60) + b"Nu.", "a key that is tuple", id="as one of several keys"),
+    pytest.param(b"\x80\x02(" + shared_pairs(60) + b"Nd.", "a key that is tuple", id="as a key of an old dictionary"),
+    pytest.param(b"\x80\x04\x8f(" + shared_pairs(60) + b"\x90.", "it holds a set", id="as an item of a set"),
+    pytest.param(b"\x80\x04(" + shared_pairs(60) + b"\x91.", "it holds a set", id="as an item of a frozen set"),
+    pytest.param(b"\x80\x02" + NUMPY_DTYPE + shared_pairs(60) + b"\x85R.", "wanted numbers", id="as a dtype"),
+    pytest.param(
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a" + shared_pairs(60) + b"\x86R.",
+        "another encoding",
+        id="as the name of an encoding",
+    ),
+    pytest.param(
+        b"\x80\x02" + NUMPY_ARRAY + b"(K\x01" + shared_pairs(60) + b"K\x03\x86" + NUMPY_DTYPE
+        + b"X\x02\x00\x00\x00u1\x85R\x89X\x01\x00\x00\x00atb.",
+        "do not fill an array",
+        id="as the side of an array",
+    ),
+    pytest.param(ENCODE + b"h\x00h\x01\x85R" * 100_000 + b"e.", "larger than the file", id="one text, many bytes"),
+    pytest.param(b"\x80\x02\x8b\xff\xff\xff\x7f1.", "a huge number", id="a huge number"),
+    pytest.param(b"\x80\x02B\xff\xff\xff\xffa.", "not a pickle, or damaged", id="4 GB of text, announced"),
+    pytest.param(b"\x80\x05\x96" + b"\xff" * 7 + b"\x0fa.", "not a pickle, or damaged", id="a huge array, announced"),
+    pytest.param(b"\x80\x02c_codecs\nencode\n.", "where a value is wanted", id="a stand-in alone"),
+    pytest.param(b"\x80\x02cnumpy\nndarray\n.", "where a value is wanted", id="a stand-in of a type"),
+]  # fmt: skip
+
+
+def in_a_small_process(path) -> str:
+    """Read a pickle in a process of its own, of 10 s of CPU time and 1 GB of addresses; return what it says."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
+        "from pathlib import Path; from vlm_r1.errors import DataError\n"
+        "from vlm_r1.converters.pickles import read_pickle\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "try: print(len(read_pickle(Path(sys.argv[1]))))\n"
+        "except DataError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout
+
+
+@pytest.mark.parametrize(("data", "reason"), HOSTILE)
+def test_a_short_pickle_ends_in_bounded_time_and_memory(tmp_path, data, reason):
+    assert reason in in_a_small_process(written(tmp_path, data))
+
+
+def test_a_far_place_in_the_memo_costs_nothing(tmp_path):
+    path = written(tmp_path, b"\x80\x02]r\x00\x00\x00\x08.")
+    assert in_a_small_process(path) == "0\n"
+    code = "import pickle, resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+    command = [sys.executable, "-c", code + "pickle.load(open(sys.argv[1], 'rb'))", str(path)]
+    control = subprocess.run(command, capture_output=True, text=True)
+    assert "MemoryError" in control.stderr  # Python's own reader wants 2 GB
+
+
+def test_a_text_in_many_places_is_decoded_once(tmp_path):
+    data = b"\x80\x02](" + b"U\xc8" + b"\xc3\xa9" * 100 + b"q\x00" + b"h\x00" * 1000 + b"e."
+    found = read_pickle(written(tmp_path, data))
+    assert found == ["é" * 100] * 1001
+    assert len({id(text) for text in found}) == 1

@@ -97,7 +97,9 @@ class Context:
     def parameters(self) -> int:
         """Number of the model's parameters, counted without weights."""
         with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(self.adapter.config).num_parameters()
+            return AutoModelForImageTextToText.from_config(
+                self.adapter.config, trust_remote_code=False
+            ).num_parameters()
 
     @cached_property
     def dtype(self) -> Dtype:

@@ -160,7 +160,7 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     model.to(stored).save_pretrained(written)
     adapter.save(written)
     del model
-    plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed).eval()
+    plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed, trust_remote_code=False).eval()
     plain_LV = _logprobs(plain, adapter, encoded)
     found = _compare(expected_L, plain_LV.gather(1, tokens_L[:, None])[:, 0], stored)
     own = config.model

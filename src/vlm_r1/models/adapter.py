@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jinja2 import TemplateError
 from PIL.Image import Image
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -244,8 +243,8 @@ class Adapter(ABC):
         said = [("user", "Is it red?"), ("assistant", "ruby"), ("user", "Is it blue?")]
         messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
         try:
-            after = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition("ruby")[2]
-        except TemplateError:  # a template that allows one question only
+            after = self._chat_text(messages).rpartition("ruby")[2]
+        except ModelError:  # a template that allows one question only
             return ""
         return (self.tokenizer.tokenize(after.lstrip()) or [""])[0]
 
@@ -302,7 +301,7 @@ class Adapter(ABC):
             content.append({"type": "image"})
             content += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "user", "content": content}]
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        rendered = self._chat_text(messages, add_generation_prompt=True)
         if rendered.count(image_token) != len(prompt.images):
             raise ModelError(
                 f"the checkpoint's chat template wrote {rendered.count(image_token)} {image_token} for "
@@ -310,3 +309,13 @@ class Adapter(ABC):
             )
         opened = rendered.rstrip("\n")
         return opened.removesuffix(THINK) if opened.endswith(THINK) else rendered
+
+    def _chat_text(self, messages: list[dict[str, Any]], **options: Any) -> str:
+        """What the checkpoint's chat template makes of messages. It runs in jinja's sandbox."""
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        except Exception as error:  # an expression of a template can raise nearly anything
+            raise ModelError(
+                f"the checkpoint's chat template fails: {type(error).__name__}: {str(error).strip()[:200]} (wanted "
+                "chat_template.jinja of the original checkpoint)"
+            ) from error

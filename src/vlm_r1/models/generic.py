@@ -30,6 +30,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.errors import ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.remote_code import check_no_code
 from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
 
 _OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
@@ -74,8 +75,9 @@ class Generic(Adapter):
         """
         path = config.name_or_path
         try:
-            processor = AutoProcessor.from_pretrained(path)
+            processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError) as error:
+            check_no_code(str(path), error)
             raise ModelError(
                 f'{path}: cannot load the processor: {str(error).strip().splitlines()[0]} (model type "'
                 f'{config.model_type}" has no adapter of its own, so all of its processor is needed, with what that '

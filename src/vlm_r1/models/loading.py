@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from vlm_r1.models.llava_onevision import LlavaOnevision
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
+from vlm_r1.models.remote_code import check_no_code
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
 
@@ -56,9 +58,14 @@ _WANTED = {
     "tokenizer": "tokenizer.json and tokenizer_config.json beside the weights; copy them from the original checkpoint",
     "chat template": "chat_template.jinja or chat_template.json; copy it from the original checkpoint",
     "image processor": "preprocessor_config.json beside the weights; copy it from the original checkpoint",
+    "LoRA config": "adapter_config.json, as peft writes it",
+    "LoRA weights": "adapter_model.safetensors, as peft writes it, for this base model",
     "model": "model.safetensors, whole, or its shards and their index; copy them from the original checkpoint",
 }
 """The files that `_load` wants, for its error messages."""
+
+_BROKEN = (OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError)
+"""What transformers and torch raise on files that are missing or damaged."""
 
 
 def load_adapter(
@@ -157,7 +164,7 @@ def empty_model(section: ModelSection, adapter: Adapter) -> Any:
     _check_base(section)
     loading_options(section, adapter, choose_precision(section, adapter))
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(adapter.config)
+        model = AutoModelForImageTextToText.from_config(adapter.config, trust_remote_code=False)
         return set_trainable(model, section, adapter)
 
 
@@ -220,7 +227,8 @@ def _load_lora(path: str, section: ModelSection, adapter: Adapter, precision: Pr
     from peft import PeftModel
 
     base = _pretrained(str(_base_of(path)), section, adapter, precision)
-    return PeftModel.from_pretrained(base, path, is_trainable=section.lora is not None)
+    trains = section.lora is not None
+    return _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(base, path, is_trainable=trains), path)
 
 
 def _is_lora(path: str | Path) -> bool:
@@ -232,20 +240,29 @@ def _base_of(path: str | Path) -> str | Path:
         return path
     from peft import PeftConfig
 
-    base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    base = _load_with("LoRA config", PeftConfig.from_pretrained, path).base_model_name_or_path
     if base is None:
         raise ModelError(f"{path}: adapter_config.json names no base model")
     return base
 
 
 def _load(what: str, auto_class: Any, path: str | Path, **options: Any) -> Any:
-    return _load_with(what, auto_class.from_pretrained, path, **options)
+    """Load by one of transformers' auto classes, of which none may run a module of the checkpoint."""
+    return _load_with(what, auto_class.from_pretrained, path, trust_remote_code=False, **options)
 
 
 def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:
     """Call `loader(path)`; its errors become a `ModelError` that says what is missing where."""
     try:
         return loader(str(path), **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except UnpicklingError as error:
+        raise ModelError(
+            f"{path}: the file of the {what} is a pickle that holds more than weights: it could run any program "
+            f"and is not read (wanted {_WANTED[what]})"
+        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (*_BROKEN, SafetensorError) as error:
+        check_no_code(path, error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path}: cannot load the {what}: {reason} (wanted {_WANTED[what]})") from error

@@ -74,7 +74,10 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
     stored: torch.dtype = getattr(adapter.config, "dtype", None) or torch.float32
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
-            deepcopy(adapter.config), dtype=precision.dtype or stored, attn_implementation=precision.attention
+            deepcopy(adapter.config),
+            dtype=precision.dtype or stored,
+            attn_implementation=precision.attention,
+            trust_remote_code=False,
         )
         adapter.prepare(model)
         layers = keep_representatives(model, adapter.vision_taps)
