@@ -5,7 +5,7 @@
 #   make install TORCH="torch==2.9.*"   another torch than constraints.txt names, where there is no .venv yet
 #   make bench BENCH=step ARGS="--image-tokens 64 --against rows"   one benchmark with its options
 
-.PHONY: help install demo test test-long test-portable check bench docs
+.PHONY: help install demo test fuzz test-long test-portable check bench docs
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -14,6 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 ARGS ?=
 ISA ?= default avx2
+FUZZ ?= 100
 BENCH ?= step limit sampling prefix_variants rewards growth step_phases
 # Two processes of one thread each: the tiny tensors of the tests gain nothing from torch's own threads, which would only
 # get in each other's way. (A worker costs some 13 s of imports, so more of them pay only for a longer suite.)
@@ -37,6 +38,10 @@ test-long: $(INSTALLED)  ## the tests that take minutes: runs are killed, starve
 test-portable: $(INSTALLED)  ## the tests with the kernels of older processors
 	@for isa in $(ISA); do echo "torch with $$isa kernels, oneDNN with AVX2"; \
 		ATEN_CPU_CAPABILITY=$$isa ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "not long" $(ARGS) || exit 1; done
+
+# FUZZ=1000 tries that many inputs of each kind; a failure prints its input for tests/fuzz/corpus.
+fuzz: $(INSTALLED)  ## damaged data, annotations, recipes, scored rows and run folders, with other seeds each time
+	FUZZ_EXAMPLES=$(FUZZ) $(PYTEST) tests/fuzz $(ARGS)
 
 check: $(INSTALLED)  ## format, lint, types
 	$(BIN)/ruff format --check

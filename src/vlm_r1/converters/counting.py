@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
-from vlm_r1.converters.files import integer_in, location, read_json, shown, take
+from vlm_r1.converters.files import integer_in, location, numbers_in, read_json, shown, take
 from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
 from vlm_r1.data.images import image_formats
 from vlm_r1.errors import ConfigError, DataError
@@ -199,10 +199,12 @@ def _questions(path: Path, n_rows: int) -> list[str]:
 
 
 def _points(value: Any) -> list[AnswerValue]:
-    """Return [[x, y], …] in pixels from a list of {"x", "y"} or from {"x": […], "y": […]}."""
+    """Return [[x, y], …] in pixels from a list of {"x", "y"} or from {"x": […], "y": […]}, without what is no point."""
     if is_object(value):
-        value = [{"x": x, "y": y} for x, y in zip(value.get("x") or (), value.get("y") or (), strict=False)]
-    return [[round(p["x"], 2), round(p["y"], 2)] for p in value or () if is_object(p) and {"x", "y"} <= set(p)]
+        xs, ys = value.get("x"), value.get("y")
+        value = [{"x": x, "y": y} for x, y in zip(xs, ys, strict=False)] if is_list(xs) and is_list(ys) else None
+    found = [numbers_in([p.get("x"), p.get("y")], 2) for p in value if is_object(p)] if is_list(value) else []
+    return [[round(x, 2) for x in point] for point in found if point]
 
 
 COUNTBENCH = Converter(

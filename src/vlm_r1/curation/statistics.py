@@ -53,7 +53,7 @@ def describe_fields(records: Sequence[Record]) -> list[Field]:
 def _describe(name: str, found: Sequence[AnswerValue]) -> Field:
     keys = [value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str) for value in found]
     counts = Counter(keys)
-    numbers = [float(value) for value in found if type(value) in (int, float)]  # type: ignore[arg-type]
+    numbers = [number for value in found if (number := _as_float(value)) is not None]
     if len(numbers) == len(found) and len(counts) > 8:
         summary = f"{min(numbers):.6g} to {max(numbers):.6g}, mean {math.fsum(numbers) / len(numbers):.6g}"
     elif len(counts) <= 8 or counts.most_common(1)[0][1] > len(found) / 20:
@@ -63,6 +63,13 @@ def _describe(name: str, found: Sequence[AnswerValue]) -> Field:
         summary = f"{lengths[0]} to {lengths[-1]} characters, median {lengths[len(lengths) // 2]}"
     kinds = ", ".join(f"{kind} ({n})" for kind, n in Counter(map(kind_of, found)).most_common(4))
     return Field(name, len(found), kinds, len(counts), summary)
+
+
+def _as_float(value: object) -> float | None:
+    """Return a number that a float can hold; truth values are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 10**308 else None
 
 
 def kind_of(value: AnswerValue) -> str:

@@ -136,7 +136,7 @@ def _evaluation(path: Path) -> Evaluation | None:
         if not 0 <= step < _LARGEST_STEP:
             raise ValueError(f"step {step:.3g}")
         return Evaluation(name[1] if name[2] is None else "step", name[3], step, int(tree["n"]), metrics)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise CheckpointError(f"{path}: not an evaluation as in docs/runs.md ({error!r})") from error
 
 

@@ -1,0 +1,431 @@
+"""Sound inputs of every reader, and the command or function that reads each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from testing_mutations import written
+from testing_tasks import GOLD, WRITTEN
+from vlm_r1.cli.main import main
+from vlm_r1.config import load_config
+from vlm_r1.converters import CONVERTERS, Job, run_conversion
+from vlm_r1.data.formats import FORMATS
+from vlm_r1.evaluation.runner import summarize_evaluation, write_evaluation
+from vlm_r1.report.build import build_report
+from vlm_r1.runtime.metrics_log import append_metrics
+from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
+from vlm_r1.scoring.files import check_file, score_file
+from vlm_r1.scoring.rows import Scoring
+from vlm_r1.types import BoxFormat, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, Score, StopReason
+
+BOX = [10, 20, 40, 50]
+PICTURE = "a.png"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is tried.
+
+    Attributes:
+        files: path → a tree to be damaged and written in the form of its name, or bytes.
+        read: reads the folder that holds the files; returns, or raises a VlmR1Error.
+        pictures: paths of pictures of 64×60 pixels in the folder, which are sound.
+    """
+
+    files: Mapping[str, Any]
+    read: Callable[[Path], object]
+    pictures: tuple[str, ...] = (PICTURE,)
+
+    def write(self, folder: Path, changed: Mapping[str, bytes]) -> None:
+        """Write all files, the changed ones as they were changed."""
+        for picture in self.pictures:
+            (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 60)).save(folder / picture)
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(changed.get(name, content if isinstance(content, bytes) else written(name, content)))
+
+
+def command(*arguments: str) -> int:
+    """Run a command without its output; a status beyond 2 is no answer of ours."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        status = main(arguments)
+    assert status in (0, 1, 2)
+    return status
+
+
+# ---- data ----------------------------------------------------------------------------------------------------------
+
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vlm_r1": (
+        "rec",
+        {
+            "id": 7,
+            "image": PICTURE,
+            "conversations": [{"from": "human", "value": "<image>the cat"}, {"from": "gpt", "value": BOX}],
+            "accu_reward_method": "iou",
+            "note": "x",
+        },
+    ),
+    "vlm_r1_eval": ("rec", {"image": PICTURE, "problem": "the cat", "solution": BOX, "width": 64, "level": 2.5}),
+    "r1_v": (
+        "counting",
+        {"image": {"path": PICTURE, "bytes": None}, "problem": "How many?", "solution": "<answer>3</answer>"},
+    ),
+    "easy_r1": ("vqa", {"images": [PICTURE], "problem": "<image>Same?", "answer": "no", "solution": "They differ."}),
+    "ms_swift": (
+        "rec",
+        {
+            "messages": [
+                {"role": "user", "content": "<image>where is <ref-object>?"},
+                {"role": "assistant", "content": "<bbox>"},
+            ],
+            "images": [PICTURE],
+            "objects": {"ref": ["cat"], "bbox": [BOX]},
+        },
+    ),
+    "conversational": (
+        "vqa",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": "who?"}]},
+                {"role": "assistant", "content": "<think>m</think><answer>I</answer>"},
+            ]
+        },
+    ),
+    "question_answer": ("choice", {"image": PICTURE, "question": "Which?", "answer": "B", "options": ["a", "b"]}),
+}
+
+
+IN_COLUMNS: dict[str, dict[str, Any]] = {
+    "vlm_r1": {"conversations": [{"from": "human", "value": "<image>cat"}, {"from": "gpt", "value": str(BOX)}]},
+    "conversational": {
+        "messages": [{"role": "user", "content": "<image>who?"}, {"role": "assistant", "content": "I"}],
+        "images": [{"path": PICTURE, "bytes": None}],
+    },
+}
+"""What the rows have instead in Parquet, where all values of a column are of one kind."""
+
+
+def data(name: str, suffix: str) -> Target:
+    task, row = ROWS[name]
+    if suffix == "parquet":
+        row = row | IN_COLUMNS.get(name, {})
+
+    def read(folder: Path) -> None:
+        command("data", "check", str(folder / f"in.{suffix}"), "--task", task, "--page", str(folder / "page.html"))
+
+    return Target({f"in.{suffix}": [row, row | {"note": "y"}]}, read)
+
+
+# ---- converters ----------------------------------------------------------------------------------------------------
+
+NAMES = [{"id": 1, "name": "cat", "supercategory": "animal"}, {"id": 2, "name": "dog", "supercategory": "animal"}]
+IMAGES = [{"id": 1, "file_name": PICTURE, "width": 64, "height": 60}]
+BOXES = [
+    {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [1, 2, 30, 40],
+        "iscrowd": 0,
+        "area": 9,
+        "segmentation": [[1, 2, 3, 4]],
+    },
+    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [5, 5.5, 20, 20], "iscrowd": 0, "area": 9, "segmentation": []},
+]
+COCO_TREE = {"info": {}, "images": IMAGES, "annotations": BOXES, "categories": NAMES}
+SENTENCE = {"tokens": ["a", "cat"], "raw": "a cat", "sent_id": 1, "sent": "a cat"}
+POLYGON = [[10, 20], [40, 20], [40, 50]]
+REFERENCE = {
+    "sent_ids": [1],
+    "file_name": "a_1.png",
+    "ann_id": 1,
+    "ref_id": 1,
+    "image_id": 1,
+    "split": "train",
+    "sentences": [SENTENCE],
+    "category_id": 1,
+}
+D3_ANNOTATION = {
+    "id": 1,
+    "sent_id": [1],
+    "image_id": 0,
+    "bbox": [[1, 2, 30, 40]],
+    "group_id": 0,
+    "iscrowd": 0,
+    "area": [9],
+}
+
+SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "refcoco": (".", {"refs(unc).p": [REFERENCE], "instances.json": COCO_TREE}, {}),
+    "coco": ("annotations/instances_val2017.json", {"annotations/instances_val2017.json": COCO_TREE}, {}),
+    "lvis": (
+        "lvis_v1_val.json",
+        {
+            "lvis_v1_val.json": COCO_TREE
+            | {
+                "images": [
+                    {
+                        "id": 1,
+                        "coco_url": f"http://x/val2017/{PICTURE}",
+                        "width": 64,
+                        "height": 60,
+                        "neg_category_ids": [2],
+                        "not_exhaustive_category_ids": [],
+                    }
+                ]
+            }
+        },
+        {},
+    ),
+    "d3": (
+        "d3_pkl",
+        {
+            "d3_pkl/sentences.pkl": {
+                1: {"id": 1, "anno_id": [1], "group_id": [0], "is_negative": False, "raw_sent": "a cat"},
+                2: {"id": 2, "anno_id": [], "group_id": [0], "is_negative": False, "raw_sent": "a dog"},
+            },
+            "d3_pkl/annotations.pkl": {1: D3_ANNOTATION},
+            "d3_pkl/images.pkl": {
+                0: {"id": 0, "file_name": PICTURE, "height": 60, "width": 64, "anno_id": [1], "group_id": 0}
+            },
+            "d3_pkl/groups.pkl": {
+                0: {"id": 0, "pos_sent_id": [1], "inner_sent_id": [1, 2], "outer_sent_id": [], "img_id": [0]}
+            },
+        },
+        {},
+    ),
+    "ovdeval": (
+        "color.json",
+        {"color.json": COCO_TREE | {"images": [IMAGES[0] | {"text": ["cat", "dog"], "neg_text": ["lamp"]}]}},
+        {},
+    ),
+    "reasonseg": (
+        "val",
+        {
+            "val/a.json": {
+                "text": ["what barks?"],
+                "is_sentence": True,
+                "shapes": [
+                    {"label": "target", "labels": ["target"], "shape_type": "polygon", "points": POLYGON, "flags": {}}
+                ],
+            }
+        },
+        {},
+    ),
+    "odinw": (".", {"fish/test/_annotations.coco.json": COCO_TREE}, {}),
+    "screenspot": (
+        ".",
+        {
+            "screenspot_web.json": [
+                {"img_filename": PICTURE, "bbox": BOX, "instruction": "go", "data_type": "icon", "data_source": "ios"}
+            ]
+        },
+        {},
+    ),
+    "countbench": (
+        "in.parquet",
+        {
+            "in.parquet": [
+                {
+                    "image_url": "http://a/1.jpg",
+                    "text": "Three",
+                    "number": 3,
+                    "question": "How many?",
+                    "image": {"bytes": b"x", "path": None},
+                }
+            ]
+        },
+        {},
+    ),
+    "pixmo-count": (
+        "in.json",
+        {
+            "in.json": [
+                {
+                    "label": "cats",
+                    "count": 2,
+                    "points": {"x": [1, 2], "y": [3, 4]},
+                    "image_url": "http://a/1.jpg",
+                    "image_sha256": "x",
+                }
+            ]
+        },
+        {},
+    ),
+    "negatives": (
+        "in.jsonl",
+        {
+            "in.jsonl": [
+                {
+                    "id": name,
+                    "image": PICTURE,
+                    "conversations": [
+                        {"from": "human", "value": f"<image>{name}"},
+                        {"from": "gpt", "value": [{"bbox_2d": BOX, "label": name}]},
+                    ],
+                }
+                for name in ("cat", "dog")
+            ]
+        },
+        {"per_record": (1, 2)},
+    ),
+}
+PLACES_OF_PICTURES = (PICTURE, f"val/{PICTURE}", f"val2017/{PICTURE}", f"d3_images/{PICTURE}", f"fish/test/{PICTURE}")
+PLACES_OF_PICTURES += (f"train2014/{PICTURE}", f"screenspot_imgs/{PICTURE}", f"color/{PICTURE}", f"images/{PICTURE}")
+
+
+def conversion(name: str) -> Target:
+    source, files, options = SOURCES[name]
+
+    def read(folder: Path) -> None:
+        converter = CONVERTERS[name]
+        chosen = options | ({"negatives": (0, 1)} if "negatives" in converter.options.__dataclass_fields__ else {})
+        run_conversion(
+            converter, Job(folder / source, folder / "out/out.jsonl", verify=True), converter.options(**chosen)
+        )
+
+    return Target(files, read, PLACES_OF_PICTURES)
+
+
+# ---- recipes -------------------------------------------------------------------------------------------------------
+
+RECIPE = {
+    "output_dir": "run",
+    "seed": 1,
+    "model": {"path": "x", "lora": {"r": 4, "peft": {"use_dora": True}}, "freeze": ["vision"]},
+    "data": {
+        "train": [{"path": "a.jsonl", "task": "rec", "weight": 1}, {"path": "b.jsonl", "weight": 2, "reward": "iou"}],
+        "eval": {"held": {"path": "c.jsonl", "split_range": [0.5, 1]}},
+        "template": "own",
+        "templates": {"own": {"thinking": "free", "instruction": "x"}},
+    },
+    "rewards": {"accuracy": 1.0, "format": 0.5},
+    "sampling": {"temperature": 1.0, "max_completion_length": 8},
+    "grpo": {"num_generations": 4, "epsilon_high": None},
+    "training": {"max_steps": 3, "learning_rates": {"language": 1e-3}, "eval_steps": 1},
+}
+
+
+def read_recipe(folder: Path) -> None:
+    from vlm_r1.config import save_config
+
+    overrides = (folder / "overrides.txt").read_bytes().decode("utf-8", "replace").split("\n")
+    config = load_config(folder / "recipe.yaml", [line for line in overrides if line])
+    save_config(config, folder / "config.yaml")
+    load_config(folder / "config.yaml")
+
+
+OVERRIDES = (
+    b"--data.train.0.path=x.jsonl\n--training.max_steps=5\n--rewards={accuracy: 1, format: 1}\n--data.train.1.task=vqa"
+)
+
+# ---- runs and scores -----------------------------------------------------------------------------------------------
+
+
+def _groups(image: str) -> list[Group]:
+    groups: list[Group] = []
+    for task in ("rec", "ovd", "counting"):
+        record = Record(task, task, "<image>what", (image,), GOLD[task], source=f"t.jsonl:{task}")
+        frame = ImageFrame((64, 60), (64, 60))
+        encoded = EncodedPrompt((5,), {}, (frame,), "<|user|>what", None, "r1", BoxFormat.INPUT_PIXELS)
+        text = f"<think>so</think><answer>{WRITTEN[task]}</answer>"
+        score = Score(1.5, {"accuracy": 0.5, "format": 1.0}, GOLD[task], None, {"iou": 0.5}, {"note": "x"})
+        rollout = Rollout(Completion.sampled((8, 9), (-0.5, -0.25), text, StopReason.STOP), score, 0.5)
+        groups.append(Group(record, encoded, (rollout,)))
+    return groups
+
+
+def write_run(folder: Path) -> dict[str, bytes]:
+    """Write a small run by the package's own writers; returns its files."""
+    groups = _groups("a.png")
+    write_rollouts(rollouts_path(folder, 1), 1, groups)
+    for moment in ("before", "after"):
+        summary = summarize_evaluation(groups, name=f"{moment}-held", data="c.jsonl", step=1, seed=0)
+        write_evaluation(folder / "eval", summary, groups)
+    for step in (1, 2):
+        numbers = {"reward/mean": 1.0, "rewards/accuracy/mean": 0.5, "metrics/iou/mean": 0.5, "loss": 0.1}
+        numbers |= {"time/step_s": 1.0, "time/sample_s": 0.5, "tokens/sample": 9.0, "parse_failures/no_box": 1.0}
+        append_metrics(folder / "metrics.jsonl", {"step": step, "stage": "grpo", **numbers, "eval/held/iou": 0.5})
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def trees_of(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The files of a run as trees, so that their values can be damaged."""
+    import json
+
+    import pyarrow.parquet as pq
+
+    found: dict[str, Any] = {}
+    for name, content in files.items():
+        if name.endswith(".jsonl"):
+            found[name] = [json.loads(line) for line in content.splitlines()]
+        elif name.endswith(".json"):
+            found[name] = json.loads(content)
+        else:
+            found[name] = pq.read_table(io.BytesIO(content)).to_pylist()
+    found["config.yaml"] = RECIPE
+    found["environment.json"] = {"packages": {"torch": "2"}, "cpu": {"model": "x", "cores": 2}, "gpus": ["y"]}
+    side = {"held": {"accuracy_iou50": 0.5, "mean_iou": 0.5, "ci95": [0.4, 0.6], "n": 3}}
+    found["summary.json"] = {"before": side, "after": side, "seconds": {"train": 9.5}, "seed": 1}
+    return found
+
+
+def read_report(folder: Path) -> None:
+    page = build_report(folder).read_text(encoding="utf-8")  # any error is a fault: a report always comes out
+    assert page.endswith("</html>")
+
+
+CASES = [
+    {
+        "reward": "iou",
+        "completion": f"<answer>{BOX}</answer>",
+        "solution": BOX,
+        "image_size": [64, 60],
+        "model_input_size": [64, 60],
+    },
+    {
+        "task": "vqa",
+        "completion": "<answer>x</answer>",
+        "solution": "x",
+        "template": "r1",
+        "official": 1.0,
+        "problem": "who?",
+    },
+]
+
+
+def scores(name: str) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        check_file(folder / name, Scoring())
+        score_file(folder / name, folder / "scores.jsonl", Scoring())
+
+    return read
+
+
+def make_targets(run_files: Mapping[str, bytes]) -> dict[str, Target]:
+    """All targets by name."""
+    trees = trees_of(run_files)
+    samples, rollouts = "eval/after-held.samples.jsonl", "rollouts/step-000001.parquet"
+    targets = {
+        f"data {name} {suffix}": data(name, suffix) for name in FORMATS for suffix in ("jsonl", "json", "parquet")
+    }
+    targets |= {f"convert {name}": conversion(name) for name in CONVERTERS}
+    targets["recipe"] = Target({"recipe.yaml": RECIPE, "overrides.txt": OVERRIDES}, read_recipe)
+    targets["score cases"] = Target({"cases.jsonl": CASES}, scores("cases.jsonl"))
+    targets["score samples"] = Target({samples: trees[samples]}, scores(samples))
+    targets["score rollouts"] = Target({rollouts: trees[rollouts]}, scores(rollouts))
+    targets |= {
+        f"report {name}": Target({name: tree} | {n: t for n, t in trees.items() if n != name}, read_report)
+        for name, tree in trees.items()
+    }
+    return targets
