@@ -1,0 +1,163 @@
+"""Sound annotation files of every converter, as trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BOX = [10, 20, 40, 50]
+PICTURE = "a.png"
+
+
+NAMES = [{"id": 1, "name": "cat", "supercategory": "animal"}, {"id": 2, "name": "dog", "supercategory": "animal"}]
+IMAGES = [{"id": 1, "file_name": PICTURE, "width": 64, "height": 60}]
+BOXES = [
+    {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [1, 2, 30, 40],
+        "iscrowd": 0,
+        "area": 9,
+        "segmentation": [[1, 2, 3, 4]],
+    },
+    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [5, 5.5, 20, 20], "iscrowd": 0, "area": 9, "segmentation": []},
+]
+COCO_TREE = {"info": {}, "images": IMAGES, "annotations": BOXES, "categories": NAMES}
+SENTENCE = {"tokens": ["a", "cat"], "raw": "a cat", "sent_id": 1, "sent": "a cat"}
+POLYGON = [[10, 20], [40, 20], [40, 50]]
+REFERENCE = {
+    "sent_ids": [1],
+    "file_name": "a_1.png",
+    "ann_id": 1,
+    "ref_id": 1,
+    "image_id": 1,
+    "split": "train",
+    "sentences": [SENTENCE],
+    "category_id": 1,
+}
+D3_ANNOTATION = {
+    "id": 1,
+    "sent_id": [1],
+    "image_id": 0,
+    "bbox": [[1, 2, 30, 40]],
+    "group_id": 0,
+    "iscrowd": 0,
+    "area": [9],
+}
+
+SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "refcoco": (".", {"refs(unc).p": [REFERENCE], "instances.json": COCO_TREE}, {}),
+    "coco": ("annotations/instances_val2017.json", {"annotations/instances_val2017.json": COCO_TREE}, {}),
+    "lvis": (
+        "lvis_v1_val.json",
+        {
+            "lvis_v1_val.json": COCO_TREE
+            | {
+                "images": [
+                    {
+                        "id": 1,
+                        "coco_url": f"http://x/val2017/{PICTURE}",
+                        "width": 64,
+                        "height": 60,
+                        "neg_category_ids": [2],
+                        "not_exhaustive_category_ids": [],
+                    }
+                ]
+            }
+        },
+        {},
+    ),
+    "d3": (
+        "d3_pkl",
+        {
+            "d3_pkl/sentences.pkl": {
+                1: {"id": 1, "anno_id": [1], "group_id": [0], "is_negative": False, "raw_sent": "a cat"},
+                2: {"id": 2, "anno_id": [], "group_id": [0], "is_negative": False, "raw_sent": "a dog"},
+            },
+            "d3_pkl/annotations.pkl": {1: D3_ANNOTATION},
+            "d3_pkl/images.pkl": {
+                0: {"id": 0, "file_name": PICTURE, "height": 60, "width": 64, "anno_id": [1], "group_id": 0}
+            },
+            "d3_pkl/groups.pkl": {
+                0: {"id": 0, "pos_sent_id": [1], "inner_sent_id": [1, 2], "outer_sent_id": [], "img_id": [0]}
+            },
+        },
+        {},
+    ),
+    "ovdeval": (
+        "color.json",
+        {"color.json": COCO_TREE | {"images": [IMAGES[0] | {"text": ["cat", "dog"], "neg_text": ["lamp"]}]}},
+        {},
+    ),
+    "reasonseg": (
+        "val",
+        {
+            "val/a.json": {
+                "text": ["what barks?"],
+                "is_sentence": True,
+                "shapes": [
+                    {"label": "target", "labels": ["target"], "shape_type": "polygon", "points": POLYGON, "flags": {}}
+                ],
+            }
+        },
+        {},
+    ),
+    "odinw": (".", {"fish/test/_annotations.coco.json": COCO_TREE}, {}),
+    "screenspot": (
+        ".",
+        {
+            "screenspot_web.json": [
+                {"img_filename": PICTURE, "bbox": BOX, "instruction": "go", "data_type": "icon", "data_source": "ios"}
+            ]
+        },
+        {},
+    ),
+    "countbench": (
+        "in.parquet",
+        {
+            "in.parquet": [
+                {
+                    "image_url": "http://a/1.jpg",
+                    "text": "Three",
+                    "number": 3,
+                    "question": "How many?",
+                    "image": {"bytes": b"x", "path": None},
+                }
+            ]
+        },
+        {},
+    ),
+    "pixmo-count": (
+        "in.json",
+        {
+            "in.json": [
+                {
+                    "label": "cats",
+                    "count": 2,
+                    "points": {"x": [1, 2], "y": [3, 4]},
+                    "image_url": "http://a/1.jpg",
+                    "image_sha256": "x",
+                }
+            ]
+        },
+        {},
+    ),
+    "negatives": (
+        "in.jsonl",
+        {
+            "in.jsonl": [
+                {
+                    "id": name,
+                    "image": PICTURE,
+                    "conversations": [
+                        {"from": "human", "value": f"<image>{name}"},
+                        {"from": "gpt", "value": [{"bbox_2d": BOX, "label": name}]},
+                    ],
+                }
+                for name in ("cat", "dog")
+            ]
+        },
+        {"per_record": (1, 2)},
+    ),
+}
+PLACES_OF_PICTURES = (PICTURE, f"val/{PICTURE}", f"val2017/{PICTURE}", f"d3_images/{PICTURE}", f"fish/test/{PICTURE}")
