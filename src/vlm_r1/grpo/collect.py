@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlm_r1.config.secrets import masked
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rewards.call import Logged
 from vlm_r1.rollouts.groups import sample_groups
@@ -63,7 +64,7 @@ def collect_groups(
         "tokens/sample": Metric("sum", tokens),
     }
     metrics |= {name: Metric("sum", count) for name, count in logged.counts.items()}
-    metrics |= {f"time/rewards/{name}_s": Metric("max", seconds) for name, seconds in logged.seconds.items()}
+    metrics |= {f"time/rewards/{masked(name)}_s": Metric("max", seconds) for name, seconds in logged.seconds.items()}
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics
