@@ -160,4 +160,8 @@ SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"per_record": (1, 2)},
     ),
 }
-PLACES_OF_PICTURES = (PICTURE, f"val/{PICTURE}", f"val2017/{PICTURE}", f"d3_images/{PICTURE}", f"fish/test/{PICTURE}")
+_FOLDERS = (
+    *("", "val/", "val2017/", "train2014/", "d3_images/", "fish/test/"),
+    *("screenspot_imgs/", "color/", "images/"),
+)
+PLACES_OF_PICTURES = tuple(f"{folder}{PICTURE}" for folder in _FOLDERS)

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import yaml
 from hypothesis import strategies as st
 
-DEEP, DIGITS = "@deep@", "@digits@"
-"""Words that become 50,000 brackets and 5,000 digits in a text of JSON or YAML, since no tree can hold them."""
+DEEP, DEEPISH, DIGITS = "@deep@", "@deepish@", "@digits@"
+"""Words that become 50,000 and 900 brackets and 5,000 digits in JSON or YAML, since no tree can hold them."""
 
 ODD: list[Any] = [
-    *(None, True, False, 0, -1, 5, 1.5, 10**19, 10**400, 1e308, -1e308, math.nan, math.inf, DEEP, DIGITS),
+    *(None, True, False, 0, -1, 5, 1.5, 10**19, 10**400, 10**5000, 1e308, -1e308, math.nan, math.inf),
+    *(DEEP, DEEPISH, DIGITS, [10, 20, 5, 5], [[1, [2]]]),
     *("", " ", "x", "²", "٣", "-1", "1e999", "\ud83d", "\x00", "\x1b[31m", "[/x]", "../../x", "a" * 3000, "<image>"),
     *(
         "1,2,3,4",
@@ -30,8 +31,7 @@ ODD: list[Any] = [
         "iou_threshold(at='x')",
         "file:///dev/zero",
     ),
-    *([], {}, [[]], [None], [1, 2], ["x"], {"a": 1}, {"path": 5}, {"bytes": "x", "path": 5}, {"": []}, [[1, [2]]]),
-    [10, 20, 5, 5],
+    *([], {}, [[]], [None], [1, 2], ["x"], {"a": 1}, {"path": 5}, {"bytes": "x", "path": 5}, {"": []}),
 ]
 KEYS = ["", "x", "²", "\ud83d", "id", "path", "bytes", "image", "bbox", "\x00", "[/x]", "a" * 300]
 
@@ -78,11 +78,18 @@ def _change(draw: st.DrawFn, parent: Any, key: Any) -> None:
     elif how == "wrap":
         parent[key] = draw(st.sampled_from([[parent[key]], {"a": parent[key]}, [parent[key]] * 3]))
     elif how == "text":
-        parent[key] = str(parent[key])
+        parent[key] = _text(parent[key])
     elif how == "any text":
         parent[key] = draw(st.text(st.characters(exclude_categories=()), max_size=5))
     else:
         parent[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an integer of 5,000 digits
+        return DIGITS
 
 
 @st.composite
@@ -114,17 +121,21 @@ def written(name: str, tree: Any) -> bytes:
 
 
 def _json(tree: Any) -> str:
-    return json.dumps(tree)
+    try:
+        return json.dumps(tree)
+    except ValueError as error:  # an integer of 5,000 digits, which only a pickle can hold
+        raise CannotBeWrittenError from error
 
 
 def _yaml(tree: Any) -> str:
     try:
         return yaml.safe_dump(tree)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise CannotBeWrittenError from error
 
 
 def _raw(text: str) -> bytes:
+    text = text.replace(f'"{DEEPISH}"', "[" * 900 + "]" * 900).replace(f"'{DEEPISH}'", "[" * 900 + "]" * 900)
     text = text.replace(f'"{DEEP}"', "[" * 50_000 + "]" * 50_000).replace(f'"{DIGITS}"', "9" * 5000)
     text = text.replace(f"'{DEEP}'", "[" * 3000 + "]" * 3000).replace(f"'{DIGITS}'", "9" * 5000)
     return text.encode("utf-8", "surrogatepass")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -69,7 +70,7 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
     elif kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     fits = isinstance(value, (int, str) if kind is None else (int, float) if kind is float else kind)
-    if fits and (type(value) is not bool) and not (type(value) is float and not math.isfinite(value)):
+    if fits and (type(value) is not bool) and (type(value) not in (int, float) or _is_finite(value)):
         return value
     wanted = "an integer or a text" if kind is None else _WANTED[kind]
     if not is_object(row):
@@ -87,7 +88,7 @@ def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
         DataError: it is not.
     """
     values = take(row, key, list, *where)
-    if len(values) != n or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+    if len(values) != n or not all(type(v) in (int, float) and _is_finite(v) for v in values):
         raise DataError(f"{location(*where, key)}: got {shown(values)}, wanted {n} numbers")
     return values
 
@@ -117,6 +118,11 @@ def integer_in(value: Any) -> int | None:
     return int(number[0]) if number and number[0].is_integer() else None
 
 
+def _is_finite(value: float) -> bool:
+    """Return whether a number is finite, and no integer that a float cannot hold."""
+    return abs(value) <= sys.float_info.max
+
+
 def location(*where: object) -> str:
     """Format a file and a key path.
 
@@ -131,5 +137,8 @@ def location(*where: object) -> str:
 def shown(value: object) -> str:
     """Format a value for an error message, cut at 80 characters; only the start of a long text or list is read."""
     start: Any = value[:100] if isinstance(value, (str, bytes, list)) else value  # pyright: ignore[reportUnknownVariableType]
-    text = repr(start)
+    try:
+        text = repr(start)
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a thousand brackets
+        return f"a value of type {type(start).__name__} that is too large to be shown"
     return text if len(text) <= 80 else f"{text[:80]}…"

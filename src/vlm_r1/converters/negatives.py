@@ -220,7 +220,7 @@ def _with_negatives(job: Job, options: NegativesOptions, rows: Sequence[Question
             job.tally.note(OWN_SENTENCE, example=row.line.id)
             yield row.line
             continue
-        rng = Random(f"{options.seed}/{row.line.id}")
+        rng = Random(f"{options.seed}/{row.line.id}".encode("utf-8", "surrogatepass"))
         chosen = choose(pool, row, rng.randint(*options.per_record), options.strategy, rng)
         job.tally.kept["added name"] += len(chosen)
         job.tally.note(NONE_LEFT, not chosen and options.per_record[0] > 0, row.line.id)

@@ -69,7 +69,7 @@ def _as_float(value: object) -> float | None:
     """Return a number that a float can hold; truth values are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < 10**308 else None
+    return float(value) if abs(value) < 10**300 else None  # sums of larger ones overflow
 
 
 def kind_of(value: AnswerValue) -> str:

@@ -7,7 +7,7 @@ image as stored. (`geometry/frames.py` converts the boxes that a model writes.)
 from __future__ import annotations
 
 import json
-import math
+import sys
 from typing import TypeGuard
 
 from vlm_r1.config.words import Coordinates
@@ -134,7 +134,7 @@ def _turned(numbers: list[float], wh: tuple[int, int], coordinates: Coordinates,
 def _is_numbers(value: AnswerValue, n: int) -> TypeGuard[list[float]]:
     if not isinstance(value, list) or len(value) != n:
         return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in value)
 
 
 def _json_in(text: str) -> AnswerValue:

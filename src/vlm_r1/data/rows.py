@@ -21,7 +21,7 @@ from vlm_r1.data.images import SWAPS_SIDES, image_orientation
 from vlm_r1.data.options import with_options
 from vlm_r1.errors import DataError, brief
 from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
-from vlm_r1.parsing.json_values import is_list, is_object
+from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_object
 from vlm_r1.registry import exactly
 from vlm_r1.rewards.names import reward_from_data
 from vlm_r1.types import AnswerValue, Record
@@ -196,6 +196,8 @@ def parse_row(line: bytes) -> dict[str, Any]:
     text = decoded(line).strip()
     try:
         row = json.loads(text, parse_constant=_no_constant)
+        if odd := beyond_bounds(row):
+            raise DataError(f"the row holds {odd}; no reader can use it")
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
         raise DataError(

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
+MAX_DEPTH = 100
+"""Levels of lists and objects in a row of data; Python's own limit depends on where a value is walked."""
+
+LARGEST = 10**300
+"""Bound of integers in a row of data; a float holds no integer beyond 1.8e308."""
+
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
     """Return whether a decoded value is a JSON object.
@@ -21,3 +27,22 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
     (True, False)
     """
     return isinstance(value, list)
+
+
+def beyond_bounds(value: object) -> str:
+    """Say what in a decoded value is nested or large beyond `MAX_DEPTH` and `LARGEST`; "" if nothing is.
+
+    >>> beyond_bounds({"a": [1]}), beyond_bounds([10**400])
+    ('', 'an integer of more than 300 digits')
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if any(isinstance(one, int) and abs(one) >= LARGEST for one in level):
+            return "an integer of more than 300 digits"
+        inner: list[Any] = []
+        for one in level:
+            inner.extend(one.values() if is_object(one) else one if is_list(one) else ())
+        level = inner
+        if not level:
+            return ""
+    return f"lists or objects in more than {MAX_DEPTH} levels"

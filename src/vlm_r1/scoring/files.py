@@ -17,7 +17,7 @@ from typing import Any
 
 from vlm_r1.errors import DataError
 from vlm_r1.files import regular_only
-from vlm_r1.parsing.json_values import is_object
+from vlm_r1.parsing.json_values import beyond_bounds, is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
 from vlm_r1.runtime.text import json_text
@@ -146,6 +146,8 @@ def _parsed(line: bytes, source: str) -> Row | Exception:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return DataError(f"{source}: not valid JSON in UTF-8: {error}. Wanted one JSON object on the line")
+    if odd := beyond_bounds(row):
+        return DataError(f"{source}: the row holds {odd}; it cannot be scored")
     return row if is_object(row) else DataError(f"{source}: got {row!r:.80}, wanted a JSON object")
 
 
