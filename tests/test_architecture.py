@@ -357,3 +357,10 @@ def test_the_table_is_read_as_written():
     assert TABLE["left"] == Layer(1, solitary=True)
     assert TABLE["free"] == Layer(1, solitary=False)
     assert LAYERS["tasks"] == Layer(4, solitary=True), "docs/architecture.md lost its stars or its rows"
+
+
+def test_the_help_of_commands_loads_no_large_library():
+    large = {"torch", "transformers", "numpy", "pydantic", "rich", "yaml", "PIL"}
+    code = f"import sys, vlm_r1.cli.main as main; main.make_parser(); print(sorted({large} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

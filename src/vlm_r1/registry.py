@@ -10,6 +10,7 @@ import ast
 import difflib
 import importlib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 LONGEST_NAME = 1000
 """Greatest number of characters of a name out of data, options included."""
+
+LONGEST_PLAIN_NAME = 64
+"""Greatest number of characters of a name that becomes a file name."""
 
 _TAKES_OPTIONS = ("reward",)  # kinds of objects whose names may have options, e.g. iou_threshold(at=0.75)
 _IN_RECIPES = ("reward",)  # kinds that a recipe may allow rows to name; others never stand in data files
@@ -162,6 +166,28 @@ def name_from_data(kind: str, name: object, table: Collection[str], allowed: Seq
         f"unknown {kind} {quoted(name)}. {suggestion(bare, table)}Data may name {', '.join(sorted(table))}, and what "
         f"--allow-{kind} package.module:Name allows"
     )
+
+
+def plain_name(name: str) -> str:
+    """Return a name that may become a file name.
+
+    Raises:
+        ValueError: it is not of 1 to 64 letters, digits, `_`, `-` and `.`, or starts with `-` or `.`.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) is None or len(name) > LONGEST_PLAIN_NAME:
+        raise ValueError(
+            f"the name {ascii(name)[:100]} becomes a file name; wanted 1 to {LONGEST_PLAIN_NAME} letters, digits, _ - ."
+        )
+    return name
+
+
+def as_plain_name(text: str) -> str:
+    """Make a plain name of a text: what may not stand in one becomes `_`.
+
+    >>> as_plain_name("held out.v2"), as_plain_name(".x")
+    ('held_out.v2', '_x')
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]|^[.-]", "_", text)[:LONGEST_PLAIN_NAME]
 
 
 def quoted(value: object) -> str:

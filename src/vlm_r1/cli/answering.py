@@ -30,12 +30,6 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
         help="Hugging Face folder (a run's model/, checkpoint or export) or hub name",
     )
     parser.add_argument("data", metavar="DATA", type=local_path, help="data file, of any format of docs/data.md")
-    parser.add_argument(
-        "--image-root",
-        type=path_text,
-        default="",
-        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
-    )
     add_allowed(parser)
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")

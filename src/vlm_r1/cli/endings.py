@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from vlm_r1.config.secrets import masked
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.runtime.text import visible
-from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped
+from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped, n_launched
 
 _LOSSES = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError")
 """Names of torch's errors of communication; gloo's are plain RuntimeErrors with its name in their text."""
@@ -24,6 +23,8 @@ def tell_failure(error: VlmR1Error, status: int) -> int:
     Returns:
         The exit status.
     """
+    from vlm_r1.config.secrets import masked  # pydantic takes as long to import as the help of a command
+
     line = visible(masked(f"{_process()}{type(error).__name__}: {error}"))
     print(line, file=sys.stderr)
     leave_to_launcher(line)
@@ -48,8 +49,7 @@ def tell_stop(stop: Stopped) -> int:
 
 def is_loss_of_others(error: Exception) -> bool:
     """Return whether this process of several could not reach the others, which have ended or hang."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return several and (type(error).__name__ in _LOSSES or "gloo" in str(error))
+    return n_launched() > 1 and (type(error).__name__ in _LOSSES or "gloo" in str(error))
 
 
 def tell_loss(error: Exception) -> int:
@@ -63,8 +63,7 @@ def tell_loss(error: Exception) -> int:
 
 
 def _process() -> str:
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return f"process {os.environ.get('RANK', '?')}: " if several else ""
+    return f"process {os.environ.get('RANK', '?')}: " if n_launched() > 1 else ""
 
 
 def leave_to_launcher(message: str) -> None:

@@ -10,12 +10,12 @@ length. A line says so. The results are NAME.json and NAME.samples.jsonl (docs/r
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
 from vlm_r1.cli.options import file_name, local_path
+from vlm_r1.registry import as_plain_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.run_folder import trained_steps
 
     quiet_libraries()
-    name, display = args.name or re.sub(r"[^A-Za-z0-9_.-]|^[.-]", "_", args.data.stem)[:64], Display()
+    name, display = args.name or as_plain_name(args.data.stem), Display()
     display.console.print(complete_arguments(args), soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)

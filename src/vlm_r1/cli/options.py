@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.registry import may_be_allowed
+from vlm_r1.registry import may_be_allowed, plain_name
 
 if TYPE_CHECKING:
     from vlm_r1.config.data import Allowed
-
-from vlm_r1.config.base import plain_name
 
 
 def count(text: str) -> int:
@@ -77,6 +75,12 @@ def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
 
 def add_allowed(parser: argparse.ArgumentParser) -> None:
     """Declare what rows of data may name, for commands that read a file without a recipe; see `allowed_of`."""
+    parser.add_argument(
+        "--image-root",
+        type=path_text,
+        default="",
+        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
+    )
     add_allow(parser, "reward")
     parser.add_argument(
         "--allowed-local-media-path",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from vlm_r1.registry import suggestion
+from vlm_r1.registry import plain_name, suggestion
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -26,17 +25,6 @@ def _path(text: str) -> str:
 
 PathText = Annotated[str, AfterValidator(_path)]
 """A path, a URL or a name on the Hub; a leading ~ is replaced by the home folder."""
-
-
-def plain_name(name: str) -> str:
-    """Return a name that may become a file name.
-
-    Raises:
-        ValueError: it is not of 1 to 64 letters, digits, `_`, `-` and `.`, or starts with `-` or `.`.
-    """
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) is None:
-        raise ValueError(f"the name {ascii(name)[:100]} becomes a file name; wanted 1 to 64 letters, digits, _ - .")
-    return name
 
 
 PlainName = Annotated[str, AfterValidator(plain_name)]

@@ -33,6 +33,11 @@ __all__ = [
 ]
 
 
+REWARD_TIMEOUT_S = 480.0
+"""Default of `reward_timeout_s`. It is below the ten minutes for which torch waits for a process (NCCL), so that the
+name of the function comes before torch's own message."""
+
+
 class Config(Section):
     """A recipe: one file is one complete run.
 
@@ -56,7 +61,7 @@ class Config(Section):
         "the sum if the component format is 1, else only the weighted format.",
     )
     reward_timeout_s: PositiveFloat = Field(
-        default=480.0,
+        default=REWARD_TIMEOUT_S,
         description="Seconds that each reward function from outside may take for the completions that are judged "
         "together, those of a step or an evaluation batch on one process; then the run ends with a RewardError. With "
         "several GPUs torch itself waits 600 s for a process (NCCL). Built-in rewards need no limit.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, overload
 from vlm_r1.converters.ids import Id, read_id
 from vlm_r1.errors import DataError
 from vlm_r1.files import regular_only
-from vlm_r1.parsing.json_values import is_list, is_object
+from vlm_r1.parsing.json_values import is_list, is_number, is_object
 
 T = TypeVar("T")
 
@@ -70,7 +69,7 @@ def take(row: Any, key: str, kind: type[Any] | None, *where: object) -> Any:
     elif kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     fits = isinstance(value, (int, str) if kind is None else (int, float) if kind is float else kind)
-    if fits and (type(value) is not bool) and (type(value) not in (int, float) or _is_finite(value)):
+    if fits and (type(value) is not bool) and (type(value) not in (int, float) or is_number(value)):
         return value
     wanted = "an integer or a text" if kind is None else _WANTED[kind]
     if not is_object(row):
@@ -88,7 +87,7 @@ def take_numbers(row: Any, key: str, n: int, *where: object) -> list[float]:
         DataError: it is not.
     """
     values = take(row, key, list, *where)
-    if len(values) != n or not all(type(v) in (int, float) and _is_finite(v) for v in values):
+    if len(values) != n or not all(map(is_number, values)):
         raise DataError(f"{location(*where, key)}: got {shown(values)}, wanted {n} numbers")
     return values
 
@@ -116,11 +115,6 @@ def integer_in(value: Any) -> int | None:
     """
     number = numbers_in([value], 1)
     return int(number[0]) if number and number[0].is_integer() else None
-
-
-def _is_finite(value: float) -> bool:
-    """Return whether a number is finite, and no integer that a float cannot hold."""
-    return abs(value) <= sys.float_info.max
 
 
 def location(*where: object) -> str:

@@ -7,13 +7,13 @@ image as stored. (`geometry/frames.py` converts the boxes that a model writes.)
 from __future__ import annotations
 
 import json
-import sys
 from typing import TypeGuard
 
 from vlm_r1.config.words import Coordinates
 from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import order_corners
 from vlm_r1.parsing.gold_boxes import BOX_KEYS
+from vlm_r1.parsing.json_values import is_number
 from vlm_r1.types import AnswerValue, Box, Point
 
 POINT_KEYS = ("point_2d", "point")
@@ -134,7 +134,7 @@ def _turned(numbers: list[float], wh: tuple[int, int], coordinates: Coordinates,
 def _is_numbers(value: AnswerValue, n: int) -> TypeGuard[list[float]]:
     if not isinstance(value, list) or len(value) != n:
         return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in value)
+    return all(map(is_number, value))
 
 
 def _json_in(text: str) -> AnswerValue:

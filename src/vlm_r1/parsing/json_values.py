@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeGuard
 
 MAX_DEPTH = 100
@@ -27,6 +28,15 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
     (True, False)
     """
     return isinstance(value, list)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a decoded value is a finite number that a float can hold; truth values are none.
+
+    >>> [is_number(value) for value in (1, 0.5, True, float("nan"), 10**400, "1")]
+    [True, True, False, False, False, False]
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def beyond_bounds(value: object) -> str:

@@ -27,14 +27,11 @@ from traceback import FrameSummary
 from types import FrameType
 from typing import Any, TypeVar
 
+from vlm_r1.config.schema import REWARD_TIMEOUT_S
 from vlm_r1.rewards.helper import Helper
 from vlm_r1.rewards.watcher import GRACE_S, SIGNAL
 
 T = TypeVar("T")
-
-REWARD_TIMEOUT_S = 480.0
-"""Default of the time limit. It is below the ten minutes for which torch waits for a process (NCCL), so that the name
-of the function comes before torch's own message."""
 
 _LONGEST = 1000  # characters of a function's name and record
 

@@ -74,7 +74,8 @@ def new_folder(target: Path, *, step: int | None = None, needed_bytes: int = 0) 
     try:
         _delete(temporary)
         temporary.mkdir(parents=True)
-        if shutil.disk_usage(temporary).total and shutil.disk_usage(temporary).free < needed_bytes:
+        disk = shutil.disk_usage(temporary)
+        if disk.total and disk.free < needed_bytes:
             raise OSError("the disk is full")
         yield temporary
         for path in sorted(temporary.rglob("*")):

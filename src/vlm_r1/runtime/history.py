@@ -14,6 +14,7 @@ from typing import Any
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.parsing.json_values import is_list
+from vlm_r1.runtime.rollout_log import list_rollouts
 from vlm_r1.runtime.run_folder import RunFolder, read_json
 
 FILE = "state/history.json"
@@ -38,7 +39,7 @@ def write_history(checkpoint: Path, run: RunFolder, before: Path | None) -> None
     """
     known = {} if before is None else read_history(before)
     entries = {path.name: _entry(path, run) for path in (run.config, run.environment, run.metrics)}
-    for path in [*sorted(run.rollouts.glob("step-*.parquet")), *sorted(run.evaluations.glob("*.json*"))]:
+    for path in [*list_rollouts(run.rollouts).values(), *sorted(run.evaluations.glob("*.json*"))]:
         name = path.relative_to(run.path).as_posix()
         entries[name] = known.get(name) or _entry(path, run)
     (checkpoint / FILE).write_text(json.dumps(entries), encoding="utf-8")

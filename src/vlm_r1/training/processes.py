@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.models.precision import this_device
+from vlm_r1.training.stopping import n_launched
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def join_processes() -> None:
     # without cpu, accelerate joins the processes of a launcher only on GPUs
     state: Any = PartialState(cpu=this_device().type == "cpu", timeout=LONGEST_WAIT)
     _check_that_launched(state.num_processes)
-    if state.num_processes != (launched := int(os.environ.get("WORLD_SIZE", "1"))):
+    if state.num_processes != (launched := n_launched()):
         raise ConfigError(
             f"the launcher started {launched} processes, but accelerate joined {state.num_processes}: each would "
             "train alone, in the same folder. Launch with torchrun --nproc_per_node N -m vlm_r1.cli.main train RECIPE"

@@ -57,6 +57,11 @@ def name_of(number: int) -> str:
     return signal.Signals(number).name
 
 
+def n_launched() -> int:
+    """Return how many processes the launcher (torchrun, accelerate) says it started for this run; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def ending_at_once() -> Generator[None]:
     """Let a signal raise `Stopped` where the program stands, and a second one end the process.
@@ -70,8 +75,7 @@ def ending_at_once() -> Generator[None]:
             signal.signal(other, signal.SIG_DFL)
         raise Stopped(number)
 
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    handlers = _heeded() - ({signal.SIGTERM} if several else set())
+    handlers = _heeded() - ({signal.SIGTERM} if n_launched() > 1 else set())
     with _handling(dict.fromkeys(handlers, end)):
         yield
 

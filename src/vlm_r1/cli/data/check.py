@@ -28,12 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file, and the options that say how its records are asked and judged."""
     parser.add_argument("file", type=path_text, help="data file, of any format of docs/data.md")
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
-    parser.add_argument(
-        "--image-root",
-        type=path_text,
-        default="",
-        help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
-    )
     add_allowed(parser)
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
