@@ -31,6 +31,8 @@ DAMAGE: dict[str, tuple[str, str | bytes, str]] = {
     "config: bytes": ("config.yaml", b"\xff\xfe\xfd", r"config\.yaml: cannot be read as YAML"),
     "environment: a text": ("environment.json", '"x"', r"environment\.json: wanted a JSON object"),
     "environment: a number of GPUs": ("environment.json", '{"gpus": 8}', r"environment\.json holds values"),
+    "environment: 700 levels": ("environment.json", '{"a": ' + "[" * 700 + "]" * 700 + "}", r"environment\.json holds"),
+    "environment: 900 levels": ("environment.json", '{"a": ' + "[" * 900 + "]" * 900 + "}", r"environment\.json holds"),
     "summary: a list": ("summary.json", '{"before": [1]}', r"summary\.json: not a summary"),
     "summary: a number": ("summary.json", '{"before": {"x": 1}}', r"summary\.json: not a summary"),
     "summary: seconds": ("summary.json", '{"seconds": 5}', r"summary\.json: not a summary"),

@@ -81,7 +81,6 @@ def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()
         name=run.folder.resolve().name,
         subtitle=_section("Subtitle", "config.yaml", problems, lambda: _subtitle(run)) or "",
         tiles=_tiles(run, comparisons, problems),
-        problems=[visible(problem.replace(f"{run.folder}/", "")) for problem in problems],
         comparisons=comparisons,
         stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations)) or [],
         run_phases=_section("Time", "summary.json", problems, lambda: run_phases(run)) or [],
@@ -92,6 +91,8 @@ def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()
         max_completions=MAX_COMPLETIONS,
         config=_section("Recipe", "config.yaml", problems, lambda: _appendix(_yaml_text(run.config))),
         environment=_section("Environment", "environment.json", problems, lambda: _appendix(_json_text(run))),
+        # last, since the sections above add to them
+        problems=[visible(problem.replace(f"{run.folder}/", "")) for problem in problems],
     )
 
 
