@@ -16,33 +16,33 @@ def records(n):
     return [Record(id=str(i), task="vqa", problem="?", images=(), answer="yes") for i in range(n)]
 
 
-def ids(taken):
-    return [int(record.id) for record in taken]
+def ids(drawn):
+    return [int(draw.read().id) for draw in drawn]
 
 
 def test_file_order_without_shuffle():
     stream = PromptStream([records(3)], seed=0, shuffle=False)
-    assert (ids(stream.take(2)), ids(stream.take(5)), sum(stream.drawn)) == ([0, 1], [2, 0, 1, 2, 0], 7)
+    assert (ids(stream.draw(2)), ids(stream.draw(5)), sum(stream.drawn)) == ([0, 1], [2, 0, 1, 2, 0], 7)
 
 
 def test_order_depends_on_seed_and_epoch():
     one, other = PromptStream([records(50)], seed=1), PromptStream([records(50)], seed=2)
-    first, second = ids(one.take(50)), ids(one.take(50))
+    first, second = ids(one.draw(50)), ids(one.draw(50))
     assert first != second
-    assert first != ids(other.take(50))
+    assert first != ids(other.draw(50))
     assert first != list(range(50))
 
 
 def test_order_is_pinned():
     """A checkpoint of today is resumed by the code of tomorrow: this order must not change."""
-    assert ids(PromptStream([records(6)], seed=42).take(12)) == [3, 2, 5, 4, 1, 0, 4, 0, 1, 2, 3, 5]
+    assert ids(PromptStream([records(6)], seed=42).draw(12)) == [3, 2, 5, 4, 1, 0, 4, 0, 1, 2, 3, 5]
 
 
 @given(n=st.integers(1, 12), seed=st.integers(0, 2**32), sizes=st.lists(st.integers(0, 9), max_size=6))
 def test_any_way_of_taking_gives_the_same_stream_of_permutations(n, seed, sizes):
     stream = PromptStream([records(n)], seed)
-    pieces = [i for size in sizes for i in ids(stream.take(size))]
-    whole = ids(PromptStream([records(n)], seed).take(sum(sizes) + n))
+    pieces = [i for size in sizes for i in ids(stream.draw(size))]
+    whole = ids(PromptStream([records(n)], seed).draw(sum(sizes) + n))
     assert pieces == whole[: len(pieces)]
     for start in range(0, len(whole) - n + 1, n):
         assert sorted(whole[start : start + n]) == list(range(n))
@@ -51,10 +51,10 @@ def test_any_way_of_taking_gives_the_same_stream_of_permutations(n, seed, sizes)
 @given(n=st.integers(1, 12), before=st.integers(0, 40), after=st.integers(0, 20))
 def test_resumed_stream_equals_the_uninterrupted_one(n, before, after):
     uninterrupted = PromptStream([records(n)], seed=7)
-    uninterrupted.take(before)
+    uninterrupted.draw(before)
     resumed = PromptStream([records(n)], seed=7)
     resumed.load_state_dict(uninterrupted.state_dict())
-    assert ids(resumed.take(after)) == ids(uninterrupted.take(after))
+    assert ids(resumed.draw(after)) == ids(uninterrupted.draw(after))
 
 
 def test_resume_on_other_data_is_an_error():
@@ -72,7 +72,7 @@ def test_no_records(parts, weights):
 def test_parts_without_weights_are_one_list():
     whole = PromptStream([records(7)], seed=3)
     parts = PromptStream([records(7)[:2], [], records(7)[2:]], seed=3)
-    assert ids(parts.take(20)) == ids(whole.take(20))
+    assert ids(parts.draw(20)) == ids(whole.draw(20))
 
 
 def mixture(weights, sizes, seed=5, shuffle=True):
@@ -84,7 +84,7 @@ def mixture(weights, sizes, seed=5, shuffle=True):
 def test_a_mixture_by_hand():
     stream = mixture([3.0, 1.0], [2, 5], shuffle=False)
     # draw 1: lags 0.75, 0.25; draw 2: 1.5 - 1, 0.5 → the first of equals; draw 3: 2.25 - 2, 0.75; draw 4: 3 - 2, 1 - 1
-    assert ids(stream.take(8)) == [0, 1, 100, 0, 1, 0, 101, 1]
+    assert ids(stream.draw(8)) == [0, 1, 100, 0, 1, 0, 101, 1]
 
 
 @given(
@@ -94,13 +94,13 @@ def test_a_mixture_by_hand():
 )
 def test_every_part_gets_its_share_at_any_moment(weights, n, shuffle):
     stream = mixture(weights, [3 + k for k in range(len(weights))], shuffle=shuffle)
-    parts = [i // 100 for i in ids(stream.take(n))]
+    parts = [i // 100 for i in ids(stream.draw(n))]
     for k, weight in enumerate(weights):
         assert abs(parts.count(k) - n * weight / sum(weights)) < len(weights)
 
 
 def test_each_part_of_a_mixture_has_epochs_of_its_own():
-    drawn = ids(mixture([1.0, 1.0], [4, 6]).take(24))
+    drawn = ids(mixture([1.0, 1.0], [4, 6]).draw(24))
     first, second = [i for i in drawn if i < 100], [i for i in drawn if i >= 100]
     assert [sorted(first[at : at + 4]) for at in (0, 4, 8)] == [[0, 1, 2, 3]] * 3
     assert [sorted(second[at : at + 6]) for at in (0, 6)] == [[100, 101, 102, 103, 104, 105]] * 2
@@ -110,10 +110,10 @@ def test_each_part_of_a_mixture_has_epochs_of_its_own():
 @given(before=st.integers(0, 40), after=st.integers(0, 20))
 def test_a_mixture_resumes_and_peeks(before, after):
     uninterrupted, resumed = mixture([2.0, 1.0, 0.5], [3, 4, 5]), mixture([2.0, 1.0, 0.5], [3, 4, 5])
-    uninterrupted.take(before)
+    uninterrupted.draw(before)
     resumed.load_state_dict(json.loads(json.dumps(uninterrupted.state_dict())))
-    peeked = resumed.peek(after)
-    assert ids(resumed.take(after)) == ids(uninterrupted.take(after)) == ids(peeked)
+    peeked = resumed.upcoming(after)
+    assert ids(resumed.draw(after)) == ids(uninterrupted.draw(after)) == ids(peeked)
 
 
 @given(each=st.integers(0, 5), world=st.integers(1, 5))

@@ -119,7 +119,7 @@ def test_a_record_that_comes_twice_is_answered_anew(rounds: int, recipe, rec_fil
 
 def test_the_records_are_those_of_the_stream_in_its_order(scripted) -> None:
     run = scripted("0110" + "1011", 3)
-    expected = run.drawing.stream.take(8)
+    expected = [draw.read() for draw in run.drawing.stream.draw(8)]
     run.drawing.stream.drawn = [0]
     groups, _, _ = collect_groups(run, PARAMS, Phases())
     assert [group.record for group in groups] == [expected[n] for n in (1, 2, 4, 6)]

@@ -1,4 +1,4 @@
-"""The kinds of decoded JSON, over everything that a decoder makes."""
+"""Bounds of decoded rows: the quick look at the text says the same as the walk through the value."""
 
 from __future__ import annotations
 
@@ -6,22 +6,41 @@ import json
 
 import pytest
 
-from vlm_r1.parsing.json_values import is_list, is_object
+from vlm_r1.parsing.json_values import LARGEST, MAX_DEPTH, beyond_bounds, is_number
+
+
+def nested(levels: int, inner: object = 1) -> object:
+    for level in range(levels):
+        inner = [inner] if level % 2 else {"a": inner}
+    return inner
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"),
+    ("value", "odd"),
     [
-        pytest.param('{"a": [1]}', "object", id="object"),
-        pytest.param("{}", "object", id="empty object"),
-        pytest.param("[{}]", "list", id="list"),
-        pytest.param("[]", "list", id="empty list"),
-        pytest.param('"[1]"', "other", id="text"),
-        pytest.param("1.5", "other", id="number"),
-        pytest.param("true", "other", id="boolean"),
-        pytest.param("null", "other", id="null"),
+        (nested(MAX_DEPTH), ""),
+        (nested(MAX_DEPTH + 1), "lists or objects in more than 100 levels"),
+        ([nested(60), nested(60)], ""),
+        ({"a": "[" * 500}, ""),
+        (LARGEST - 1, ""),
+        (LARGEST, "an integer of more than 300 digits"),
+        ({"a": [-LARGEST]}, "an integer of more than 300 digits"),
+        ({"a": "9" * 400}, ""),
+    ],
+    ids=[
+        "deep",
+        "too deep",
+        "many brackets",
+        "brackets in a text",
+        "large",
+        "too large",
+        "negative",
+        "digits in a text",
     ],
 )
-def test_kinds(text: str, kind: str) -> None:
-    value = json.loads(text)
-    assert (is_object(value), is_list(value)) == (kind == "object", kind == "list")
+def test_bounds(value: object, odd: str) -> None:
+    assert beyond_bounds(value, json.dumps(value)) == odd
+
+
+def test_a_number_is_finite_and_no_truth_value() -> None:
+    assert [is_number(value) for value in (0, -1.5, True, float("inf"), 10**309, None)] == [True, True] + 4 * [False]

@@ -50,16 +50,8 @@ class PromptStream:
             self._shares = [weight / sum(weights) for weight in weights]
         self.drawn = [0 for _ in self._streams]
 
-    def take(self, n: int) -> list[Record]:
-        """Draw the next n records, over as many epochs as needed, and advance."""
-        return [draw.read() for draw in self.draw(n)]
-
-    def peek(self, n: int) -> list[Record]:
-        """Return the n records that `take(n)` would draw."""
-        return [draw.read() for draw in self.upcoming(n)]
-
     def draw(self, n: int) -> list[Draw]:
-        """Advance by n records, which are not read yet."""
+        """Draw the next n records, over as many epochs as needed, and advance. They are not read yet."""
         draws, self.drawn = self._draw(n)
         return draws
 

@@ -111,16 +111,13 @@ class RecordFile(LazyRecords):
         Rows of tables count without the folder that holds their embedded pictures, whose names are hashes themselves.
 
         Raises:
-            DataError: the file cannot be read; the message names it.
+            DataFileError: the file cannot be read; the message names it.
         """
         total = hashlib.blake2b(digest_size=32)
         kept_in = b"" if self._offsets.path == self.source.path else f"{self._cache}/".encode()
-        try:
-            for line in self._offsets.lines():
-                total.update(line.replace(kept_in, b"") if kept_in else line)
-                total.update(b"\n")
-        except OSError as error:
-            raise DataError(f"{self.source.path}: cannot be read: {error.strerror}") from error
+        for line in self._offsets.lines():
+            total.update(line.replace(kept_in, b"") if kept_in else line)
+            total.update(b"\n")
         return total.hexdigest()
 
     def image_paths(self) -> Iterator[tuple[int, tuple[str, ...]]]:

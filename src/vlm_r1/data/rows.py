@@ -132,8 +132,11 @@ class RowReader:
 
     def _reward(self, name: str) -> str:
         """The name of a reward in a row, if rows may name it: one of ours, or one that the user names too."""
-        allowed = (*self.allowed.allowed_rewards, *exactly([self.source.reward]))
-        return reward_from_data(name, allowed)
+        return reward_from_data(name, self._allowed_rewards)
+
+    @cached_property
+    def _allowed_rewards(self) -> tuple[str, ...]:
+        return (*self.allowed.allowed_rewards, *exactly([self.source.reward]))
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:
         """Read only the image paths of the row on this line; DataError if it cannot be read."""
@@ -196,7 +199,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
     text = decoded(line).strip()
     try:
         row = json.loads(text, parse_constant=_no_constant)
-        if odd := beyond_bounds(row):
+        if odd := beyond_bounds(row, text):
             raise DataError(f"the row holds {odd}; no reader can use it")
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:

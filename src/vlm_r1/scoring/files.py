@@ -143,10 +143,11 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _parsed(line: bytes, source: str) -> Row | Exception:
     try:
-        row = json.loads(line.decode("utf-8"))
+        text = line.decode("utf-8")
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return DataError(f"{source}: not valid JSON in UTF-8: {error}. Wanted one JSON object on the line")
-    if odd := beyond_bounds(row):
+    if odd := beyond_bounds(row, text):
         return DataError(f"{source}: the row holds {odd}; it cannot be scored")
     return row if is_object(row) else DataError(f"{source}: got {row!r:.80}, wanted a JSON object")
 
