@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vlm_r1.parsing.json_values import LARGEST
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Box, Record
 
 _ENOUGH_BOXES = 20
@@ -69,7 +70,7 @@ def _as_float(value: object) -> float | None:
     """Return a number that a float can hold; truth values are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < 10**300 else None  # sums of larger ones overflow
+    return float(value) if abs(value) < LARGEST else None  # sums of larger ones overflow
 
 
 def kind_of(value: AnswerValue) -> str:

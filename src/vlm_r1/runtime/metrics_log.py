@@ -11,14 +11,13 @@ from pathlib import Path
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_bytes
-from vlm_r1.parsing.json_values import is_object
+from vlm_r1.parsing.json_values import LARGEST, is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.text import json_text
 
 MetricsRow = dict[str, float | str]
 
 _LISTED = 10
-_LARGEST = 10**300
 
 
 def append_metrics(path: Path, row: Mapping[str, float | str]) -> None:
@@ -132,5 +131,5 @@ def _parse(line: bytes) -> MetricsRow | None:
 def _is_value(value: object) -> bool:
     """Return whether a value is a text, null, or a number that a float can hold."""
     if type(value) is int:
-        return abs(value) < _LARGEST
+        return abs(value) < LARGEST
     return value is None or isinstance(value, float | str)
