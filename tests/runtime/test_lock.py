@@ -147,3 +147,9 @@ def test_a_folder_that_cannot_be_made(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be locked"):
         lock_folder(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that can never be made")
+def test_a_folder_that_can_never_be_made_is_an_error_and_no_endless_loop() -> None:
+    with pytest.raises(CheckpointError, match="cannot be locked"):
+        lock_folder(Path("/proc/no such/run"))

@@ -24,6 +24,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that cannot lock, such as NFS without its lock daemon."""
 
 
+_ATTEMPTS = 100
+"""Others remove a folder while we lock it a few times at most; a folder that can never be made is always missing."""
+
+
 class FolderLock:
     """A folder that this process has locked; `lock_folder` makes it.
 
@@ -81,13 +85,15 @@ def lock_folder(folder: Path) -> FolderLock:
             folder cannot be made.
     """
     made = tuple(parent for parent in (folder, *folder.parents) if not parent.exists())
+    attempts = 0
     while True:
+        attempts += 1
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:  # the process that had made the folder removed it in between
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
+                continue  # the process that had made the folder removed it in between
             raise CheckpointError(
                 f"{folder / FILE}: cannot be locked: {error.strerror}. Wanted a file in a writable folder"
             ) from error
