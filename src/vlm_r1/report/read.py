@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_text
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.rollout_log import list_rollouts
+from vlm_r1.runtime.run_folder import read_json
 
 T = TypeVar("T")
 
@@ -157,15 +157,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """Read the object in a file; {} if there is no such file."""
-    try:
-        tree = json.loads(read_text(path))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{path}: wanted a JSON object, got {type(tree).__name__}")
-    return tree
+    return read_json(path) if path.exists() else {}
 
 
 def _yaml(path: Path) -> dict[str, Any]:

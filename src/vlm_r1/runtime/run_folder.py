@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vlm_r1.config import Config, load_config, save_config
 from vlm_r1.config.secrets import masked_arguments
 from vlm_r1.errors import CheckpointError, ConfigError
+from vlm_r1.files import read_text
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import numbered
@@ -196,7 +195,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing, or is no JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: cannot be read as JSON: {reason}") from error
@@ -213,6 +212,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def environment() -> dict[str, Any]:
     """Return versions, commit, hardware and command line of this process."""
+    import torch  # takes a second, which readers of run folders need not wait
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
