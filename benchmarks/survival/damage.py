@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -127,7 +128,7 @@ def _outcome(file: str, different: list[str], output: str) -> tuple[str, str]:
         return ("differs", "\n".join(different)) if different else (OLDER, told)
     if not different:
         return EQUAL, told
-    if all(line.startswith(f"{file}:") for line in different) and told:
+    if all(re.match(rf"{re.escape(file)}/?:", line) for line in different) and told:
         return TOLD, told
     return "differs silently", "\n".join([*different, tail(output)])
 

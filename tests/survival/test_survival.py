@@ -34,7 +34,7 @@ def told(results: list[Result], good: tuple[str, ...]) -> str:
     return "\n".join(f"{one.subject}: {one.attack}: {one.outcome}\n{one.note}" for one in bad)
 
 
-def test_five_kills(ground: Ground) -> None:
+def test_six_kills(ground: Ground) -> None:
     """One process and two, GRPO and SFT, whole weights and LoRA; one is killed again while it resumes."""
     grpo, sft, two = (BY_NAME[name] for name in ("grpo", "sft-lora", "grpo-2"))
     calls = ground.whole(sft).ended.calls
@@ -43,6 +43,7 @@ def test_five_kills(ground: Ground) -> None:
         kill_at_moment(ground, grpo, "optimizer"),
         kill_at_moment(ground, two, "sampling", [1]),
         kill_at_moment(ground, sft, "save commits"),
+        kill_at_moment(ground, sft, "old checkpoints pruned"),
         kill_at_call(ground, sft, writes[len(writes) // 2]),
         kill_at_random(ground, grpo, seed=1),
     ]

@@ -124,7 +124,7 @@ def _open(
         display.say(line)
     stop = StopRequest(_peers(learner), tells=display.enabled)
     run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs)
-    run.saved_step, run.n_bad = learner.step, len(drawing.bad)
+    run.n_bad = len(drawing.bad)
     if display.enabled and resume:
         drawing.write_bad(run.folder.path / BAD_RECORDS)
     return run
