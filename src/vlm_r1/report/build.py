@@ -22,8 +22,9 @@ from vlm_r1.config.secrets import masked_tree
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.errors import VlmR1Error, brief
 from vlm_r1.report.curves import stages
+from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, excerpt
-from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, Scale, show_steps
+from vlm_r1.report.groups import MAX_COMPLETIONS, Scale, show_steps
 from vlm_r1.report.read import Run, lookup, read_run
 from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
