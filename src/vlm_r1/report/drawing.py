@@ -36,13 +36,14 @@ class DrawnBox:
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """An image with its boxes, the best reward on top; the size is in original pixels, and `url` None: unreadable."""
+    """An image with its boxes, the last on top; the size is in original pixels, and `url` None: see `missing`, why."""
 
     url: str | None
     width: int
     height: int
     pixelated: bool
     boxes: tuple[DrawnBox, ...]
+    missing: str = ""
 
 
 def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
@@ -70,6 +71,24 @@ def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
         yield from ((PlacedBox(box, place), str(label)) for (box, _), _ in boxes_of(found))
     elif isinstance(value, str) and isinstance(parsed := parse_box(value), Parsed):
         yield PlacedBox(parsed.value, 0), ""
+
+
+def marks_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
+    """Yield the boxes of an answer, or its point as a box without sides on the last image, where `gui_click` looks.
+
+    >>> list(marks_of([3.5, 7]))
+    [(PlacedBox(box=(3.5, 7.0, 3.5, 7.0), image=-1), '')]
+    >>> list(marks_of("[3.5, 7]")), list(marks_of([3.5, float("inf")]))
+    ([], [])
+    """
+    if isinstance(value, str):  # numbers in a text are no boxes
+        return
+    if isinstance(value, list) and len(value) == 2:
+        x, y = (_float(number) if type(number) in (int, float) else math.nan for number in value)
+        if math.isfinite(x) and math.isfinite(y):
+            yield PlacedBox((x, y, x, y), -1), ""
+            return
+    yield from boxes_of(value)
 
 
 def gold_boxes(record: Record) -> list[tuple[PlacedBox, str]]:
