@@ -232,9 +232,7 @@ class TrainingRun:
         recipe, here = self.folder.path / "config.yaml", int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         command = command_to_resume(self.stage, recipe, accelerator.num_processes, here)
         at = f"stopped at step {step} of {self.config.training.max_steps} ({name_of(number)})"
-        return Stopped(
-            number, f"{at}; go on with: {command}", self.folder.path if accelerator.is_main_process else None
-        )
+        return Stopped(number, f"{at}; go on with: {command}", self.config if accelerator.is_main_process else None)
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the finished step, unless there is one.
