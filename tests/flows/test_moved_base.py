@@ -33,7 +33,7 @@ def config_of(recipe, tmp_path):
 
 @pytest.fixture
 def killed(config_of, tiny_checkpoint, tmp_path) -> Path:
-    """A run on the base `old` that was killed after step 1; `whole` is a copy from before, and `new` a copy of `old`."""
+    """A run on the base `old` that was killed after step 1; `whole` is a copy from before; `new` is `old`, copied."""
     for name in ("old", "new"):
         shutil.copytree(tiny_checkpoint, tmp_path / name)
     train(config_of("old"))
