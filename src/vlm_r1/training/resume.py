@@ -13,7 +13,7 @@ from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.registry import suggestion
 from vlm_r1.runtime.checkpoint import checkpoint_step, list_checkpoints, put_right
 from vlm_r1.runtime.history import find_changes, tell_changes
-from vlm_r1.runtime.lock import FolderLock, lock_folder
+from vlm_r1.runtime.lock import Lock, lock_folder
 from vlm_r1.runtime.manifest import FILE
 from vlm_r1.runtime.metrics_log import check_steps, read_metrics
 from vlm_r1.runtime.run_folder import RunFolder, check_new_run, check_writable, read_json
@@ -68,7 +68,7 @@ def lock_run(path: Path) -> RunFolder:
     Raises:
         CheckpointError: another run holds the lock, or the folder cannot be written; on all processes.
     """
-    locks: list[FolderLock] = []
+    locks: list[Lock] = []
 
     def lock() -> None:
         check_writable(path)
