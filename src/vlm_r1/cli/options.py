@@ -60,6 +60,17 @@ def outside_name(text: str) -> str:
     return text
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how a data file without a recipe is read: the layout of its lines, and where its boxes lie."""
+    parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
+    parser.add_argument(
+        "--coordinates", default="pixels", choices=["pixels", "norm_1000", "norm_1"], help="unit of the gold boxes"
+    )
+    parser.add_argument(
+        "--orientation", default="upright", choices=["upright", "stored"], help="of the images the gold boxes lie on"
+    )
+
+
 def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
     """Declare `--allow-reward NAME` and its like: code that the data, or the folder of a run, may name."""
     for kind in kinds:

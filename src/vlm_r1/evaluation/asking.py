@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -134,6 +134,25 @@ def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
     settings = {"template": name, "thinking": template.thinking.value, "templates": own, "box_format": box_format}
     text = json.dumps(asking.model_copy(update=settings).model_dump(mode="json"), indent=2, ensure_ascii=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def recipe_notes(config: Config) -> list[str]:
+    """Return what a recipe asks otherwise than the model that it starts from was asked in training; the recipe wins.
+
+    A line for each setting; none if the model's folder has no `vlm_r1.json`.
+
+    Raises:
+        ConfigError: the file is broken.
+    """
+    file = Path(config.model.path) / FILE
+    if not file.is_file():
+        return []
+    trained, now = read_asking(file, _NAMES), asking_of(config)
+    keys = [key for key in ("task", "box_format", "min_pixels", "max_pixels") if getattr(now, key) is not None]
+    different = [key for key in keys if getattr(trained, key) not in (None, getattr(now, key))]
+    before, after = (make_templates(one.template, sections=one.templates).default for one in (trained, now))
+    different += ["template"] if replace(before, name=after.name) != after else []
+    return [f"{key} {getattr(now, key)}, as the recipe says; {file} says {getattr(trained, key)}" for key in different]
 
 
 def read_asking(path: Path, given: Collection[str] = ()) -> Asking:

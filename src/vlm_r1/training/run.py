@@ -19,6 +19,7 @@ from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
 from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
@@ -114,6 +115,8 @@ def _open(
         display.say(line)
     if start.changes:
         display.say(f"the learning rate goes on at {learner.learning_rate:g}")
+    for line in recipe_notes(config):
+        display.say(line, "yellow")
     display.say(f"{len(records):,} records")
     if display.enabled:
         for line in held_out_lines(records, held_out):

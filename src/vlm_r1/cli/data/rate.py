@@ -74,15 +74,15 @@ def _rate(args: argparse.Namespace, low: float, high: float) -> None:
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.config.secrets import masked
     from vlm_r1.curation.rate import continue_ratings, rate_records
+    from vlm_r1.runtime.model_hash import hash_model
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling import SamplingParams
-    from vlm_r1.training.inputs import hash_model
 
     quiet_libraries()
     asked_with, display = complete_arguments(args), Display()
     ratings: list[Rating] = []
     display.console.print(asked_with, soft_wrap=True)
-    records = open_data(args)
+    records = open_data(args)[: args.limit]
     env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": asked_with, "n": args.num_generations, "seed": args.seed}
