@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.data.access import NOWHERE, Access
@@ -24,7 +25,7 @@ from vlm_r1.report.drawing import (
 )
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
-from vlm_r1.report.images import EXACT_SIDE_PX, data_url
+from vlm_r1.report.images import EXACT_SIDE_PX, FETCHING_S, data_url
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
 from vlm_r1.tasks import TASKS
 from vlm_r1.types import Record
@@ -113,7 +114,7 @@ def show_steps(
 
     Args:
         rollouts: step → its Parquet file.
-        access: remote images that may be fetched.
+        access: remote images that may be fetched, for `FETCHING_S` in all.
         allowed_tasks: tasks beside `TASKS` that may be imported and asked where gold boxes lie. The names of tasks in
             rollouts may come from a stranger.
 
@@ -123,6 +124,7 @@ def show_steps(
     Raises:
         CheckpointError: a file is damaged.
     """
+    access = replace(access, until=min(access.until, time.monotonic() + FETCHING_S))
     steps = sorted(rollouts)
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
     groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}

@@ -13,6 +13,9 @@ from vlm_r1.errors import DataError, brief
 EXACT_SIDE_PX = 128
 """Images with at most this longest side are embedded losslessly (PNG) and drawn with hard pixel edges."""
 
+FETCHING_S = 60.0
+"""Seconds for all remote images of a page; those that are not there by then are left out."""
+
 
 def data_url(path: str, max_side_px: int, access: Access = NOWHERE) -> str | None:
     """Return an image as a `data:` URL, or None if it can no longer be read, or may not be fetched."""
