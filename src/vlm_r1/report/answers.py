@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from vlm_r1.report.drawing import LABEL_LIMIT, boxes_of, marks_of
 from vlm_r1.report.excerpt import visible
 from vlm_r1.types import AnswerValue
 
-RIGHT = "right"
+RIGHT, OTHER = "right", "other reasons"
+MAX_GROUPS = 20
 QUANTILES = {"best": 1.0, "85 %": 0.85, "70 %": 0.70, "50 %": 0.50, "25 %": 0.25, "5 %": 0.05, "worst": 0.0}
 """Places in the order of the answers that a page always shows: the share of answers that are worse."""
 
@@ -72,12 +74,17 @@ def at_quantiles(order: Sequence[int]) -> dict[str, int]:
     return {chosen[rank]: order[rank] for rank in sorted(chosen)}
 
 
-def failures_by_verdict(found: Sequence[Judged], order: Sequence[int]) -> dict[str, list[int]]:
-    """Return the places of the answers by verdict: the commonest failure first, in it the worst first, "right" last."""
-    groups: dict[str, list[int]] = {}
-    for place in reversed(order):
-        groups.setdefault(found[place].verdict, []).append(place)
-    return dict(sorted(groups.items(), key=lambda item: (item[0] == RIGHT, -len(item[1]), item[0])))
+def by_verdict(found: Sequence[Judged]) -> dict[str, list[int]]:
+    """Return the places of the answers by verdict: the commonest failure first, in it the worst first, "right" last.
+
+    Rare verdicts beyond `MAX_GROUPS` are one group: a reason may be any text.
+    """
+    counts = Counter(one.verdict for one in found if one.verdict != RIGHT)
+    names = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][:MAX_GROUPS]
+    groups: dict[str, list[int]] = {name: [] for name in (*names, OTHER, RIGHT)}
+    for place in sorted(range(len(found)), key=lambda place: found[place].quality):
+        groups[verdict if (verdict := found[place].verdict) in groups else OTHER].append(place)
+    return {name: places for name, places in groups.items() if places}
 
 
 def taken_in_turn(groups: Sequence[Sequence[int]], count: int) -> list[int]:
@@ -144,9 +151,9 @@ def _faults(metrics: Mapping[str, float], n_answer: int, n_gold: int) -> Iterato
     if n_gold and n_answer > n_gold:
         yield "too many boxes"
     if metrics.get("iou") == 0:
-        yield "no overlap with the truth"
+        yield "no overlap"
     if "iou" in metrics:
-        yield "too little overlap with the truth"
+        yield "too little overlap"
 
 
 def _is_huge(value: object) -> bool:

@@ -119,14 +119,16 @@ def _json_text(run: Run) -> str:
 @cache
 def page_template(name: str) -> jinja2.Template:
     """Load a template of this folder; inserted text is escaped, and control characters in it are written out."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template(name)
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return environment.get_template(name)
 
 
 def _shown(value: Any) -> Any:
