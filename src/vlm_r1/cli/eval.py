@@ -141,7 +141,8 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     steps = trained_steps(Path(args.model))
     decoding = protocol.decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
     params = SamplingParams(args.max_completion_length, **decoding)
-    ask = ask_model(env, sampler, protocol, params, args.batch_size, TrainerState(*steps) if steps else TRAINED)
+    state = TrainerState(*steps) if steps else TRAINED
+    ask = ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)
     resolved = resolve_protocol(
         protocol, env.templates.default, args.max_completion_length, records, data.files[0].hash_rows()
     )
