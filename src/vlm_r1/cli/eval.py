@@ -113,6 +113,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     from vlm_r1.cli.answering import complete_arguments, find_model, load_answering, open_data
+    from vlm_r1.config.secrets import masked
     from vlm_r1.evaluation.answers import AnswerLog
     from vlm_r1.evaluation.evaluate import (
         ask_model,
@@ -141,7 +142,8 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     steps = trained_steps(Path(args.model))
     decoding = protocol.decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
     params = SamplingParams(args.max_completion_length, **decoding)
-    ask = ask_model(env, sampler, protocol, params, args.batch_size, TrainerState(*steps) if steps else TRAINED)
+    state = TrainerState(*steps) if steps else TRAINED
+    ask = ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)
     resolved = resolve_protocol(
         protocol, env.templates.default, args.max_completion_length, records, data.files[0].hash_rows()
     )
@@ -161,7 +163,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
         resolved,
         make_provenance(args.model, model_hash, asked),
         name=args.name,
-        data=str(args.data),
+        data=masked(str(args.data)),
         seed=args.seed,
     )
     path = write_result(args.out, result, rows)

@@ -1,7 +1,8 @@
 """The answers of an evaluation on the disk while it goes on: an interrupted evaluation continues where it was.
 
-`NAME.answers-0.jsonl`, a file for each process: a line that says what is asked and of whom, then a line for each answer.
-A killed process leaves an incomplete last line at most, which is dropped. The end of the evaluation removes the files.
+`NAME.answers-0.jsonl`, a file for each process, has a line that says what is asked and of whom, then a line for each
+record. A killed process leaves an incomplete last line at most, which is dropped. The end of the evaluation removes the
+files.
 """
 
 from __future__ import annotations

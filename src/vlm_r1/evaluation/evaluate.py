@@ -94,6 +94,7 @@ def ask_model(
     sampler: Sampler,
     protocol: Protocol,
     params: SamplingParams,
+    *,
     batch_size: int,
     state: TrainerState = TRAINED,
 ) -> Ask:
@@ -175,7 +176,6 @@ def make_result(
     name: str,
     data: str,
     seed: int,
-    step: int = 0,
 ) -> dict[str, Any]:
     """Measure rows of samples; returns the content of `NAME.json` (docs/evaluation.md).
 
@@ -189,7 +189,7 @@ def make_result(
         "name": name,
         "data": data,
         "task": samples[0].task if len({sample.task for sample in samples}) == 1 else "several",
-        "step": step,
+        "step": 0,
         "n": len({sample.source or sample.record_id for sample in samples}),
         "seed": seed,
         **measure(samples, protocol, seed=seed),
