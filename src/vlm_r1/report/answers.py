@@ -133,14 +133,16 @@ def _fault(sample: Sample) -> str:
     answer, gold = list(marks_of(sample.answer)), list(boxes_of(sample.gold))
     if isinstance(sample.answer, str) or not (answer or gold):
         return "wrong answer"
-    return next(_faults(sample.metrics, len(answer), len(gold)), "beside the truth")
+    return next(_faults(sample.metrics, len(answer), len(gold)), "boxes do not fit")
 
 
 def _faults(metrics: Mapping[str, float], n_answer: int, n_gold: int) -> Iterator[str]:
     """Yield what is wrong with an answer that is boxes or a point, the gravest first."""
+    if "accuracy" in metrics:  # a point, whose gold answer may be a polygon
+        yield "beside the target"
     if not n_answer:
         yield "says that nothing is there"
-    if not n_gold and n_answer and "accuracy" not in metrics:  # a point has that metric, and its gold may be a polygon
+    if not n_gold and n_answer:
         yield "finds what is not there"
     if metrics.get("label_recall", 1.0) < 1:
         yield "misses a kind of object"
