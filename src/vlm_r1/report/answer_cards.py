@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +27,12 @@ from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, checked_data_url
 from vlm_r1.report.tables import is_share, readable
-from vlm_r1.runtime.text import json_text
 from vlm_r1.tasks import TASKS
 from vlm_r1.types import AnswerValue, PlacedBox
 
 ANSWER_COLOUR = "#ff6a1a"
 TEXT_LIMIT = 2000  # characters of an answer on a card
-ROW_TEXT_LIMIT = 300  # characters of an answer in a row
+ROW_TEXT_LIMIT = 240  # characters of an answer in a row
 ROW_MARKS = 20  # boxes of an answer that are drawn in a row
 CARD_SIDE_PX, THUMBNAIL_SIDE_PX = 480, 240
 LARGEST_SIDE_PX = 1_000_000
@@ -201,10 +202,10 @@ class RowWriter:
 
 
 def rows_within(rows: Iterable[dict[str, Any]], size_bytes: int) -> list[dict[str, Any]]:
-    """Return the first rows that need at most so many bytes in the page."""
+    """Return the first rows that need at most so many bytes in the page, their pictures not counted."""
     kept: list[dict[str, Any]] = []
     for row in rows:
-        size_bytes -= len(json_text(row).encode())
+        size_bytes -= len(json.dumps(row | {"u": ""}, ensure_ascii=False).encode())
         if size_bytes < 0:
             break
         kept.append(row)
@@ -268,8 +269,9 @@ def _marks(marks: Iterable[Mark], n_images: int, place: int) -> list[list[float 
     found: list[list[float | str]] = []
     for ((x1, y1, x2, y2), image), label in marks:
         if image % n_images == place and len(found) < ROW_MARKS:
-            sides: list[float | str] = [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)]
-            found.append([*sides, visible(label[:LABEL_LIMIT])] if label else sides)
+            sides = [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)]
+            if all(map(math.isfinite, sides)):  # the difference of finite numbers may be infinite
+                found.append([*sides, visible(label[:LABEL_LIMIT])] if label else [*sides])
     return found
 
 

@@ -34,7 +34,7 @@ MAX_THUMBNAILS = 120  # rows with pictures
 MAX_LABELS = 1500  # labels that one can choose among; if there are more, there is no such choice
 APPENDIX_LIMIT = 20_000  # characters of a protocol and of a provenance that are shown
 ROWS_READ = 20_000
-ROWS_BYTES = 6_000_000  # of rows without their pictures; what does not fit is left out, which the page says
+ROWS_BYTES = 8_000_000  # of rows without their pictures; what does not fit is left out, which the page says
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def show(
     totals = [[name, len(places)] for name, places in groups.items()]
     closed = [name for name in groups if name not in pictured]
     data = {"groups": totals, "closed": closed, "sides": list(writer.sides), "labels": writer.choices(), "rows": shown}
-    return Shown(writable(data), sum(map(len, groups.values())) - len(shown), kept)
+    return Shown(data, sum(map(len, groups.values())) - len(shown), kept)
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
