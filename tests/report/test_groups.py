@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vlm_r1.data.access import Access
-from vlm_r1.report.groups import GROUPS_PER_STEP, MAX_BOXES, MAX_COMPLETIONS, MAX_IMAGES, boxes_of, show_steps
+from vlm_r1.report.drawing import MAX_BOXES, MAX_IMAGES, boxes_of
+from vlm_r1.report.groups import GROUPS_PER_STEP, MAX_COMPLETIONS, show_steps
 from vlm_r1.report.images import data_url
 from vlm_r1.report.read import read_run
 from vlm_r1.types import AnswerValue, Group

@@ -113,6 +113,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     from vlm_r1.cli.answering import complete_arguments, find_model, load_answering, open_data
+    from vlm_r1.config.secrets import masked
     from vlm_r1.evaluation.answers import AnswerLog
     from vlm_r1.evaluation.evaluate import (
         ask_model,
@@ -162,7 +163,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
         resolved,
         make_provenance(args.model, model_hash, asked),
         name=args.name,
-        data=str(args.data),
+        data=masked(str(args.data)),
         seed=args.seed,
     )
     path = write_result(args.out, result, rows)

@@ -94,6 +94,7 @@ def ask_model(
     sampler: Sampler,
     protocol: Protocol,
     params: SamplingParams,
+    *,
     batch_size: int,
     state: TrainerState = TRAINED,
 ) -> Ask:
