@@ -1,4 +1,4 @@
-"""Evaluations as files, out of written answers: they are judged, measured and written by the package's own functions."""
+"""Evaluations as files, out of written answers that the package itself judges, measures and writes."""
 
 from __future__ import annotations
 

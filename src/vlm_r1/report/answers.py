@@ -11,12 +11,16 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import area
 from vlm_r1.report.drawing import LABEL_LIMIT, boxes_of, marks_of
 from vlm_r1.report.excerpt import visible
+from vlm_r1.report.tables import readable
 from vlm_r1.types import AnswerValue
 
 RIGHT, OTHER = "right", "other reasons"
 MAX_GROUPS = 20
 QUANTILES = {"best": 1.0, "85 %": 0.85, "70 %": 0.70, "50 %": 0.50, "25 %": 0.25, "5 %": 0.05, "worst": 0.0}
 """Places in the order of the answers that a page always shows: the share of answers that are worse."""
+
+_COMPLETE = ("precision_iou50", "recall_iou50")
+"""Metrics of answers that list boxes. Such an answer is right if both are 1: a mean of overlaps hides a missing box."""
 
 _SMALL_PX2, _MEDIUM_PX2 = 32**2, 96**2  # COCO's bounds of the area of small and of medium objects
 _LONGEST_LABEL = 40  # characters; a longer gold answer is a sentence and no label
@@ -47,11 +51,26 @@ def quality(sample: Sample, main: str) -> tuple[float, float]:
 
 
 def verdict(sample: Sample, main: str) -> str:
-    """Return "right" if the main metric is above one half, else in a few words what is wrong with the answer."""
+    """Return "right", or in a few words what is wrong with the answer; see `criterion`."""
     cut = ", cut off" if sample.stop_reason == "length" else ""
     if sample.reason is not None:
         return visible(f"not readable: {str(sample.reason)[:LABEL_LIMIT]}{cut}")
-    return RIGHT if finite(sample.metrics, main) > 0.5 else _fault(sample) + cut
+    if all(name in sample.metrics for name in _COMPLETE):
+        right = all(finite(sample.metrics, name) == 1 for name in _COMPLETE)
+    else:
+        right = finite(sample.metrics, main) > 0.5
+    return RIGHT if right else _fault(sample) + cut
+
+
+def criterion(metrics: Mapping[str, float], main: str) -> str:
+    """Say when an answer with these metrics is right.
+
+    >>> criterion({"accuracy_iou50": 1.0, "iou": 0.7}, "accuracy_iou50")
+    'its accuracy at IoU 0.5 is above one half'
+    """
+    if all(name in metrics for name in _COMPLETE):
+        return "it finds every object at an IoU of 0.5, and nothing else"
+    return f"its {readable(main)} is above one half"
 
 
 def by_quality(found: Sequence[Judged]) -> list[int]:

@@ -127,6 +127,12 @@ def command_of(tree: Mapping[str, Any]) -> str:
     return masked(command) if isinstance(command, str) else ""
 
 
+def provenance_of(tree: Mapping[str, Any]) -> Excerpt | None:
+    """Return where a result comes from as YAML, without its command, which `command_of` has; None if it is not known."""
+    found: Any = tree.get("provenance")
+    return appendix({key: value for key, value in found.items() if key != "command"}) if is_object(found) else None
+
+
 def appendix(tree: object) -> Excerpt | None:
     """Return an object as YAML, with secrets masked; None if it is none."""
     if not is_object(tree):

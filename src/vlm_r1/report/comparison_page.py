@@ -12,7 +12,7 @@ from vlm_r1.evaluation.compare import Comparison, Difference, Pair, Result, Vers
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.report.answer_cards import Card, card
 from vlm_r1.report.answers import at_quantiles, quality
-from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, short_text, show, write_page
+from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, provenance_of, short_text, show, write_page
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, visible
 from vlm_r1.report.figures import number
@@ -233,9 +233,8 @@ def _source(result: Result) -> Source:
         "file": visible(str(result.path)[-LABEL_LIMIT:]),
         "date": short_text(lookup(provenance, "date")),
     }
-    return Source(
-        _label(result), tuple((k, v) for k, v in facts.items() if v), command_of(summary), appendix(provenance)
-    )
+    known = tuple((name, value) for name, value in facts.items() if value)
+    return Source(_label(result), known, command_of(summary), provenance_of(summary))
 
 
 def _label(result: Result) -> str:

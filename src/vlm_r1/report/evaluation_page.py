@@ -15,8 +15,8 @@ from vlm_r1.data.image_paths import ImagePaths
 from vlm_r1.evaluation.samples import read_samples
 from vlm_r1.parsing.json_values import is_number
 from vlm_r1.report.answer_cards import card
-from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, judged
-from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, short_text, show, write_page
+from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, criterion, judged
+from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, provenance_of, short_text, show, write_page
 from vlm_r1.report.build import Tile
 from vlm_r1.report.evaluation_tables import (
     MAX_CLASSES,
@@ -63,7 +63,8 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
     tree: dict[str, Any] = writable(read_json(result))
     samples = result.with_name(f"{result.name.removesuffix('.json')}.samples.jsonl")
     main = main_metric(tree.get("metrics"))
-    ranked_by = _metric_of_answers(samples, main)
+    first: Mapping[str, float] = next((sample.metrics for sample in read_samples(samples)), dict[str, float]())
+    ranked_by = main if main in first else next(iter(first), main)  # some main metrics are none of single answers
     found = judged(read_samples(samples), ranked_by)
     places, groups = at_quantiles(by_quality(found)), by_verdict(found)
     images = bounded(images or images_beside([result]))
@@ -80,7 +81,7 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
         headline=headline(tree),
         measured=list(_measured(tree, result)),
         tiles=list(_tiles(tree, main)),
-        criterion=readable(ranked_by),
+        criterion=criterion(first, ranked_by),
         cards=cards,
         has_boxes=any(card.has_boxes for card in cards),
         shown=shown,
@@ -96,7 +97,7 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
         confusion=confusion_matrix(tree.get("confusion")),
         command=command_of(tree),
         protocol=appendix(protocol),
-        provenance=appendix(tree.get("provenance")),
+        provenance=provenance_of(tree),
     )
 
 
@@ -138,13 +139,6 @@ def _claim(main: str, tree: Mapping[str, Any]) -> str:
     claim = _CLAIMS.get(main) or f"{capitalized(readable(main))} holds"
     inclusive = lookup(tree.get("protocol"), "inclusive") is True
     return claim.replace("IoU above", "IoU of at least") if inclusive else claim
-
-
-def _metric_of_answers(samples: Path, main: str) -> str:
-    """The metric by which answers are ordered: the main one, or their own first if it is none of single answers."""
-    for sample in read_samples(samples):
-        return main if main in sample.metrics else next(iter(sample.metrics), main)
-    return main
 
 
 def _measured(tree: Mapping[str, Any], result: Path) -> Iterator[tuple[str, str]]:
