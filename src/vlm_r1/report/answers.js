@@ -116,7 +116,7 @@
   const labels = data.labels.map((name, index) => [index, name]);
   choices(found.label, labels.sort((a, b) => a[1].localeCompare(b[1], "en", { numeric: true })));
   const sizes = new Set(data.rows.map((row) => row.z));
-  choices(found.size, ["small", "medium", "large"].filter((size) => sizes.has(size)).map((size) => [size, size]));
+  choices(found.size, ["small", "medium", "large", "mixed"].filter((size) => sizes.has(size)).map((size) => [size, size]));
   let waiting = 0;
   found.text.addEventListener("input", () => {
     clearTimeout(waiting);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ QUANTILES = {"best": 1.0, "85 %": 0.85, "70 %": 0.70, "50 %": 0.50, "25 %": 0.25
 _COMPLETE = ("precision_iou50", "recall_iou50")
 """Metrics of answers that list boxes. Such an answer is right if both are 1: a mean of overlaps hides a missing box."""
 
-_SMALL_PX2, _MEDIUM_PX2 = 32**2, 96**2  # COCO's bounds of the area of small and of medium objects
+SIZES = ("small", "medium", "large")
+_AREAS_PX2 = (32**2, 96**2)  # COCO's bounds of the areas of small and of medium objects
 _LONGEST_LABEL = 40  # characters; a longer gold answer is a sentence and no label
 
 
@@ -131,15 +133,13 @@ def labels_of(gold: AnswerValue) -> list[str]:
 
 
 def size_of(boxes: Iterable[Sequence[float]]) -> str:
-    """Return whether the smallest box is small, medium or large by COCO's bounds of its area; "" if there is none.
+    """Return whether all boxes are small, medium or large by COCO's bounds of the area; "mixed", or "" without boxes.
 
-    >>> size_of([(0, 0, 31, 31), (0, 0, 200, 200)]), size_of([(0, 0, 50, 50)]), size_of([])
-    ('small', 'medium', '')
+    >>> size_of([(0, 0, 31, 31), (9, 9, 20, 20)]), size_of([(0, 0, 31, 31), (0, 0, 200, 200)]), size_of([])
+    ('small', 'mixed', '')
     """
-    areas = [area((x1, y1, x2, y2)) for x1, y1, x2, y2 in boxes]
-    if not areas:
-        return ""
-    return "small" if min(areas) < _SMALL_PX2 else "medium" if min(areas) < _MEDIUM_PX2 else "large"
+    sizes = {bisect_right(_AREAS_PX2, area((x1, y1, x2, y2))) for x1, y1, x2, y2 in boxes}
+    return SIZES[sizes.pop()] if len(sizes) == 1 else "mixed" if sizes else ""
 
 
 def finite(metrics: Mapping[str, float], name: str) -> float:

@@ -128,7 +128,7 @@ def command_of(tree: Mapping[str, Any]) -> str:
 
 
 def provenance_of(tree: Mapping[str, Any]) -> Excerpt | None:
-    """Return where a result comes from as YAML, without its command, which `command_of` has; None if it is not known."""
+    """Return where a result comes from as YAML, without the command, which `command_of` has; None: it is not known."""
     found: Any = tree.get("provenance")
     return appendix({key: value for key, value in found.items() if key != "command"}) if is_object(found) else None
 

@@ -12,7 +12,16 @@ from vlm_r1.evaluation.compare import Comparison, Difference, Pair, Result, Vers
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.report.answer_cards import Card, card
 from vlm_r1.report.answers import at_quantiles, quality
-from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, provenance_of, short_text, show, write_page
+from vlm_r1.report.answers_page import (
+    appendix,
+    bounded,
+    command_of,
+    images_beside,
+    provenance_of,
+    short_text,
+    show,
+    write_page,
+)
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, visible
 from vlm_r1.report.figures import number

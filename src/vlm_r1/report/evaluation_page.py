@@ -16,7 +16,16 @@ from vlm_r1.evaluation.samples import read_samples
 from vlm_r1.parsing.json_values import is_number
 from vlm_r1.report.answer_cards import card
 from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, criterion, judged
-from vlm_r1.report.answers_page import appendix, bounded, command_of, images_beside, provenance_of, short_text, show, write_page
+from vlm_r1.report.answers_page import (
+    appendix,
+    bounded,
+    command_of,
+    images_beside,
+    provenance_of,
+    short_text,
+    show,
+    write_page,
+)
 from vlm_r1.report.build import Tile
 from vlm_r1.report.evaluation_tables import (
     MAX_CLASSES,
