@@ -88,8 +88,9 @@ def show(
         main: the main metric.
         images: where pictures may lie.
     """
-    listed = taken_in_turn(list(groups.values()), ROWS_READ)
-    with_picture = set(taken_in_turn([places for name, places in groups.items() if name in pictured], MAX_THUMBNAILS))
+    first, then = ([places for name, places in groups.items() if (name in pictured) == is_first] for is_first in (1, 0))
+    listed = [*taken_in_turn(first, ROWS_READ), *taken_in_turn(then, ROWS_READ)][:ROWS_READ]
+    with_picture = set(taken_in_turn(first, MAX_THUMBNAILS))
     heading = {place: name for name, places in groups.items() for place in places}
     writer = RowWriter(main, {}, {name: index for index, name in enumerate(groups)}, {}, MAX_LABELS)
     wanted, rows, kept = set(listed), dict[int, dict[str, Any]](), dict[int, Mapping[str, Sample]]()
