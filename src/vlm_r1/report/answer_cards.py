@@ -36,7 +36,7 @@ ROW_TEXT_LIMIT = 240  # characters of an answer in a row
 ROW_MARKS = 20  # boxes of an answer that are drawn in a row
 CARD_SIDE_PX, THUMBNAIL_SIDE_PX = 480, 240
 LARGEST_SIDE_PX = 1_000_000
-_SHORT = {"iou": "IoU", "map": "AP", "ap50": "AP50"}
+_SHORT = {"iou": "IoU", "map": "AP", "ap50": "AP50", "f1_iou50": "F1"}
 
 Mark = tuple[PlacedBox, str]
 

@@ -47,8 +47,8 @@ def judged(samples: Iterable[Sample], main: str) -> list[Judged]:
 
 
 def quality(sample: Sample, main: str) -> tuple[float, float]:
-    """Return the main metric and the mean of all; a number that is not finite is 0."""
-    values = [value if math.isfinite(value) else 0.0 for value in sample.metrics.values()]
+    """Return the main metric and the mean of all but errors; a number that is not finite is 0."""
+    values = [finite(sample.metrics, name) for name in sample.metrics if not name.endswith("error")]
     return finite(sample.metrics, main), math.fsum(values) / max(1, len(values))
 
 
