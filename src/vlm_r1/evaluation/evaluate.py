@@ -151,6 +151,7 @@ def answer_all(
         means.add(rows)
     mine = range(share.rank, len(records), share.world)
     missing = [place for place in mine if place not in done]
+    del done  # it is read again at the end, with the answers of all
     advance(len(mine) - len(missing), means.numbers())
     for answers in ask(records, missing):
         log.append(share.rank, answers)
