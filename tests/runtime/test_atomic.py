@@ -46,3 +46,16 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path: Path):
 
     with pytest.raises(CheckpointError, match=r"report\.html: cannot be written: .*Wanted a writable folder"):
         write()
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    """A folder from a stranger may hold one that leads to a file of the user."""
+    precious, path = tmp_path / "precious", tmp_path / "run/report.html"
+    precious.write_text("mine")
+    path.parent.mkdir()
+    (path.parent / ".report.html.tmp").symlink_to(precious)
+    path.symlink_to(precious)
+    with replacing(path) as temporary:
+        temporary.write_text("page")
+    assert (precious.read_text(), path.read_text()) == ("mine", "page")
+    assert not path.is_symlink()

@@ -33,15 +33,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files."""
-    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.runtime.lock import lock_output
+
+    quiet_libraries()
+    name = args.name or as_plain_name(args.data.stem)
+    with lock_output(args.out / name, "--name"):
+        _evaluate(args, name)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, name: str) -> None:
+    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
     from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
     from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.runtime.progress import Display
     from vlm_r1.runtime.run_folder import trained_steps
 
-    quiet_libraries()
-    name, display = args.name or as_plain_name(args.data.stem), Display()
+    display = Display()
     display.console.print(complete_arguments(args), soft_wrap=True)
     records = open_data(args)
     env, sampler = load_answering(args)
@@ -60,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
     write_evaluation(args.out, summary, groups)
     display.console.print(_table(summary))
     display.say(f"written to {args.out / name}.json and .samples.jsonl")
-    return 0
 
 
 def _table(summary: dict[str, Any]) -> Table:

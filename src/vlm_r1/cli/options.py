@@ -121,22 +121,24 @@ def allowed_of(args: argparse.Namespace) -> Allowed:
     """
     from pydantic import ValidationError
 
-    from vlm_r1.config.data import Allowed
+    from vlm_r1.config.data import Allowed, check_domains
     from vlm_r1.errors import ConfigError
 
-    if args.allowed_media_domains and not args.allowed_protocols and "://" not in getattr(args, "image_root", ""):
-        raise ConfigError("--allowed-media-domains has no effect without --allowed-protocols, e.g. https")
     try:
-        return Allowed(
+        allowed = Allowed(
             allowed_rewards=getattr(args, "allow_reward", []),
             allowed_protocols=args.allowed_protocols,
             allowed_media_domains=args.allowed_media_domains,
             allowed_local_media_path=getattr(args, "allowed_local_media_path", []),
         )
+        check_domains(allowed, [getattr(args, "image_root", "")])
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return allowed
 
 
 def _names(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vlm_r1.errors import DataError, brief
+from vlm_r1.runtime.atomic import sync
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue
 
 T = TypeVar("T")
@@ -174,6 +175,7 @@ def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
         n = _write_lines(temporary, lines, tally)
         if n == 0:
             raise DataError(f"{path}: not written: no record is left. Dropped: {_reasons(tally)}")
+        sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(

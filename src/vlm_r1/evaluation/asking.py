@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
     if recipe is None:
         return Asking(), None
     asking = asking_of(load_config(recipe))
-    _check_code(asking, recipe, given)
+    refuse_code(recipe, _not_given(asking, given))
     return asking, str(recipe)
 
 
@@ -149,7 +149,7 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
-    _check_code(asking, path, given)
+    refuse_code(path, _not_given(asking, given))
     if "template" in given:
         return asking
     thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
@@ -161,15 +161,27 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
     return asking
 
 
-def _check_code(asking: Asking, path: Path, given: Collection[str]) -> None:
-    """Refuse names of code that only a file beside a model gives; the folder may come from a stranger."""
-    for key in _NAMES:
-        name = getattr(asking, key)
-        if name and ":" in name and key not in given:
+def refuse_code(path: Path, names: Iterable[tuple[str, str | None]], option: str = "--") -> None:
+    """Refuse names of code that only a file beside a model gives; the folder may come from a stranger.
+
+    Args:
+        path: the file.
+        names: what the file names and the user does not, with its kind: ("task", "rec").
+        option: beginning of the option, by kind, with which the user can name it.
+
+    Raises:
+        ConfigError: a name is code.
+    """
+    for kind, name in names:
+        if name and ":" in name:
             raise ConfigError(
-                f"{path}: {key} {quoted(name)} is code, and a model folder may not run code. If you "
-                f"have it and trust it, say --{key} {name:.100}; else name another --{key}"
+                f"{path}: {kind} {quoted(name)} is code, and a model folder may not run code. If you have it and trust "
+                f"it, say {option}{kind} {name:.100}"
             )
+
+
+def _not_given(asking: Asking, given: Collection[str]) -> list[tuple[str, str | None]]:
+    return [(key, getattr(asking, key)) for key in _NAMES if key not in given]
 
 
 def _of_hub(name: str) -> Path | None:

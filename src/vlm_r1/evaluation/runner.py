@@ -14,7 +14,6 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
-from vlm_r1.runtime.run_folder import write_json
 from vlm_r1.runtime.text import json_text
 from vlm_r1.sampling import Sampler, greedy
 from vlm_r1.types import Group, Record
@@ -72,14 +71,18 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
 
 
 def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Group]) -> None:
-    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`."""
-    with (
-        replacing(folder / f"{summary['name']}.samples.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for group in groups:
-            file.write(json_text(_sample(group)) + "\n")
-    write_json(folder / f"{summary['name']}.json", summary)
+    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`; a kill leaves no JSON file with other samples.
+
+    Raises:
+        CheckpointError: they cannot be written; then those that were there are left as they were.
+    """
+    path = folder / f"{summary['name']}.json"
+    with replacing(path) as whole, replacing(path.with_suffix(".samples.jsonl")) as samples:
+        with samples.open("w", encoding="utf-8") as file:
+            for group in groups:
+                file.write(json_text(_sample(group)) + "\n")
+        whole.write_text(json_text(summary, indent=2) + "\n", encoding="utf-8")
+        path.unlink(missing_ok=True)
 
 
 def _sample(group: Group) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.data.access import NOWHERE, Access
@@ -29,6 +30,7 @@ MAX_IMAGES = 4  # images of one record that are shown; images with boxes are alw
 MAX_BOXES = 60  # boxes of one answer that are drawn
 TEXT_LIMIT = 2000  # characters of one completion that are shown
 LABEL_LIMIT = 300  # characters of a problem, an answer or a name that are shown
+FETCHING_S = 60.0  # seconds for all remote images of a page; those that are not there by then are left out
 
 # The plasma colour map from 0.3 to 1 in tenths: lightness rises evenly, also for colour-blind people.
 _PLASMA = ("8f0da4", "b12a90", "cc4778", "e16462", "f2844b", "fca636", "fcce25", "f0f921")
@@ -134,7 +136,7 @@ def show_steps(
 
     Args:
         rollouts: step → its Parquet file.
-        access: remote images that may be fetched.
+        access: remote images that may be fetched, for `FETCHING_S` in all.
         allowed_tasks: tasks beside `TASKS` that may be imported and asked where gold boxes lie. The names of tasks in
             rollouts may come from a stranger.
 
@@ -144,6 +146,7 @@ def show_steps(
     Raises:
         CheckpointError: a file is damaged.
     """
+    access = replace(access, until=min(access.until, time.monotonic() + FETCHING_S))
     steps = sorted(rollouts)
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
     groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}

@@ -26,6 +26,7 @@ def replacing(path: Path) -> Generator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a stranger's folder may hold a link in its place
         try:
             yield temporary
             sync(temporary)
