@@ -166,3 +166,13 @@ def test_a_folder_that_cannot_be_made(tmp_path) -> None:
 def test_a_folder_that_can_never_be_made_is_an_error_and_no_endless_loop() -> None:
     with pytest.raises(CheckpointError, match="cannot be locked"):
         lock_folder(Path("/proc/no such/run"))
+
+
+def test_a_link_in_the_place_of_the_lock_file_is_not_followed(tmp_path: Path) -> None:
+    """A folder may come from a stranger; who holds the lock would be written over the file that the link leads to."""
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FILE).symlink_to(tmp_path / "precious.txt")
+    with pytest.raises(CheckpointError, match=r"\.lock: cannot be locked: .*symbolic links"):
+        lock_folder(tmp_path / "run")
+    assert (tmp_path / "precious.txt").read_text() == "precious"

@@ -20,6 +20,9 @@ except ImportError:  # Windows
 
 FILE = ".lock"
 
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""A link in a stranger's folder may lead to any file, and what holds the lock is written into the file."""
+
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that cannot lock, such as NFS without its lock daemon."""
 
@@ -90,7 +93,7 @@ def lock_folder(folder: Path) -> FolderLock:
         attempts += 1
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(folder / FILE, _FLAGS, 0o644)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
                 continue  # the process that had made the folder removed it in between
