@@ -27,7 +27,16 @@ _BATCH_ROWS = 1
 """Number of rows, with their images, that are in memory at once: a table of 10 kB can hold rows of 200 MB each. More at
 once save 20 µs a row."""
 
-_NO_TABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, NotImplementedError, MemoryError, RecursionError)
+_NO_TABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    NotImplementedError,
+    MemoryError,
+    RecursionError,
+)
 """Exceptions of Arrow on damaged files, and on values that Python lacks, such as a date in the year 6,000,000."""
 
 _GROWTH = 1000
@@ -159,8 +168,8 @@ def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: P
             lines.write(json.dumps(_plain(row, images), ensure_ascii=False).encode() + b"\n")
             if lines.tell() > most_bytes:
                 raise DataError(
-                    f"its rows take more than {most_bytes:,} bytes, far more than the table; it is not unpacked. If you "
-                    "trust it, write its rows as JSONL"
+                    f"its rows take more than {most_bytes:,} bytes, far more than the table; it is not unpacked. If "
+                    "you trust it, write its rows as JSONL"
                 )
         lines.flush()
         os.fsync(lines.fileno())  # otherwise rows lost in a power cut would go unnoticed
