@@ -1,7 +1,5 @@
 """Keeps standard output and error open while a function from outside runs, which may close or replace them."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import io
@@ -10,6 +8,8 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from vlm_r1.config.secrets import without_values
 
 
 @contextmanager
@@ -30,12 +30,7 @@ def kept_output() -> Generator[Callable[[], bool]]:
         if (sys.stdout, sys.stderr) != lent or any(stream.closed for stream in lent if stream is not None):
             changed.append(True)
         sys.stdout, sys.stderr = own
-        for number, copy in copies.items():
-            with suppress(OSError):  # the function closed the copy as well
-                if not _is_same(number, copy):
-                    changed.append(True)
-                    os.dup2(copy, number)
-                os.close(copy)
+        changed += [True for number, copy in copies.items() if _put_back(number, copy)]
 
 
 class _Lent(io.TextIOBase):
@@ -46,10 +41,11 @@ class _Lent(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str, /) -> int:
-        """Write to the other stream."""
+        """Write to the other stream; a key that the function was given is masked, as in a warning that it causes."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        return self._stream.write(text)
+        self._stream.write(without_values(text))
+        return len(text)
 
     def flush(self) -> None:
         """Flush the other stream."""
@@ -77,6 +73,16 @@ def _copy(number: int) -> int | None:
         return os.dup(number)
     except OSError:  # it is not open
         return None
+
+
+def _put_back(number: int, copy: int) -> bool:
+    """Let a descriptor lead where its copy leads, and close the copy; returns whether it led elsewhere."""
+    moved = not _is_same(number, copy)
+    with suppress(OSError):  # the function closed the copy as well
+        if moved:
+            os.dup2(copy, number)
+        os.close(copy)
+    return moved
 
 
 def _is_same(number: int, copy: int) -> bool:

