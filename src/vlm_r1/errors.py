@@ -7,7 +7,13 @@ from __future__ import annotations
 
 
 class VlmR1Error(Exception):
-    """Base of all errors that a user can cause and correct."""
+    """Base of all errors that a user can cause and correct.
+
+    Attributes:
+        agreed: whether all processes of a run raise it; then the first one tells it.
+    """
+
+    agreed = False
 
 
 class ConfigError(VlmR1Error):

@@ -172,6 +172,7 @@ def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link in a stranger's folder may lead to any file
         n = _write_lines(temporary, lines, tally)
         if n == 0:
             raise DataError(f"{path}: not written: no record is left. Dropped: {_reasons(tally)}")
