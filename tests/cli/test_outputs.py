@@ -149,3 +149,36 @@ def test_a_json_file_never_stands_beside_samples_of_another_evaluation(tmp_path)
     with pytest.raises(Exception, match="cannot be written"):
         write_evaluation(tmp_path, {"name": "it", "n": 2}, [])
     assert not (tmp_path / "it.json").exists()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_killed_score_leaves_no_process_and_no_output(tmp_path) -> None:
+    (tmp_path / "cases.jsonl").write_text((json.dumps(CASE) + "\n") * 100_000)
+    words = ["score", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "out"), "--workers", "2"]
+    process, deadline = start(*words), time.monotonic() + PATIENCE_S
+    while not (tmp_path / ".out.tmp").exists() or (tmp_path / ".out.tmp").stat().st_size == 0:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)  # to the end of its output, which its workers hold open
+    while any(map(lives, children)):
+        assert time.monotonic() < deadline, "the workers wait for ever"
+        time.sleep(0.01)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "cases.jsonl").write_text(json.dumps(CASE) + "\n")
+    assert main(words) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.jsonl", "out"]
