@@ -11,9 +11,11 @@ class VlmR1Error(Exception):
 
     Attributes:
         agreed: whether all processes of a run raise it; then the first one tells it.
+        process: number of the process in which it came up, if it did not in all.
     """
 
-    agreed = False
+    agreed: bool = False
+    process: int | None = None
 
 
 class ConfigError(VlmR1Error):

@@ -34,7 +34,8 @@ def tell_failure(error: VlmR1Error, status: int) -> int:
     from vlm_r1.config.secrets import masked  # pydantic takes as long to import as the help of a command
 
     alike = error.agreed or not _is_joined()
-    line = visible(masked(f"{'' if alike else _process()}{type(error).__name__}: {error}"))
+    place = f"process {error.process}: " if error.process is not None else "" if alike else _process()
+    line = visible(masked(f"{place}{type(error).__name__}: {error}"))
     tells = not alike or int(os.environ.get("RANK" if error.agreed else "LOCAL_RANK", "0")) == 0
     if tells:
         print(line, file=sys.stderr)

@@ -320,9 +320,9 @@ def _one_line(name: str, reward: Reward, error: BaseException, limit_s: float) -
     notes = getattr(error, "__notes__", ())
     error = error.error if isinstance(error, LeftError) else error
     message, place = " ".join(_text(error).split())[:500], _place(reward.function, error)
-    if not notes:  # our own error about the result
+    if not notes and f'reward "{name}" returned' in message:  # our own error about the result
         return f"{message} ({place})"
-    source = notes[-1].partition(": raised by")[0]
+    source = notes[-1].partition(": raised by")[0] if notes else "the result"  # its own text may fail
     if isinstance(error, TimeUpError):
         advice = "raise reward_timeout_s, or mend the function"
         return f'{source}: reward "{name}" gave no answer within {limit_s:g} s ({place}): {advice}'

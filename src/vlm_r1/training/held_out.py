@@ -92,8 +92,9 @@ def _answer_in_parallel(records: Sequence[Record], label: str, asker: Asker) -> 
     answered = learner.gather([_answer(records[rank::world], label, asker)])
     if asked := max((one for one in answered if isinstance(one, int)), default=0):
         raise Stopped(asked)
-    if failed := next((one for one in answered if isinstance(one, VlmR1Error)), None):
-        raise as_agreed(failed)
+    for process, one in enumerate(answered):
+        if isinstance(one, VlmR1Error):
+            raise as_agreed(one, process if world > 1 else None)
     ranked = [one for one in answered if isinstance(one, list)]
     return [ranked[index % world][index // world] for index in range(len(records))]
 

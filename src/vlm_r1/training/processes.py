@@ -82,16 +82,20 @@ def all_do(work: Callable[[], T]) -> T:
     if failed:
         first = own if failed[0] == state.process_index else errors[failed[0]]
         assert first is not None
-        raise as_agreed(first)
+        raise as_agreed(first, failed[0] if len(failed) < state.num_processes else None)
     return outcome
 
 
 E = TypeVar("E", bound=VlmR1Error)
 
 
-def as_agreed(error: E) -> E:
-    """Mark an error that all processes raise, so that one of them tells it."""
-    error.agreed = True
+def as_agreed(error: E, process: int | None = None) -> E:
+    """Mark an error that all processes raise, so that one of them tells it.
+
+    Args:
+        process: number of the process in which it came up; None: in all.
+    """
+    error.agreed, error.process = True, process
     return error
 
 
