@@ -167,16 +167,25 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a Parquet, JSON Lines or JSON file."""
     if path.suffix == ".parquet":
         return _parquet(path)
-    if path.suffix == ".jsonl":
-        try:
-            rows = [json.loads(line) for line in read_text(path, "utf-8-sig").split("\n") if line.strip()]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not JSON Lines: {error}") from error
-    else:
-        rows = read_json(path)
+    rows = _json_lines(path) if path.suffix == ".jsonl" else read_json(path)
     if not is_list(rows) or not all(is_object(row) for row in rows):
         raise DataError(f"{path}: got {shown(rows)}, wanted a list of objects")
     return rows
+
+
+def _json_lines(path: Path) -> list[Any]:
+    try:
+        lines = read_text(path, "utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the file: {getattr(error, 'strerror', error)}") from error
+    return [_json_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _json_line(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON: {error}. Wanted one JSON object on the line") from error
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
