@@ -17,6 +17,8 @@ from vlm_r1.parsing.json_values import is_list, is_number, is_object
 from vlm_r1.parsing.labelled_boxes import LabelledBox
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.tasks import TASKS, Task, get_task
+from vlm_r1.tasks.ovd import Ovd
+from vlm_r1.tasks.rec import Rec
 from vlm_r1.types import Box, BoxFormat, ImageFrame, ParseFailure
 
 Objects = tuple[LabelledBox, ...]
@@ -31,15 +33,16 @@ def task_of(sample: Sample, trusted: str | None = None) -> Task[Any, Any] | None
     return get_task(sample.task) if sample.task in TASKS or sample.task == trusted else None
 
 
-def gold_objects(sample: Sample) -> Objects:
-    """Return the gold objects of a sample of the task `ovd`.
+def gold_objects(sample: Sample, trusted: str | None = None) -> Objects:
+    """Return the gold objects of a sample of the task `ovd`, or of a variant of it.
 
     Raises:
         DataError: it has another task, or its gold answer is no list of labelled boxes.
     """
-    if sample.task != "ovd":
+    task = task_of(sample, trusted)
+    if not isinstance(task, Ovd):
         raise DataError(f"{_place(sample)}: task is {sample.task}; wanted ovd, whose answers are labelled boxes")
-    return TASKS["ovd"].gold(sample.record())
+    return task.gold(sample.record())
 
 
 def read_objects(sample: Sample) -> Objects:
@@ -67,10 +70,11 @@ def read_box(sample: Sample) -> Box | None:
     return None if sample.answer is None else _box(sample, sample.answer)
 
 
-def choose_box(sample: Sample, several: str) -> Box | None:
+def choose_box(sample: Sample, several: str, task: Rec) -> Box | None:
     """Read the text of an answer to `rec` once more, and choose one of its boxes.
 
     Args:
+        task: `rec`, or a variant of it.
         several: "first" or "last" written, or "largest", of equally large ones the first.
 
     Returns:
@@ -87,7 +91,7 @@ def choose_box(sample: Sample, several: str) -> Box | None:
         return None
     boxes = found.value
     chosen = max(boxes, key=area) if several == "largest" else boxes[0 if several == "first" else -1]
-    return TASKS["rec"].to_pixels(chosen, frames_of(sample), _box_format(sample))
+    return task.to_pixels(chosen, frames_of(sample), _box_format(sample))
 
 
 def frames_of(sample: Sample) -> tuple[ImageFrame, ...]:
