@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import task_of
 from vlm_r1.evaluation.measures_detection import Answered, confusion, measure_aspects, measure_set
 from vlm_r1.evaluation.measures_draws import over_draws
 from vlm_r1.evaluation.measures_subsets import members_of, subset_of
 from vlm_r1.evaluation.measures_values import Values, read_answer, values_of
 from vlm_r1.evaluation.metrics import FloatArray, Summary, bootstrap_ci, ratio_ci
 from vlm_r1.evaluation.protocol import DataSet, Protocol
+from vlm_r1.evaluation.sample_answers import task_of
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.types import Box

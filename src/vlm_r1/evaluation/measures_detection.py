@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlm_r1.evaluation.answers import Objects
 from vlm_r1.evaluation.coco_bootstrap import bootstrap_ap, interval
 from vlm_r1.evaluation.coco_matching import ALL, Detections, GroundTruth, IntArray, Matches, match
 from vlm_r1.evaluation.coco_results import Confidence, label_numbers, score_of
 from vlm_r1.evaluation.coco_statistics import CocoCurves, average_precision_by_category, curves_of
 from vlm_r1.evaluation.metrics import Summary, ratio_ci
 from vlm_r1.evaluation.nms import ovdeval_nms
+from vlm_r1.evaluation.sample_answers import Objects
 from vlm_r1.evaluation.set_statistics import UNDEFINED, coco_numbers, greedy_counts
 from vlm_r1.geometry.boxes import FloatArray, iou
 from vlm_r1.parsing.normal_form import normalize_label

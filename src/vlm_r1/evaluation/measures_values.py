@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vlm_r1.evaluation.answers import Objects, choose_box, official_value, read_box, read_boxes, read_objects
 from vlm_r1.evaluation.protocol import Protocol
+from vlm_r1.evaluation.sample_answers import Objects, choose_box, official_value, read_box, read_boxes, read_objects
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import centre, iou
 from vlm_r1.geometry.matching import set_f1

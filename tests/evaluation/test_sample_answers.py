@@ -8,8 +8,8 @@ import pytest
 
 from testing_samples import gold_objects, objects, sample
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import choose_box, frames_of, read_box, read_objects, task_of
-from vlm_r1.evaluation.answers import gold_objects as gold_of
+from vlm_r1.evaluation.sample_answers import choose_box, frames_of, read_box, read_objects, task_of
+from vlm_r1.evaluation.sample_answers import gold_objects as gold_of
 from vlm_r1.parsing.labelled_boxes import LabelledBox
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.types import ImageFrame
