@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",
+    "metrics": "measure detections of any tool in COCO's files: COCO statistics, NMS-AP, GP and GR",
     "score": "score completions that were written down: cases, rollouts, evaluation samples",
     "check-model": "check a checkpoint and its adapter: tokens, frames, log-probabilities, freezing, saving",
     "export": "write a run's model as a Hugging Face folder with a model card, checked with plain transformers",
