@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlm_r1.evaluation.metrics import RESAMPLES
+from vlm_r1.evaluation.metrics import RESAMPLES, FloatArray
 
 SIGNS_AT_ONCE = 4_000_000  # 32 MB
 
@@ -23,10 +23,12 @@ def mcnemar_p(better: int, worse: int) -> float:
     >>> mcnemar_p(5, 1)  # 2 · (1 + 6) / 2⁶
     0.21875
     """
-    from scipy.stats import binomtest  # takes half a second to import
+    if not better + worse:
+        return 1.0
+    from scipy import stats  # takes half a second to import
 
-    found: Any = binomtest(min(better, worse), better + worse) if better + worse else None
-    return float(found.pvalue) if found else 1.0
+    tests: Any = stats  # without types
+    return float(tests.binomtest(min(better, worse), better + worse).pvalue)
 
 
 def permutation_p(
@@ -64,17 +66,22 @@ def permutation_p(
     number: dict[Hashable, int] = {}
     names = range(differences.size) if clusters_N is None else clusters_N
     cluster_N = np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
-    sums_M = np.bincount(cluster_N, differences)
+    sums_M = np.bincount(cluster_N, differences).astype(np.float64)
     tolerance = 1e-9 * float(np.abs(sums_M).sum())  # sums of the same numbers in another order are equal
     sums_M = sums_M[np.abs(sums_M) > tolerance / max(1, sums_M.size)]
     M, wanted = sums_M.size, abs(float(sums_M.sum())) - tolerance
-    if 2**M <= resamples:
-        signs_BM = 1 - 2 * (np.arange(2**M)[:, None] >> np.arange(M) & 1)
-        return float(np.mean(np.abs(signs_BM @ sums_M) >= wanted))
+    if resamples >= 2**M:
+        ways_B1 = np.arange(2**M, dtype=np.int64)[:, None]
+        flipped_BM = (np.right_shift(ways_B1, np.arange(M)) & 1).astype(np.float64)
+        return float(np.mean(_distances(flipped_BM, sums_M) >= wanted))
     generator, at_once, as_far = np.random.default_rng(seed), max(1, SIGNS_AT_ONCE // M), 1
     for start in range(0, resamples, at_once):
         B = min(at_once, resamples - start)
         flipped_BM = np.unpackbits(np.frombuffer(generator.bytes(B * M // 8 + 1), np.uint8), count=B * M).reshape(B, M)
-        totals_B = sums_M.sum() - 2 * (flipped_BM.astype(np.float64) @ sums_M)
-        as_far += int(np.count_nonzero(np.abs(totals_B) >= wanted))
+        as_far += int(np.count_nonzero(_distances(flipped_BM.astype(np.float64), sums_M) >= wanted))
     return as_far / (resamples + 1)
+
+
+def _distances(flipped_BM: FloatArray, sums_M: FloatArray) -> FloatArray:
+    """Return how far from 0 the sums are, if those where `flipped_BM` is 1 have the other sign."""
+    return np.abs(sums_M.sum() - 2 * (flipped_BM @ sums_M))
