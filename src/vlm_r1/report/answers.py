@@ -43,9 +43,9 @@ def judged(samples: Iterable[Sample], main: str) -> list[Judged]:
 
 
 def quality(sample: Sample, main: str) -> tuple[float, float]:
-    """Return the main metric and the mean of all but errors; a number that is not finite is 0."""
-    values = [finite(sample.metrics, name) for name in sample.metrics if not name.endswith("error")]
-    return finite(sample.metrics, main), math.fsum(values) / max(1, len(values))
+    """Return the main metric and the mean of all; a number that is not finite is 0, and an error is negative."""
+    values = [_oriented(sample.metrics, name) for name in sample.metrics]
+    return _oriented(sample.metrics, main), math.fsum(values) / max(1, len(values))
 
 
 def verdict(sample: Sample, main: str) -> str:
@@ -132,6 +132,11 @@ def finite(metrics: Mapping[str, float], name: str) -> float:
     """Return a metric; 0 if it is missing or not finite."""
     value = metrics.get(name, 0.0)
     return value if math.isfinite(value) else 0.0
+
+
+def _oriented(metrics: Mapping[str, float], name: str) -> float:
+    """A metric so that greater is better."""
+    return -finite(metrics, name) if name.endswith("_error") else finite(metrics, name)
 
 
 def _fault(sample: Sample) -> str:
