@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import gold_objects, read_objects, task_of
+from vlm_r1.evaluation.answers import gold_objects, official_objects, read_objects, task_of
 from vlm_r1.evaluation.measures_detection import Answered, confusion, label_table, measure_aspects, measure_set
 from vlm_r1.evaluation.measures_draws import over_draws
 from vlm_r1.evaluation.measures_subsets import members_of, subset_of
@@ -242,7 +242,11 @@ def _detection(records: Sequence[_Record], protocol: Protocol, seed: int) -> dic
 
 def _answers(record: _Record, protocol: Protocol) -> list[Answered]:
     gold = gold_objects(record.samples[0], protocol.task)
-    return [Answered(gold, read_objects(sample), sample.image_key) for sample in record.samples]
+    strict = protocol.reading == "strict"
+    return [
+        Answered(gold, read_objects(sample) if strict else official_objects(sample, gold), sample.image_key)
+        for sample in record.samples
+    ]
 
 
 def _subset(sample: Sample) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vlm_r1.evaluation.answers import Objects, choose_box, official_value, read_box, read_boxes, read_objects
+from vlm_r1.evaluation.answers import (
+    Objects,
+    choose_box,
+    official_overlap,
+    official_value,
+    read_box,
+    read_boxes,
+    read_objects,
+)
 from vlm_r1.evaluation.protocol import Protocol
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import centre, iou
@@ -61,8 +69,8 @@ def threshold_name(threshold: float) -> str:
 
 
 def _of_box(sample: Sample, protocol: Protocol, task: Rec, gold: Box) -> Values:
-    if protocol.reading == "official":
-        overlap = official_value(sample, "rec_iou")
+    if protocol.reading != "strict":
+        overlap = official_overlap(sample, gold, protocol.reading)
         reason = OFFICIAL_FAILED if overlap is None else None
         return Values(_accuracies(overlap or 0.0, protocol), reason)
     box, reason = read_box(sample), sample.reason
