@@ -6,7 +6,7 @@ Answers to one record count once, by their mean; answers about one picture are d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,14 +148,24 @@ def _table(records: Sequence[_Record], protocol: Protocol) -> _Table:
     rows: list[dict[str, float]] = []
     for record in records:
         metrics = [own.metrics for own in record.values]
-        names = dict.fromkeys(name for own in metrics for name in own)
-        row = {name: float(np.mean([own[name] for own in metrics if name in own])) for name in names}
-        rows.append({**row, **over_draws(record.samples, metrics, k)} if k > 1 else row)
+        more = over_draws(record.samples, metrics, k) if k > 1 else {}
+        rows.append({**_mean_of(metrics), **more})
     names = list(dict.fromkeys(name for row in rows for name in row))
     values_RF = np.array([[row.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
     units = [_unit(r, record, protocol) for r, record in enumerate(records)]
     pictures = [record.samples[0].image_key for record in records]
     return _Table(names, values_RF, _numbered(units), _numbered(pictures))
+
+
+def _mean_of(metrics: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return the mean of each metric over the answers that have it."""
+    if len(metrics) == 1:
+        return metrics[0]
+    columns: dict[str, list[float]] = {}
+    for own in metrics:
+        for name, value in own.items():
+            columns.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in columns.items()}
 
 
 def _unit(number: int, record: _Record, protocol: Protocol) -> Hashable:
