@@ -142,7 +142,7 @@ class Protocol(Section):
     @model_validator(mode="after")
     def _reads_boxes(self) -> Protocol:
         read = {"official": ("rec", "ovd"), "official_baseline": ("rec",)}.get(self.reading)
-        if read and self.task not in read:
+        if read and self.task not in (None, *read):
             raise ValueError(f"reading {self.reading} is for task {' or '.join(read)}, got {self.task}")
         return self
 
