@@ -99,6 +99,6 @@ def _sample(group: Group) -> dict[str, Any]:
         "gold": record.answer,
         "text": rollout.completion.text,
         **{name: value for name, value in score.items() if name != "extra" or value},
-        "tokens": len(rollout.completion.ids_T),
+        "tokens": rollout.completion.length,
         "stop_reason": rollout.completion.stop_reason.value,
     }
