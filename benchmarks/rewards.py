@@ -47,7 +47,8 @@ from rich.table import Table
 
 from benchmarks.answers import GROUP, MANY_LABELS, Group, Image, draw_group, draw_image
 from benchmarks.machine import Watch
-from vlm_r1.evaluation.coco_statistics import Detections, GroundTruth, coco_statistics
+from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
+from vlm_r1.evaluation.coco_statistics import coco_statistics
 from vlm_r1.geometry.average_precision import mean_average_precision
 from vlm_r1.parsing.labelled_boxes import LabelledBox
 from vlm_r1.parsing.tags import split_tags

@@ -137,7 +137,6 @@ def test_dependencies_are_told_apart(requirement, source, unused, undeclared):
 TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it; may only shrink
     "cli/answering.py": "cli/test_asking.py",
     "cli/config.py": "cli/test_commands.py",
-    "cli/console.py": "cli/test_commands.py",
     "cli/demo.py": "cli/test_commands.py",
     "cli/eval.py": "cli/test_commands.py",
     "cli/export.py": "export/test_model.py",

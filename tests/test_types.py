@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
-MOST_EXCEPTIONS = 54
+MOST_EXCEPTIONS = 53
 """Files that say `pyright: standard`: most lean on libraries without types. Lower it whenever one becomes strict."""
 
 

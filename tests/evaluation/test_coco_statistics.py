@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
 from vlm_r1.evaluation.coco_statistics import (
     CocoStatistics,
-    Detections,
-    GroundTruth,
     average_precision_by_category,
     coco_curves,
     coco_statistics,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_r1.evaluation.coco_statistics import Detections, GroundTruth, coco_statistics
+from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
+from vlm_r1.evaluation.coco_statistics import coco_statistics
 from vlm_r1.evaluation.nms import ovdeval_nms
 from vlm_r1.geometry.average_precision import mean_average_precision
 from vlm_r1.geometry.boxes import iou

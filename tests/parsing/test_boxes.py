@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testing_json import NESTED, NESTED_IS_READ
-from vlm_r1.parsing.boxes import parse_box, parse_boxes
+from vlm_r1.parsing.boxes import parse_box, parse_boxes, parse_candidates
 from vlm_r1.parsing.limits import MAX_ANSWER_CHARS
 from vlm_r1.types import Parsed, ParseFailure
 
@@ -139,13 +139,46 @@ def test_any_text_is_a_value(text):
 def test_the_longest_answer_is_read_in_linear_time(piece):
     text = (piece * MAX_ANSWER_CHARS)[:MAX_ANSWER_CHARS]
     start = time.process_time()
-    for parse in (parse_box, parse_boxes):
+    for parse in (parse_box, parse_boxes, parse_candidates):
         parse(text)
         parse("[" + text[2:] + "]")
     assert time.process_time() - start < 0.5  # some 20 ms; a quadratic scan would take 20,000² steps
 
 
 A, B = (10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        pytest.param("[10, 20, 110, 220]", (A,), id="one"),
+        pytest.param("first [10, 20, 110, 220], no: [1, 2, 3, 4]", (A, B), id="two"),
+        pytest.param("[1, 2, 3, 4] or [110, 20, 10, 220] or [1, 2, 3, 4]", (B, A, B), id="repeated_and_swapped"),
+        pytest.param("(1,2),(3,4) or [10, 20, 110, 220] or (1,2),(3,4)", (B, A, B), id="both_kinds_of_brackets"),
+        pytest.param("(10,20),(110,220),(1,2),(3,4)", (A, B), id="corners_in_a_row"),
+        pytest.param("[1, 2], [10, 20, 110, 220], [1, 2, 3, 4, 5]", (A,), id="other_lists"),
+        pytest.param("[9, 9, 9, 9] ```[10, 20, 110, 220][1, 2, 3, 4]```", (A, B), id="one_fenced_block"),
+    ],
+)
+def test_candidates_are_in_the_order_written(text, boxes):
+    assert parse_candidates(text) == Parsed(boxes)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["[1, 2, 3, 4]", "[3, 4, 1, 2]", "(5,6),(7,8)", "[1, 2]", "[inf, 0, 1, 1]", "```", " ", "x"]),
+        max_size=8,
+    ).map("".join)
+)
+def test_an_answer_with_one_box_has_one_candidate_and_one_without_fails_alike(text):
+    box, candidates = parse_box(text), parse_candidates(text)
+    match candidates:
+        case Parsed(value=boxes):
+            assert box in (Parsed(boxes[0]), ParseFailure("several_boxes"))
+            assert isinstance(box, ParseFailure) or set(boxes) == {box.value}
+        case failure:
+            assert box == failure
 
 
 @pytest.mark.parametrize(

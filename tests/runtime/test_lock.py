@@ -15,7 +15,7 @@ import pytest
 
 import vlm_r1
 from vlm_r1.errors import CheckpointError
-from vlm_r1.runtime.lock import FILE, FolderLock, lock_folder
+from vlm_r1.runtime.lock import FILE, Lock, lock_folder
 
 HOLD = """
 import sys, time
@@ -98,7 +98,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path) -> None:
     assert not (tmp_path / "run" / FILE).exists()
 
 
-def lock_soon(folder: Path) -> FolderLock:
+def lock_soon(folder: Path) -> Lock:
     """Lock a folder once the forked child has run for a moment, in which it closes its copy of the lock."""
     deadline = time.monotonic() + 20
     while True:

@@ -8,10 +8,14 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.runtime.text import visible
 from vlm_r1.training.stopping import FAILED, SIGNALS, Stopped, n_launched
+
+if TYPE_CHECKING:
+    from vlm_r1.config import Config
 
 _LOSSES = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError")
 """Names of torch's errors of communication; gloo's are plain RuntimeErrors with its name in their text."""
@@ -42,8 +46,8 @@ def tell_stop(stop: Stopped) -> int:
     if int(os.environ.get("RANK", "0")) == 0:
         print(stop, file=sys.stderr, flush=True)
         leave_to_launcher(str(stop))
-    if stop.folder is not None:
-        _write_report(stop.folder)
+    if stop.run is not None:
+        _write_report(stop.run)
     return stop.exit_status
 
 
@@ -75,10 +79,10 @@ def leave_to_launcher(message: str) -> None:
     Path(path).write_text(json.dumps({"message": written}), encoding="utf-8")
 
 
-def _write_report(folder: Path) -> None:
-    from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+def _write_report(config: Config) -> None:
+    from vlm_r1.cli.console import write_report
 
     try:
-        build_report(folder)
+        write_report(config)
     except CheckpointError as error:
         print(f"no report: {error}", file=sys.stderr)

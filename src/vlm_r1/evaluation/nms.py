@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlm_r1.evaluation.coco_statistics import Detections, GroundTruth
+from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
 from vlm_r1.geometry.nms import nms_filter
 
 

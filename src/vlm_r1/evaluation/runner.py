@@ -17,7 +17,7 @@ from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import write_json
 from vlm_r1.runtime.text import json_text
 from vlm_r1.sampling import Sampler, greedy
-from vlm_r1.types import Group, Record
+from vlm_r1.types import Group, Record, Rollout
 
 
 def answer_records(
@@ -78,16 +78,24 @@ def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Gro
         temporary.open("w", encoding="utf-8") as file,
     ):
         for group in groups:
-            file.write(json_text(_sample(group)) + "\n")
+            file.writelines(f"{json_text(row)}\n" for row in sample_rows(group))
     write_json(folder / f"{summary['name']}.json", summary)
 
 
-def _sample(group: Group) -> dict[str, Any]:
-    record, (rollout,) = group.record, group.rollouts
+def sample_rows(group: Group) -> list[dict[str, Any]]:
+    """Return a line of `<name>.samples.jsonl` for each answer of a group; several have their number, `draw`."""
+    several = len(group.rollouts) > 1
+    return [_sample(group, rollout, {"draw": draw} if several else {}) for draw, rollout in enumerate(group.rollouts)]
+
+
+def _sample(group: Group, rollout: Rollout, number: dict[str, int]) -> dict[str, Any]:
+    record = group.record
     score = vars(rollout.score)
+    columns = {key: value for key, value in record.columns.items() if _is_short(value)}
     return {
         "record_id": record.id,
         "source": record.source,
+        **number,
         "task": record.task,
         "problem": record.problem,
         "images": list(record.images),
@@ -101,4 +109,13 @@ def _sample(group: Group) -> dict[str, Any]:
         **{name: value for name, value in score.items() if name != "extra" or value},
         "tokens": rollout.completion.length,
         "stop_reason": rollout.completion.stop_reason.value,
+        **({"columns": columns} if columns else {}),
     }
+
+
+def _is_short(value: object) -> bool:
+    """Whether a key of a record can name a subset."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_SUBSET)
+
+
+_LONGEST_SUBSET = 100  # characters

@@ -132,7 +132,8 @@ def load_model(
     """Load the policy as the recipe says: type, attention, frozen parts, LoRA, gradient checkpointing.
 
     Args:
-        weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume.
+        weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume. If it holds
+            LoRA adapters, `section.path` is their base.
         precision: from `choose_precision`; default: that of a CPU.
 
     Returns:
@@ -145,7 +146,8 @@ def load_model(
     _check_base(section)
     path, precision = str(weights or section.path), precision or choose_precision(section, adapter)
     if _is_lora(path):
-        model = _load_lora(path, section, adapter, precision)
+        base = _base_of(path) if weights is None or _is_lora(section.path) else section.path
+        model = _load_lora(path, str(base), section, adapter, precision)
     else:
         model = set_trainable(_pretrained(path, section, adapter, precision), section, adapter)
     if precision.autocast:
@@ -223,12 +225,13 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
     return model
 
 
-def _load_lora(path: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
+def _load_lora(path: str, base: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
     from peft import PeftModel
 
-    base = _pretrained(str(_base_of(path)), section, adapter, precision)
-    trains = section.lora is not None
-    return _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(base, path, is_trainable=trains), path)
+    under, trains = _pretrained(base, section, adapter, precision), section.lora is not None
+    model = _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(under, path, is_trainable=trains), path)
+    model.active_peft_config.base_model_name_or_path = base  # it may have moved since; peft writes it where it saves
+    return model
 
 
 def _is_lora(path: str | Path) -> bool:

@@ -58,20 +58,44 @@ def parse_box(text: str) -> Parsed[Box] | ParseFailure:
     >>> parse_box("[1, 2, 3]"), parse_box("on the left")
     (ParseFailure(reason='wrong_arity'), ParseFailure(reason='no_box'))
     """
+    found = _box_numbers(text)
+    if isinstance(found, ParseFailure):
+        return found
+    boxes = set(found)
+    return Parsed(order_corners(boxes.pop())) if len(boxes) == 1 else ParseFailure("several_boxes")
+
+
+def parse_candidates(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:
+    """Read all boxes that `parse_box` finds in an answer, in the order written, in linear time.
+
+    A box written twice is two candidates. An answer that `parse_box` reads has that box alone.
+
+    Args:
+        text: any text inside the answer tags.
+
+    Returns:
+        At least one box, corners in order; or a failure as in `parse_box`, without `several_boxes`.
+
+    >>> parse_candidates("(1,2),(3,4), no: [5, 6, 7, 8]")
+    Parsed(value=((1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)))
+    """
+    found = _box_numbers(text)
+    return found if isinstance(found, ParseFailure) else Parsed(tuple(map(order_corners, found)))
+
+
+def _box_numbers(text: str) -> list[Box] | ParseFailure:
+    """Find all lists of four numbers of an answer, in the order written, corners as written."""
     if len(text) > MAX_ANSWER_CHARS:
         return ParseFailure("too_long")
     text = answer_block(text)
-    lists = [[float(number) for number in match[1].split(",")] for match in _NUMBER_LIST.finditer(text)]
+    lists = [(match.start(), list(map(float, match[1].split(",")))) for match in _NUMBER_LIST.finditer(text)]
     if "(" in text:
-        lists += [corners.numbers for corners in find_corners(text) if len(corners.numbers) > 2]
-    boxes: set[Box] = {(numbers[0], numbers[1], numbers[2], numbers[3]) for numbers in lists if len(numbers) == 4}
+        lists += [(start, numbers) for _, numbers, start in find_corners(text) if len(numbers) > 2]
+        lists.sort(key=lambda one: one[0])
+    boxes: list[Box] = [(n[0], n[1], n[2], n[3]) for _, n in lists if len(n) == 4]
     if not boxes:
         return ParseFailure("wrong_arity" if lists else "no_box")
-    if not all(in_range(box) for box in boxes):
-        return ParseFailure("number_out_of_range")
-    if len(boxes) > 1:
-        return ParseFailure("several_boxes")
-    return Parsed(order_corners(boxes.pop()))
+    return boxes if all(map(in_range, boxes)) else ParseFailure("number_out_of_range")
 
 
 def parse_boxes(text: str) -> Parsed[tuple[Box, ...]] | ParseFailure:

@@ -72,7 +72,7 @@ def _read_round_boxes(text: str) -> Parsed[tuple[LabelledBox, ...]] | ParseFailu
     """Read `cat(1,2),(3,4) dog(5,6),(7,8)`; a box without its own text has the label of the previous box."""
     objects: list[LabelledBox] = []
     label = ""
-    for before, numbers in find_corners(text):
+    for before, numbers, _ in find_corners(text):
         if not numbers:  # the text after all boxes
             return Parsed(tuple(objects)) if objects and not before else ParseFailure("no_box")
         box = read_box(numbers)

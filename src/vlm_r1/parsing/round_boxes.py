@@ -25,10 +25,17 @@ _EDGE = " \t\r\n,;:.-"
 
 
 class Corners(NamedTuple):
-    """A box, or another list of numbers in round brackets, and the text between the previous one and this."""
+    """A box, or another list of numbers in round brackets, and the text between the previous one and this.
+
+    Attributes:
+        before: that text, without marks and outer punctuation.
+        numbers: e.g. the four of a box; none for the text after the last one.
+        start: index in the text at which it, or the chain that it is a part of, begins.
+    """
 
     before: str
     numbers: list[float]
+    start: int
 
 
 def find_corners(text: str) -> Iterator[Corners]:
@@ -37,7 +44,7 @@ def find_corners(text: str) -> Iterator[Corners]:
     A chain of an even number of corners is split into boxes of two corners; any other chain is yielded as it is.
 
     >>> list(find_corners("car(1,2),(3,4)."))
-    [Corners(before='car', numbers=[1.0, 2.0, 3.0, 4.0]), Corners(before='', numbers=[])]
+    [Corners(before='car', numbers=[1.0, 2.0, 3.0, 4.0], start=3), Corners(before='', numbers=[], start=14)]
     """
     start = 0
     for match in _CORNERS.finditer(text):
@@ -45,9 +52,9 @@ def find_corners(text: str) -> Iterator[Corners]:
         length = len(numbers) if len(numbers) % 4 else 4
         before = _MARK.sub("", text[start : match.start()]).strip(_EDGE)
         for first in range(0, len(numbers), length):
-            yield Corners("" if first else before, numbers[first : first + length])
+            yield Corners("" if first else before, numbers[first : first + length], match.start())
         start = match.end()
-    yield Corners(_MARK.sub("", text[start:]).strip(_EDGE), [])
+    yield Corners(_MARK.sub("", text[start:]).strip(_EDGE), [], start)
 
 
 def find_named_points(text: str) -> list[list[float]]:

@@ -27,7 +27,7 @@ from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.processes import first_does
-from vlm_r1.training.resume import Start
+from vlm_r1.training.resume import Stage, Start
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
@@ -51,7 +51,7 @@ class TrainingRun:
     stop: StopRequest
     start: Start
     inputs: Mapping[str, str]
-    stage: str = ""
+    stage: Stage
     evaluation_s: float = 0.0
     checked: bool = False
     saved_step: int = 0
@@ -60,24 +60,20 @@ class TrainingRun:
     saved_s: float = field(default_factory=time.monotonic)
 
     @contextmanager
-    def steps(self, stage: str) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
-        """Evaluate before the first step, then iterate: `with run.steps(…) as (steps, show): for phases in steps: …`.
+    def steps(self) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
+        """Evaluate before the first step, then iterate: `with run.steps() as (steps, show): for phases in steps: …`.
 
         `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
-
-        Args:
-            stage: "grpo" or "sft".
 
         Raises:
             Stopped: a signal came. The steps so far are saved; an evaluation that was cut short is made on resuming.
         """
-        self.stage = stage
         with self.closed_on_error(), self.stop.watching():
             if self.learner.step == 0:
                 self.evaluate("before")
             elif missing := self._missing_row():
                 self._log({**missing, **self.evaluate(self._moment())}, again=True)
-            with self.display.steps(stage.upper(), self.config.training.max_steps, done=self.learner.step) as show:
+            with self.display.steps(self.stage.upper(), self.config.training.max_steps, done=self.learner.step) as show:
                 yield self._each_step(), show
 
     @contextmanager
@@ -232,9 +228,7 @@ class TrainingRun:
         recipe, here = self.folder.path / "config.yaml", int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         command = command_to_resume(self.stage, recipe, accelerator.num_processes, here)
         at = f"stopped at step {step} of {self.config.training.max_steps} ({name_of(number)})"
-        return Stopped(
-            number, f"{at}; go on with: {command}", self.folder.path if accelerator.is_main_process else None
-        )
+        return Stopped(number, f"{at}; go on with: {command}", self.config if accelerator.is_main_process else None)
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the finished step, unless there is one.
