@@ -58,6 +58,23 @@ def test_a_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("A  before-val  (")
 
 
+def test_a_page_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
+    page = tmp_path / "pages" / "ab.html"
+    assert main(["compare", str(one), str(two), "--page", str(page)]) == 0
+    assert f"written to {page}" in capsys.readouterr().out
+    assert "two is right on 6 of 8, one on 3: +37.5 points" in page.read_text(encoding="utf-8")
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_page_replaces_no_result_and_pictures_need_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
+    assert main(["compare", str(one), str(two), "--page", str(two)]) == 2
+    assert f"--page {two}: would replace a result" in capsys.readouterr().err
+    assert main(["compare", str(one), str(two), "--allowed-local-media-path", "/"]) == 2
+    assert "no effect without --page" in capsys.readouterr().err
+
+
 def test_equal_results_have_no_changes_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(FIRST))
     assert main(["compare", str(one), str(two)]) == 0

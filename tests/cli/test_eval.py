@@ -81,6 +81,28 @@ def test_the_result_says_everything_that_was_asked(tiny_checkpoint, rec_files, p
     assert "48 records" in capsys.readouterr().out
 
 
+def test_a_page_shows_the_pictures_of_the_data(tiny_checkpoint, rec_files, protocol, tmp_path, capsys) -> None:
+    """The pictures lie beside the data, not beside the result. Control: `report` alone may not read them there."""
+    data, out = rec_files["in_domain"], tmp_path / "out"
+    command = ["eval", str(tiny_checkpoint), str(data), "--protocol", str(protocol), "--out", str(out), "--page"]
+    assert main(command) == 0
+    assert f"page: {out / 'mine.html'}" in capsys.readouterr().out.replace("\n", "")
+    assert (out / "mine.html").read_text(encoding="utf-8").count("<image href=") == 7
+    report = ["report", str(out / "mine.json")]
+    assert main(report) == 0
+    assert "<image href=" not in (out / "mine.html").read_text(encoding="utf-8")
+    assert main([*report, "--allowed-local-media-path", str(data.parent)]) == 0
+    assert (out / "mine.html").read_text(encoding="utf-8").count("<image href=") == 7
+
+
+def test_options_of_another_page_are_errors(tmp_path, capsys) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert main(["report", str(tmp_path / "a.json"), "--allow-task", "a.b:C"]) == 2
+    assert "--allow-task has no effect on the page of a result" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "--allowed-local-media-path", "/"]) == 2
+    assert "--allowed-local-media-path has no effect on the page of a run" in capsys.readouterr().err
+
+
 def test_five_kills_change_nothing_and_two_at_once_are_refused(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
     data, whole, out = rec_files["train"], tmp_path / "whole", tmp_path / "out"
     options = [*ASKED, "--batch-size", "2"]

@@ -3,12 +3,14 @@
   vlm-r1 compare runs/rec                               before and after its training
   vlm-r1 compare eval/base.json eval/mine.json          two results of `vlm-r1 eval`
   vlm-r1 compare runs/a runs/b runs/c --json out.json   runs b and c against run a, after training
+  vlm-r1 compare runs/a runs/b --page ab.html           pairs of pictures, and what got better and worse
 
 A result is its NAME.json or NAME.samples.jsonl, or a folder that holds it. All results must be of one protocol and of
 the same records; else an error says in what they differ. The table has, for each metric: both means, the difference of
 B − A with its 95 % interval, the p of no difference, and how many records got better, worse, or stayed equal; then the
 same for subsets, and the records whose answers changed most. --json writes all of it, with every record that got better
-or worse. How to read it: docs/evaluation.md.
+or worse. --page writes an offline page; it reads pictures below the folders of the results or of their runs, and below
+those that you allow. How to read it: docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import local_path
+from vlm_r1.cli.options import add_allowed_images, allowed_of, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from vlm_r1.config.data import Allowed
     from vlm_r1.evaluation.compare_values import Comparison, Difference, Pair, Result, Versus, WholeDifference
 
 _COLUMNS = ("A", "B", "B − A", "95 % interval", "p", "better", "worse", "equal")
@@ -39,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "results", metavar="RESULT", nargs="+", type=local_path, help="file, folder or run; all against the first"
     )
     parser.add_argument("--json", type=local_path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--page", type=local_path, metavar="FILE", help="write an offline page with pictures")
+    add_allowed_images(parser, "a folder that the page may read pictures from")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap and the permutations (default: 0)")
 
 
@@ -58,9 +63,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: wanted a whole number of at least 0")
+    allowed = allowed_of(args)
+    if not args.page and (args.allowed_local_media_path or args.allowed_protocols):
+        raise ConfigError("--allowed-… has no effect without --page: only a page reads pictures")
     results = read_results(args.results)
-    if args.json:
-        _check_output(args.json, results)
+    for option, path in (("--json", args.json), ("--page", args.page)):
+        if path:
+            _check_output(option, path, results)
     comparison = compare_results(results, seed=args.seed)
     console = Terminal()
     for versus in comparison.others:
@@ -74,15 +83,27 @@ def run(args: argparse.Namespace) -> int:
         with lock_output(args.json, "--json"):
             write_json(args.json, as_json(comparison))
         console.print(f"written to {args.json}", soft_wrap=True)
+    if args.page:
+        with lock_output(args.page, "--page"):
+            _write_page(comparison, args.page, allowed)
+        console.print(f"written to {args.page}", soft_wrap=True)
     return 0
 
 
-def _check_output(path: Path, results: Sequence[Result]) -> None:
+def _write_page(comparison: Comparison, path: Path, allowed: Allowed) -> None:
+    from vlm_r1.report.answers_page import images_beside
+    from vlm_r1.report.comparison_page import build_comparison_page
+
+    results = [comparison.first, *(versus.other for versus in comparison.others)]
+    build_comparison_page(comparison, path, images_beside([result.path for result in results], allowed))
+
+
+def _check_output(option: str, path: Path, results: Sequence[Result]) -> None:
     from vlm_r1.errors import ConfigError
 
     inputs = [file for result in results for file in (result.path, result.path.with_suffix(".samples.jsonl"))]
     if path.resolve() in [file.resolve() for file in inputs]:
-        raise ConfigError(f"--json {path}: would replace a result that is compared; choose another name")
+        raise ConfigError(f"{option} {path}: would replace a result that is compared; choose another name")
 
 
 def _head(comparison: Comparison, versus: Versus) -> list[str]:

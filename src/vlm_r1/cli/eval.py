@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
+    parser.add_argument("--page", action="store_true", help="write NAME.html too, an offline page with pictures")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     add_endpoint_arguments(parser)
 
@@ -176,7 +177,20 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     log.remove()
     display.say(result_table(result))
     display.say(f"written to {path} and .samples.jsonl")
+    if args.page:
+        display.say(f"page: {_write_page(path, args)}")
     return path
+
+
+def _write_page(result: Path, args: argparse.Namespace) -> Path:
+    """Write the page of a result; it reads the pictures that the records may name."""
+    from vlm_r1.cli.options import allowed_of
+    from vlm_r1.config.schema import DataSource
+    from vlm_r1.data.image_paths import image_paths
+    from vlm_r1.report.evaluation_page import build_evaluation_page
+
+    source = DataSource(path=str(args.data), image_root=args.image_root)
+    return build_evaluation_page(result, image_paths(source, allowed_of(args)))
 
 
 def _load_ask(

@@ -1,27 +1,53 @@
-"""`vlm-r1 report RUN`: write the offline page of a run."""
+"""Write the offline page of a run, or of one result of an evaluation.
+
+  vlm-r1 report runs/rec                            runs/rec/report.html
+  vlm-r1 report runs/rec/eval/after-val.json        runs/rec/eval/after-val.html
+
+The page of a result shows its number, answers drawn at fixed quantiles, and its failures by reason (docs/runs.md). It
+reads pictures below the folder of the result or of its run, and below those that you allow.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.options import add_allow, add_allowed_remote, allowed_of, local_path
+from vlm_r1.cli.options import add_allow, add_allowed_images, allowed_of, local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `vlm-r1 report`."""
     parser.add_argument(
-        "run", type=local_path, metavar="RUN", help="run folder, of a finished run or of one still going on"
+        "run",
+        type=local_path,
+        metavar="RUN",
+        help="run folder, of a finished run or of one still going on; or a result",
     )
     add_allow(parser, "task")
-    add_allowed_remote(parser)
+    add_allowed_images(parser, "a folder that the page of a result may read pictures from")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write RUN/report.html and print its path."""
+    """Write the page and print its path.
+
+    Raises:
+        VlmR1Error: the run or the result cannot be read, or an option has no effect.
+    """
     from vlm_r1.data.access import access_of
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.report.answers_page import images_beside
     from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+    from vlm_r1.report.evaluation_page import build_evaluation_page
     from vlm_r1.runtime.lock import lock_output
 
+    allowed = allowed_of(args)
+    if args.run.suffix == ".json":
+        if args.allow_task:
+            raise ConfigError("--allow-task has no effect on the page of a result, which asks our own tasks only")
+        with lock_output(args.run.with_suffix(".html"), "RUN"):
+            print(build_evaluation_page(args.run, images_beside([args.run], allowed)))
+        return 0
+    if args.allowed_local_media_path:
+        raise ConfigError("--allowed-local-media-path has no effect on the page of a run, only on that of a result")
     with lock_output(args.run / "report.html", "RUN"):
-        print(build_report(args.run, access_of(allowed_of(args), ()), args.allow_task))
+        print(build_report(args.run, access_of(allowed, ()), args.allow_task))
     return 0

@@ -8,14 +8,12 @@ import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from markupsafe import Markup
 
-from vlm_r1.config.data import Allowed, DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.config.secrets import masked, masked_arguments, masked_tree
 from vlm_r1.data.image_paths import ImagePaths, image_paths
 from vlm_r1.evaluation.samples import Sample
@@ -52,15 +50,17 @@ class Shown:
     kept: Mapping[int, Mapping[str, Sample]]
 
 
-def images_beside(results: Iterable[Path]) -> ImagePaths:
-    """Return the folders of results, or of their runs, as the only ones that pictures may be read from.
+def images_beside(results: Iterable[Path], allowed: Allowed = NOTHING) -> ImagePaths:
+    """Return the folders of results, or of their runs, and what is allowed beside them, as where pictures may lie.
 
     The samples name pictures by absolute paths, and they may come from a stranger.
     """
     own = [result.resolve().parent for result in results]
     runs = [folder.parent for folder in own if folder.name == "eval" and (folder.parent / "config.yaml").is_file()]
     first, *others = map(str, dict.fromkeys([*runs, *own]))
-    return image_paths(DataSource(path="samples.jsonl", image_root=first), Allowed(allowed_local_media_path=others))
+    folders = [*others, *allowed.allowed_local_media_path]
+    source = DataSource(path="samples.jsonl", image_root=first)
+    return image_paths(source, allowed.model_copy(update={"allowed_local_media_path": folders}))
 
 
 def bounded(images: ImagePaths) -> ImagePaths:
@@ -113,8 +113,9 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
     Raises:
         CheckpointError: it cannot be written.
     """
-    script, digest = _script()
-    page = page_template(template).render(script=script, script_hash=digest, **values)
+    script = page_template("answers.js").render()  # as the page includes it
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = page_template(template).render(script_hash=digest, **values)
     with replacing(path) as temporary:
         temporary.write_text(writable(page), encoding="utf-8")
     return path
@@ -144,13 +145,6 @@ def appendix(tree: object) -> Excerpt | None:
 def short_text(value: object) -> str:
     """Return a text, shortened; "" for other values."""
     return visible(value[:LABEL_LIMIT]) if isinstance(value, str) else ""
-
-
-@cache
-def _script() -> tuple[Markup, str]:
-    """Our own script, which is the only text that a page does not escape, and its hash for the page's policy."""
-    text = (Path(__file__).parent / "answers.js").read_text(encoding="utf-8")
-    return Markup(text), base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _thumbnail(sample: Sample, images: ImagePaths) -> str | None:

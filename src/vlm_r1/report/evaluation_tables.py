@@ -136,8 +136,8 @@ def confusion_matrix(triples: object) -> Matrix | None:
     counts = Counter(dict(_counted(triples)))
     totals: Counter[str] = Counter()
     for pair, count in counts.items():
-        for label in set(pair) - {None}:
-            totals[str(label)] += count
+        for label in dict.fromkeys(one for one in pair if one is not None):
+            totals[label] += count
     labels: list[str | None] = [label for label, _ in totals.most_common(MATRIX_LABELS)]
     if not labels:
         return None
