@@ -74,14 +74,19 @@ def test_what_an_export_says(home) -> None:
 def test_an_export_answers_the_same_wherever_it_lies(home, rec_files, tmp_path, capsys) -> None:
     data = rec_files["in_domain"]
     expected = evaluate(home / "run/model", data, tmp_path / "a")
-    assert f"task rec, template mine, at most 6 tokens (as in {home / 'run/config.yaml'})" in capsys.readouterr().out
+    assert f"task rec, template mine, at most 6 tokens (as in {home / 'run/model' / FILE})" in capsys.readouterr().out
     assert {sample["template"] for sample in expected} == {"mine"}
     assert len({sample["text"] for sample in expected}) > 1, "else every prompt would do"
     last = home / "run/checkpoints/step-000002"
+    shutil.copytree(home / "run", tmp_path / "older")  # of a version that wrote no such file
+    (tmp_path / "older/model" / FILE).unlink()
+    (tmp_path / "older/model/manifest.json").unlink()
     for place, where in (
+        (str(tmp_path / "older/model"), tmp_path / "older/config.yaml"),
+        ("run", home / "run/model" / FILE),
         ("run/export", home / "run/export" / FILE),
         ("elsewhere/deep/model", home / "elsewhere/deep/model" / FILE),
-        (str(last), home / "run/config.yaml"),
+        (str(last), last / FILE),
     ):
         assert evaluate(home / place, data, tmp_path / "b") == expected
         assert f"task rec, template mine, at most 6 tokens (as in {where})" in capsys.readouterr().out

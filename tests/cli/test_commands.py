@@ -230,7 +230,7 @@ def test_eval_takes_the_settings_of_the_run_that_the_model_lies_in(recipe, rec_f
         "3",
     ]
     assert main(arguments) == 0
-    assert f"template bare, at most 8 tokens (as in {tmp_path / 'run/config.yaml'})" in capsys.readouterr().out
+    assert f"template bare, at most 8 tokens (as in {tmp_path / 'run/model/vlm_r1.json'})" in capsys.readouterr().out
     assert json.loads((tmp_path / "eval/in_domain.json").read_text())["n"] == 3
     assert main([*arguments, "--template", "direct"]) == 0
     assert "template direct, at most 8 tokens (as given)" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 from vlm_r1.cli.data.convert import format_parser
 from vlm_r1.cli.main import main, make_parser
 from vlm_r1.cli.options import local_path, path_text
+from vlm_r1.config import load_config
 from vlm_r1.converters import CONVERTERS
 
 PATHS = {
@@ -89,3 +90,19 @@ def test_an_override_with_spaces_and_signs(recipe, capsys, monkeypatch) -> None:
         main(["train", overrides[0], str(recipe())])
     assert exit_.value.code == 2
     assert "overrides go behind the recipe" in capsys.readouterr().err
+
+
+def test_hosts_have_no_effect_where_nothing_is_remote(recipe, rec_files, tmp_path, capsys) -> None:
+    """One rule for recipes and commands. Control: a protocol or a remote root makes them count."""
+    hosts, check = {"data.allowed_media_domains": ["x.org"]}, ["data", "check", str(rec_files["train"]), "--no-images"]
+    for command in (
+        ["train", str(recipe(**hosts)), "--dry-run"],
+        [*check, "--allowed-media-domains", "x.org"],
+        ["report", str(tmp_path), "--allowed-media-domains", "x.org"],
+    ):
+        assert main(command) == 2
+        told = "data.allowed_media_domains (--allowed-media-domains) has no effect without data.allowed_protocols"
+        assert told in capsys.readouterr().err, command
+    assert main([*check, "--allowed-media-domains", "x.org", "--allowed-protocols", "https"]) == 0
+    assert main([*check, "--allowed-media-domains", "x.org", "--image-root", "https://x.org"]) == 0
+    assert load_config(recipe(**hosts, **{"data.allowed_protocols": ["https"]})).data.allowed_media_domains == ["x.org"]

@@ -1,63 +1,76 @@
-"""Reading of samples that several measures share; tests of measures run the rest."""
+"""The log of answers: what was written is read, a torn end is dropped, another question is refused."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from testing_samples import gold_objects, objects, sample
-from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import choose_box, frames_of, read_box, read_objects, task_of
-from vlm_r1.evaluation.answers import gold_objects as gold_of
-from vlm_r1.parsing.labelled_boxes import LabelledBox
-from vlm_r1.tasks.rec import Rec
-from vlm_r1.types import ImageFrame
+from vlm_r1.errors import CheckpointError, DataError
+from vlm_r1.evaluation.answers import AnswerLog
 
-A = (0.0, 0.0, 100.0, 100.0)
+HEADER = {"protocol": {"task": "rec"}, "model": "abc"}
 
 
-def test_code_runs_only_if_it_was_named_elsewhere():
-    own = replace(sample("rec", [0, 0, 1, 1], ""), task="vlm_r1.tasks.rec:Rec")
-    assert task_of(own) is None
-    assert task_of(own, trusted="another:Task") is None
-    assert isinstance(task_of(own, trusted=own.task), Rec)
+def log(folder: Path, **header: object) -> AnswerLog:
+    return AnswerLog(folder, "val", {**HEADER, **header})
 
 
-def test_objects_and_boxes():
-    answer = sample("ovd", gold_objects(("cat", A)), objects(("dog", A)))
-    assert gold_of(answer) == (LabelledBox("cat", A),)
-    assert read_objects(answer) == (LabelledBox("dog", A),)
-    assert read_objects(sample("ovd", "None", "nonsense [")) == ()
-    assert read_box(sample("rec", [0, 0, 1, 1], "[0, 0, 100, 100]")) == A
-    assert read_box(replace(sample("rec", [0, 0, 1, 1], ""), answer={"bbox_2d": [0, 0, 100, 100], "image": 1})) == A
-    assert read_box(sample("rec", [0, 0, 1, 1], "nowhere")) is None
+def test_processes_write_files_of_their_own_and_read_all(tmp_path: Path) -> None:
+    one, two = log(tmp_path), log(tmp_path)
+    one.append(0, [(0, [{"text": "a"}]), (2, [{"text": "\ud83d half"}])])
+    two.append(1, [(1, [{"text": "b"}, {"text": "c"}])])
+    one.append(0, [(4, [])])
+    assert log(tmp_path).read() == {
+        0: [{"text": "a"}],
+        1: [{"text": "b"}, {"text": "c"}],
+        2: [{"text": "? half"}],
+        4: [],
+    }
+    assert [path.name for path in one.paths] == ["val.answers-0.jsonl", "val.answers-1.jsonl"]
+    one.remove()
+    assert not one.paths
 
 
-def test_frames():
-    assert frames_of(sample("vqa", "a", "a", input_size=(320, 240))) == (ImageFrame((640, 480), (320, 240)),)
-    with pytest.raises(DataError, match=r"sample of record 'r[0-9]+' \(data.jsonl:1\): image_sizes are \[\(0, 480\)\]"):
-        frames_of(replace(sample("vqa", "a", "a"), image_sizes=((0, 480),)))
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_torn_last_line_is_asked_again(cut: int, tmp_path: Path) -> None:
+    written = log(tmp_path)
+    written.append(0, [(0, [{"text": "a"}]), (1, [{"text": "b"}])])
+    path = written.path_of(0)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert log(tmp_path).read() == {0: [{"text": "a"}]}
+    written.mend(0)
+    written.append(0, [(1, [{"text": "again"}])])
+    assert log(tmp_path).read() == {0: [{"text": "a"}], 1: [{"text": "again"}]}
 
 
-@pytest.mark.parametrize("several", ["first", "last", "largest"])
-def test_an_answer_with_one_box_has_that_box(several):
-    answer = sample("rec", [0, 0, 1, 1], "[0, 0, 100, 100]")
-    assert choose_box(answer, several, Rec()) == read_box(answer) == A
+def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
+    written = log(tmp_path)
+    written.path_of(0).write_text('{"header": {"pro')
+    assert written.read() == {}
+    written.mend(0)
+    written.append(0, [(0, [])])
+    assert log(tmp_path).read() == {0: []}
 
 
-def test_of_equally_large_boxes_the_first():
-    answer = sample("rec", [0, 0, 1, 1], "[0, 0, 100, 100] [5, 5, 105, 105]")
-    assert choose_box(answer, "largest", Rec()) == A
+def test_damage_before_the_end_is_named(tmp_path: Path) -> None:
+    written = log(tmp_path)
+    written.append(0, [(0, []), (1, [])])
+    path = written.path_of(0)
+    path.write_text(path.read_text().replace('{"place": 0', '{"plac: 0'))
+    with pytest.raises(DataError, match=r"val\.answers-0\.jsonl:2: is damaged.*--out, or delete"):
+        written.read()
 
 
-def test_the_box_of_a_variant_lies_on_its_image():
-    answer = replace(
-        sample("rec", [0, 0, 1, 1], "[0, 0, 1000, 1000] or [1, 1, 2, 2]"),
-        images=("a", "b"),
-        image_sizes=((640, 480), (100, 100)),
-        input_sizes=((640, 480), (100, 100)),
-        box_format="norm_1000",
-    )
-    assert choose_box(answer, "first", Rec(image=1)) == A
-    assert choose_box(answer, "first", Rec(image=0)) == (0.0, 0.0, 640.0, 480.0)
+def test_another_model_or_protocol_is_refused_with_its_keys(tmp_path: Path) -> None:
+    log(tmp_path).append(0, [(0, [])])
+    with pytest.raises(DataError, match=r"model: 'abc' and 'xyz'"):
+        log(tmp_path, model="xyz").read()
+    with pytest.raises(DataError, match=r"protocol\.task: 'rec' and 'ovd'"):
+        log(tmp_path, protocol={"task": "ovd"}).read()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "val.answers-0.jsonl").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        log(tmp_path).append(0, [(0, [])])

@@ -8,7 +8,7 @@ from testing_pycocotools import pycocotools_stats
 from testing_samples import gold_objects, objects, sample
 from vlm_r1.evaluation.coco_results import coco_files
 from vlm_r1.evaluation.measures import measure
-from vlm_r1.evaluation.measures_detection import Answered, confusion, label_table, measure_set
+from vlm_r1.evaluation.measures_detection import Answered, confusion, measure_set
 from vlm_r1.parsing.labelled_boxes import LabelledBox
 
 A, NEAR_A, HALF_A, B = (0, 0, 100, 100), (0, 0, 100, 90), (0, 0, 100, 50), (300, 0, 400, 100)
@@ -44,16 +44,16 @@ def test_confusion_counts_over_answers_and_lists_the_most_frequent_first():
 
 
 def test_a_label_that_nobody_found_and_one_that_is_nowhere():
-    rows = {row["label"]: row for row in label_table([answered([("cat", A)], [("dog", A)])], "one")}
+    rows = {row["label"]: row for row in measure_set([[answered([("cat", A)], [("dog", A)])]], "one", 0).classes}
     assert (rows["cat"]["ap"], rows["cat"]["precision"], rows["cat"]["recall"]) == (0.0, None, 0.0)
     assert (rows["dog"]["ap"], rows["dog"]["precision"], rows["dog"]["recall"]) == (None, 0.0, None)
 
 
 def test_nothing_at_all():
-    numbers, summaries = measure_set([[answered([], [])]], "one", seed=0)
+    numbers, summaries, classes = measure_set([[answered([], [])]], "one", seed=0)
     assert set(numbers.values()) == {-1.0}
     assert summaries == {}
-    assert label_table([answered([], [])], "one") == []
+    assert classes == []
 
 
 def test_intervals_draw_pictures():

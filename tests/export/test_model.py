@@ -193,6 +193,25 @@ def test_the_card_says_what_it_is(lora, tiny_checkpoint, tmp_path) -> None:
     assert recipe["training"]["learning_rate"] == 2e-2
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("task: rec", "task: a.b:C", 'task "a.b:C" is code, and a model folder may not run code.* --allow-task a.b:C'),
+        ("template: null", "template: a.b:C", 'template "a.b:C" is code.* --allow-template a.b:C'),
+        ("adapter: null", "adapter: a.b:C", 'adapter "a.b:C" is code.* --allow-adapter a.b:C'),
+        (r"train:\n.*?(?=  eval:)", "train: []\n", "config.yaml: data.train is empty"),
+    ],
+)
+def test_a_recipe_that_somebody_changed(old, new, message, full, tmp_path, capsys) -> None:
+    run = RunFolder(Path(shutil.copytree(full.path, tmp_path / "run")))
+    text, n = re.subn(old, new, run.config.read_text(), count=1, flags=re.DOTALL)
+    assert n == 1
+    run.config.write_text(text)
+    assert export(run, tmp_path / "out") == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_base_is_named_if_it_is_on_the_hub(full, tmp_path) -> None:
     moved = RunFolder(tmp_path / "moved")
     shutil.copytree(full.path, moved.path)

@@ -153,6 +153,14 @@ DAMAGE = {
         r"step-000001-held\.json: cannot be read as JSON",
     ),
     "environment torn": (lambda h: (h / "run/environment.json").write_text("{"), r"environment\.json: cannot be read"),
+    "changes are a number": (
+        lambda h: edit(h / "run/environment.json", "{", '{"changes": 5,'),
+        r'environment\.json: wanted a list of objects as "changes", got 5',
+    ),
+    "changes are numbers": (
+        lambda h: edit(h / "run/environment.json", "{", '{"changes": [1],'),
+        r'environment\.json: wanted a list of objects as "changes", got \[1\]',
+    ),
     "all checkpoints gone": (lambda h: shutil.rmtree(h / "run/checkpoints"), "has saved checkpoints, but there are no"),
     "all checkpoints damaged": (
         lambda h: [flip(f) for f in (h / "run/checkpoints").glob("*/model.safetensors")],
@@ -243,9 +251,47 @@ def test_allow_needs_resume(home, capsys) -> None:
     assert not (home / "new").exists()
 
 
+@pytest.mark.parametrize("lost", ["", "environment.json", "checkpoints", "stage"])
+def test_the_other_command_does_not_go_on(lost, home, finished, capsys) -> None:
+    """Not even where nothing but one file says who made the run. Control: the command that the message names does."""
+    run = home / "run"
+    if lost == "stage":  # as in a run of an older version
+        facts = json.loads((run / "environment.json").read_text())
+        (run / "environment.json").write_text(json.dumps({name: facts[name] for name in facts if name != "stage"}))
+    elif lost:
+        damaged = run / lost
+        shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
+    before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    assert main(["sft", str(write_recipe(home)), "--resume"]) == 2
+    told = capsys.readouterr().err
+    assert (
+        f"`vlm-r1 train` made this run, not `vlm-r1 sft`. Go on with: vlm-r1 train {run}/config.yaml --resume" in told
+    )
+    assert {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()} == before
+    if lost != "checkpoints":
+        assert main(["train", str(write_recipe(home)), "--resume"]) == 0
+        assert_equal(home, finished)
+
+
+def test_the_recipe_of_a_run_that_moved_says_which_run_goes_on(home, finished, tmp_path, capsys) -> None:
+    """Not the one at the old place, without a word. Control: with --output_dir the copy goes on, and is equal."""
+    moved = Path(shutil.copytree(home / "run", tmp_path / "moved"))
+    before = {p: p.read_bytes() for p in sorted((home / "run").rglob("*")) if p.is_file()}
+    for command in (["--resume"], ["--resume-or-start"], []):
+        assert main(["train", str(moved / "config.yaml"), *command]) == 2
+        told = capsys.readouterr().err
+        assert "was the run moved or copied?" in told
+        assert f"add --output_dir={moved}" in told
+    assert {p: p.read_bytes() for p in sorted((home / "run").rglob("*")) if p.is_file()} == before
+    assert main(["train", str(moved / "config.yaml"), "--resume", f"--output_dir={moved}"]) == 0
+    shutil.rmtree(home / "run")
+    moved.rename(home / "run")
+    assert_equal(home, finished)
+
+
 def test_options_about_saving_are_free(home) -> None:
     config = load_config(write_recipe(home, save_steps=2, save_total_limit=1))
-    start = find_start(RunFolder(home / "run"), config, True, [])
+    start = find_start(RunFolder(home / "run"), config, True, [], "grpo")
     assert [change.key for change in start.changes] == ["training.save_steps", "training.save_total_limit"]
 
 

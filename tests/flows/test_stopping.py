@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 import testing_stops
 from testing_commands import PATIENCE_S, assert_equal, closed_output, start, untimed, wait_for, wait_for_steps
+from vlm_r1.cli.console import write_report
 from vlm_r1.cli.endings import is_loss_of_others
 from vlm_r1.config import load_config
 from vlm_r1.grpo.trainer import train
+from vlm_r1.report.build import build_report
+from vlm_r1.report.groups import GROUPS_PER_STEP
+from vlm_r1.runtime.checkpoint import latest_checkpoint
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training.stopping import Stopped
@@ -51,6 +61,70 @@ def test_a_run_that_every_signal_stopped_equals_one_that_was_never_stopped(recip
         assert not (folder / "summary.json").exists()
     train(load_config(path), resume=True)
     assert_equal(folder, tmp_path / "whole")
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    """Serves files until it is told to be silent; then it keeps whoever asks waiting."""
+
+    def do_GET(self) -> None:
+        if self.server.silent.is_set():  # type: ignore[attr-defined]
+            self.server.asked.set()  # type: ignore[attr-defined]
+            self.server.ended.wait(PATIENCE_S)  # type: ignore[attr-defined]
+            return
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def pictures(rec_files) -> Iterator[ThreadingHTTPServer]:
+    """A server with the pictures of the data."""
+    handler = partial(_Silent, directory=str(rec_files["train"].parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        for name in ("silent", "asked", "ended"):
+            setattr(server, name, threading.Event())
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.ended.set()
+        server.shutdown()
+
+
+def stop_on_pictures_of(server, recipe, rec_files, folder) -> tuple[subprocess.Popen[str], Path]:
+    """Train on remote pictures, and ask the run to stop after some steps."""
+    source = {"path": str(rec_files["train"]), "image_root": f"http://127.0.0.1:{server.server_port}"}
+    path = recipe(**{"data.train": [source], "training.max_steps": 1000, "training.trust_checks": False})
+    process = start("train", str(path))
+    wait_for_steps(folder, 3, process)
+    return process, path
+
+
+def test_the_report_of_a_stopped_run_is_that_of_a_finished_one(pictures, recipe, rec_files, tmp_path) -> None:
+    """It shows the remote pictures that the recipe allows. Control: `vlm-r1 report` alone fetches none."""
+    process, path = stop_on_pictures_of(pictures, recipe, rec_files, tmp_path / "run")
+    process.terminate()
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 143, errors
+    page = (tmp_path / "run/report.html").read_text()
+    assert page.count("data:image/png") == 3 * GROUPS_PER_STEP, "three steps of the run are shown"
+    assert page == write_report(load_config(path)).read_text()
+    assert build_report(tmp_path / "run").read_text().count("data:image/png") == 0
+
+
+def test_a_signal_ends_a_report_that_waits_for_pictures(pictures, recipe, rec_files, tmp_path) -> None:
+    process, _ = stop_on_pictures_of(pictures, recipe, rec_files, tmp_path / "run")
+    process.terminate()
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("stopped at step"):
+        assert process.poll() is None
+    pictures.silent.set()
+    while not pictures.asked.wait(0.1):
+        assert process.poll() is None, "the report is made already"
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGTERM
+    assert latest_checkpoint(tmp_path / "run/checkpoints") is not None
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def scripted(recipe):
 
     def make(signals: str, rounds: int) -> TrainingRun:
         options = {**NUMBERS, "grpo.dynamic_sampling_rounds": rounds}
-        run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+        run = open_training(load_config(recipe(**options)), stage="grpo", resume=False)
         texts = [[f"{n} ab", "12" if signal == "1" else f"{n} ab"] for n, signal in enumerate(signals)]
         run.sampler = ScriptedSampler(texts, run.env.adapter)  # type: ignore[assignment]
         return run
@@ -83,7 +83,7 @@ def test_ended_comparisons_are_a_metric_where_mathematics_is_judged(reward, coun
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     train = [{"path": str(path), "image_root": str(rec_files["train"].parent), "task": "vqa", "reward": reward}]
     options = {**NUMBERS, "data.train": train, "rewards": {"accuracy": 1.0}}
-    run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+    run = open_training(load_config(recipe(**options)), stage="grpo", resume=False)
     run.sampler = ScriptedSampler([["1", "2"]] * 4, run.env.adapter)  # type: ignore[assignment]
     _, _, metrics = collect_groups(run, PARAMS, Phases())
     assert ("math/ended_comparisons" in metrics) == counted
@@ -101,7 +101,7 @@ def test_a_record_that_comes_twice_is_answered_anew(rounds: int, recipe, rec_fil
         "grpo.dynamic_sampling_rounds": rounds,
         "rewards": {"format": 1.0},  # a random model never earns it: no group has signal, all rounds are drawn
     }
-    run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+    run = open_training(load_config(recipe(**options)), stage="grpo", resume=False)
     seen: list[tuple[str, tuple[int, ...]]] = []
     sample = run.sampler.sample
 
@@ -130,7 +130,7 @@ def test_a_frozen_vision_part_runs_once_a_step(frozen: bool, runs: int, recipe, 
     """Else once for sampling, twice for two iterations, and once for the reference: never once per completion."""
     options = {"model.freeze_vision_modules": frozen, "grpo.beta": 0.1, "grpo.num_iterations": 2}
     budget = {"training.max_tokens_per_micro_batch": 100_000}
-    run = open_training(load_config(recipe(**options, **budget)), resume=False, temperature=1.0)
+    run = open_training(load_config(recipe(**options, **budget)), stage="grpo", resume=False)
     reference = Reference(run.config, adapter, run.learner)
     tower, calls = type(run.learner.model.model.visual), []
 

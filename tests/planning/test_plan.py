@@ -83,7 +83,7 @@ def test_what_each_setting_changes(recipe, adapter) -> None:
 def test_the_reference_is_as_large_as_planned(recipe, mixed_precision) -> None:
     """The trainer's own second copy, weighed."""
     config = load_config(recipe(**{"grpo.beta": 0.04, "training.mixed_precision": mixed_precision}))
-    run = open_training(config, resume=False, temperature=1.0)
+    run = open_training(config, stage="grpo", resume=False)
     reference = Reference(config, run.env.adapter, run.learner)
     weighed = sum(p.nbytes for p in reference.frozen.parameters())
     assert static_memory(config, shapes_of(config, run.env.adapter)).reference == weighed

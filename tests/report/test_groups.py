@@ -1,5 +1,7 @@
 import base64
 import io
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlm_r1.report.groups import GROUPS_PER_STEP, MAX_BOXES, MAX_COMPLETIONS, MAX_IMAGES, boxes_of, show_steps
+from vlm_r1.data.access import Access
+from vlm_r1.report.drawing import MAX_BOXES, MAX_IMAGES, boxes_of
+from vlm_r1.report.groups import GROUPS_PER_STEP, MAX_COMPLETIONS, show_steps
 from vlm_r1.report.images import data_url
 from vlm_r1.report.read import read_run
 from vlm_r1.types import AnswerValue, Group
@@ -15,6 +19,18 @@ from vlm_r1.types import AnswerValue, Group
 RunOf = Callable[[list[Group]], Path]
 MakeGroup = Callable[..., Group]
 WRONG, RIGHT = ("no", "no", 0.0, None), ("yes", "yes", 1.0, None)
+
+
+def test_the_remote_pictures_of_a_page_have_a_time_in_all(run_of: RunOf, group: MakeGroup) -> None:
+    """Six pictures of a server that never answers, with 30 s for each, but a second for all."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        root = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        images = tuple(f"{root}/{name}.png" for name in "abc")
+        groups = [group("which?", "yes", [RIGHT, WRONG], images, ((8, 8),) * 3) for _ in range(2)]
+        start = time.monotonic()
+        (step,), _ = show_steps(read_run(run_of(groups)).rollouts, Access(roots=(root,), until=start + 1))
+    assert [image.url for group in step.groups for image in group.images] == [None] * 6
+    assert 1 <= time.monotonic() - start < 30
 
 
 def shown(folder: Path):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from vlm_r1.cli import data
 from vlm_r1.report.build import build_report
-from vlm_r1.report.groups import MAX_IMAGES, boxes_of, show_steps
+from vlm_r1.report.drawing import MAX_IMAGES, boxes_of
+from vlm_r1.report.groups import show_steps
 from vlm_r1.report.read import read_run
 from vlm_r1.types import AnswerValue, PlacedBox
 

@@ -1,113 +1,19 @@
-"""Hashes notice what changed in data and model, and nothing else."""
+"""What a run is made from is hashed by the option that names it."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
-import pytest
-
-from vlm_r1.config.data import DataSource
-from vlm_r1.data.records import RecordFile
-from vlm_r1.training.inputs import hash_model
+from vlm_r1.config.schema import DataSource
+from vlm_r1.data.sources import load_sources
+from vlm_r1.training.inputs import hash_inputs
 
 
-def rows_hash(path: Path, **settings: object) -> str:
-    return RecordFile(DataSource.model_validate({"path": str(path), **settings})).hash_rows()
+def test_each_input_has_its_hash(recipe, rec_files) -> None:
+    from vlm_r1.config import load_config
 
-
-def swap(lines: list[bytes]) -> list[bytes]:
-    return [lines[1], lines[0], *lines[2:]]
-
-
-@pytest.mark.parametrize(
-    ("change", "equal"),
-    [
-        pytest.param(lambda lines: lines, True, id="nothing"),
-        pytest.param(lambda lines: [*lines, b"\n", b"  \n"], True, id="blank lines"),
-        pytest.param(swap, False, id="order"),
-        pytest.param(lambda lines: [lines[0].replace(b"0", b"1"), *lines[1:]], False, id="a digit, same size"),
-        pytest.param(lambda lines: lines[:-1], False, id="a row less"),
-        pytest.param(lambda lines: [*lines, lines[0]], False, id="a row more"),
-    ],
-)
-def test_rows(change, equal, rec_files, tmp_path) -> None:
-    lines = rec_files["train"].read_bytes().splitlines(keepends=True)
-    path = tmp_path / "train.jsonl"
-    path.write_bytes(b"".join(change(lines)))
-    assert (rows_hash(path) == rows_hash(rec_files["train"])) == equal
-
-
-def test_only_the_rows_of_a_split_count(rec_files, tmp_path) -> None:
-    path = tmp_path / "train.jsonl"
-    shutil.copy(rec_files["train"], path)
-    halves = [rows_hash(path, split_range=split) for split in ([0, 0.5], [0.5, 1])]
-    assert halves[0] != halves[1]
-    assert rows_hash(path, split_range=[0, 0.5]) == halves[0]
-
-
-def test_rows_of_a_table_do_not_depend_on_where_their_pictures_are_kept(tmp_path) -> None:
-    pq = pytest.importorskip("pyarrow.parquet")
-    pa = pytest.importorskip("pyarrow")
-    row = {"image": {"bytes": b"\x89PNG", "path": None}, "problem": "what is <image>", "solution": "a"}
-    pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "rows.parquet")
-    source = DataSource(path=str(tmp_path / "rows.parquet"))
-    one, two = (RecordFile(source, cache=tmp_path / name).hash_rows() for name in ("here", "there"))
-    assert one == two
-
-
-@pytest.fixture
-def model(tiny_checkpoint, tmp_path) -> Path:
-    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
-
-
-def flip(path: Path, place: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 1]))
-
-
-def test_a_bit_anywhere_in_a_small_model_counts(model, tiny_checkpoint) -> None:
-    before = hash_model(str(model), None)
-    assert before == hash_model(str(tiny_checkpoint), None)
-    for file in sorted(model.iterdir()):
-        size = file.stat().st_size
-        for place in (0, size // 2, size - 1):
-            flip(file, place)
-            assert hash_model(str(model), None) != before, (file.name, place)
-            flip(file, place)
-    assert hash_model(str(model), None) == before
-
-
-def test_a_file_more_or_less_counts_unless_no_loader_reads_it(model) -> None:
-    before = hash_model(str(model), None)
-    for name in ("README.md", "manifest.json", "run/config.json"):
-        (model / name).parent.mkdir(exist_ok=True)
-        (model / name).write_text("{}")
-    assert hash_model(str(model), None) == before
-    (model / "chat_template.json").write_text("{}")
-    assert hash_model(str(model), None) != before
-
-
-def test_a_large_file_is_sampled(model) -> None:
-    large = model / "model-00002.safetensors"
-    with large.open("wb") as file:
-        file.truncate(200 << 20)
-    before = hash_model(str(model), None)
-    for place in (0, (4 << 20) + 100, (100 << 20) + 5, (200 << 20) - 1):
-        flip(large, place)
-        assert hash_model(str(model), None) != before, place
-        flip(large, place)
-    os.truncate(large, (200 << 20) + 1)
-    assert hash_model(str(model), None) != before
-
-
-def test_a_model_of_the_hub_is_its_commit() -> None:
-    class Config:
-        _commit_hash = "abc"
-
-    assert hash_model("owner/name", Config()) == "abc"
-    assert hash_model("owner/name", object()) == ""
+    config = load_config(recipe())
+    train, held_out = (load_sources([DataSource(path=str(rec_files[name]))]) for name in ("train", "in_domain"))
+    found = hash_inputs(config, train, {"val": held_out}, None)
+    assert list(found) == ["data.train.0.path", "data.eval.val.path", "model.path"]
+    assert len(set(found.values())) == 3
+    swapped = hash_inputs(config, held_out, {"val": train}, None)
+    assert swapped["data.train.0.path"] == found["data.eval.val.path"]

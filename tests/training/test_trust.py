@@ -33,7 +33,7 @@ PARAMS = SamplingParams(max_completion_length=8)
 @pytest.fixture
 def opened(recipe) -> Callable[..., TrainingRun]:
     def make(**options: Any) -> TrainingRun:
-        return open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+        return open_training(load_config(recipe(**options)), stage="grpo", resume=False)
 
     return make
 

@@ -235,7 +235,7 @@ def checked(recipe):
 
     def check(bug: Bug, patch: pytest.MonkeyPatch, params: SamplingParams = PARAMS, **options: Any) -> str:
         options = {"training.prompts_per_step": 6, "sampling.max_completion_length": 16, **options}
-        run = open_training(load_config(recipe(**options)), resume=False, temperature=1.0)
+        run = open_training(load_config(recipe(**options)), stage="grpo", resume=False)
         run.learner.begin_step()
         bug(run, patch)
         groups = sample_step(run, params)

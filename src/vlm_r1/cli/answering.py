@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import add_allowed, allowed_of, local_path, path_text
+from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
+    from vlm_r1.data.sources import Sources
     from vlm_r1.rollouts.env import Env
     from vlm_r1.sampling import Sampler
-    from vlm_r1.types import Record
 
 REWARDS = {"accuracy": 1.0, "format": 1.0}
 
@@ -21,17 +20,23 @@ _SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format
 """Settings that a model was trained with; it is asked with them unless other values are given."""
 
 
-def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare model, data, and how questions are asked and answered."""
+def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = None) -> None:
+    """Declare model, data, and how questions are asked and answered.
+
+    Args:
+        data: `nargs` of DATA; "?" if it may be given otherwise.
+    """
     parser.add_argument(
         "model",
         metavar="MODEL",
         type=path_text,
-        help="Hugging Face folder (a run's model/, checkpoint or export) or hub name",
+        help="run folder, Hugging Face folder (a run's model/, checkpoint or export), LoRA adapters, or hub name",
     )
-    parser.add_argument("data", metavar="DATA", type=local_path, help="data file, of any format of docs/data.md")
+    parser.add_argument(
+        "data", metavar="DATA", type=local_path, nargs=data, help="data file, of any format of docs/data.md"
+    )
     add_allowed(parser)
-    parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
+    add_reading(parser)
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
@@ -58,10 +63,32 @@ def add_answering_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def find_model(path: str) -> str:
+    """Return the model of a run folder, its `model/` or else its newest whole checkpoint; other paths as they are.
+
+    Raises:
+        CheckpointError: the run has neither yet.
+    """
+    from vlm_r1.errors import CheckpointError
+    from vlm_r1.runtime.checkpoint import list_checkpoints
+    from vlm_r1.training.state import why_not_usable
+
+    folder = Path(path)
+    if not (folder / "config.yaml").is_file() or (folder / "config.json").is_file():
+        return path
+    if (folder / "model").is_dir():
+        return str(folder / "model")
+    whole = (one for one in reversed(list_checkpoints(folder / "checkpoints")) if why_not_usable(one) is None)
+    if (newest := next(whole, None)) is None:
+        raise CheckpointError(f"{path}: this run has no model/ and no whole checkpoint yet; wanted a trained model")
+    return str(newest)
+
+
 def complete_arguments(args: argparse.Namespace) -> str:
     """Fill in settings that were not given: those that the model was trained with, or else the defaults.
 
-    `args.templates` gets the definitions of templates that are not built in.
+    `args.templates` gets the definitions of templates that are not built in, `args.trained_with` the template that the
+    model was trained with, None if that is not known.
 
     Returns:
         A line that says with which task and template the model is asked, and where they come from.
@@ -77,6 +104,7 @@ def complete_arguments(args: argparse.Namespace) -> str:
     for key in [key for key in _SETTINGS if key not in given]:
         setattr(args, key, getattr(asking, key))
     args.templates, args.task = asking.templates, args.task or DEFAULT_TASK
+    args.trained_with = asking.template if where else None
     rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"
     line = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"
     if "template" in given:
@@ -84,8 +112,8 @@ def complete_arguments(args: argparse.Namespace) -> str:
     return f"{line} ({rest})" + (f"; as given: {', '.join(given)}" if given else "")
 
 
-def open_data(args: argparse.Namespace) -> Sequence[Record]:
-    """Load and check the records of the data file, at most `--limit`.
+def open_data(args: argparse.Namespace) -> Sources:
+    """Load and check the records of the data file.
 
     Raises:
         ConfigError, DataError: something is wrong with the file, its records or its rewards.
@@ -95,9 +123,15 @@ def open_data(args: argparse.Namespace) -> Sequence[Record]:
     from vlm_r1.tasks.judge import check_rewards
 
     source = DataSource(
-        path=str(args.data), image_root=args.image_root, format=args.format, task=args.task, reward=args.reward
+        path=str(args.data),
+        image_root=args.image_root,
+        format=args.format,
+        task=args.task,
+        reward=args.reward,
+        coordinates=args.coordinates,
+        orientation=args.orientation,
     )
-    records = load_sources([source], allowed_of(args))[: args.limit]
+    records = load_sources([source], allowed_of(args))
     check_rewards(REWARDS, records)
     return records
 

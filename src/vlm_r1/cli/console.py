@@ -28,18 +28,28 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run, print its table and paths; do nothing if this process has no summary."""
     if not summary:
         return
-    from vlm_r1.data.access import access_of
-    from vlm_r1.report.build import build_report
     from vlm_r1.runtime.terminal import Terminal
 
-    console = Terminal()
-    roots = (source.image_root for source in config.sources)
-    page = build_report(
-        Path(config.output_dir), access_of(config.data, roots), [source.task for source in config.sources]
-    )
+    console, page = Terminal(), write_report(config)
     if summary["before"]:
         console.print(before_after_table(summary))
     console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", soft_wrap=True)
+
+
+def write_report(config: Config) -> Path:
+    """Write the report of a run that this program has trained, finished or stopped; returns the path of the page.
+
+    The page shows the remote pictures, and asks the tasks, that the recipe allows.
+
+    Raises:
+        CheckpointError: the page cannot be written.
+    """
+    from vlm_r1.data.access import access_of
+    from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+
+    roots = (source.image_root for source in config.sources)
+    tasks = [source.task for source in config.sources]
+    return build_report(Path(config.output_dir), access_of(config.data, roots), tasks)
 
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:

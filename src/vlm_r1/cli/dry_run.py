@@ -13,6 +13,7 @@ from vlm_r1.config import Config
 from vlm_r1.config.secrets import refuse_masked
 from vlm_r1.data.images import image_size
 from vlm_r1.data.sources import evenly
+from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.grpo.trainer import check_objective
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
@@ -58,7 +59,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
-    for sentence in called:
+    for sentence in (*recipe_notes(config), *called):
         console.print(sentence)
     for line in _plan(config, stage, len(records), encoded, env):
         console.print(line)

@@ -1,10 +1,15 @@
-"""Answer a data file greedily and measure: accuracy, mean IoU, format rate, parse failures, with 95 % intervals.
+"""Measure a model by a protocol: ask it a data file, and report every metric with a 95 % interval.
 
-  vlm-r1 eval runs/rec/model refcoco_val.jsonl --image-root coco/train2014 --out runs/rec/eval
+  vlm-r1 eval runs/rec --protocol refcoco --data refcoco_val.jsonl --image-root coco/train2014 --page
+  vlm-r1 eval runs/rec/model val.jsonl --task rec --out runs/rec/eval       without a protocol: the model's own settings
+  torchrun --nproc_per_node 4 -m vlm_r1.cli.main eval runs/rec val.jsonl    four processes share the work
+  vlm-r1 eval --protocols                                                   the shipped protocols
 
-Prompts, parsing and scoring are those of training. If MODEL is an export (vlm_r1.json) or lies in a run folder, it is
-asked with the settings of that run unless others are given: task, template, adapter, box format, pixel limits, answer
-length. A line says so. The results are NAME.json and NAME.samples.jsonl (docs/runs.md) in the folder --out.
+A protocol says what is asked, how answers are read and what counts (docs/evaluation.md); the resolved one goes into the
+result. What it leaves open is as the model was trained: an export, a checkpoint and a run's model/ say that themselves
+(vlm_r1.json), and a line tells it. The results are NAME.json and NAME.samples.jsonl in the folder --out. An evaluation
+that was interrupted goes on with the same command. Recompute numbers from the samples with `vlm-r1 score --protocol`,
+compare results with `vlm-r1 compare`.
 """
 
 from __future__ import annotations
@@ -18,13 +23,27 @@ from vlm_r1.cli.options import file_name, local_path
 from vlm_r1.registry import as_plain_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
+
+    from vlm_r1.evaluation.answers import AnswerLog
+    from vlm_r1.evaluation.evaluate import Ask, Share
+    from vlm_r1.evaluation.protocol import Protocol
+    from vlm_r1.runtime.progress import Display
+    from vlm_r1.types import Record
+
+_DECIDED = ("task", "template", "max_completion_length")
+"""Options that a protocol may decide."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare model, data and the few options that change the result."""
-    add_answering_arguments(parser)
-    parser.add_argument("--name", type=file_name, help="name of the result files (default: the data file's stem)")
+    """Declare model, data, protocol and the few options that change the result."""
+    add_answering_arguments(parser, data="?")
+    parser.add_argument("--data", dest="data_file", type=local_path, metavar="DATA", help="the same as DATA")
+    parser.add_argument("--protocol", help="a shipped protocol, or the path of a YAML file (docs/evaluation.md)")
+    parser.add_argument("--protocols", action=_ListProtocols, nargs=0, help="list the shipped protocols")
+    parser.add_argument("--name", type=file_name, help="name of the result files (default: protocol's or data file's)")
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
@@ -32,47 +51,192 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the files."""
-    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
-    from vlm_r1.cli.console import quiet_libraries
-    from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
-    from vlm_r1.rewards.base import TRAINED, TrainerState
-    from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import trained_steps
-
-    quiet_libraries()
-    name, display = args.name or as_plain_name(args.data.stem), Display()
-    display.console.print(complete_arguments(args), soft_wrap=True)
-    records = open_data(args)
-    env, sampler = load_answering(args)
-    steps = trained_steps(Path(args.model))
-    with display.bar(name, len(records)) as advance:
-        groups = answer_records(
-            records,
-            env,
-            sampler,
-            max_completion_length=args.max_completion_length,
-            batch_size=args.batch_size,
-            trainer_state=TrainerState(*steps) if steps else TRAINED,
-            advance=advance,
-        )
-    summary = summarize_evaluation(groups, name=name, data=str(args.data), step=0, seed=args.seed)
-    write_evaluation(args.out, summary, groups)
-    display.console.print(_table(summary))
-    display.say(f"written to {args.out / name}.json and .samples.jsonl")
+    """Evaluate, print the table, write the files; see `evaluate`."""
+    evaluate(args)
     return 0
 
 
-def _table(summary: dict[str, Any]) -> Table:
+def evaluate(args: argparse.Namespace) -> Path | None:
+    """Evaluate, print the table, write the files; returns the path of the result, in the first process.
+
+    Raises:
+        VlmR1Error: model, data or protocol cannot be used, or an output is in use or was begun with others.
+    """
+    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.runtime.lock import Lock, lock_output
+    from vlm_r1.training.processes import first_does, join_processes
+
+    quiet_libraries()
+    protocol = _protocol(args)
+    join_processes()
+    locks: list[Lock] = []
+    args.name = args.name or protocol.name
+    first_does(lambda: locks.append(lock_output(args.out / args.name, "--name")))
+    try:
+        return _evaluate(args, protocol)
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _protocol(args: argparse.Namespace) -> Protocol:
+    """Return the protocol of the command line, named as the result; without --protocol, what the options say.
+
+    `args` gets what the protocol decides.
+    """
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.evaluation.protocol import DataSet, Protocol, Subset, load_protocol
+
+    if args.data is not None and args.data_file is not None:
+        raise ConfigError(f"the data are given twice, {args.data} and --data {args.data_file}: leave one out")
+    args.data = args.data or args.data_file
+    named = load_protocol(args.protocol) if args.protocol else None
+    if args.data is None:
+        made = f"; the file is made by: {named.data.convert}" if named and named.data.convert else ""
+        raise ConfigError(f"no data: give the file as DATA, or as --data FILE{made}")
+    if named is None:
+        stem = as_plain_name(args.data.stem)
+        named = Protocol(
+            name=stem, title=args.data.name, data=DataSet(set=stem), task=args.task, template=args.template
+        )
+    else:
+        decided = {"task": named.task, "template": named.template}
+        decided |= {"max_completion_length": named.decoding.max_completion_length}
+        for key in _DECIDED:
+            given, value = getattr(args, key), decided[key]
+            if value is not None and given not in (None, value):
+                option = f"--{key.replace('_', '-')}"
+                raise ConfigError(f"{option} {given}: protocol {named.name} says {value}: leave the option out")
+            setattr(args, key, given if value is None else value)
+    if args.limit:
+        sample = Subset(n=min(args.limit, named.sample.n if named.sample else args.limit))
+        named = named.model_copy(
+            update={"sample": sample.model_copy(update={"seed": named.sample and named.sample.seed})}
+        )
+    return named
+
+
+def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
+    from vlm_r1.cli.answering import complete_arguments, find_model, load_answering, open_data
+    from vlm_r1.config.secrets import masked
+    from vlm_r1.evaluation.answers import AnswerLog
+    from vlm_r1.evaluation.evaluate import (
+        ask_model,
+        choose_records,
+        form_doubt,
+        make_provenance,
+        make_result,
+        resolve_protocol,
+    )
+    from vlm_r1.evaluation.runner import write_result
+    from vlm_r1.rewards.base import TRAINED, TrainerState
+    from vlm_r1.runtime.model_hash import hash_model
+    from vlm_r1.runtime.progress import Display
+    from vlm_r1.runtime.run_folder import trained_steps
+    from vlm_r1.sampling import SamplingParams
+
+    share = _share()
+    display = Display(enabled=share.rank == 0)
+    args.model = find_model(args.model)
+    display.say(complete_arguments(args))
+    data = open_data(args)
+    records = choose_records(data, protocol.sample)
+    for line in _doubts_of_data(protocol, len(data)):
+        display.say(line, "yellow")
+    env, sampler = load_answering(args)
+    steps = trained_steps(Path(args.model))
+    decoding = protocol.decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
+    params = SamplingParams(args.max_completion_length, **decoding)
+    state = TrainerState(*steps) if steps else TRAINED
+    ask = ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)
+    resolved = resolve_protocol(
+        protocol, env.templates.default, args.max_completion_length, records, data.files[0].hash_rows()
+    )
+    asked = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__, "dtype": args.dtype}
+    asked |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    model_hash = hash_model(args.model, env.adapter.config)
+    header = {"protocol": resolved, "model": model_hash or args.model, "asked": asked, "reward": args.reward}
+    log = AnswerLog(args.out, args.name, header)
+    rows = _answer(display, log, share, records, ask)
+    if rows is None:
+        return None
+    if doubt := form_doubt(rows, args.template, args.trained_with):
+        display.say(doubt, "yellow")
+    result = make_result(
+        rows,
+        protocol,
+        resolved,
+        make_provenance(args.model, model_hash, asked),
+        name=args.name,
+        data=masked(str(args.data)),
+        seed=args.seed,
+    )
+    path = write_result(args.out, result, rows)
+    log.remove()
+    display.say(result_table(result))
+    display.say(f"written to {path} and .samples.jsonl")
+    return path
+
+
+def _answer(
+    display: Display, log: AnswerLog, share: Share, records: Sequence[Record], ask: Ask
+) -> list[dict[str, Any]] | None:
+    from vlm_r1.evaluation.evaluate import answer_all
+    from vlm_r1.training.stopping import Stopped, name_of
+
+    with display.steps(log.name, len(range(share.rank, len(records), share.world))) as advance:
+        try:
+            return answer_all(records, ask, log, share, advance)
+        except Stopped as stop:
+            raise Stopped(
+                stop.number, f"stopped by {name_of(stop.number)}; what was answered is kept: the same command goes on"
+            ) from None
+
+
+def _share() -> Share:
+    from accelerate import PartialState
+
+    from vlm_r1.evaluation.evaluate import Share
+
+    state: Any = PartialState()
+    return Share(state.process_index, state.num_processes, state.wait_for_everyone)
+
+
+def _doubts_of_data(protocol: Protocol, n: int) -> list[str]:
+    """Return what is odd about the data."""
+    expected = protocol.data.records
+    if expected is None or expected == n:
+        return []
+    split = f" {protocol.data.split}" if protocol.data.split else ""
+    return [
+        f"{protocol.data.set}{split} has {expected:,} records, but this file has {n:,}: is it another split or part?"
+    ]
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """Make the table of a result: each metric with its interval, and how many answers could not be read."""
     from rich.table import Table
 
-    table = Table(title=f"{summary['name']}: {summary['n']} records, greedy")
+    table = Table(title=f"{result['name']}: {result['n']} records")
     for column in ("metric", "mean", "95 % interval"):
         table.add_column(column)
-    for metric, value in summary["metrics"].items():
+    for metric, value in result["metrics"].items():
         low, high = value["ci95"]
         table.add_row(metric, f"{100 * value['mean']:.1f} %", f"{100 * low:.1f} – {100 * high:.1f}")
-    table.add_row("format", f"{100 * summary['format_rate']:.1f} %", "")
-    for reason, count in sorted(summary["parse_failures"].items()):
-        table.add_row(f"not parsed: {reason}", str(count), "")
+    if result["format_rate"] is not None:
+        table.add_row("format", f"{100 * result['format_rate']:.1f} %", "")
+    for reason, number in sorted(result["parse_failures"].items()):
+        table.add_row(f"not parsed: {reason}", str(number), "")
     return table
+
+
+class _ListProtocols(argparse.Action):
+    """Prints the shipped protocols and ends, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        """Print a line for each."""
+        from vlm_r1.evaluation.protocol import load_protocol, protocol_names
+
+        for name in protocol_names():
+            print(f"{name:<24} {load_protocol(name).title}")
+        parser.exit()

@@ -60,6 +60,17 @@ def outside_name(text: str) -> str:
     return text
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare how a data file without a recipe is read: the layout of its lines, and where its boxes lie."""
+    parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
+    parser.add_argument(
+        "--coordinates", default="pixels", choices=["pixels", "norm_1000", "norm_1"], help="unit of the gold boxes"
+    )
+    parser.add_argument(
+        "--orientation", default="upright", choices=["upright", "stored"], help="of the images the gold boxes lie on"
+    )
+
+
 def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
     """Declare `--allow-reward NAME` and its like: code that the data, or the folder of a run, may name."""
     for kind in kinds:
@@ -121,22 +132,24 @@ def allowed_of(args: argparse.Namespace) -> Allowed:
     """
     from pydantic import ValidationError
 
-    from vlm_r1.config.data import Allowed
+    from vlm_r1.config.data import Allowed, check_domains
     from vlm_r1.errors import ConfigError
 
-    if args.allowed_media_domains and not args.allowed_protocols and "://" not in getattr(args, "image_root", ""):
-        raise ConfigError("--allowed-media-domains has no effect without --allowed-protocols, e.g. https")
     try:
-        return Allowed(
+        allowed = Allowed(
             allowed_rewards=getattr(args, "allow_reward", []),
             allowed_protocols=args.allowed_protocols,
             allowed_media_domains=args.allowed_media_domains,
             allowed_local_media_path=getattr(args, "allowed_local_media_path", []),
         )
+        check_domains(allowed, [getattr(args, "image_root", "")])
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option}: {first['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return allowed
 
 
 def _names(text: str) -> list[str]:

@@ -4,6 +4,10 @@
   vlm-r1 score cases.jsonl --out scores.jsonl --official     by the original VLM-R1's functions, defects included
   vlm-r1 score runs/rec --out scores.jsonl --reward giou     every logged completion of a run, by another reward
   vlm-r1 score runs/rec/eval/after-val.samples.jsonl --out scores.jsonl --recipe other.yaml
+  vlm-r1 score eval/refcoco.samples.jsonl --protocol paper_rec --out eval/by_paper.json
+
+With --protocol the numbers of an evaluation are computed anew from its samples (docs/evaluation.md); --out is the
+result, and the samples are written beside it.
 
 Each line of --out is its input line plus `score`: a number, or null where the gold answer cannot be used. Reward names
 are those of a recipe, or the original's (docs/parity.md). Cases with boxes need image_size and, for models that write
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,25 +61,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--official", action="store_true", help="by the original VLM-R1's own functions, defects included"
     )
+    parser.add_argument(
+        "--protocol",
+        help="measure samples by a protocol, shipped or a YAML file; --out is then the result, a JSON file",
+    )
     parser.add_argument("--workers", type=count, help="processes (default: as many as cores, one for few rows)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check all rows, score them, write the file and print a table."""
+    from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.progress import Display
     from vlm_r1.scoring.files import check_file, score_file
 
+    if args.protocol:
+        return _measure(args)
     scoring, display = _scoring(args), Display()
     if not args.official:
         display.console.print(_template_note(args), soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
-    with display.bar("score", rows) as advance:
+    with lock_output(args.out), display.bar("score", rows) as advance:
         summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
     display.console.print(_table(summary))
     for reason in summary.reasons:
         display.console.print(f"null: {reason}", soft_wrap=True)
     display.console.print(f"written to {args.out}", soft_wrap=True)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> int:
+    """Measure the samples of an evaluation by a protocol, and write the result."""
+    from vlm_r1.cli.eval import result_table
+    from vlm_r1.config.secrets import masked_arguments
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.evaluation.evaluate import make_result
+    from vlm_r1.evaluation.protocol import load_protocol
+    from vlm_r1.evaluation.rescore import rescore_rows, rescored_protocol
+    from vlm_r1.evaluation.runner import write_result
+    from vlm_r1.runtime.lock import lock_output
+    from vlm_r1.runtime.progress import Display
+
+    names = ("reward", "task", "template", "box_format", "recipe", "official", "workers", "allow_reward", "allow_task")
+    for name in (*names, "allow_template"):
+        if getattr(args, name):
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect with --protocol: leave one of them out")
+    if args.out.suffix != ".json":
+        raise ConfigError(f"--out {args.out}: a result is a JSON file; wanted a name that ends in .json")
+    if args.out.with_suffix(".samples.jsonl").resolve() == args.cases.resolve():
+        raise ConfigError(f"--out {args.out}: would replace the samples that are read; choose another name")
+    protocol, display = load_protocol(args.protocol), Display()
+    with lock_output(args.out):
+        resolved, provenance = rescored_protocol(args.cases, protocol)
+        provenance = {**provenance, "measured_again_by": masked_arguments(sys.argv)}
+        rows = rescore_rows(args.cases, protocol)
+        result = make_result(rows, protocol, resolved, provenance, name=args.out.stem, data=str(args.cases), seed=0)
+        write_result(args.out.parent, result, rows)
+    display.say(result_table(result))
+    display.say(f"written to {args.out} and .samples.jsonl")
     return 0
 
 

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
+    from vlm_r1.evaluation.asking import recipe_notes
     from vlm_r1.runtime.terminal import Terminal
     from vlm_r1.training.run import load_env
 
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Terminal()
     env = load_env(config, [[record]])
+    for note in recipe_notes(config):
+        console.print(note, style="yellow", soft_wrap=True)
     _show_prompt(console, record, env)
     _show_group(console, record, env, config)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
@@ -68,6 +69,15 @@ class Allowed(Section):
 
 NOTHING = Allowed()
 """Rows may name our own tables and files below `image_root` only."""
+
+
+def check_domains(allowed: Allowed, image_roots: Iterable[str]) -> None:
+    """ValueError if hosts are allowed where nothing remote can be named."""
+    if allowed.allowed_media_domains and not allowed.allowed_protocols and not any("://" in r for r in image_roots):
+        raise ValueError(
+            "data.allowed_media_domains (--allowed-media-domains) has no effect without data.allowed_protocols "
+            "(--allowed-protocols), e.g. https"
+        )
 
 
 class DataSource(Section):
@@ -173,9 +183,7 @@ class DataSection(Allowed):
 
     @model_validator(mode="after")
     def _domains_have_effect(self):
-        roots = [source.image_root for source in (*self.train, *self.eval.values())]
-        if self.allowed_media_domains and not self.allowed_protocols and not any("://" in root for root in roots):
-            raise ValueError("data.allowed_media_domains has no effect without data.allowed_protocols, e.g. [https]")
+        check_domains(self, (source.image_root for source in (*self.train, *self.eval.values())))
         return self
 
     @model_validator(mode="after")

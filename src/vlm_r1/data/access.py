@@ -6,6 +6,7 @@ service, its neighbours, its own ports. So nothing is fetched unless an `Access`
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Access:
         roots: remote image roots, without the last slash; their hosts are asked at any address.
         timeout_s: seconds for one file.
         max_bytes: size of the largest file.
+        until: time of `time.monotonic` after which nothing more is fetched.
     """
 
     protocols: frozenset[str] = frozenset()
@@ -49,6 +51,7 @@ class Access:
     roots: tuple[str, ...] = ()
     timeout_s: float = FETCH_TIMEOUT_S
     max_bytes: int = MAX_FETCH_BYTES
+    until: float = math.inf
 
 
 NOWHERE = Access()

@@ -17,7 +17,7 @@ def fetch(url: str, access: Access, n_bytes: int | None = None) -> bytes:
     """
     check_address(url, access)
     limit = access.max_bytes + 1 if n_bytes is None else n_bytes
-    deadline = time.monotonic() + access.timeout_s
+    deadline = min(time.monotonic() + access.timeout_s, access.until)
     try:
         if protocol_of(url) in WEB:
             content = get(url, access, deadline, limit)

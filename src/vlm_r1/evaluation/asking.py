@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
-from dataclasses import asdict
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -76,7 +76,7 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
     if recipe is None:
         return Asking(), None
     asking = asking_of(load_config(recipe))
-    _check_code(asking, recipe, given)
+    refuse_code(recipe, _not_given(asking, given))
     return asking, str(recipe)
 
 
@@ -136,6 +136,25 @@ def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
+def recipe_notes(config: Config) -> list[str]:
+    """Return what a recipe asks otherwise than the model that it starts from was asked in training; the recipe wins.
+
+    A line for each setting; none if the model's folder has no `vlm_r1.json`.
+
+    Raises:
+        ConfigError: the file is broken.
+    """
+    file = Path(config.model.path) / FILE
+    if not file.is_file():
+        return []
+    trained, now = read_asking(file, _NAMES), asking_of(config)
+    keys = [key for key in ("task", "box_format", "min_pixels", "max_pixels") if getattr(now, key) is not None]
+    different = [key for key in keys if getattr(trained, key) not in (None, getattr(now, key))]
+    before, after = (make_templates(one.template, sections=one.templates).default for one in (trained, now))
+    different += ["template"] if replace(before, name=after.name) != after else []
+    return [f"{key} {getattr(now, key)}, as the recipe says; {file} says {getattr(trained, key)}" for key in different]
+
+
 def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
     """Read `vlm_r1.json`.
 
@@ -149,10 +168,13 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
-    _check_code(asking, path, given)
+    refuse_code(path, _not_given(asking, given))
     if "template" in given:
         return asking
-    thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
+    try:
+        thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if asking.thinking not in (None, thinking):
         raise ConfigError(
             f'{path}: thinking is "{asking.thinking}", but template "{asking.template}" has "{thinking}": say'
@@ -161,15 +183,27 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
     return asking
 
 
-def _check_code(asking: Asking, path: Path, given: Collection[str]) -> None:
-    """Refuse names of code that only a file beside a model gives; the folder may come from a stranger."""
-    for key in _NAMES:
-        name = getattr(asking, key)
-        if name and ":" in name and key not in given:
+def refuse_code(path: Path, names: Iterable[tuple[str, str | None]], option: str = "--") -> None:
+    """Refuse names of code that only a file beside a model gives; the folder may come from a stranger.
+
+    Args:
+        path: the file.
+        names: what the file names and the user does not, with its kind: ("task", "rec").
+        option: beginning of the option, by kind, with which the user can name it.
+
+    Raises:
+        ConfigError: a name is code.
+    """
+    for kind, name in names:
+        if name and ":" in name:
             raise ConfigError(
-                f"{path}: {key} {quoted(name)} is code, and a model folder may not run code. If you "
-                f"have it and trust it, say --{key} {name:.100}; else name another --{key}"
+                f"{path}: {kind} {quoted(name)} is code, and a model folder may not run code. If you have it and trust "
+                f"it, say {option}{kind} {name:.100}"
             )
+
+
+def _not_given(asking: Asking, given: Collection[str]) -> list[tuple[str, str | None]]:
+    return [(key, getattr(asking, key)) for key in _NAMES if key not in given]
 
 
 def _of_hub(name: str) -> Path | None:

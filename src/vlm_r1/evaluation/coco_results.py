@@ -15,8 +15,8 @@ import numpy as np
 
 from vlm_r1.converters.files import location, numbers_in, read_json, shown
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import Objects, gold_objects, read_objects
 from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
+from vlm_r1.evaluation.sample_answers import Objects, gold_objects, read_objects
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import FloatArray
 from vlm_r1.parsing.json_values import is_list, is_number, is_object

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.answers import gold_objects, official_objects, read_objects, task_of
-from vlm_r1.evaluation.measures_detection import Answered, confusion, label_table, measure_aspects, measure_set
+from vlm_r1.evaluation.measures_detection import Answered, confusion, measure_aspects, measure_set
 from vlm_r1.evaluation.measures_draws import over_draws
 from vlm_r1.evaluation.measures_subsets import members_of, subset_of
-from vlm_r1.evaluation.measures_values import Values, values_of
+from vlm_r1.evaluation.measures_values import Values, read_answer, values_of
 from vlm_r1.evaluation.metrics import FloatArray, Summary, bootstrap_ci, ratio_ci
 from vlm_r1.evaluation.protocol import DataSet, Protocol
+from vlm_r1.evaluation.sample_answers import official_objects, task_of
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.types import Box
@@ -36,13 +36,13 @@ class _Record:
     Attributes:
         samples, values: of each answer.
         gold_boxes: None: its task has no boxes.
-        is_detection: whether its answers are labelled boxes.
+        detected: its answers if they are labelled boxes; None for other tasks.
     """
 
     samples: list[Sample]
     values: list[Values]
     gold_boxes: tuple[Box, ...] | None
-    is_detection: bool
+    detected: list[Answered] | None
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,15 @@ def _record(samples: list[Sample], protocol: Protocol) -> _Record:
     gold: Any = None if task is None else task.gold(samples[0].record())
     boxes = () if task is None else tuple(placed.box for placed in task.boxes(gold))
     has_boxes = bool(boxes) or (task is not None and task.name in ("ovd", "multi_rec"))
-    values = [values_of(sample, protocol, task, gold) for sample in samples]
-    return _Record(samples, values, boxes if has_boxes else None, isinstance(task, Ovd))
+    answers = [read_answer(sample, task) for sample in samples]
+    values = [values_of(own, protocol, task, gold, answer) for own, answer in zip(samples, answers, strict=True)]
+    picture = samples[0].image_key
+    if not isinstance(task, Ovd):
+        return _Record(samples, values, boxes if has_boxes else None, None)
+    official = protocol.reading != "strict"
+    found = [official_objects(sample, gold) for sample in samples] if official else answers
+    detected = [Answered(gold, objects, picture) for objects in found]
+    return _Record(samples, values, boxes if has_boxes else None, detected)
 
 
 def _table(records: Sequence[_Record], protocol: Protocol) -> _Table:
@@ -226,37 +233,33 @@ def _rate(values: Sequence[float], pictures: Sequence[Hashable], seed: int) -> d
 
 def _detection(records: Sequence[_Record], protocol: Protocol, seed: int) -> dict[str, Any]:
     """Return what there is of detection beside the metrics of each record; nothing if no record is of that kind."""
-    detected = [record for record in records if record.is_detection]
+    detected = [(record.samples[0], record.detected) for record in records if record.detected is not None]
     if not detected:
         return {}
-    k, answers = min(len(record.samples) for record in detected), [_answers(record, protocol) for record in detected]
-    draws = [[own[draw] for own in answers] for draw in range(k)]
-    everything = [one for own in answers for one in own]
-    numbers, summaries = measure_set(draws, protocol.confidence, seed=seed)
+    k = min(len(answers) for _, answers in detected)
+    numbers, summaries, classes = measure_set(
+        _draws([answers for _, answers in detected], k), protocol.confidence, seed
+    )
     dataset: dict[str, Any] = dict(numbers)
     if protocol.aspects:
         parts: dict[str, list[list[Answered]]] = {}
-        for record, own in zip(detected, answers, strict=True):
-            for draw, part in enumerate(parts.setdefault(_subset(record.samples[0]), [[] for _ in range(k)])):
-                part.append(own[draw])
-        table, overall = measure_aspects(parts, protocol.aspects, protocol.confidence, seed=seed)
+        for sample, answers in detected:
+            parts.setdefault(_subset(sample), []).append(answers)
+        subsets = {name: _draws(part, k) for name, part in parts.items()}
+        table, overall = measure_aspects(subsets, protocol.aspects, protocol.confidence, seed)
         dataset |= {"overall": None if overall is None else overall.mean, "aspects": table}
         summaries = summaries if overall is None else {"overall": overall, **summaries}
     return {
         "summaries": summaries,
-        "classes": label_table(everything, protocol.confidence),
-        "confusion": confusion(everything),
+        "classes": classes,
+        "confusion": confusion([one for _, answers in detected for one in answers]),
         "dataset": dataset,
     }
 
 
-def _answers(record: _Record, protocol: Protocol) -> list[Answered]:
-    gold = gold_objects(record.samples[0], protocol.task)
-    strict = protocol.reading == "strict"
-    return [
-        Answered(gold, read_objects(sample) if strict else official_objects(sample, gold), sample.image_key)
-        for sample in record.samples
-    ]
+def _draws(answers: Sequence[Sequence[Answered]], k: int) -> list[list[Answered]]:
+    """Return the first answers to all records, the second ones, …"""
+    return [[own[draw] for own in answers] for draw in range(k)]
 
 
 def _subset(sample: Sample) -> str:

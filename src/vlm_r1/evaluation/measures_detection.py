@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlm_r1.evaluation.answers import Objects
 from vlm_r1.evaluation.coco_bootstrap import bootstrap_ap, interval
 from vlm_r1.evaluation.coco_matching import ALL, Detections, GroundTruth, IntArray, Matches, match
 from vlm_r1.evaluation.coco_results import Confidence, label_numbers, score_of
 from vlm_r1.evaluation.coco_statistics import CocoCurves, average_precision_by_category, curves_of
 from vlm_r1.evaluation.metrics import Summary, ratio_ci
 from vlm_r1.evaluation.nms import ovdeval_nms
+from vlm_r1.evaluation.sample_answers import Objects
 from vlm_r1.evaluation.set_statistics import UNDEFINED, coco_numbers, greedy_counts
 from vlm_r1.geometry.boxes import FloatArray, iou
 from vlm_r1.parsing.normal_form import normalize_label
@@ -37,12 +37,14 @@ class _Set(NamedTuple):
     """A detection set, matched as it is and after OVDEval's NMS.
 
     Attributes:
+        labels: the number of each, its category.
         detections: all boxes found; images are numbered in order.
         matches, nms_matches: what they have become.
         cluster_N: number of the picture of each answer.
         clusters: how many pictures there are.
     """
 
+    labels: dict[str, int]
     detections: Detections
     matches: Matches
     nms_matches: Matches
@@ -51,23 +53,27 @@ class _Set(NamedTuple):
 
 
 class SetMeasures(NamedTuple):
-    """Numbers of a detection set: all of them, and those with intervals."""
+    """Numbers of a detection set.
+
+    Attributes:
+        numbers: those of `set_statistics`.
+        summaries: with intervals, those of dataset_ap, dataset_ap50, nms_ap, nms_ap50, gp and gr that are defined.
+        classes: a row for each label, of all draws together, the most frequent in the gold answers first: gold,
+            predicted, ap and ap50 by COCO, precision and recall by its matching at IoU 0.5. None: not defined.
+    """
 
     numbers: dict[str, float]
     summaries: dict[str, Summary]
+    classes: list[dict[str, Any]]
 
 
-def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, *, seed: int) -> SetMeasures:
+def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, seed: int) -> SetMeasures:
     """Measure a detection set.
 
     Args:
         draws: for each draw the answers to all records, in the same order. AP of several draws is the mean over them.
         confidence: see `score_of`.
         seed: of the intervals.
-
-    Returns:
-        The numbers of `set_statistics`, and the intervals of dataset_ap, dataset_ap50, nms_ap, nms_ap50, gp and gr,
-        those of them that are defined.
     """
     sets = [_make_set(answers, confidence) for answers in draws]
     plain = _mean([coco_numbers(own.matches) for own in sets])
@@ -83,14 +89,14 @@ def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, *, 
             summaries[prefix + name] = Summary(measured[name], ci95, len(sets[0].cluster_N))
     greedy = _greedy(sets, seed)
     numbers |= {name: greedy[name].mean if name in greedy else UNDEFINED for name in ("gp", "gr")}
-    return SetMeasures(numbers, {**summaries, **greedy})
+    everything = sets[0] if len(sets) == 1 else _make_set([one for own in draws for one in own], confidence)
+    return SetMeasures(numbers, {**summaries, **greedy}, _label_table(everything))
 
 
 def measure_aspects(
     subsets: Mapping[str, Sequence[Sequence[Answered]]],
     aspects: Mapping[str, Sequence[str]],
     confidence: Confidence,
-    *,
     seed: int,
 ) -> tuple[dict[str, dict[str, float | None]], Summary | None]:
     """Measure NMS-AP of each subset, and the mean over the aspects of the mean over their subsets.
@@ -115,38 +121,6 @@ def measure_aspects(
     overall = float(np.mean([np.mean([known[name][0] for name in own]) for own in aspects.values()]))
     drawn_B = _average([_average([known[name][1] for name in own]) for own in aspects.values()])
     return table, Summary(overall, interval(overall, drawn_B), sum(len(subsets[name][0]) for name in names))
-
-
-def label_table(answers: Sequence[Answered], confidence: Confidence) -> list[dict[str, Any]]:
-    """Return a row for each label, the most frequent in the gold answers first.
-
-    ap and ap50 are COCO's, as is the matching of precision and recall at IoU 0.5; None: not defined.
-    """
-    made = _make_set(answers, confidence)
-    labels = label_numbers((one.gold, one.found) for one in answers)
-    matches = made.matches
-    curves = curves_of(matches)
-    ap, ap50 = average_precision_by_category(curves), average_precision_by_category(_at_50(curves))
-    place = {int(category): k for k, category in enumerate(matches.categories_K.tolist())}
-    K = len(place)
-    hits_K = np.bincount(matches.seen.category_N[matches.hit_ATN[ALL, 0]], minlength=K).tolist()
-    gold_K = np.bincount(matches.gold.category_N, minlength=K).tolist()
-    found: Counter[int] = Counter(made.detections.category_ids_N.tolist())
-    rows: list[dict[str, Any]] = []
-    for label, number in labels.items():
-        gold, hits = (side[place[number]] if number in place else 0 for side in (gold_K, hits_K))
-        rows.append(
-            {
-                "label": label,
-                "gold": gold,
-                "predicted": found[number],
-                "ap": ap.get(number),
-                "ap50": ap50.get(number),
-                "precision": hits / found[number] if found[number] else None,
-                "recall": hits / gold if gold else None,
-            }
-        )
-    return sorted(rows, key=lambda row: (-row["gold"], -row["predicted"], row["label"]))
 
 
 def confusion(answers: Sequence[Answered]) -> list[list[Any]]:
@@ -195,7 +169,7 @@ def _make_set(answers: Sequence[Answered], confidence: Confidence) -> _Set:
     pictures: dict[Hashable, int] = {}
     cluster_N = np.array([pictures.setdefault(one.picture, len(pictures)) for one in answers], dtype=np.int64)
     filtered = match(ovdeval_nms(detections, truth), truth)
-    return _Set(detections, match(detections, truth), filtered, cluster_N, len(pictures))
+    return _Set(number, detections, match(detections, truth), filtered, cluster_N, len(pictures))
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[IntArray, IntArray, FloatArray]:
@@ -241,6 +215,32 @@ def _greedy(sets: Sequence[_Set], seed: int) -> dict[str, Summary]:
         for name, below_M in zip(("gp", "gr"), below, strict=True)
         if below_M.any()
     }
+
+
+def _label_table(made: _Set) -> list[dict[str, Any]]:
+    matches = made.matches
+    curves = curves_of(matches)
+    ap, ap50 = average_precision_by_category(curves), average_precision_by_category(_at_50(curves))
+    place = {int(category): k for k, category in enumerate(matches.categories_K.tolist())}
+    K = len(place)
+    hits_K = np.bincount(matches.seen.category_N[matches.hit_ATN[ALL, 0]], minlength=K).tolist()
+    gold_K = np.bincount(matches.gold.category_N, minlength=K).tolist()
+    found: Counter[int] = Counter(made.detections.category_ids_N.tolist())
+    rows: list[dict[str, Any]] = []
+    for label, number in made.labels.items():
+        gold, hits = (side[place[number]] if number in place else 0 for side in (gold_K, hits_K))
+        rows.append(
+            {
+                "label": label,
+                "gold": gold,
+                "predicted": found[number],
+                "ap": ap.get(number),
+                "ap50": ap50.get(number),
+                "precision": hits / found[number] if found[number] else None,
+                "recall": hits / gold if gold else None,
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["gold"], -row["predicted"], row["label"]))
 
 
 def _at_50(curves: CocoCurves) -> CocoCurves:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vlm_r1.evaluation.answers import (
+from vlm_r1.evaluation.protocol import Protocol
+from vlm_r1.evaluation.sample_answers import (
     Objects,
     choose_box,
     official_overlap,
@@ -13,7 +14,6 @@ from vlm_r1.evaluation.answers import (
     read_boxes,
     read_objects,
 )
-from vlm_r1.evaluation.protocol import Protocol
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import centre, iou
 from vlm_r1.geometry.matching import set_f1
@@ -36,26 +36,44 @@ class Values(NamedTuple):
     reason: str | None
 
 
-def values_of(sample: Sample, protocol: Protocol, task: Task[Any, Any] | None, gold: Any) -> Values:
-    """Measure one answer; docs/metrics.md defines the names.
-
-    Args:
-        task: that of the sample; None: unknown, so only what was judged counts.
-        gold: its gold answer; unused if there is no task.
+def read_answer(sample: Sample, task: Task[Any, Any] | None) -> Any:
+    """Return the answer that was read, as the task has it, boxes in pixels of the image.
 
     Raises:
         DataError: the sample does not have the form of its task.
     """
     match task:
         case Rec():
-            return _of_box(sample, protocol, task, gold)
+            return read_box(sample)
         case MultiRec():
-            given = _presence(sample, there=bool(gold), said=bool(read_boxes(sample)))
+            return read_boxes(sample)
+        case Ovd():
+            return read_objects(sample)
+        case _:
+            return sample.answer
+
+
+def values_of(sample: Sample, protocol: Protocol, task: Task[Any, Any] | None, gold: Any, answer: Any) -> Values:
+    """Measure one answer; docs/metrics.md defines the names.
+
+    Args:
+        task: that of the sample; None: unknown, so only what was judged counts.
+        gold: its gold answer; unused if there is no task.
+        answer: see `read_answer`.
+
+    Raises:
+        DataError: the sample does not have the form of its task.
+    """
+    match task:
+        case Rec():
+            return _of_box(sample, protocol, task, gold, answer)
+        case MultiRec():
+            given = _presence(sample, there=bool(gold), said=bool(answer))
             return Values({**sample.metrics, **given}, sample.reason)
         case Ovd():
-            return _of_objects(sample, protocol, gold)
+            return _of_objects(sample, protocol, gold, answer)
         case _:
-            counted = _count_errors(sample.answer, gold) if sample.task == "counting" else {}
+            counted = _count_errors(answer, gold) if sample.task == "counting" else {}
             return Values({**sample.metrics, **counted}, sample.reason)
 
 
@@ -68,12 +86,12 @@ def threshold_name(threshold: float) -> str:
     return f"accuracy_iou{threshold * 100:.6g}"
 
 
-def _of_box(sample: Sample, protocol: Protocol, task: Rec, gold: Box) -> Values:
+def _of_box(sample: Sample, protocol: Protocol, task: Rec, gold: Box, box: Box | None) -> Values:
     if protocol.reading != "strict":
         overlap = official_overlap(sample, gold, protocol.reading)
         reason = OFFICIAL_FAILED if overlap is None else None
         return Values(_accuracies(overlap or 0.0, protocol), reason)
-    box, reason = read_box(sample), sample.reason
+    reason = sample.reason
     if reason == "several_boxes" and protocol.several != "error":
         box = choose_box(sample, protocol.several, task)
         reason = reason if box is None else None
@@ -95,13 +113,12 @@ def _hits(box: Box | None, gold: Box) -> bool:
     return gold[0] <= x <= gold[2] and gold[1] <= y <= gold[3]
 
 
-def _of_objects(sample: Sample, protocol: Protocol, gold: Objects) -> Values:
+def _of_objects(sample: Sample, protocol: Protocol, gold: Objects, found: Objects) -> Values:
     if protocol.reading == "official":
         names = {"map": "od_ap", "ap50": "od_ap50", "odlength": "od_length"}
         official = {name: official_value(sample, of) for name, of in names.items()}
         reason = OFFICIAL_FAILED if None in official.values() else None
         return Values({name: value or 0.0 for name, value in official.items()}, reason)
-    found = read_objects(sample)
     f1 = set_f1(*_sides(found), *_sides(gold)) if sample.reason is None else 0.0
     presence = _presence(sample, there=bool(gold), said=bool(found))
     return Values({**sample.metrics, "f1_iou50": f1, **presence}, sample.reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
-from vlm_r1.runtime.run_folder import write_json
 from vlm_r1.runtime.text import json_text
 from vlm_r1.sampling import Sampler, greedy
-from vlm_r1.types import Group, Record
+from vlm_r1.types import Group, Record, Rollout
 
 
 def answer_records(
@@ -71,23 +70,43 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
     }
 
 
-def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Group]) -> None:
-    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`."""
-    with (
-        replacing(folder / f"{summary['name']}.samples.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for group in groups:
-            file.write(json_text(_sample(group)) + "\n")
-    write_json(folder / f"{summary['name']}.json", summary)
+def write_evaluation(folder: Path, summary: Mapping[str, Any], groups: Sequence[Group]) -> None:
+    """Write the files of an evaluation of these groups; see `write_result`."""
+    write_result(folder, summary, (row for group in groups for row in sample_rows(group)))
 
 
-def _sample(group: Group) -> dict[str, Any]:
-    record, (rollout,) = group.record, group.rollouts
+def write_result(folder: Path, result: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`; a kill leaves no JSON file with other samples.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        CheckpointError: they cannot be written; then those that were there are left as they were.
+    """
+    path = folder / f"{result['name']}.json"
+    with replacing(path) as whole, replacing(path.with_suffix(".samples.jsonl")) as samples:
+        with samples.open("w", encoding="utf-8") as file:
+            file.writelines(f"{json_text(row)}\n" for row in rows)
+        whole.write_text(json_text(result, indent=2) + "\n", encoding="utf-8")
+        path.unlink(missing_ok=True)
+    return path
+
+
+def sample_rows(group: Group) -> list[dict[str, Any]]:
+    """Return a line of `<name>.samples.jsonl` for each answer of a group; several have their number, `draw`."""
+    several = len(group.rollouts) > 1
+    return [_sample(group, rollout, {"draw": draw} if several else {}) for draw, rollout in enumerate(group.rollouts)]
+
+
+def _sample(group: Group, rollout: Rollout, number: dict[str, int]) -> dict[str, Any]:
+    record = group.record
     score = vars(rollout.score)
+    columns = {key: value for key, value in record.columns.items() if _is_short(value)}
     return {
         "record_id": record.id,
         "source": record.source,
+        **number,
         "task": record.task,
         "problem": record.problem,
         "images": list(record.images),
@@ -101,4 +120,13 @@ def _sample(group: Group) -> dict[str, Any]:
         **{name: value for name, value in score.items() if name != "extra" or value},
         "tokens": len(rollout.completion.ids_T),
         "stop_reason": rollout.completion.stop_reason.value,
+        **({"columns": columns} if columns else {}),
     }
+
+
+def _is_short(value: object) -> bool:
+    """Whether a key of a record can name a subset."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_SUBSET)
+
+
+_LONGEST_SUBSET = 100  # characters

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from vlm_r1.errors import DataError
 from vlm_r1.files import regular_only
-from vlm_r1.parsing.json_values import is_list, is_object
+from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_number, is_object
 from vlm_r1.types import AnswerValue, Record
 
 Size = tuple[int, int]
@@ -109,10 +109,14 @@ def as_sample(row: Mapping[str, Any], where: str) -> Sample:
         _check(isinstance(row.get(key), str), where, key, row, "a text")
     for key in ("metrics", "parts"):
         values: Any = row.get(key)
-        numbers = is_object(values) and all(_is_number(value) or value is None for value in values.values())
+        numbers = is_object(values) and all(is_number(value) or value is None for value in values.values())
         _check(numbers, where, key, row, "an object with a number for each name")
     _check("gold" in row, where, "gold", row, "the gold answer")
-    _check(_is_number(row.get("tokens")), where, "tokens", row, "the number of tokens")
+    _check(is_number(row.get("tokens")), where, "tokens", row, "the number of tokens")
+    _check(is_number(row.get("draw", 0)), where, "draw", row, "the number of the answer among those to its record")
+    _check(is_object(row.get("columns") or {}), where, "columns", row, "an object with keys of the record")
+    reason: Any = row.get("reason")
+    _check(reason is None or isinstance(reason, str), where, "reason", row, "a text, or null")
     images: Any = row.get("images")
     _check(is_list(images) and all(isinstance(one, str) for one in images), where, "images", row, "a list of paths")
     return Sample(
@@ -124,7 +128,7 @@ def as_sample(row: Mapping[str, Any], where: str) -> Sample:
         template=str(row.get("template", "")),
         gold=row["gold"],
         answer=row.get("answer"),
-        reason=row.get("reason"),
+        reason=reason,
         metrics={name: float(value or 0.0) for name, value in row["metrics"].items()},
         parts=row["parts"],
         tokens=int(row["tokens"]),
@@ -141,20 +145,18 @@ def _object(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: is not JSON: {error}. An evaluation writes one object a line") from error
     if not is_object(row):
         raise DataError(f"{where}: got {line:.80}; wanted an object, as an evaluation writes it")
+    if beyond := beyond_bounds(row, line):
+        raise DataError(f"{where}: holds {beyond}, which no evaluation writes")
     return row
 
 
 def _sizes(row: Mapping[str, Any], key: str, where: str) -> tuple[Size, ...]:
     value: Any = row.get(key)
     pairs = is_list(value) and all(
-        is_list(pair) and len(pair) == 2 and all(isinstance(side, int) for side in pair) for pair in value
+        is_list(pair) and len(pair) == 2 and all(type(side) is int and side >= 0 for side in pair) for pair in value
     )
     _check(pairs, where, key, row, "[width, height] of each image")
     return tuple((pair[0], pair[1]) for pair in cast("list[list[int]]", value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(holds: bool, where: str, key: str, row: Mapping[str, Any], wanted: str) -> None:

@@ -13,13 +13,12 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from vlm_r1.config import Config, load_config
-from vlm_r1.errors import CheckpointError, ConfigError, DataError, ModelError
-from vlm_r1.evaluation.asking import write_asking
+from vlm_r1.errors import CheckpointError, ConfigError, ModelError
+from vlm_r1.evaluation.asking import refuse_code, write_asking
 from vlm_r1.export.model_card import model_card
-from vlm_r1.models import ADAPTERS, Adapter, adapter_of, load_adapter, load_model
+from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
-from vlm_r1.registry import name_from_data
 from vlm_r1.rollouts.env import same_encoding
 from vlm_r1.runtime.checkpoint import (
     checkpoint_path,
@@ -30,8 +29,6 @@ from vlm_r1.runtime.checkpoint import (
 )
 from vlm_r1.runtime.manifest import check_manifest
 from vlm_r1.runtime.run_folder import RunFolder, step_of_weights
-from vlm_r1.tasks import TASKS
-from vlm_r1.tasks.templates import TEMPLATES
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
@@ -99,7 +96,7 @@ def export_run(
     source, config = find_source(path, step), load_config(path / "config.yaml")
     _check_options(path, target, config, adapter_only, dtype)
     check_manifest(source.folder)
-    _check_code(path, config, allowed)
+    _check_recipe(path / "config.yaml", config, allowed)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
     adapter = adapter_of(config.model, source.folder)
     with new_folder(target, step=source.step) as written:
@@ -130,15 +127,12 @@ def _check_options(path: Path, target: Path, config: Config, adapter_only: bool,
         raise ConfigError("--dtype has no effect with --adapter-only: an adapter stays in the type it was trained in")
 
 
-def _check_code(path: Path, config: Config, allowed: Mapping[str, Sequence[str]]) -> None:
-    templates = {config.data.template, *(source.template for source in config.data.train)}
-    named = [("adapter", config.model.adapter, ADAPTERS), ("task", config.data.train[0].task, TASKS)]
-    named += [("template", name, (*TEMPLATES, *config.data.templates)) for name in templates]
-    for kind, name, table in named:
-        try:
-            name_from_data(kind, name, table, allowed.get(kind, ())) if name else None
-        except DataError as error:
-            raise ConfigError(f"{path}/config.yaml: {error}") from None
+def _check_recipe(path: Path, config: Config, allowed: Mapping[str, Sequence[str]]) -> None:
+    if not config.data.train:
+        raise ConfigError(f"{path}: data.train is empty, so no run can have been made by it. Restore it")
+    named: list[tuple[str, str | None]] = [("adapter", config.model.adapter), ("template", config.data.template)]
+    named += [(kind, getattr(source, kind)) for source in config.data.train for kind in ("task", "template")]
+    refuse_code(path, [(kind, name) for kind, name in named if name not in allowed.get(kind, ())], "--allow-")
 
 
 def _write_adapter(config: Config, source: Source, adapter: Adapter, written: Path) -> str:

@@ -42,13 +42,13 @@ def train(
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
     check_objective(config)
-    run = open_training(config, resume=resume, temperature=config.sampling.temperature, display=display, allow=allow)
+    run = open_training(config, stage="grpo", resume=resume, display=display, allow=allow)
     learner = run.learner
     reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
     params = SamplingParams.of(config.sampling)
     warned = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
-    with run.steps("grpo") as (steps, show):
+    with run.steps() as (steps, show):
         if warned:
             run.display.say(_CUT, style="yellow")
         for phases in steps:

@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -32,7 +33,7 @@ from vlm_r1.models.llava_onevision import LlavaOnevision
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
-from vlm_r1.models.remote_code import check_no_code
+from vlm_r1.models.remote_code import check_no_code, check_no_kernels
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
 
@@ -64,7 +65,10 @@ _WANTED = {
 }
 """The files that `_load` wants, for its error messages."""
 
-_BROKEN = (OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError)
+_BROKEN = (
+    *(OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, StrictDataclassError),
+)
 """What transformers and torch raise on files that are missing or damaged."""
 
 
@@ -94,6 +98,7 @@ def load_adapter(
     """
     path = _base_of(path)
     config = _load("config", AutoConfig, path)
+    check_no_kernels(path, config)
     family = _family(config.model_type, str(path)) if adapter is None else _outside(adapter)
     tokenizer = _load("tokenizer", AutoTokenizer, path)
     tokenizer.chat_template = _chat_template(path) or tokenizer.chat_template
@@ -132,7 +137,8 @@ def load_model(
     """Load the policy as the recipe says: type, attention, frozen parts, LoRA, gradient checkpointing.
 
     Args:
-        weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume.
+        weights: folder to take the weights from instead of `section.path`: a training checkpoint on resume. If it holds
+            LoRA adapters, `section.path` is their base.
         precision: from `choose_precision`; default: that of a CPU.
 
     Returns:
@@ -145,7 +151,8 @@ def load_model(
     _check_base(section)
     path, precision = str(weights or section.path), precision or choose_precision(section, adapter)
     if _is_lora(path):
-        model = _load_lora(path, section, adapter, precision)
+        base = _base_of(path) if weights is None or _is_lora(section.path) else section.path
+        model = _load_lora(path, str(base), section, adapter, precision)
     else:
         model = set_trainable(_pretrained(path, section, adapter, precision), section, adapter)
     if precision.autocast:
@@ -223,12 +230,13 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
     return model
 
 
-def _load_lora(path: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
+def _load_lora(path: str, base: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
     from peft import PeftModel
 
-    base = _pretrained(str(_base_of(path)), section, adapter, precision)
-    trains = section.lora is not None
-    return _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(base, path, is_trainable=trains), path)
+    under, trains = _pretrained(base, section, adapter, precision), section.lora is not None
+    model = _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(under, path, is_trainable=trains), path)
+    model.active_peft_config.base_model_name_or_path = base  # it may have moved since; peft writes it where it saves
+    return model
 
 
 def _is_lora(path: str | Path) -> bool:

@@ -22,8 +22,9 @@ from vlm_r1.config.secrets import masked_tree
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.errors import VlmR1Error, brief
 from vlm_r1.report.curves import stages
+from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, excerpt
-from vlm_r1.report.groups import LABEL_LIMIT, MAX_COMPLETIONS, Scale, show_steps
+from vlm_r1.report.groups import MAX_COMPLETIONS, Scale, show_steps
 from vlm_r1.report.read import Run, lookup, read_run
 from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
@@ -118,14 +119,16 @@ def _json_text(run: Run) -> str:
 @cache
 def page_template(name: str) -> jinja2.Template:
     """Load a template of this folder; inserted text is escaped, and control characters in it are written out."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template(name)
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+    return environment.get_template(name)
 
 
 def _shown(value: Any) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 from vlm_r1.config.schema import DataSource
 from vlm_r1.curation.data_check import DataCheck
 from vlm_r1.report.build import page_template
+from vlm_r1.report.drawing import LABEL_LIMIT, DrawnBox, DrawnImage, as_text, draw, gold_boxes, shown_images
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
-from vlm_r1.report.groups import LABEL_LIMIT, DrawnBox, DrawnImage, as_text, draw, gold_boxes, shown_images
 from vlm_r1.report.images import EXACT_SIDE_PX, data_url
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.types import Record

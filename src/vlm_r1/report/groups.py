@@ -5,30 +5,34 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.data.access import NOWHERE, Access
-from vlm_r1.errors import DataError, VlmR1Error
-from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.registry import is_outside
+from vlm_r1.report.drawing import (
+    LABEL_LIMIT,
+    DrawnBox,
+    DrawnImage,
+    as_text,
+    boxes_of,
+    draw,
+    placed_gold,
+    shown_images,
+)
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
-from vlm_r1.report.images import EXACT_SIDE_PX, data_url
+from vlm_r1.report.images import EXACT_SIDE_PX, FETCHING_S, data_url
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
-from vlm_r1.tasks import TASKS, get_task
-from vlm_r1.types import AnswerValue, Parsed, PlacedBox, Record
+from vlm_r1.tasks import TASKS
+from vlm_r1.types import Record
 
 GROUPS_PER_STEP = 4
 MAX_COMPLETIONS = 16  # completions of one group that are shown
-MAX_IMAGES = 4  # images of one record that are shown; images with boxes are always shown
-MAX_BOXES = 60  # boxes of one answer that are drawn
 TEXT_LIMIT = 2000  # characters of one completion that are shown
-LABEL_LIMIT = 300  # characters of a problem, an answer or a name that are shown
 
 # The plasma colour map from 0.3 to 1 in tenths: lightness rises evenly, also for colour-blind people.
 _PLASMA = ("8f0da4", "b12a90", "cc4778", "e16462", "f2844b", "fca636", "fcce25", "f0f921")
@@ -58,30 +62,6 @@ class Scale:
     def stops(self) -> list[str]:
         """Return the colours of the scale in order, for a legend."""
         return [f"#{colour}" for colour in _PLASMA]
-
-
-@dataclass(frozen=True)
-class DrawnBox:
-    """A rectangle in pixels of the original image; `completion` is None for a gold box."""
-
-    x: str
-    y: str
-    width: str
-    height: str
-    completion: int | None
-    colour: str
-    label: str
-
-
-@dataclass(frozen=True)
-class DrawnImage:
-    """An image with its boxes, the best reward on top; the size is in original pixels, and `url` None: unreadable."""
-
-    url: str | None
-    width: int
-    height: int
-    pixelated: bool
-    boxes: tuple[DrawnBox, ...]
 
 
 @dataclass(frozen=True)
@@ -134,7 +114,7 @@ def show_steps(
 
     Args:
         rollouts: step → its Parquet file.
-        access: remote images that may be fetched.
+        access: remote images that may be fetched, for `FETCHING_S` in all.
         allowed_tasks: tasks beside `TASKS` that may be imported and asked where gold boxes lie. The names of tasks in
             rollouts may come from a stranger.
 
@@ -144,6 +124,7 @@ def show_steps(
     Raises:
         CheckpointError: a file is damaged.
     """
+    access = replace(access, until=min(access.until, time.monotonic() + FETCHING_S))
     steps = sorted(rollouts)
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
     groups_by_step = {step: _groups(read_rollouts(rollouts[step])) for step in chosen}
@@ -151,69 +132,6 @@ def show_steps(
     tasks = {*TASKS, *allowed_tasks}
     shown = [_show_step(step, groups, scale, access, tasks) for step, groups in groups_by_step.items() if groups]
     return tuple(shown), scale
-
-
-def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
-    """Yield all finite boxes in an answer with their labels, in order, in any task's form.
-
-    A box lies on the image whose index its object holds as "image", or else on the first.
-
-    >>> list(boxes_of([10, 20, 110, 220]))
-    [(PlacedBox(box=(10.0, 20.0, 110.0, 220.0), image=0), '')]
-    >>> list(boxes_of([{"bbox_2d": [0, 0, 5, 5], "label": "dog", "image": 1}, {"label": "no box"}]))
-    [(PlacedBox(box=(0.0, 0.0, 5.0, 5.0), image=1), 'dog')]
-    >>> list(boxes_of("12")), list(boxes_of([1, 2])), list(boxes_of([0, 0, 1, float("nan")]))
-    ([], [], [])
-    """
-    if isinstance(value, list) and len(numbers := [_float(v) for v in value if type(v) in (int, float)]) == 4:
-        if len(value) == 4 and all(map(math.isfinite, numbers)):
-            yield PlacedBox((numbers[0], numbers[1], numbers[2], numbers[3]), 0), ""
-    elif isinstance(value, list):
-        for item in value:
-            yield from boxes_of(item) if isinstance(item, list | dict) else ()
-    elif isinstance(value, dict):
-        found = next((value[key] for key in ("bbox_2d", "bbox", "box") if key in value), None)
-        label, image = value.get("label", ""), value.get("image")
-        place = image if isinstance(image, int) else 0
-        yield from ((PlacedBox(box, place), str(label)) for (box, _), _ in boxes_of(found))
-    elif isinstance(value, str) and isinstance(parsed := parse_box(value), Parsed):
-        yield PlacedBox(parsed.value, 0), ""
-
-
-def gold_boxes(record: Record) -> list[tuple[PlacedBox, str]]:
-    """Return the gold boxes as the record's task reads them, with labels if the gold answer has them.
-
-    Raises:
-        ConfigError: the task is unknown.
-        DataError: the task cannot use the gold answer.
-    """
-    task = get_task(record.task)
-    gold = task.gold(record)
-    labels = [str(getattr(item, "label", "")) for item in gold] if isinstance(gold, tuple) else []
-    return list(zip(task.boxes(gold), itertools.chain(labels, itertools.repeat("")), strict=False))
-
-
-def draw(
-    boxes: Iterable[tuple[PlacedBox, str]], n_images: int, completion: int | None = None, colour: str = ""
-) -> Iterator[tuple[int, DrawnBox]]:
-    """Yield the first boxes of an answer as rectangles, each with the index of its image, from 0."""
-    for ((x1, y1, x2, y2), image), label in itertools.islice(boxes, MAX_BOXES):
-        sides = (f"{v:.6g}" for v in (x1, y1, x2 - x1, y2 - y1))
-        box = DrawnBox(*sides, completion=completion, colour=colour, label=visible(label[:LABEL_LIMIT]))
-        yield image % n_images, box  # -1 is the last image
-
-
-def shown_images(n_images: int, drawn: Iterable[tuple[int, DrawnBox]]) -> list[int]:
-    """Return the indices of the images to show: the first few, and all others with boxes."""
-    with_boxes = {image for image, _ in drawn}
-    return [image for image in range(n_images) if image < MAX_IMAGES or image in with_boxes]
-
-
-def _float(value: AnswerValue) -> float:
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # an integer of more than 308 digits
-        return math.inf
 
 
 def _groups(rows: Sequence[RolloutRow]) -> list[list[RolloutRow]]:
@@ -285,23 +203,11 @@ def _drawn(rows: Sequence[RolloutRow], scale: Scale, tasks: Set[str]) -> Iterato
     for row in sorted(rows, key=_rank):
         answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
         yield from draw(boxes_of(answer), n_images, row.completion, scale.colour(row.reward))
-    yield from draw(_gold_boxes(first, tasks), n_images)
+    yield from draw(placed_gold(_record(first), tasks), n_images)
 
 
-def _gold_boxes(row: RolloutRow, tasks: Set[str]) -> Iterable[tuple[PlacedBox, str]]:
-    """Return the gold boxes; with several images, the task says on which they lie, if it may be asked."""
-    if len(row.images) > 1 and row.task in tasks:
-        with suppress(VlmR1Error):  # it is not, or cannot use the gold answer
-            return _asked_of_the_task(Record(row.record_id, row.task, row.problem, row.images, row.gold))
-    return boxes_of(row.gold)
-
-
-def _asked_of_the_task(record: Record) -> list[tuple[PlacedBox, str]]:
-    """`gold_boxes`, where a task from outside may miss the columns of its line, which rollouts do not hold."""
-    try:
-        return gold_boxes(record)
-    except Exception as error:
-        raise DataError(f"{record.source}: task {record.task} cannot read the gold answer: {error!r}") from error
+def _record(row: RolloutRow) -> Record:
+    return Record(row.record_id, row.task, row.problem, row.images, row.gold)
 
 
 def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]], access: Access) -> DrawnImage:
@@ -324,18 +230,3 @@ def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
         tokens=row.tokens,
         truncated=row.stop_reason == "length",
     )
-
-
-def as_text(value: AnswerValue) -> str:
-    """Format a value for people: texts without quotes, numbers rounded to a tenth."""
-    return value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
-
-
-def _rounded(value: AnswerValue) -> AnswerValue:
-    if isinstance(value, float) and math.isfinite(value):
-        return int(value) if value == int(value) and abs(value) < 1e15 else round(value, 1)
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return value

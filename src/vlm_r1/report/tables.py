@@ -15,8 +15,12 @@ from vlm_r1.runtime.metrics_log import MetricsRow
 
 _NAMES = {
     "accuracy_iou50": "accuracy at IoU 0.5",
+    "accuracy_iou75": "accuracy at IoU 0.75",
+    "accuracy_iou90": "accuracy at IoU 0.9",
     "mean_iou": "mean IoU",
     "iou": "mean IoU",
+    "map": "per-image AP",
+    "ap50": "per-image AP at IoU 0.5",
     "format_rate": "format rate",
 }
 _LARGEST = 1e15
@@ -64,7 +68,7 @@ def is_share(metric: str) -> bool:
     >>> is_share("accuracy_iou50"), is_share("mean_iou")
     (True, False)
     """
-    return metric.startswith("accuracy") or metric.endswith("_rate")
+    return metric.startswith(("accuracy", "all_right")) or metric.endswith(("_rate", "_acc"))
 
 
 def readable(name: str) -> str:
@@ -160,14 +164,15 @@ def _comparison(dataset: str, metric: str, n: Any, before: Estimate | None, afte
         dataset=readable(dataset),
         metric=readable(metric),
         n=f"{n:,}" if isinstance(n, int) else "",
-        before=before and _cell(before, percent),
-        after=after and _cell(after, percent),
+        before=before and cell(before, percent),
+        after=after and cell(after, percent),
         difference=difference.replace("-", "−"),
         better=better,
     )
 
 
-def _cell(estimate: Estimate, percent: bool) -> Cell:
+def cell(estimate: Estimate, percent: bool) -> Cell:
+    """Return an estimate as text and as a bar."""
     low, high = estimate.ci95 or (estimate.mean, estimate.mean)
     interval = ""
     if estimate.ci95:

@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time writes there. The kernel releases it when the process ends, however."""
+"""Locks: one process at a time writes a folder or an output. The kernel releases them when a process ends, however."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +25,14 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that cannot lock, such as NFS without its lock daemon."""
 
 
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
 _ATTEMPTS = 100
 """Others remove a folder while we lock it a few times at most; a folder that can never be made is always missing."""
 
 
-class FolderLock:
-    """A folder that this process has locked; `lock_folder` makes it.
+class Lock:
+    """A file that this process has locked; `lock_folder` and `lock_output` make it.
 
     A process that a reward forks does not hold the lock: it may live on after a kill of this one.
 
@@ -37,8 +40,8 @@ class FolderLock:
         exclusive: False if the file system cannot lock, so that another process may write there too.
     """
 
-    def __init__(self, folder: Path, descriptor: int, exclusive: bool, made: tuple[Path, ...]) -> None:
-        self.folder, self.exclusive, self._made = folder, exclusive, made
+    def __init__(self, file: Path, descriptor: int, exclusive: bool, made: tuple[Path, ...]) -> None:
+        self.exclusive, self._file, self._made = exclusive, file, made
         self._inode = _inode(os.fstat(descriptor))
         self._close = weakref.finalize(self, os.close, descriptor)
         _HELD.add(self)
@@ -46,7 +49,7 @@ class FolderLock:
     def is_in_place(self) -> bool:
         """Return whether the folder at this path is still the one that was locked, or its lock file was removed."""
         try:
-            return _inode((self.folder / FILE).stat()) == self._inode
+            return _inode(self._file.stat()) == self._inode
         except OSError:
             return True
 
@@ -55,15 +58,15 @@ class FolderLock:
         if not self._close.alive:
             return
         try:
-            if _inode((self.folder / FILE).stat()) == self._inode:
-                (self.folder / FILE).unlink()
+            if _inode(self._file.stat()) == self._inode:
+                self._file.unlink()
             for folder in self._made:
                 folder.rmdir()
         except OSError:  # moved, or no longer empty
             pass
         self._close()
 
-    def __enter__(self) -> FolderLock:
+    def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -74,8 +77,11 @@ class FolderLock:
         self._close()
 
 
-def lock_folder(folder: Path) -> FolderLock:
+def lock_folder(folder: Path, option: str = "--output_dir") -> Lock:
     """Lock a folder for this process, and make it if it is missing.
+
+    Args:
+        option: the one that names the folder, for the message.
 
     The lock is `flock` on the file `.lock` in the folder, which says which process holds it. It holds between processes
     of one machine on every file system, and between machines on those that pass locks on, as NFS and Lustre do.
@@ -84,28 +90,52 @@ def lock_folder(folder: Path) -> FolderLock:
         CheckpointError: another process holds the lock (the message has its number, its host and since when), or the
             folder cannot be made.
     """
-    made = tuple(parent for parent in (folder, *folder.parents) if not parent.exists())
+    return _take(folder / FILE, folder, option)
+
+
+def lock_output(path: Path, option: str = "--out") -> Lock:
+    """Lock a file or folder that this process will write as a whole, by the file `.NAME.lock` beside it.
+
+    Args:
+        option: the one that names the output, for the message.
+
+    Raises:
+        CheckpointError: as `lock_folder`.
+    """
+    return _take(path.with_name(f".{path.name}.lock"), path, option)
+
+
+def _take(file: Path, locked: Path, option: str) -> Lock:
+    made = tuple(parent for parent in file.parents if not parent.exists())
     attempts = 0
     while True:
         attempts += 1
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, _OPEN, 0o644)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
                 continue  # the process that had made the folder removed it in between
             raise CheckpointError(
-                f"{folder / FILE}: cannot be locked: {error.strerror}. Wanted a file in a writable folder"
+                f"{file}: cannot be locked: {error.strerror}. Wanted a file in a writable folder"
             ) from error
         try:
+            _check_own(descriptor, file)
             exclusive = _lock(descriptor)
             if exclusive is None:
-                raise CheckpointError(_in_use(folder, descriptor))
-            if _is_file(descriptor, folder / FILE):  # else its holder removed it before we had the lock
+                raise CheckpointError(_in_use(locked, descriptor, option))
+            if _is_file(descriptor, file):  # else its holder removed it before we had the lock
                 _sign(descriptor)
-                return FolderLock(folder, os.dup(descriptor), exclusive, made)
+                return Lock(file, os.dup(descriptor), exclusive, made)
         finally:
             os.close(descriptor)
+
+
+def _check_own(descriptor: int, file: Path) -> None:
+    """Refuse what no lock has made, since a lock overwrites it; a stranger's folder may hold anything."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise CheckpointError(f"{file}: is no lock: it is no regular file, or a link to one. Remove it")
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -141,16 +171,16 @@ def _sign(descriptor: int) -> None:
     os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since}).encode(), 0)
 
 
-def _in_use(folder: Path, descriptor: int) -> str:
+def _in_use(locked: Path, descriptor: int, option: str) -> str:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         who = f"process {holder['pid']} on {holder['host']} has been writing here since {holder['since']}"
     except (ValueError, KeyError, TypeError):  # it has not signed yet
         who = "another process is writing here"
-    return f"{folder}: {who}. Wait for its end or stop it, or choose another --output_dir"
+    return f"{locked}: {who}. Wait for its end or stop it, or choose another {option}"
 
 
-_HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+_HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def _forget_all() -> None:

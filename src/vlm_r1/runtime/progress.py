@@ -38,9 +38,13 @@ class Display:
         self.enabled = enabled
 
     def say(self, text: RenderableType, style: str = "") -> None:
-        """Print one line as it is, or a table; a style is e.g. "yellow"."""
+        """Print one line as it is, which the terminal wraps, so that paths stay whole; or a table.
+
+        Args:
+            style: e.g. "yellow".
+        """
         if self.enabled:
-            self.console.print(text, style=style)
+            self.console.print(text, style=style, soft_wrap=isinstance(text, str))
 
     @contextmanager
     def bar(self, label: str, total: int) -> Generator[Callable[[int], None]]:

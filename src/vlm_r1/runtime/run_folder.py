@@ -21,7 +21,7 @@ from vlm_r1.files import read_text
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import numbered
-from vlm_r1.runtime.lock import FolderLock
+from vlm_r1.runtime.lock import Lock
 from vlm_r1.runtime.manifest import read_manifest
 from vlm_r1.runtime.metrics_log import truncate_after
 from vlm_r1.runtime.rollout_log import list_rollouts
@@ -40,7 +40,7 @@ class RunFolder:
     """
 
     path: Path
-    lock: FolderLock | None = None
+    lock: Lock | None = None
 
     @property
     def config(self) -> Path:

@@ -27,7 +27,7 @@ from vlm_r1.scoring.settings import Row, RowSettings, Scoring, check_names, rewa
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
 from vlm_r1.tasks.templates import Templates, make_templates
-from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record
+from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record, Score
 
 _WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
 """Gold answers for cases that have none. They are used only with `_FORM_REWARDS`, which do not read them."""
@@ -89,31 +89,37 @@ def score_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[RowSco
     """
     if scoring.official:
         return [_official(source, row, scoring) for source, row in rows]
-    scores: dict[int, RowScore] = {}
+    return [
+        RowScore(None, score)
+        if isinstance(score, str)
+        else RowScore(score.reward, None if score.reward is not None else f"{source}: {_LEFT_OUT}")
+        for (source, _), score in zip(rows, judge_rows(rows, scoring), strict=True)
+    ]
+
+
+def judge_rows(rows: Sequence[tuple[str, Row]], scoring: Scoring) -> list[Score | str]:
+    """Judge rows that have passed `check_row`; returns for each its score, or why its gold answer cannot be used."""
+    scores: dict[int, Score | str] = {}
     ready: dict[BoxFormat, dict[int, Attempt]] = {}
     for i, (source, row) in enumerate(rows):
         try:
             attempt, box_format = _attempt(source, row, scoring)
             ready.setdefault(box_format, {})[i] = attempt
         except DataError as error:
-            scores[i] = RowScore(None, str(error))
+            scores[i] = str(error)
     for box_format, attempts in ready.items():
         scores |= zip(attempts, _judge(list(attempts.values()), box_format, scoring), strict=True)
     return [scores[i] for i in range(len(rows))]
 
 
-def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[RowScore]:
+def _judge(attempts: Sequence[Attempt], box_format: BoxFormat, scoring: Scoring) -> list[Score | str]:
     """Judge all at once, for rewards that wait for a server; one by one if a gold answer does not suit its reward."""
     try:
-        scores = judge(attempts, box_format, scoring.weights, scoring.combination, timeout_s=scoring.reward_timeout_s)
+        return [*judge(attempts, box_format, scoring.weights, scoring.combination, timeout_s=scoring.reward_timeout_s)]
     except DataError as error:
         if len(attempts) == 1:
-            return [RowScore(None, str(error))]
+            return [str(error)]
         return [score for attempt in attempts for score in _judge([attempt], box_format, scoring)]
-    return [
-        RowScore(score.reward, None if score.reward is not None else f"{attempt.record.source}: {_LEFT_OUT}")
-        for attempt, score in zip(attempts, scores, strict=True)
-    ]
 
 
 def _official(source: str, row: Row, scoring: Scoring) -> RowScore:

@@ -29,10 +29,10 @@ def train_sft(
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
-    run = open_training(config, resume=resume, temperature=1.0, display=display, allow=allow)
+    run = open_training(config, stage="sft", resume=resume, display=display, allow=allow)
     learner = run.learner
     end = run.env.adapter.answer_end(learner.model)
-    with run.steps("sft") as (steps, show):
+    with run.steps() as (steps, show):
         for phases in steps:
             with phases("encode"):
                 _, records = run.next_records()

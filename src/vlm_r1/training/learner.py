@@ -19,6 +19,7 @@ from torch import nn
 
 from vlm_r1.config import Config, as_dict
 from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.evaluation.asking import write_asking
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
 from vlm_r1.models.precision import save_model, this_device
@@ -248,6 +249,7 @@ class Learner:
     def _write_model(self, folder: Path) -> None:
         save_model(self.model, folder)
         self.adapter.save(folder)
+        write_asking(folder, self.config, self.adapter.box_format)
 
 
 def make_accelerator(config: Config, autocast: bool) -> Accelerator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vlm_r1.config import Config, as_dict, load_config
 from vlm_r1.errors import CheckpointError, ConfigError
@@ -13,16 +13,20 @@ from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.registry import suggestion
 from vlm_r1.runtime.checkpoint import checkpoint_step, list_checkpoints, put_right
 from vlm_r1.runtime.history import find_changes, tell_changes
-from vlm_r1.runtime.lock import FolderLock, lock_folder
+from vlm_r1.runtime.lock import Lock, lock_folder
 from vlm_r1.runtime.manifest import FILE
 from vlm_r1.runtime.metrics_log import check_steps, read_metrics
 from vlm_r1.runtime.run_folder import RunFolder, check_new_run, check_writable, read_json
 from vlm_r1.training.held_out import read_evaluation
 from vlm_r1.training.processes import first_does
 from vlm_r1.training.state import read_state, why_not_usable
+from vlm_r1.training.stopping import command_to_resume
 
 FREE = ("output_dir", "training.save_", "training.on_save_failure", "training.report_to", "data.dataloader_num_workers")
 """Beginnings of options that may change at any time: they decide what is kept and shown, not what is trained."""
+
+Stage = Literal["grpo", "sft"]
+"""Which trainer makes a run: that of `vlm-r1 train`, or that of `vlm-r1 sft`."""
 
 
 class Change(NamedTuple):
@@ -64,7 +68,7 @@ def lock_run(path: Path) -> RunFolder:
     Raises:
         CheckpointError: another run holds the lock, or the folder cannot be written; on all processes.
     """
-    locks: list[FolderLock] = []
+    locks: list[Lock] = []
 
     def lock() -> None:
         check_writable(path)
@@ -74,7 +78,7 @@ def lock_run(path: Path) -> RunFolder:
     return RunFolder(path, locks[0] if locks else None)
 
 
-def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str]) -> Start:
+def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str], stage: Stage) -> Start:
     """Find where a run starts, and check its folder. Call it with the folder locked.
 
     The newest checkpoint that is whole is taken. What a kill left in the folder is put right first.
@@ -84,8 +88,8 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
 
     Raises:
         ConfigError: `allow` names no option, or there is no run that goes on.
-        CheckpointError: the folder holds another run; or there is nothing to resume; or the recipe differs; or metrics,
-            evaluations or all checkpoints are lost or damaged.
+        CheckpointError: the folder holds another run; or there is nothing to resume; or the other command made the
+            run; or the recipe differs; or metrics, evaluations or all checkpoints are lost or damaged.
     """
     if not resume:
         if allow:
@@ -94,12 +98,19 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
         return Start()
     if not run.config.exists():
         raise CheckpointError(f"{run.path}: --resume, but there is no config.yaml of a run. Start it without --resume")
+    environment = read_json(run.environment) if run.environment.exists() else {}
+    _check_stage(run, stage, environment.get("stage"))
     changes = _changes(run, config, allow)
     put_right(run.path)
     put_right(run.checkpoints)
-    environment = read_json(run.environment) if run.environment.exists() else {}
     found = _find_checkpoint(run, lost=bool(environment.get("saved")) or not environment)
     step = found.step
+    if step and (forms := [change for change in changes if change.key.startswith("model.lora")]):
+        raise CheckpointError(
+            f"{found.checkpoint}: holds the weights that the run has trained so far, whose form cannot change:\n  "
+            + "\n  ".join(map(str, forms))
+            + "\nLeave model.lora as it was, or start a new run from an export of this one (vlm-r1 export)"
+        )
     if step > config.training.max_steps:
         raise CheckpointError(
             f"{run.path}: the newest checkpoint is of step {step}, but training.max_steps is now "
@@ -107,8 +118,10 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
         )
     check_steps(run.metrics, step)
     rows = [row for row in (read_metrics(run.metrics) if step else []) if float(row["step"]) <= step]
+    if rows:  # environment.json may be missing, or of an older version
+        _check_stage(run, stage, rows[0].get("stage"))
     _check_evaluations(run, config, rows)
-    said = [*found.said, *_changed_files(run, found, environment.get("changes", [])), *_finished(config, step)]
+    said = [*found.said, *_changed_files(run, found, _recorded(run)), *_finished(config, step)]
     if not environment:
         said.append("environment.json is missing: it is written anew")
     return replace(found, changes=tuple(changes), said=tuple(said))
@@ -146,8 +159,7 @@ def check_inputs(start: Start, inputs: Mapping[str, str], allow: Sequence[str], 
             + f"\nRestore it; or, to go on with what is there now, add {_options(refused)}"
         )
     changes = (*start.changes, *found)
-    recorded: list[Any] = read_json(run.environment).get("changes", []) if run.environment.exists() else []
-    known = [*(change.key for change in changes), *(str(entry.get("option")) for entry in recorded)]
+    known = [*(change.key for change in changes), *(str(entry.get("option")) for entry in _recorded(run))]
     for key in allow:
         if not any(_is_allowed(name, [key]) for name in known):
             raise ConfigError(f"--allow {key} has no effect: nothing changed there since the run started; remove it")
@@ -195,6 +207,15 @@ def _changes(run: RunFolder, config: Config, allow: Sequence[str]) -> list[Chang
     return found
 
 
+def _check_stage(run: RunFolder, stage: Stage, made_by: object) -> None:
+    commands = {"grpo": "train", "sft": "sft"}
+    if isinstance(made_by, str) and made_by in commands and made_by != stage:
+        raise CheckpointError(
+            f"{run.path}: `vlm-r1 {commands[made_by]}` made this run, not `vlm-r1 {commands[stage]}`. Go on with: "
+            f"{command_to_resume(made_by, run.config)}; or choose another --output_dir"
+        )
+
+
 def _find_checkpoint(run: RunFolder, lost: bool) -> Start:
     """Find the newest checkpoint that is whole.
 
@@ -240,11 +261,25 @@ def _check_evaluations(run: RunFolder, config: Config, rows: Sequence[Mapping[st
         read_evaluation(run, name)
 
 
-def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Any]) -> list[str]:
+def _recorded(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the changes of options that resumptions made, from `environment.json`.
+
+    Raises:
+        CheckpointError: they are not as `continue_run` writes them.
+    """
+    found: Any = read_json(run.environment).get("changes", []) if run.environment.exists() else []
+    if not is_list(found) or not all(map(is_object, found)):
+        raise CheckpointError(
+            f'{run.environment}: wanted a list of objects as "changes", got {found!r:.80}. Restore it'
+        )
+    return list(found)
+
+
+def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Mapping[str, Any]]) -> list[str]:
     """Compare the run's files with those that its checkpoint knows; returns lines for people.
 
     Args:
-        recorded: changes of options that resumptions made, from `environment.json`.
+        recorded: changes of options that resumptions made.
 
     Raises:
         CheckpointError: somebody else than a resumption changed `config.yaml`.
@@ -252,7 +287,7 @@ def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Any]) -> lis
     if found.checkpoint is None:
         return []
     changed = find_changes(found.checkpoint, run)
-    by_resumption = any(is_object(entry) and entry.get("after_step") == found.step for entry in recorded)
+    by_resumption = any(entry.get("after_step") == found.step for entry in recorded)
     if run.config.name in changed and not by_resumption:
         raise CheckpointError(
             f"{run.config}: is not what the run wrote before it saved {found.checkpoint.name}. Restore it; to change "

@@ -19,6 +19,7 @@ from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
 from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.models import adapter_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
@@ -33,8 +34,8 @@ from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
-from vlm_r1.training.processes import first_does, join_processes
-from vlm_r1.training.resume import check_inputs, find_start, lock_run, stream_state
+from vlm_r1.training.processes import all_do, first_does, join_processes
+from vlm_r1.training.resume import Stage, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
 from vlm_r1.training.stopping import StopRequest
@@ -44,15 +45,15 @@ from vlm_r1.types import Record
 def open_training(
     config: Config,
     *,
+    stage: Stage,
     resume: bool,
-    temperature: float,
     display: Display | None = None,
     allow: Sequence[str] = (),
 ) -> TrainingRun:
     """Lock and check the run folder, read and check all data, load the model, and load the checkpoint of a resumed run.
 
     Args:
-        temperature: temperature of the distribution that is trained.
+        stage: says who trains, and so the temperature of the distribution that is trained.
         allow: options that a resumed run may change, or beginnings of them.
 
     Raises:
@@ -66,7 +67,7 @@ def open_training(
         folder = lock_run(Path(config.output_dir))
         if folder.lock is not None:
             stack.push(folder.lock)
-        run = _open(folder, config, allow, resume=resume, temperature=temperature, display=display or Display())
+        run = _open(folder, config, allow, stage=stage, resume=resume, display=display or Display())
         stack.pop_all()
     return run
 
@@ -76,19 +77,20 @@ def _open(
     config: Config,
     allow: Sequence[str],
     *,
+    stage: Stage,
     resume: bool,
-    temperature: float,
     display: Display,
 ) -> TrainingRun:
-    start = first_does(lambda: find_start(folder, config, resume, allow))
-    records, held_out = load_checked_records(config, config.data.max_bad_records if resume else 0)
-    env = load_env(config, [records, *held_out.values()])
+    start = first_does(lambda: find_start(folder, config, resume, allow, stage))
+    records, held_out = all_do(lambda: load_checked_records(config, config.data.max_bad_records if resume else 0))
+    env = all_do(lambda: load_env(config, [records, *held_out.values()]))
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
     start = first_does(lambda: check_inputs(start, inputs, allow, folder))
-    called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
+    called = all_do(lambda: call_rewards([records, *held_out.values()], env, config.training.max_steps))
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
+    temperature = config.sampling.temperature if stage == "grpo" else 1.0
     learner = Learner(config, env.adapter, start.checkpoint, temperature=temperature)
     rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
     shard(range(config.training.prompts_per_step), 0, world)
@@ -97,7 +99,7 @@ def _open(
     if start.checkpoint is not None:
         drawing.load_state_dict({**start.state, "stream": stream_state(start, stream.state_dict()["records"])})
         learner.load_checkpoint(start.checkpoint, start.state)
-    facts = start_facts(learner, records, held_out)
+    facts = {"stage": stage, **start_facts(learner, records, held_out)}
     first_does(
         lambda: (
             continue_run(folder, config, start.step, facts, start.changes)
@@ -113,6 +115,8 @@ def _open(
         display.say(line)
     if start.changes:
         display.say(f"the learning rate goes on at {learner.learning_rate:g}")
+    for line in recipe_notes(config):
+        display.say(line, "yellow")
     display.say(f"{len(records):,} records")
     if display.enabled:
         for line in held_out_lines(records, held_out):
@@ -123,7 +127,7 @@ def _open(
     for line in learner.descriptions:
         display.say(line)
     stop = StopRequest(_peers(learner), tells=display.enabled)
-    run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs)
+    run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs, stage)
     run.n_bad = len(drawing.bad)
     if display.enabled and resume:
         drawing.write_bad(run.folder.path / BAD_RECORDS)

@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlm_r1.config import Config
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals that ask for a stop: Ctrl-C, the schedulers' wish, a warning by Slurm, a closed terminal."""
@@ -34,13 +37,13 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         number: the signal.
-        folder: the run folder whose report is due; None: there is no run, or another process writes the report.
+        run: recipe of the run whose report is due; None: there is no run, or another process writes the report.
     """
 
-    def __init__(self, number: int, message: str = "", folder: Path | None = None) -> None:
+    def __init__(self, number: int, message: str = "", run: Config | None = None) -> None:
         super().__init__(message or f"stopped by {name_of(number)}")
         self.number = number
-        self.folder = folder
+        self.run = run
 
     @property
     def exit_status(self) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed, allowed_of, count, local_path, path_text
+from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,17 +27,11 @@ _SHOWN_CHARS = 2000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file, and the options that say how its records are asked and judged."""
     parser.add_argument("file", type=path_text, help="data file, of any format of docs/data.md")
-    parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
+    add_reading(parser)
     add_allowed(parser)
     parser.add_argument("--task", default="rec", help="task that asks and judges (default: rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
     parser.add_argument("--template", default="r1", help="how the question is put (default: r1)")
-    parser.add_argument(
-        "--coordinates", default="pixels", choices=["pixels", "norm_1000", "norm_1"], help="unit of the gold boxes"
-    )
-    parser.add_argument(
-        "--orientation", default="upright", choices=["upright", "stored"], help="of the images the gold boxes lie on"
-    )
     parser.add_argument("--no-images", action="store_true", help="do not look at image files")
     parser.add_argument(
         "--against",
@@ -97,8 +91,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"\nno page {args.page}: no record can be used")
     elif args.page:
         from vlm_r1.report.data_page import write_data_page
+        from vlm_r1.runtime.lock import lock_output
 
-        write_data_page(args.page, source, check, args.page_records)
+        with lock_output(args.page, "--page"):
+            write_data_page(args.page, source, check, args.page_records)
         console.print(f"\nboxes drawn: {args.page}")
     verdict = "ready for training, but for the warnings above" if check.warnings or check.notes else "all well"
     console.print(f"\n{verdict}" if check.is_ready else "\nnot ready for training")

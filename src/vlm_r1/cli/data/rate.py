@@ -51,31 +51,44 @@ def run(args: argparse.Namespace) -> int:
     """Rate the records, write those in the band, and print the distribution of the pass rates.
 
     Raises:
-        VlmR1Error: the model or the data cannot be used, or OUT.ratings.jsonl was made with other settings.
+        VlmR1Error: the model or the data cannot be used, another process writes OUT, or OUT.ratings.jsonl is damaged or
+            was made with other settings.
     """
-    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
-    from vlm_r1.cli.console import quiet_libraries
-    from vlm_r1.config.secrets import masked
-    from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.errors import ConfigError
-    from vlm_r1.runtime.progress import Display
-    from vlm_r1.sampling import SamplingParams
+    from vlm_r1.runtime.lock import lock_output
 
     low, high = args.keep
     if low > high:
         raise ConfigError(f"--keep {low} {high}: wanted the lower bound first")
     if args.temperature <= 0:
         raise ConfigError("--temperature must be positive: greedy answers of a record are all the same")
+    if args.out.resolve() == args.data.resolve():
+        raise ConfigError(f"--out {args.out}: is the data itself, of which records would be lost; choose another")
+    with lock_output(args.out):
+        _rate(args, low, high)
+    return 0
+
+
+def _rate(args: argparse.Namespace, low: float, high: float) -> None:
+    from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
+    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.config.secrets import masked
+    from vlm_r1.curation.rate import continue_ratings, rate_records
+    from vlm_r1.runtime.model_hash import hash_model
+    from vlm_r1.runtime.progress import Display
+    from vlm_r1.sampling import SamplingParams
+
     quiet_libraries()
     asked_with, display = complete_arguments(args), Display()
     ratings: list[Rating] = []
     display.console.print(asked_with, soft_wrap=True)
-    records = open_data(args)
+    records = open_data(args)[: args.limit]
     env, sampler = load_answering(args)
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": asked_with, "n": args.num_generations, "seed": args.seed}
     settings |= {name: getattr(args, name) for name in ("task", "temperature", "dtype", "min_pixels", "max_pixels")}
     settings |= {"reward": args.reward and masked(args.reward)}
+    settings |= {"weights": hash_model(str(args.model), env.adapter.config)}
     with display.bar("rate", len(records)) as advance:
         for batch in continue_ratings(
             args.out.with_name(f"{args.out.name}.ratings.jsonl"),
@@ -105,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
     display.say(f"{len(kept)} of {len(records)} records written to {args.out}")
     for line in _advice(args, [records[place].reward or "" for place in kept]):
         display.say(line)
-    return 0
 
 
 def _advice(args: argparse.Namespace, rewards: Sequence[str]) -> Iterator[str]:
