@@ -114,8 +114,8 @@ def _protocol(args: argparse.Namespace) -> Protocol:
             given, value = getattr(args, key), decided[key]
             if given is None and isinstance(value, str) and ":" in value:
                 raise ConfigError(
-                    f"protocol {args.protocol}: {key} {quoted(value)} is code, and a protocol may come from a stranger. "
-                    f"If you have it and trust it, say --{key} {value:.100} too"
+                    f"protocol {args.protocol}: {key} {quoted(value)} is code, and a protocol may come from a "
+                    f"stranger. If you have it and trust it, say --{key} {value:.100} too"
                 )
             if value is not None and given not in (None, value):
                 option = f"--{key.replace('_', '-')}"
