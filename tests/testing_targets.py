@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -204,8 +205,6 @@ def write_run(folder: Path) -> dict[str, bytes]:
 
 def trees_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The files of a run as trees, so that their values can be damaged."""
-    import json
-
     import pyarrow.parquet as pq
 
     found: dict[str, Any] = {}
@@ -255,6 +254,43 @@ def scores(name: str) -> Callable[[Path], None]:
     return read
 
 
+# ---- evaluations ---------------------------------------------------------------------------------------------------
+
+COCO_FILES: dict[str, Any] = {
+    "results.json": [
+        {"image_id": 7, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.9},
+        {"image_id": 8, "category_id": 2, "bbox": [1.5, 2.5, 20, 20], "score": 1},
+    ],
+    "truth.json": {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
+            {"id": 2, "image_id": 8, "category_id": 2, "bbox": [10, 10, 20, 20], "iscrowd": 1},
+        ],
+    },
+}
+
+
+def read_coco(folder: Path) -> None:
+    command("metrics", "--truth", str(folder / "truth.json"), "--predictions", str(folder / "results.json"))
+
+
+def read_and_measure(folder: Path) -> None:
+    """Measure samples in every way that a protocol has."""
+    from vlm_r1.evaluation.measures import measure
+    from vlm_r1.evaluation.protocol import DataSet, Protocol
+    from vlm_r1.evaluation.samples import read_samples
+
+    samples = list(read_samples(folder / "samples.jsonl"))
+    for more in (
+        {"several": "largest", "level": "object", "subsets_by": ("x",), "aspects": {"all": ("t",)}},
+        {"reading": "official"},
+    ):
+        result = measure(samples, Protocol(name="test", title="", data=DataSet(set=""), **more), seed=0)
+        json.dumps(result)
+
+
 def make_targets(run_files: Mapping[str, bytes]) -> dict[str, Target]:
     """All targets by name."""
     trees = trees_of(run_files)
@@ -266,6 +302,10 @@ def make_targets(run_files: Mapping[str, bytes]) -> dict[str, Target]:
     targets["recipe"] = Target({"recipe.yaml": RECIPE, "overrides.txt": OVERRIDES}, read_recipe)
     targets["score cases"] = Target({"cases.jsonl": CASES}, scores("cases.jsonl"))
     targets["score samples"] = Target({samples: trees[samples]}, scores(samples))
+    several = trees[samples][0] | {"text": f"<answer>{BOX} [1, 2, 3, 4]</answer>", "reason": "several_boxes"}
+    asked_twice = trees[samples] + [row | {"draw": 1} for row in trees[samples]]
+    targets["measure"] = Target({"samples.jsonl": [*asked_twice, several | {"record_id": "s"}]}, read_and_measure)
+    targets["metrics"] = Target(COCO_FILES, read_coco)
     targets["score rollouts"] = Target({rollouts: trees[rollouts]}, scores(rollouts))
     targets |= {
         f"report {name}": Target({name: tree} | {n: t for n, t in trees.items() if n != name}, read_report)
