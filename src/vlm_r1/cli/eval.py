@@ -71,7 +71,7 @@ def evaluate(args: argparse.Namespace) -> Path | None:
     join_processes()
     locks: list[Lock] = []
     args.name = args.name or protocol.name
-    first_does(lambda: locks.append(lock_output(args.out / args.name)))
+    first_does(lambda: locks.append(lock_output(args.out / args.name, "--name")))
     try:
         return _evaluate(args, protocol)
     finally:
@@ -127,8 +127,8 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
         make_provenance,
         make_result,
         resolve_protocol,
-        write_result,
     )
+    from vlm_r1.evaluation.runner import write_result
     from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.runtime.model_hash import hash_model
     from vlm_r1.runtime.progress import Display
