@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.options import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.table import Table
@@ -100,34 +101,46 @@ def _head(comparison: Comparison, versus: Versus) -> list[str]:
     ]
 
 
-def _tables(comparison: Comparison, versus: Versus) -> Iterable[Table]:
-    from vlm_r1.runtime.terminal import styled
+def _tables(comparison: Comparison, versus: Versus) -> list[Table]:
+    tables = [_metrics_table(versus)]
+    if versus.subsets:
+        tables.append(_subsets_table(comparison.main, versus))
+    if versus.better or versus.worse:
+        tables.append(_changes_table(comparison.main, versus))
+    return tables
 
-    table = _table("\nin %, differences in points", "metric", *_COLUMNS)
+
+def _metrics_table(versus: Versus) -> Table:
+    table = _table("\nmeans in %, differences in points", "metric", *_COLUMNS)
     for one in versus.metrics:
         table.add_row(one.metric, *_cells(one))
     for one in versus.whole:
         table.add_row(one.metric, _number(one.first, one), _number(one.other, one), *_interval(one))
-    yield table
-    if versus.subsets:
-        table = _table(f"\n{comparison.main} by subset", "subset", "n", *_COLUMNS)
-        key = ""
-        for part in versus.subsets:
-            if part.key != key:
-                key = part.key
-                table.add_row(styled(key, "bold"))
-            for one in part.metrics:
-                if one.metric == comparison.main:
-                    table.add_row(f"  {_tail(part.value)}", str(one.n), *_cells(one))
-        yield table
-    if versus.better or versus.worse:
-        table = _table(f"\nchanges of {comparison.main}", "record", "A answers", "B answers", "gold")
-        for direction, pairs in (("better", versus.better), ("worse", versus.worse)):
-            more = f", the first {_SHOWN}" if len(pairs) > _SHOWN else ""
-            table.add_row(styled(f"{len(pairs)} {direction}{more}", "bold"))
-            for pair in pairs[:_SHOWN]:
-                table.add_row(*_answers(pair))
-        yield table
+    return table
+
+
+def _subsets_table(main: str, versus: Versus) -> Table:
+    from vlm_r1.runtime.terminal import styled
+
+    table = _table(f"\n{main} by subset", "subset", "n", *_COLUMNS)
+    found = [(part, one) for part in versus.subsets for one in part.metrics if one.metric == main]
+    for key, rows in groupby(found, key=lambda row: row[0].key):
+        table.add_row(styled(key, "bold"))
+        for part, one in rows:
+            table.add_row(f"  {_tail(part.value)}", str(one.n), *_cells(one))
+    return table
+
+
+def _changes_table(main: str, versus: Versus) -> Table:
+    from vlm_r1.runtime.terminal import styled
+
+    table = _table(f"\nchanges of {main}", "record", "A answers", "B answers", "gold")
+    for direction, pairs in (("better", versus.better), ("worse", versus.worse)):
+        more = f", the first {_SHOWN}" if len(pairs) > _SHOWN else ""
+        table.add_row(styled(f"{len(pairs)} {direction}{more}", "bold"))
+        for pair in pairs[:_SHOWN]:
+            table.add_row(*_answers(pair))
+    return table
 
 
 def _notes(comparison: Comparison) -> list[str]:
