@@ -204,7 +204,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         is_text = not number or "answers" in column or column == "gold"
         justify = "left" if is_text else "right"
@@ -234,7 +234,7 @@ def _is_share(one: Difference | WholeDifference) -> bool:
 
 
 def _number(value: float, one: Difference | WholeDifference) -> str:
-    return f"{100 * value:.1f}" if _is_share(one) else f"{value:.3g}"
+    return f"{100 * value:z.1f}" if _is_share(one) else f"{value:z.3g}"
 
 
 def _p(p: float, equals: str = "") -> str:
