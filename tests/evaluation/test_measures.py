@@ -100,12 +100,12 @@ def test_what_has_no_answer_tag_stays_unreadable():
 
 
 def test_the_originals_reading():
-    # it reads whole numbers alone, of the first answer, the first box; ours reads the last answer, and one box only
+    # it reads whole numbers in braces, of the first answer, the last box; ours the last answer, and one box only
     texts = {
-        "<answer>[0, 0, 100, 80]</answer>": (0.8, 0.8),
-        "<answer>[0, 0, 100, 80.0]</answer>": (0.8, 0.0),
-        "<answer>[0, 0, 100, 60] [0, 0, 100, 80]</answer>": (0.0, 0.6),
-        "<answer>[0, 0, 100, 60]</answer><answer>[0, 0, 100, 80]</answer>": (0.8, 0.6),
+        "<answer>{[0, 0, 100, 80]}</answer>": (0.8, 0.8),
+        "<answer>{[0, 0, 100, 80.0]}</answer>": (0.8, 0.0),
+        "<answer>{[0, 0, 100, 80] [0, 0, 100, 60]}</answer>": (0.0, 0.6),
+        "<answer>{[0, 0, 100, 60]}</answer><answer>{[0, 0, 100, 80]}</answer>": (0.8, 0.6),
         "[0, 0, 100, 80]": (0.0, 0.0),
     }
     answers = [rec(text, template="free") for text in texts]
@@ -119,9 +119,9 @@ def test_the_originals_reading():
 
 
 def test_the_originals_reading_scales_boxes_of_the_resized_image():
-    answer = rec("<answer>[0, 0, 50, 50]</answer>", template="free", box_format="input_pixels", input_size=(320, 240))
+    answer = rec("<answer>{[0, 0, 50, 50]}</answer>", template="free", box_format="input_pixels", input_size=(320, 240))
     assert means([answer], reading="official")["iou"] == means([answer])["iou"] == 1.0
-    raw = rec("<answer>[0, 0, 50, 50]</answer>", template="free")
+    raw = rec("<answer>{[0, 0, 50, 50]}</answer>", template="free")
     assert means([raw], reading="official")["iou"] == 0.25
 
 

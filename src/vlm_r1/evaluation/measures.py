@@ -19,7 +19,7 @@ from vlm_r1.evaluation.measures_subsets import members_of, subset_of
 from vlm_r1.evaluation.measures_values import Values, read_answer, values_of
 from vlm_r1.evaluation.metrics import FloatArray, Summary, bootstrap_ci, ratio_ci
 from vlm_r1.evaluation.protocol import DataSet, Protocol
-from vlm_r1.evaluation.sample_answers import task_of
+from vlm_r1.evaluation.sample_answers import official_objects, task_of
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.types import Box
@@ -145,7 +145,10 @@ def _record(samples: list[Sample], protocol: Protocol) -> MeasuredRecord:
     answers = [read_answer(sample, task) for sample in samples]
     values = [values_of(own, protocol, task, gold, answer) for own, answer in zip(samples, answers, strict=True)]
     picture = samples[0].image_key
-    detected = [Answered(gold, answer, picture) for answer in answers] if isinstance(task, Ovd) else None
+    detected = None
+    if isinstance(task, Ovd):
+        as_read = answers if protocol.reading == "strict" else [official_objects(own, gold) for own in samples]
+        detected = [Answered(gold, objects, picture) for objects in as_read]
     return MeasuredRecord(samples, values, boxes if has_boxes else None, detected)
 
 

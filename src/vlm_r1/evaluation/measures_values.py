@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from vlm_r1.evaluation.protocol import Protocol
-from vlm_r1.evaluation.sample_answers import Objects, choose_box, official_value, read_box, read_boxes, read_objects
+from vlm_r1.evaluation.sample_answers import (
+    Objects,
+    choose_box,
+    official_overlap,
+    official_value,
+    read_box,
+    read_boxes,
+    read_objects,
+)
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import centre, iou
 from vlm_r1.geometry.matching import set_f1
@@ -79,8 +87,8 @@ def threshold_name(threshold: float) -> str:
 
 
 def _of_box(sample: Sample, protocol: Protocol, task: Rec, gold: Box, box: Box | None) -> Values:
-    if protocol.reading == "official":
-        overlap = official_value(sample, "rec_iou")
+    if protocol.reading != "strict":
+        overlap = official_overlap(sample, gold, protocol.reading)
         reason = OFFICIAL_FAILED if overlap is None else None
         return Values(_accuracies(overlap or 0.0, protocol), reason)
     reason = sample.reason
@@ -106,7 +114,7 @@ def _hits(box: Box | None, gold: Box) -> bool:
 
 
 def _of_objects(sample: Sample, protocol: Protocol, gold: Objects, found: Objects) -> Values:
-    if protocol.reading == "official":
+    if protocol.reading != "strict":
         names = {"map": "od_ap", "ap50": "od_ap50", "odlength": "od_length"}
         official = {name: official_value(sample, of) for name, of in names.items()}
         reason = OFFICIAL_FAILED if None in official.values() else None

@@ -6,15 +6,21 @@ record. No function here looks at the gold answer to decide how an answer is rea
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from vlm_r1.errors import DataError
+from vlm_r1.evaluation.protocol import Reading
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import area
+from vlm_r1.geometry.frames import to_original
 from vlm_r1.official import official_score
+from vlm_r1.official.boxes import pixel_iou
+from vlm_r1.official.evaluation import box_of_baseline, box_of_r1, objects_of
 from vlm_r1.parsing.boxes import parse_candidates
 from vlm_r1.parsing.json_values import is_list, is_number, is_object
 from vlm_r1.parsing.labelled_boxes import LabelledBox
+from vlm_r1.parsing.normal_form import normalize_label
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.tasks import TASKS, Task, get_task
 from vlm_r1.tasks.ovd import Ovd
@@ -111,16 +117,42 @@ def frames_of(sample: Sample) -> tuple[ImageFrame, ...]:
 
 
 def official_value(sample: Sample, name: str) -> float | None:
-    """Return what a function of the original VLM-R1 says of the text of an answer; None where it fails itself.
+    """Return what a reward function of the original VLM-R1 says of an answer; None where it fails itself.
 
     Args:
-        name: a name of `OFFICIAL`; "rec_iou" stands for the one that fits the box format.
+        name: a name of `OFFICIAL`.
     """
     frame = frames_of(sample)[0]
-    if name == "rec_iou":
-        resized = _box_format(sample) is BoxFormat.INPUT_PIXELS
-        name = "rec_iou/qwen2.5-vl" if resized else "rec_iou/raw_pixels"
     return official_score(name, sample.text, sample.gold, frame.original_wh, frame.input_wh)
+
+
+def official_overlap(sample: Sample, gold: Box, reading: Reading) -> float | None:
+    """Return the IoU that an evaluation script of the original VLM-R1 computes; None where it stops with an error.
+
+    Args:
+        reading: "official": of models that think, "official_baseline": of the others; see `official.evaluation`.
+    """
+    read = box_of_r1 if reading == "official" else box_of_baseline
+    try:
+        overlap = pixel_iou(to_original(read(sample.text), frames_of(sample)[0], _box_format(sample)), gold)
+    except (ValueError, ArithmeticError):  # numbers beyond floats; no union
+        return None
+    return overlap if math.isfinite(overlap) else 0.0
+
+
+def official_objects(sample: Sample, gold: Objects) -> Objects:
+    """Return the labelled boxes that the original VLM-R1 reads from the text of an answer.
+
+    Labels are compared exactly there, so those that differ from a gold label only in their form are left out.
+    """
+    exact = {item.label for item in gold}
+    forms = {normalize_label(label) for label in exact}
+    frame, box_format = frames_of(sample)[0], _box_format(sample)
+    return tuple(
+        LabelledBox(label, to_original(box, frame, box_format))
+        for label, box in objects_of(sample.text)
+        if label in exact or normalize_label(label) not in forms
+    )
 
 
 def _items(sample: Sample) -> list[Any]:
