@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from vlm_r1.config.data import Allowed, DataSource
+from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.config.secrets import masked, masked_arguments, masked_tree
 from vlm_r1.data.image_paths import ImagePaths, image_paths
 from vlm_r1.evaluation.samples import Sample
@@ -52,15 +52,21 @@ class Shown:
     kept: Mapping[int, Mapping[str, Sample]]
 
 
-def images_beside(results: Iterable[Path]) -> ImagePaths:
+def images_beside(results: Iterable[Path], root: str = "", allowed: Allowed = NOTHING) -> ImagePaths:
     """Return the folders of results, or of their runs, as the only ones that pictures may be read from.
 
     The samples name pictures by absolute paths, and they may come from a stranger.
+
+    Args:
+        root: another folder, or the address, of pictures; "": none.
+        allowed: what else the user allows.
     """
     own = [result.resolve().parent for result in results]
     runs = [folder.parent for folder in own if folder.name == "eval" and (folder.parent / "config.yaml").is_file()]
-    first, *others = map(str, dict.fromkeys([*runs, *own]))
-    return image_paths(DataSource(path="samples.jsonl", image_root=first), Allowed(allowed_local_media_path=others))
+    first, *others = dict.fromkeys([*filter(None, [root]), *map(str, [*runs, *own])])
+    folders = [*allowed.allowed_local_media_path, *others]
+    source = DataSource(path="samples.jsonl", image_root=first)
+    return image_paths(source, allowed.model_copy(update={"allowed_local_media_path": folders}))
 
 
 def bounded(images: ImagePaths) -> ImagePaths:
