@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.image_paths import ImagePaths
-from vlm_r1.evaluation.compare import Comparison, Difference, Pair, Result, Versus
+from vlm_r1.evaluation.compare_values import Comparison, Difference, Pair, Result, Versus, WholeDifference
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.report.answer_cards import Card, card
 from vlm_r1.report.answers import at_quantiles, quality
@@ -54,12 +54,16 @@ class DifferenceRow:
 
 @dataclass(frozen=True)
 class Against:
-    """One result against the first: a sentence, cards at fixed quantiles of the change, and tables."""
+    """One result against the first: a sentence, cards at fixed quantiles of the change, and tables.
+
+    A row of `whole` is a number that is no mean over records: its name, both values, their difference and its interval.
+    """
 
     name: str
     headline: str
     cards: tuple[Card, ...]
     metrics: tuple[DifferenceRow, ...]
+    whole: tuple[tuple[str, str, str, str, str], ...]
     subsets: tuple[tuple[str, tuple[DifferenceRow, ...]], ...]
 
 
@@ -135,7 +139,7 @@ def headline(first: str, other: str, difference: Difference) -> str:
     'B is right on 327 of 512, A on 264: +12.3 points [8.1, 16.4], 110 better, 47 worse.'
     """
     changed = f"{difference.better:,} better, {difference.worse:,} worse"
-    apart, interval = _difference(difference)
+    apart, interval = _difference(difference.metric, difference.difference, difference.ci95)
     if is_share(difference.metric):
         right = [f"{round(mean * difference.n):,}" for mean in (difference.other, difference.first)]
         return (
@@ -186,14 +190,14 @@ def _against(first: Result, versus: Versus, main: str, cards: tuple[Card, ...]) 
         headline=headline(_label(first), _label(versus.other), found) if found else "",
         cards=cards,
         metrics=tuple(_row(readable(one.metric), one) for one in versus.metrics),
+        whole=tuple(_whole(one) for one in versus.whole),
         subsets=tuple((key, tuple(rows)) for key, rows in subsets.items() if rows),
     )
 
 
 def _row(name: str, found: Difference) -> DifferenceRow:
-    share = is_share(found.metric)
-    apart, interval = _difference(found)
-    first, other = (number(mean, percent=share, decimals=None if share else 3) for mean in (found.first, found.other))
+    apart, interval = _difference(found.metric, found.difference, found.ci95)
+    first, other = (_value(mean, found.metric) for mean in (found.first, found.other))
     low, at, high = (min(max(value, -1.0), 1.0) for value in (found.ci95[0], found.difference, found.ci95[1]))
     return DifferenceRow(
         name=visible(name[:LABEL_LIMIT]),
@@ -212,13 +216,23 @@ def _row(name: str, found: Difference) -> DifferenceRow:
     )
 
 
-def _difference(found: Difference) -> tuple[str, str]:
+def _whole(found: WholeDifference) -> tuple[str, str, str, str, str]:
+    values = [_value(value, found.metric) for value in (found.first, found.other)]
+    apart, interval = _difference(found.metric, found.difference, found.ci95)
+    return readable(visible(found.metric[:LABEL_LIMIT])), values[0], values[1], apart, interval
+
+
+def _value(value: float, metric: str) -> str:
+    share = is_share(metric)
+    return number(value, percent=share, decimals=None if share else 3)
+
+
+def _difference(metric: str, difference: float, ci95: tuple[float, float] | None) -> tuple[str, str]:
     """The difference and its interval, in points of percent or in the metric's own unit."""
-    share = is_share(found.metric)
-    scale, form = (100, ".1f") if share else (1, ".3f")
-    ends = ", ".join(f"{scale * end:{form}}" for end in found.ci95)
-    apart = f"{scale * found.difference:+{form}}{' points' if share else ''}"
-    return apart.replace("-", "−"), f"[{ends}]".replace("-", "−")
+    scale, form = (100, ".1f") if is_share(metric) else (1, ".3f")
+    apart = f"{scale * difference:+{form}}{' points' if is_share(metric) else ''}"
+    interval = f"[{', '.join(f'{scale * end:{form}}' for end in ci95)}]" if ci95 else ""
+    return apart.replace("-", "−"), interval.replace("-", "−")
 
 
 def _measured(comparison: Comparison) -> Iterator[tuple[str, str]]:
