@@ -151,6 +151,8 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "parsing/units.py": "parsing/test_numbers.py",
     "policy/rows.py": "policy/test_logprobs.py",
     "report/curves.py": "report/test_build.py",
+    "rewards/kept_output.py": "rewards/test_kept_state.py",
+    "rewards/kept_torch.py": "rewards/test_kept_state.py",
     "rollouts/reward_check.py": "flows/test_trl_rewards.py",
     "testing/gemma3.py": "testing/test_tiny.py",
     "testing/glm4v.py": "testing/test_tiny.py",

@@ -1,8 +1,11 @@
-"""Sound annotation files of every converter, as trees."""
+"""Sound annotation files of every converter, as trees, and every form of file that it reads."""
 
 from __future__ import annotations
 
+import io
 from typing import Any
+
+from PIL import Image
 
 BOX = [10, 20, 40, 50]
 PICTURE = "a.png"
@@ -45,6 +48,15 @@ D3_ANNOTATION = {
     "area": [9],
 }
 
+COUNTED = {"label": "cats", "count": 2, "points": {"x": [1, 2], "y": [3, 4]}, "image_url": "http://a/1.jpg"}
+
+
+def _png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 60)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "refcoco": (".", {"refs(unc).p": [REFERENCE], "instances.json": COCO_TREE}, {}),
     "coco": ("annotations/instances_val2017.json", {"annotations/instances_val2017.json": COCO_TREE}, {}),
@@ -84,6 +96,11 @@ SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         {},
     ),
+    "d3 json": (
+        "d3_json/d3_full_annotations.json",
+        {"d3_json/d3_full_annotations.json": COCO_TREE},
+        {},
+    ),
     "ovdeval": (
         "color.json",
         {"color.json": COCO_TREE | {"images": [IMAGES[0] | {"text": ["cat", "dog"], "neg_text": ["lamp"]}]}},
@@ -121,7 +138,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
                     "text": "Three",
                     "number": 3,
                     "question": "How many?",
-                    "image": {"bytes": b"x", "path": None},
+                    "image": {"bytes": _png(), "path": None},
                 }
             ]
         },
@@ -142,6 +159,16 @@ SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         },
         {},
     ),
+    "countbench json": (
+        "in.json",
+        {
+            "in.json": [{"image_url": "http://a/1.jpg", "text": "Three", "number": 3}],
+            "questions.json": [{"question": "How many?"}],
+        },
+        {"questions": "questions.json"},
+    ),
+    "pixmo-count jsonl": ("in.jsonl", {"in.jsonl": [COUNTED, COUNTED]}, {}),
+    "pixmo-count parquet": ("in.parquet", {"in.parquet": [COUNTED]}, {}),
     "negatives": (
         "in.jsonl",
         {
@@ -164,4 +191,7 @@ _FOLDERS = (
     *("", "val/", "val2017/", "train2014/", "d3_images/", "fish/test/"),
     *("screenspot_imgs/", "color/", "images/"),
 )
-PLACES_OF_PICTURES = tuple(f"{folder}{PICTURE}" for folder in _FOLDERS)
+PLACES_OF_PICTURES = (*(f"{folder}{PICTURE}" for folder in _FOLDERS), "val/a.jpg")
+
+TWO_RECORDS = ("pixmo-count jsonl", "negatives")
+"""Those of which two records are made; one is made of each other."""

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from vlm_r1.policy.logprobs import Policy
 from vlm_r1.sampling import SamplingParams
@@ -49,6 +50,39 @@ def emptying(policy: Policy, section: object) -> Signalled:
     """Make the stock sampler, and empty a data file, which has been opened by then."""
     with open(EMPTIED, "w", encoding="utf-8"):
         return make(policy, section)
+
+
+class Damaging(HFSampler):
+    """Damages a file, as `DAMAGE` says, when it is told of the weights after the second step."""
+
+    def sync(self, step: int) -> None:
+        if DAMAGE and step == 2:
+            damage(*DAMAGE)
+        super().sync(step)
+
+
+DAMAGE: tuple[str, str] | tuple[()] = ()
+"""How, and which file."""
+
+
+def damaging(policy: Policy, section: object) -> Damaging:
+    return Damaging(policy.model, policy.adapter)
+
+
+def damage(how: str, file: str) -> None:
+    path = Path(file)
+    content = path.read_bytes()
+    path.unlink()
+    if how == "is cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "is empty":
+        path.touch()
+    elif how == "is a folder":
+        path.mkdir()
+    elif how == "is a pipe":
+        os.mkfifo(path)
+    elif how == "is a link to a device":
+        path.symlink_to("/dev/zero")
 
 
 def asleep(completions, trainer_state, **columns):

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import html
 import io
+import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from PIL import Image
 
-from testing_annotations import BOX, PICTURE, PLACES_OF_PICTURES, SOURCES
+from testing_annotations import BOX, PICTURE, PLACES_OF_PICTURES, SOURCES, TWO_RECORDS
+from testing_folders import (
+    ASKING,
+    HISTORY,
+    LORA,
+    TRAINER,
+    manifest_of,
+    pictures,
+    read_asking,
+    read_history,
+    read_lora,
+    read_manifest,
+    read_trainer,
+)
 from testing_mutations import written
 from testing_tasks import GOLD, WRITTEN
 from vlm_r1.cli.main import main
 from vlm_r1.config import load_config
-from vlm_r1.converters import CONVERTERS, Job, run_conversion
+from vlm_r1.converters import CONVERTERS, Job, Tally, run_conversion
+from vlm_r1.converters.base import NOTE
 from vlm_r1.data.formats import FORMATS
 from vlm_r1.evaluation.runner import summarize_evaluation, write_evaluation
 from vlm_r1.report.build import build_report
@@ -33,12 +52,14 @@ class Target:
 
     Attributes:
         files: path → a tree to be damaged and written in the form of its name, or bytes.
-        read: reads the folder that holds the files; returns, or raises a VlmR1Error.
+        read: reads the folder that holds the files; returns what a user sees of it, or raises a VlmR1Error.
+        sound: what must come of the files as they are: the whole of it, or its last line.
         pictures: paths of pictures of 64×60 pixels in the folder, which are sound.
     """
 
     files: Mapping[str, Any]
-    read: Callable[[Path], object]
+    read: Callable[[Path], str]
+    sound: str
     pictures: tuple[str, ...] = (PICTURE,)
 
     def write(self, folder: Path, changed: Mapping[str, bytes]) -> None:
@@ -52,12 +73,13 @@ class Target:
             path.write_bytes(changed.get(name, content if isinstance(content, bytes) else written(name, content)))
 
 
-def command(*arguments: str) -> int:
-    """Run a command without its output; a status beyond 2 is no answer of ours."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+def command(*arguments: str) -> str:
+    """Run a command; returns its output and its status. A status beyond 2 is no answer of ours."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown):
         status = main(arguments)
     assert status in (0, 1, 2)
-    return status
+    return f"{shown.getvalue()}\nstatus {status}"
 
 
 # ---- data ----------------------------------------------------------------------------------------------------------
@@ -118,10 +140,28 @@ def data(name: str, suffix: str) -> Target:
     if suffix == "parquet":
         row = row | IN_COLUMNS.get(name, {})
 
-    def read(folder: Path) -> None:
-        command("data", "check", str(folder / f"in.{suffix}"), "--task", task, "--page", str(folder / "page.html"))
+    return Target({f"in.{suffix}": [row, row | {"note": "y"}]}, checked(f"in.{suffix}", task), "status 0")
 
-    return Target({f"in.{suffix}": [row, row | {"note": "y"}]}, read)
+
+def checked(name: str, task: str) -> Callable[[Path], str]:
+    """What `data check` does with a file, with a page of its records."""
+
+    def read(folder: Path) -> str:
+        with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / "cache")):
+            return command("data", "check", str(folder / name), "--task", task, "--page", str(folder / "page.html"))
+
+    return read
+
+
+def of_pictures() -> dict[str, Target]:
+    """Pictures that a data row names."""
+    row = ROWS["vlm_r1"][1]
+    return {
+        f"picture {name}": Target(
+            {name: content, "in.jsonl": [row | {"image": name}]}, checked("in.jsonl", "rec"), "status 0"
+        )
+        for name, content in pictures().items()
+    }
 
 
 # ---- converters ----------------------------------------------------------------------------------------------------
@@ -129,15 +169,24 @@ def data(name: str, suffix: str) -> Target:
 
 def conversion(name: str) -> Target:
     source, files, options = SOURCES[name]
+    converter = CONVERTERS[name.partition(" ")[0]]
 
-    def read(folder: Path) -> None:
-        converter = CONVERTERS[name]
+    def read(folder: Path) -> str:
         chosen = options | ({"negatives": (0, 1)} if "negatives" in converter.options.__dataclass_fields__ else {})
-        run_conversion(
-            converter, Job(folder / source, folder / "out/out.jsonl", verify=True), converter.options(**chosen)
-        )
+        if "questions" in chosen:
+            chosen["questions"] = str(folder / options["questions"])
+        job = Job(folder / source, folder / "out/out.jsonl", verify=True)
+        run_conversion(converter, job, converter.options(**chosen))
+        return _told(job.tally)
 
-    return Target(files, read, PLACES_OF_PICTURES)
+    return Target(files, read, f"{2 if name in TWO_RECORDS else 1} × record: kept", PLACES_OF_PICTURES)
+
+
+def _told(tally: Tally) -> str:
+    """A line for everything that was dropped or noted, and last the number of the records."""
+    dropped = [f"{n} × {what}: {why} ({tally.examples.get((what, why))})" for (what, why), n in tally.dropped.items()]
+    notes = [f"{n} × note: {note} ({tally.examples.get((NOTE, note))})" for note, n in tally.notes.items()]
+    return "\n".join([*dropped, *notes, f"{tally.kept['record']} × record: kept"])
 
 
 # ---- recipes -------------------------------------------------------------------------------------------------------
@@ -159,13 +208,14 @@ RECIPE = {
 }
 
 
-def read_recipe(folder: Path) -> None:
+def read_recipe(folder: Path) -> str:
     from vlm_r1.config import save_config
 
     overrides = (folder / "overrides.txt").read_bytes().decode("utf-8", "replace").split("\n")
     config = load_config(folder / "recipe.yaml", [line for line in overrides if line])
     save_config(config, folder / "config.yaml")
-    load_config(folder / "config.yaml")
+    assert load_config(folder / "config.yaml") == config
+    return f"read: {len(config.data.train)} sources"
 
 
 OVERRIDES = (
@@ -204,8 +254,6 @@ def write_run(folder: Path) -> dict[str, bytes]:
 
 def trees_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The files of a run as trees, so that their values can be damaged."""
-    import json
-
     import pyarrow.parquet as pq
 
     found: dict[str, Any] = {}
@@ -223,11 +271,17 @@ def trees_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def read_report(folder: Path) -> None:
-    page = build_report(folder).read_text(encoding="utf-8")  # any error is a fault: a report always comes out
+def read_report(folder: Path) -> str:
+    """The text of the report, without that of its curves. Any error is a fault: a report always comes out."""
+    page = build_report(folder).read_text(encoding="utf-8")
     assert page.endswith("</html>")
+    shown = html.unescape(re.sub(r"<(style|svg).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL))
+    left_out = "something is left out" if 'id="left-out"' in page else "all is shown"
+    lines = [" ".join(line.split()) for line in shown.splitlines() if line.strip()]
+    return "\n".join([*lines, left_out])
 
 
+OWN = "(the task's own)"
 CASES = [
     {
         "reward": "iou",
@@ -247,10 +301,12 @@ CASES = [
 ]
 
 
-def scores(name: str) -> Callable[[Path], None]:
-    def read(folder: Path) -> None:
+def scores(name: str) -> Callable[[Path], str]:
+    def read(folder: Path) -> str:
         check_file(folder / name, Scoring())
-        score_file(folder / name, folder / "scores.jsonl", Scoring())
+        summary = score_file(folder / name, folder / "scores.jsonl", Scoring())
+        scored = {reward: tally.scored for reward, tally in summary.tallies.items()}
+        return "\n".join([*summary.reasons, f"scored: {scored}"])
 
     return read
 
@@ -262,13 +318,33 @@ def make_targets(run_files: Mapping[str, bytes]) -> dict[str, Target]:
     targets = {
         f"data {name} {suffix}": data(name, suffix) for name in FORMATS for suffix in ("jsonl", "json", "parquet")
     }
-    targets |= {f"convert {name}": conversion(name) for name in CONVERTERS}
-    targets["recipe"] = Target({"recipe.yaml": RECIPE, "overrides.txt": OVERRIDES}, read_recipe)
-    targets["score cases"] = Target({"cases.jsonl": CASES}, scores("cases.jsonl"))
-    targets["score samples"] = Target({samples: trees[samples]}, scores(samples))
-    targets["score rollouts"] = Target({rollouts: trees[rollouts]}, scores(rollouts))
+    targets |= of_pictures()
+    targets |= {f"convert {name}": conversion(name) for name in SOURCES}
+    targets["recipe"] = Target({"recipe.yaml": RECIPE, "overrides.txt": OVERRIDES}, read_recipe, "read: 2 sources")
+    targets["score cases"] = Target({"cases.jsonl": CASES}, scores("cases.jsonl"), f"scored: {{'iou': 1, {OWN!r}: 1}}")
+    targets["score samples"] = Target({samples: trees[samples]}, scores(samples), f"scored: {{{OWN!r}: 3}}")
+    targets["score rollouts"] = Target({rollouts: trees[rollouts]}, scores(rollouts), f"scored: {{{OWN!r}: 3}}")
     targets |= {
-        f"report {name}": Target({name: tree} | {n: t for n, t in trees.items() if n != name}, read_report)
+        f"report {name}": Target(
+            {name: tree} | {n: t for n, t in trees.items() if n != name}, read_report, "all is shown"
+        )
         for name, tree in trees.items()
     }
-    return targets
+    return targets | of_folders(trees)
+
+
+def of_folders(trees: Mapping[str, Any]) -> dict[str, Target]:
+    """Files of model folders and of checkpoints."""
+    weights, adapter = {"model.safetensors": b"weights"}, "adapter_config.json"
+    manifest = json.loads(manifest_of(weights))
+    history, logged = "checkpoints/step-000001/state/history.json", "metrics.jsonl"
+    files = {name: trees[name] for name in (logged, "config.yaml", "eval/before-held.json", "environment.json")}
+    return {
+        "model vlm_r1.json": Target(
+            {"vlm_r1.json": ASKING}, read_asking, "asked with own as in vlm_r1.json, 1 templates"
+        ),
+        "model manifest.json": Target({"manifest.json": manifest} | weights, read_manifest, "whole, of step 1"),
+        f"model {adapter}": Target({adapter: LORA}, read_lora, "loaded: 1 adapters"),
+        "checkpoint history.json": Target({history: HISTORY} | files, read_history, f"changed: {list(HISTORY)}"),
+        "checkpoint trainer.json": Target({"trainer.json": TRAINER}, read_trainer, f"read: {sorted(TRAINER)}"),
+    }

@@ -35,6 +35,8 @@ MOMENTS: Mapping[str, tuple[str, int, bool]] = {  # file:function, the time that
     "report": ("report/build.py:build_report", 1, False),
     "report written": ("report/build.py:build_report", 1, True),
 }
+KILLS = "kills: "
+"""Beginning of the note of a trial that ended well; its number follows. (A random time may come after the end.)"""
 ONLY_GRPO = ("sampling", "reward", "rollouts written")
 
 
@@ -120,15 +122,16 @@ def kill(
         return Result(subject.name, attack, "hangs", tail(ended.output))
     if sure and not set(ranks) <= set(killed):
         return Result(subject.name, attack, f"was not killed: {ended.statuses}", tail(ended.output))
+    n_kills = bool(killed)
     if again is not None:
-        run.start(**again)
+        n_kills += -signal.SIGKILL in run.start(**again).statuses
     last = run.finish()
     if wrong := forbidden(last) or (f"ends with {last.statuses}" if any(last.statuses) else None):
         return Result(subject.name, attack, f"resumed: {wrong}", tail(last.output))
     if different := run.compare():
         return Result(subject.name, attack, "differs", "\n".join(different))
     run.remove()
-    return Result(subject.name, attack, EQUAL)
+    return Result(subject.name, attack, EQUAL, f"{KILLS}{n_kills}")
 
 
 def _listed(ranks: Sequence[int]) -> str:

@@ -40,6 +40,7 @@ SUBJECTS = (
     Subject("grpo-2", processes=2),
     Subject("grpo-lora-2", processes=2, overrides=_LORA),
     Subject("sft-2", "sft", processes=2),
+    Subject("sft-lora-2", "sft", processes=2, overrides=_LORA),
 )
 
 

@@ -1,3 +1,24 @@
-"""VLM-R1: reinforcement learning with rule-based rewards (GRPO) for vision-language models."""
+"""VLM-R1: reinforcement learning with rule-based rewards (GRPO) for vision-language models.
+
+From Python: `vlm_r1.evaluate`, `vlm_r1.load_run`, `vlm_r1.show` (docs/python.md). They are imported when they are first
+used, so that `import vlm_r1` loads no large library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_MODULES = {"evaluate": "vlm_r1.api.evaluate", "load_run": "vlm_r1.api.runs", "show": "vlm_r1.api.show"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return ["__version__", *_MODULES]

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 
 class VlmR1Error(Exception):
-    """Base of all errors that a user can cause and correct."""
+    """Base of all errors that a user can cause and correct.
+
+    Attributes:
+        agreed: whether all processes of a run raise it; then the first one tells it.
+        process: number of the process in which it came up, if it did not in all.
+    """
+
+    agreed: bool = False
+    process: int | None = None
 
 
 class ConfigError(VlmR1Error):

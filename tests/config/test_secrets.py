@@ -23,6 +23,7 @@ SECRET = [
     "token",
     "authtoken",
 ]
+ERRORS = ["KeyError", "TokenError", "AuthException"]
 SECRET += ["secret", "client_secret", "password", "passwd", "db-password", "credentials", "access_key", "Authorization"]
 PUBLIC = ["max_tokens_per_micro_batch", "own_tokens", "monkey", "keypoints", "tokenizer", "model", "author", "passes"]
 
@@ -56,7 +57,7 @@ def test_these_names_say_secret(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", [*PUBLIC, *ERRORS])
 def test_these_names_do_not(name: str) -> None:
     assert not is_secret(name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import time
 
 import pytest
@@ -45,3 +47,25 @@ def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="its aliases make"):
         read_yaml("\n".join(levels))
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: !!timestamp abc", "line 2: 'abc' is no timestamp; put a text into quotes"),
+        ("a: 2001-99-99", "line 1: '2001-99-99' is no timestamp; put a text into quotes"),
+        ("a: !!int abc", "line 1: 'abc' is no int; put a text into quotes"),
+        ("a: !!float ''", "line 1: '' is no float; put a text into quotes"),
+        ("a: !!bool x", "line 1: 'x' is no bool; put a text into quotes"),
+        ("!!timestamp abc: 1", "line 1: 'abc' is no timestamp; put a text into quotes"),
+        ("a: " + "[" * 3000, "its lists and mappings are nested too deeply"),
+    ],
+)
+def test_a_value_that_is_not_of_its_kind_is_named_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_yaml(text)
+
+
+def test_control_values_of_their_kind_are_read() -> None:
+    day = datetime.date(2001, 1, 2)
+    assert read_yaml("[!!timestamp 2001-01-02, !!int '7', !!float 1, !!bool yes, abc]") == [day, 7, 1.0, True, "abc"]

@@ -66,6 +66,21 @@ def test_a_folder_of_subsets(convert, ovdeval, json_file):
     assert [row["id"] for row in done.rows] == ["color-0", "negation-0"]
 
 
+def test_the_images_of_each_subset_in_a_folder_of_its_name(convert, tmp_path, picture_file, json_file):
+    """The published layout. The subsets' images are different ones, even where they are called the same."""
+    for name, wh in (("color", (340, 254)), ("negation", (680, 508))):
+        picture_file(tmp_path / "images" / name / "64d22c6fe4b011b0db94b993.jpg", wh)
+        sized = [image | {"width": wh[0], "height": wh[1]} for image in SUBSET["images"][:1]]
+        json_file(tmp_path / "annotations" / f"{name}.json", {**SUBSET, "images": sized})
+    done = convert("ovdeval", tmp_path / "annotations", verify=True)
+    assert done.image_root == tmp_path / "images"
+    assert {row["image"]: row["size"] for row in done.rows} == {
+        "color/64d22c6fe4b011b0db94b993.jpg": [340, 254],
+        "negation/64d22c6fe4b011b0db94b993.jpg": [680, 508],
+    }
+    assert [row["subset"] for row in done.rows] == ["color", "negation"]
+
+
 def test_bad_texts_are_named(convert, ovdeval, json_file):
     images = [{**SUBSET["images"][0], "neg_text": [3]}]
     json_file(ovdeval, {**SUBSET, "images": images})

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +138,7 @@ def test_saved_data_sets(tmp_path):
 
 LOAD = """
 import sys
+from pathlib import Path
 from vlm_r1.config import DataSource
 from vlm_r1.data import load_sources
 from vlm_r1.errors import DataError
@@ -168,3 +170,85 @@ def test_data_sets_of_the_hub(tmp_path):
 
 def test_cache_folder_is_below_the_users():
     assert cache_folder().parts[-1] == "vlm-r1"
+
+
+# ---- tables from strangers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """`saved("state.json", key, value)`: a saved data set of which one setting is changed."""
+    datasets = pytest.importorskip("datasets")
+
+    def save(file, key, value):
+        folder = tmp_path / "saved"
+        datasets.Dataset.from_list([{"problem": "which?", "answer": "x"}]).save_to_disk(str(folder))
+        tree = json.loads((folder / file).read_text())
+        tree[key] = value
+        (folder / file).write_text(json.dumps(tree))
+        return str(folder)
+
+    return save
+
+
+@pytest.mark.parametrize("name", ["../pipe", "/dev/zero", "{folder}/pipe", 5, None, "saved/../../pipe"])
+@pytest.mark.parametrize("key", ["_data_files", "_indices_files"])
+def test_a_saved_data_set_names_only_its_own_files(saved, tmp_path, key, name):
+    """A pipe would block for ever, and a link or a path would read another table of this disk."""
+    os.mkfifo(tmp_path / "pipe")
+    name = name.format(folder=tmp_path) if isinstance(name, str) else name
+    path = saved("state.json", key, [{"filename": name}])
+    with pytest.raises(DataError, match="names the file"):
+        local_rows(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("state.json", "_format_kwargs", {"x": 1}),
+        ("state.json", "_data_files", 5),
+        ("state.json", "_data_files", [5]),
+        ("state.json", "_format_type", ["x"]),
+        ("dataset_info.json", "features", {"problem": []}),
+        ("dataset_info.json", "features", {"problem": {"_type": "os.system"}}),
+        ("dataset_info.json", "features", 5),
+    ],
+)
+def test_settings_of_a_saved_data_set_of_other_kinds_are_an_error(saved, tmp_path, file, key, value):
+    with pytest.raises(DataError):
+        local_rows(saved(file, key, value), tmp_path / "cache")
+
+
+def test_a_saved_data_set_that_is_whole_is_read(saved, tmp_path):
+    """The control of the two tests above."""
+    rows = local_rows(saved("state.json", "_fingerprint", "abc"), tmp_path / "cache")
+    assert [json.loads(line) for line in Path(rows).read_text().splitlines()] == [{"problem": "which?", "answer": "x"}]
+
+
+def test_settings_that_are_nested_without_end_are_an_error(saved, tmp_path):
+    path = saved("state.json", "_fingerprint", "abc")
+    (tmp_path / "saved/dataset_info.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="RecursionError"):
+        local_rows(path, tmp_path / "cache")
+
+
+def test_a_value_that_python_lacks_is_an_error(tmp_path):
+    late = pa.table({"problem": ["which?"], "answer": ["x"], "day": pa.array([2**31 - 1], pa.date32())})
+    pq.write_table(late, tmp_path / "late.parquet")
+    with pytest.raises(DataError, match="cannot read the data set: days="):
+        local_rows(str(tmp_path / "late.parquet"), tmp_path / "cache")
+
+
+def test_a_table_that_would_fill_the_disk_is_not_unpacked(tmp_path):
+    """32 equal rows of 10 MB in a file of a few kB; the control is a table that grows as much, to less."""
+    path, cache = tmp_path / "bomb.parquet", tmp_path / "cache"
+    for n, fits in ((32, False), (2, True)):
+        answers = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array(["x" * 10_000_000]))
+        pq.write_table(pa.table({"problem": ["which?"] * n, "answer": answers}), path, compression="zstd")
+        assert path.stat().st_size < 10_000
+        if fits:
+            assert len(Path(local_rows(str(path), cache)).read_text().splitlines()) == n
+        else:
+            with pytest.raises(DataError, match="far more than the table"):
+                local_rows(str(path), cache)
+            assert not [file for file in cache.rglob("*") if file.is_file()]

@@ -146,3 +146,30 @@ def test_bad_lines_that_the_sample_of_a_large_file_missed(options, recipe, rec_f
     train(load_config(recipe(**options)))
     named = [json.loads(one) for one in (tmp_path / "run/bad_records.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [one["source"] for one in named] == [f"{path}:{n + 1}" for n in (first, second, third)]
+
+
+@pytest.mark.parametrize("trainer", [train, train_sft])
+@pytest.mark.parametrize(
+    "damage", ["is cut", "is empty", "has gone", "is a folder", "is a pipe", "is a link to a device"]
+)
+def test_a_held_out_picture_that_goes_stops_the_run_saved(
+    trainer, damage, data, options, rec_files, recipe, tmp_path, monkeypatch
+) -> None:
+    """Without it the number would be that of another set. The evaluation is made when the picture is back."""
+    held, options = data.parent / "held.jsonl", {**options, "data.max_bad_records": 20, "training.eval_steps": 2}
+    lines = data.read_text(encoding="utf-8").splitlines()
+    held.write_text("".join(f"{line}\n" for line in (lines[0], lines[3])), encoding="utf-8")
+    picture = data.parent / json.loads(lines[3])["image"]
+    kept = picture.read_bytes()
+    monkeypatch.setattr(testing_stops, "DAMAGE", (damage, str(picture)))
+    held_out = {"data.eval": {"held": {"path": str(held)}}, "sampling.engine": "testing_stops:damaging"}
+    path = recipe(**options, **held_out)
+    with pytest.raises(DataError, match=rf"{held}:2: .*{picture.name}"):
+        trainer(load_config(path))
+    assert max(one.name for one in (tmp_path / "run/checkpoints").iterdir()) == "step-000002"
+    shutil.rmtree(picture) if picture.is_dir() else picture.unlink(missing_ok=True)
+    picture.write_bytes(kept)
+    monkeypatch.setattr(testing_stops, "DAMAGE", ())
+    trainer(load_config(path), resume=True)
+    assert (tmp_path / "run/eval/step-000002-held.json").exists()
+    assert (tmp_path / "run/eval/after-held.json").exists()

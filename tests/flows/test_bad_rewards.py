@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import vlm_r1
+from testing_commands import assert_equal
 from vlm_r1.cli.main import main
+from vlm_r1.runtime.metrics_log import read_metrics
 
 BAD = """
 import os, sys, time
@@ -32,6 +34,11 @@ ACTS = {
     "exits": ("sys.exit(0)", "raised SystemExit: 0 (bad_in_a_run.py:7)"),
     "hangs": ("time.sleep(1e6)", "gave no answer within 3 s (bad_in_a_run.py:7): raise reward_timeout_s"),
     "ends the process": ("os._exit(0)", "ended the process"),
+    "is mended": ("pass", ""),
+    "threads stay": ("import threading; threading.Thread(target=time.sleep, args=(600,)).start()", ""),
+    "pool stays": ("from concurrent.futures import ThreadPoolExecutor as E; E(1).submit(time.sleep, 600)", ""),
+    "forks": ("os.fork()", ""),
+    "forks and exits": ("os.fork() or sys.exit()", ""),
 }
 PATHS = [str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__)]
 
@@ -40,19 +47,22 @@ PATHS = [str(Path(file).parents[1]) for file in (vlm_r1.__file__, __file__)]
 def run(tmp_path, recipe):
     """`run("hangs", processes=2)`: a run whose second step has that reward on the last process."""
 
-    def start(act: str, processes: int, *more: str, timeout_s: float = 3.0) -> subprocess.CompletedProcess[str]:
+    def start(
+        act: str, processes: int, *more: str, timeout_s: float = 3.0, resume: bool = False, **options: object
+    ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "bad_in_a_run.py").write_text(BAD.replace("ACT", ACTS[act][0]), encoding="utf-8")
         rewards = {"accuracy": 1.0, "bad_in_a_run:bad_later": 1.0} | {f"bad_in_a_run:{name}": 1.0 for name in more}
-        path = recipe(rewards=rewards, reward_timeout_s=timeout_s)
+        path = recipe(rewards=rewards, reward_timeout_s=timeout_s, **options)
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         command = [sys.executable, *(launcher if processes > 1 else []), "-m", "vlm_r1.cli.main", "train", str(path)]
+        command += ["--resume"] if resume else []
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*PATHS, str(tmp_path)]), "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
 
     return start
 
 
-@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("act", ["raises", "exits", "hangs", "ends the process"])
 def test_one_of_two_processes(act, run, tmp_path):
     done = run(act, 2)  # bounded: `run` waits for 240 s
     assert done.returncode != 0
@@ -60,6 +70,50 @@ def test_one_of_two_processes(act, run, tmp_path):
     assert ACTS[act][1] in done.stderr
     assert "train.jsonl:" in done.stderr
     assert not (tmp_path / "run/summary.json").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_is_told_once_and_the_steps_before_it_are_saved(processes, rec_files, run, tmp_path):
+    """When the reward is mended, the resumed run is equal to one in which it was never wrong."""
+    held_out = {"data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}}}
+    done = run("raises", processes, **held_out)
+    assert done.returncode != 0
+    assert done.stderr.count(ACTS["raises"][1]) == (1 if processes == 1 else 2)  # torchrun repeats the first one's
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-000001"]
+    done = run("is mended", processes, resume=True, **held_out)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "run").rename(tmp_path / "resumed")
+    done = run("is mended", processes, **held_out)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / "resumed", tmp_path / "run")
+
+
+def test_an_error_in_an_evaluation_is_told_once_and_saved(rec_files, run, tmp_path):
+    """The error is in the second process, in the evaluation after the first step."""
+    held_out = {"data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}}, "training.eval_steps": 1}
+    done = run("raises", 2, **held_out)
+    assert done.returncode != 0
+    assert done.stderr.count(ACTS["raises"][1]) == 2
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-000001"]
+    assert not list((tmp_path / "run/eval").glob("step-*"))
+
+
+@pytest.mark.parametrize("act", ["threads stay", "pool stays"])
+def test_threads_that_a_reward_left_do_not_keep_a_finished_run(act, run, tmp_path):
+    done = run(act, 1)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/report.html").exists()
+    assert "a reward left threads behind that do not end" in done.stderr
+
+
+@pytest.mark.parametrize("act", ["forks", "forks and exits"])
+def test_a_forked_process_does_not_train_too(act, run, tmp_path):
+    """It would write the same steps again, and save checkpoints when it fails."""
+    done = run(act, 1)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_metrics(tmp_path / "run/metrics.jsonl")] == [1, 2, 3]
+    assert "RewardError" not in done.stderr
+    assert done.stdout.count("report  ") == 1
 
 
 def test_a_lost_process_ends_others_that_wait_for_it(run, tmp_path):

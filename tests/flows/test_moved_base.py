@@ -74,3 +74,12 @@ def test_control_another_base_is_noticed(killed, config_of, tmp_path, capsys) ->
     said = " ".join(capsys.readouterr().out.split())
     assert "changed: model.path: its files are not those that the run has used so far" in said
     assert untimed(read_metrics(killed / "metrics.jsonl")) != untimed(read_metrics(tmp_path / "whole/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("lora", [{"r": 8, "lora_alpha": 8}, {"r": 4, "lora_alpha": 16}, None])
+def test_the_form_of_adapters_that_were_saved_cannot_change(lora, killed, recipe, tmp_path) -> None:
+    """They are loaded as they are, so the new options would have no effect."""
+    paths = {"model.path": str(tmp_path / "old"), "output_dir": str(killed)}
+    other = load_config(recipe(**STEPS, **paths, **{"model.lora": lora}))
+    with pytest.raises(CheckpointError, match=r"step-000001: holds the weights .*\n  model\.lora"):
+        train(other, resume=True, allow=["model"])

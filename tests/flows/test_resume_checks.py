@@ -153,6 +153,14 @@ DAMAGE = {
         r"step-000001-held\.json: cannot be read as JSON",
     ),
     "environment torn": (lambda h: (h / "run/environment.json").write_text("{"), r"environment\.json: cannot be read"),
+    "changes are a number": (
+        lambda h: edit(h / "run/environment.json", "{", '{"changes": 5,'),
+        r'environment\.json: wanted a list of objects as "changes", got 5',
+    ),
+    "changes are numbers": (
+        lambda h: edit(h / "run/environment.json", "{", '{"changes": [1],'),
+        r'environment\.json: wanted a list of objects as "changes", got \[1\]',
+    ),
     "all checkpoints gone": (lambda h: shutil.rmtree(h / "run/checkpoints"), "has saved checkpoints, but there are no"),
     "all checkpoints damaged": (
         lambda h: [flip(f) for f in (h / "run/checkpoints").glob("*/model.safetensors")],
@@ -263,6 +271,22 @@ def test_the_other_command_does_not_go_on(lost, home, finished, capsys) -> None:
     if lost != "checkpoints":
         assert main(["train", str(write_recipe(home)), "--resume"]) == 0
         assert_equal(home, finished)
+
+
+def test_the_recipe_of_a_run_that_moved_says_which_run_goes_on(home, finished, tmp_path, capsys) -> None:
+    """Not the one at the old place, without a word. Control: with --output_dir the copy goes on, and is equal."""
+    moved = Path(shutil.copytree(home / "run", tmp_path / "moved"))
+    before = {p: p.read_bytes() for p in sorted((home / "run").rglob("*")) if p.is_file()}
+    for command in (["--resume"], ["--resume-or-start"], []):
+        assert main(["train", str(moved / "config.yaml"), *command]) == 2
+        told = capsys.readouterr().err
+        assert "was the run moved or copied?" in told
+        assert f"add --output_dir={moved}" in told
+    assert {p: p.read_bytes() for p in sorted((home / "run").rglob("*")) if p.is_file()} == before
+    assert main(["train", str(moved / "config.yaml"), "--resume", f"--output_dir={moved}"]) == 0
+    shutil.rmtree(home / "run")
+    moved.rename(home / "run")
+    assert_equal(home, finished)
 
 
 def test_options_about_saving_are_free(home) -> None:

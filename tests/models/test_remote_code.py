@@ -113,6 +113,40 @@ def test_code_beside_a_family_without_an_adapter_is_left_alone(family_checkpoint
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("name", ["evil/attention", "evil/attention:forward", "evil/attention@v1"])
+@pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
+def test_a_kernel_of_the_hub_is_not_fetched(folder, name, key) -> None:
+    """Transformers downloads such a kernel and runs it, where the package kernels is installed."""
+    change(folder / "config.json", **{key: name})
+    with pytest.raises(ModelError, match=f'copy: config.json names the kernel "{name}" as {key}, which is code'):
+        load_adapter(folder)
+
+
+def test_attention_of_transformers_itself_is_left_alone(folder) -> None:
+    """The control of the test above."""
+    change(folder / "config.json", attn_implementation="eager")
+    assert load_adapter(folder).config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"text_config": {"hidden_size": "x"}},
+        {"image_token_id": "x"},
+        {"text_config": {"num_attention_heads": 0}},
+        {"vision_config": {"num_heads": 0}},
+        {"text_config": []},
+        {"dtype": "marker"},
+        {"quantization_config": [1]},
+    ],
+    ids=str,
+)
+def test_settings_of_other_kinds_are_an_error_of_the_checkpoint(folder, keys) -> None:
+    change(folder / "config.json", **keys)
+    with pytest.raises(ModelError, match="copy: "):
+        load_model(ModelSection(path=str(folder)), load_adapter(folder))
+
+
 def test_other_errors_are_not_explained_by_code(folder) -> None:
     check_no_code(folder, ValueError("no such file"))
     with pytest.raises(ModelError, match=r"auto_map in its settings"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from testing_browser import CHROMIUM, FLAGS
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.types import AnswerValue, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, Score, StopReason
@@ -198,6 +199,35 @@ def run_of(tmp_path: Path) -> Callable[[list[Group]], Path]:
         return tmp_path / "run"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        launched = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Callable]:
+    """Open a file; collect what it logs and fetches."""
+    pages = []
+
+    def open_file(path: Path, width: int = 1280, scheme: str = "light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        logged, fetched = [], []
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(path.as_uri())
+        return page, logged, fetched
+
+    yield open_file
+    for page in pages:
+        page.close()
 
 
 VOID = {"meta", "br", "img", "link", "input"}

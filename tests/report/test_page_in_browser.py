@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from testing_browser import BROWSER, HOSTILE
 from vlm_r1.config.schema import DataSource
 from vlm_r1.curation.data_check import check_data
 from vlm_r1.report.build import build_report
 from vlm_r1.report.data_page import write_data_page
 from vlm_r1.tasks.templates import get_template
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-HOSTILE = (
-    "</script></style></svg><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\x00"
-)
-
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        launched = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def open_page(browser) -> Iterator[Callable]:
-    """Open a file; collect what it logs and fetches."""
-    pages = []
-
-    def open_file(path: Path, width: int = 1280):
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        logged, fetched = [], []
-        page.on("console", lambda message: logged.append(message.text))
-        page.on("request", lambda request: fetched.append(request.url))
-        page.goto(path.as_uri())
-        return page, logged, fetched
-
-    yield open_file
-    for page in pages:
-        page.close()
+pytestmark = BROWSER
 
 
 def test_hostile_completions_do_nothing(run_of: Callable, hostile: Callable, open_page: Callable):

@@ -51,6 +51,10 @@ def holds_the_interpreter(given): return float(sum(range(10**13)))
 def waits_for_a_pool(given): return ThreadPoolExecutor(1).submit(time.sleep, 60).result()
 def leaves_a_thread(given):
     threading.Thread(target=time.sleep, args=(60,)).start(); raise ValueError("x")
+def leaves_a_thread_and_returns(given):
+    threading.Thread(target=time.sleep, args=(90,)).start(); return 1.0
+def leaves_a_short_thread(given):
+    threading.Timer(2.0, lambda: sys.stderr.write("the thread is done. ")).start(); return 1.0
 def leaves_a_pool(given):
     leaves_a_pool.pool = ThreadPoolExecutor(1); leaves_a_pool.pool.submit(time.sleep, 60); raise ValueError("x")
 def exits(given): sys.exit(0)
@@ -75,6 +79,14 @@ def forks(given):
     child = os.fork()
     if child == 0: return 0.0
     os.waitpid(child, 0); return 1.0
+def forks_and_raises(given):
+    child = os.fork()
+    if child == 0: raise ValueError("in the child")
+    assert os.waitpid(child, 0)[1] == 256; return 1.0
+def forks_and_exits(given):
+    child = os.fork()
+    if child == 0: sys.exit()
+    assert os.waitpid(child, 0)[1] == 0; return 1.0
 def forks_and_ends(given):
     if os.fork() == 0: os.close(1); os.close(2); time.sleep(20); os._exit(0)
     os._exit(0)
@@ -85,7 +97,7 @@ import sys
 from vlm_r1.errors import RewardError
 from vlm_r1.rewards.call import call_reward, resolve_reward
 from vlm_r1.rewards.base import RewardInput
-from vlm_r1.rewards.guard import TimeLimit
+from vlm_r1.rewards.guard import TimeLimit, note_status
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.types import Record, Thinking
 record = Record("1", "vqa", "?", (), "x", source="f.jsonl:1")
@@ -96,6 +108,8 @@ try:
     sys.stdout.write(str(call_reward(name, resolve_reward(name, {}), [given(), given()], None, limit)))
 except RewardError as error:
     sys.exit(f"RewardError: {error}")
+note_status(int(sys.argv[3]))
+sys.exit(int(sys.argv[3]))
 """
 
 
@@ -105,9 +119,9 @@ def call(tmp_path):
     (tmp_path / "bad.py").write_text(BAD, encoding="utf-8")
     paths = os.pathsep.join([str(Path(vlm_r1.__file__).parents[1]), str(tmp_path)])
 
-    def run(name: str, limit_s: float = 1.0) -> subprocess.CompletedProcess[str]:
+    def run(name: str, limit_s: float = 1.0, status: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": paths}
-        command = [sys.executable, "-c", CALL, name, str(limit_s)]
+        command = [sys.executable, "-c", CALL, name, str(limit_s), str(status)]
         return subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=50 + GRACE_S
         )
@@ -149,6 +163,17 @@ def test_a_function_that_cannot_be_interrupted_is_killed(call, name):
     done = call(name)
     assert done.returncode == -signal.SIGKILL
     assert f'f.jsonl:1: reward "bad:{name}" gave no answer within 1 s and cannot be interrupted' in done.stderr
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_threads_that_are_left_behind_do_not_keep_a_program_that_has_done_its_work(call, status):
+    """The status stays that of the program. The control is that a thread which ends in time is waited for."""
+    done = call("leaves_a_thread_and_returns", 5.0, status)
+    assert (done.returncode, done.stdout) == (status, "[1.0, 1.0]")
+    assert "left threads behind" in done.stderr
+    done = call("leaves_a_short_thread", 5.0, status)
+    assert (done.returncode, done.stdout) == (status, "[1.0, 1.0]")
+    assert done.stderr.count("the thread is done") == 2
 
 
 @pytest.mark.parametrize("name", ["leaves_a_thread", "leaves_a_pool"])
@@ -198,7 +223,9 @@ def test_a_process_that_ends_inside_a_function_does_not_end_without_a_word(call,
     [
         pytest.param("half_a_second", 5.0, "[1.0, 1.0]", id="in time"),
         pytest.param("of_signals", 5.0, "[1.0, 1.0]", id="a limit of its own, by signals"),
-        pytest.param("forks", 5.0, "[0.0, 0.0][0.0, 1.0][1.0, 0.0][1.0, 1.0]", id="children that go on"),
+        pytest.param("forks", 5.0, "[1.0, 1.0]", id="children that return are ended"),
+        pytest.param("forks_and_raises", 5.0, "[1.0, 1.0]", id="children that raise are ended"),
+        pytest.param("forks_and_exits", 5.0, "[1.0, 1.0]", id="children that leave by sys.exit are ended"),
     ],
 )
 def test_what_keeps_to_its_time_is_left_alone(call, name, limit_s, expected):

@@ -6,10 +6,12 @@ import logging
 import os
 import random
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
+from torch.overrides import BaseTorchFunctionMode
 
 from testing_functions import from_outside, given
 from vlm_r1.errors import RewardError
@@ -28,6 +30,33 @@ def _enter_inference_mode() -> None:
 
 
 _HELD: list = []
+
+
+def _wakeup_fd() -> int:
+    """The descriptor; it is set anew, to a pipe of this test."""
+    if not _PIPE:
+        _PIPE.extend(os.pipe())
+        os.set_blocking(_PIPE[1], False)
+        signal.set_wakeup_fd(_PIPE[1])
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
+    return descriptor
+
+
+_PIPE: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Each test finds the umask, and leaves the wakeup descriptor, as it was."""
+    mask = os.umask(0o22)
+    yield
+    os.umask(mask)
+    if _PIPE:
+        signal.set_wakeup_fd(-1)
+        for descriptor in _PIPE:
+            os.close(descriptor)
+        _PIPE.clear()
 
 
 @pytest.mark.parametrize(
@@ -56,6 +85,31 @@ _HELD: list = []
             lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
             lambda: signal.getsignal(signal.SIGTERM),
             "handler of SIGTERM",
+        ),
+        (lambda: BaseTorchFunctionMode().__enter__(), torch._C._len_torch_function_stack, "modes of functions"),
+        (
+            lambda: torch.autograd.graph.saved_tensors_hooks(lambda x: 0 * x, lambda x: x).__enter__(),
+            lambda: torch._C._autograd._top_saved_tensors_default_hooks(True),
+            "hooks of saved tensors",
+        ),
+        (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision, "precision of"),
+        (lambda: setattr(torch.backends.mkldnn, "enabled", False), lambda: torch.backends.mkldnn.enabled, "oneDNN"),
+        (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled, "search for anomalies"),
+        (lambda: os.umask(0o777), lambda: [os.umask(0o22), os.umask(0o22)][0], "mask of new files"),
+        (lambda: os.environ.update(TESTING_X="7"), lambda: os.environ.get("TESTING_X"), "the environment"),
+        (lambda: sys.stdout.close(), lambda: sys.stdout.closed, "standard output"),
+        (lambda: os.closerange(1, 3), lambda: os.fstat(1).st_ino, "standard output or"),
+        (lambda: setattr(sys, "stderr", None), lambda: sys.stderr, "standard output or error"),
+        (lambda: signal.set_wakeup_fd(-1), _wakeup_fd, "where signals are noted"),
+        (
+            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
+            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+            "pthread_sigmask",
+        ),
+        (
+            lambda: signal.setitimer(signal.ITIMER_PROF, 60),
+            lambda: signal.getitimer(signal.ITIMER_PROF)[0],
+            "the alarm ITIMER_PROF",
         ),
         (lambda: signal.alarm(60), lambda: signal.getitimer(signal.ITIMER_REAL)[0], "the alarm"),
     ],
@@ -91,6 +145,45 @@ def test_the_random_numbers_of_rewards_go_on_while_those_of_the_run_stand_still(
         call_reward("draws", from_outside(lambda given: drawn.append(random.random()) or 1.0), [given()])
     assert len(set(drawn)) == 3
     assert random.getstate() == state
+
+
+def test_a_device_that_is_not_left_is_left():
+    """`with torch.device("meta")` without its end: new tensors of the run would have no numbers."""
+    call_reward("device", from_outside(lambda given: float(torch.device("meta").__enter__() is not None)), [given()])
+    assert torch.ones(1).item() == 1
+
+
+def test_rewards_find_the_environment_that_rewards_left():
+    """A package may write it when a reward first imports it, and read it again later."""
+    found: list[str | None] = []
+
+    def sets(given):
+        found.append(os.environ.get("TESTING_SET_BY_A_REWARD"))
+        os.environ["TESTING_SET_BY_A_REWARD"] = "1"
+        return 1.0
+
+    for _ in range(2):
+        call_reward("sets", from_outside(sets), [given()])
+    assert found == [None, "1"]
+    assert "TESTING_SET_BY_A_REWARD" not in os.environ
+
+
+def test_what_a_reward_prints_is_shown_although_it_closes_the_output(capsys):
+    def prints(given):
+        print("seen")  # noqa: T201
+        sys.stdout.close()
+        return 1.0
+
+    call_reward("prints", from_outside(prints), [given()])
+    print("after")  # noqa: T201
+    assert capsys.readouterr().out == "seen\nafter\n"
+
+
+def test_a_key_in_the_name_is_masked_in_the_warning(caplog):
+    """The name of a reward holds its options."""
+    call_reward('x:F(api_key="sk-1234567")', from_outside(lambda given: torch.manual_seed(5) and 1.0), [given()])
+    assert 'reward "x:F(api_key="***")" changes' in caplog.text
+    assert "sk-1234567" not in caplog.text
 
 
 def test_what_is_changed_is_put_back_after_a_failure_too():

@@ -53,6 +53,14 @@ class Made:
     __init__ = lambda self, size: 1 / 0
 
 
+class Textless:
+    __repr__ = __float__ = lambda self: 1 / 0
+
+
+def textless(given):
+    return Textless()
+
+
 def tuple_of_two(given):
     return 1.0, True
 """
@@ -96,8 +104,14 @@ def broken(tmp_path, monkeypatch):
         pytest.param(
             "tuple_of_two",
             'f.jsonl:1: reward "broken_rewards:tuple_of_two" returned (1.0, True); wanted a finite number. Was it '
-            "written for another framework? See docs/reward_adapters.md (broken_rewards.py:35)",
+            "written for another framework? See docs/reward_adapters.md (broken_rewards.py:43)",
             id="a_tuple_as_nemo_rl_returns_it",
+        ),
+        pytest.param(
+            "textless",
+            'the result: reward "broken_rewards:textless" raised ZeroDivisionError: division by zero '
+            "(broken_rewards.py:36)",
+            id="a_result_whose_text_fails",
         ),
         pytest.param(
             "later",

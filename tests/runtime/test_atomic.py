@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,20 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path: Path):
 
     with pytest.raises(CheckpointError, match=r"report\.html: cannot be written: .*Wanted a writable folder"):
         write()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_a_stranger_put_in_the_place_of_the_temporary_file_is_removed(kind: str, tmp_path: Path):
+    """A run folder may come from a stranger: a link would overwrite the file it leads to, and a pipe would block."""
+    precious, planted = tmp_path / "precious.txt", tmp_path / "run" / ".report.html.tmp"
+    precious.write_text("precious")
+    planted.parent.mkdir()
+    if kind == "link":
+        planted.symlink_to(precious)
+    else:
+        os.mkfifo(planted)
+    with replacing(planted.with_name("report.html")) as temporary:
+        temporary.write_text("a report")
+    assert precious.read_text() == "precious"
+    assert planted.with_name("report.html").read_text() == "a report"
+    assert not planted.with_name("report.html").is_symlink()

@@ -104,3 +104,20 @@ def test_a_checkpoint_of_an_older_version_has_none_and_a_torn_one_is_an_error(ru
 def test_a_history_is_json(run) -> None:
     entries = json.loads((save(run, 2) / FILE).read_text())
     assert entries["rollouts/step-000001.parquet"][0] == len("first")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [("metrics.jsonl", ["x", "y"]), ("/dev/zero", [1, "y"]), ("../x", [1, "y"]), ("a", 5), ("a", [True, "y"])],
+)
+def test_an_entry_that_is_no_size_and_hash_of_a_file_of_the_run_is_refused(tmp_path, name: str, entry: object) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/history.json").write_text(json.dumps({name: entry}))
+    with pytest.raises(CheckpointError, match=r"history\.json: .* wanted a file of the run with its size and hash"):
+        find_changes(tmp_path, RunFolder(tmp_path))
+
+
+def test_control_a_file_that_is_gone_is_a_change(tmp_path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/history.json").write_text(json.dumps({"a": [1, "y"], "\0": [1, "y"]}))
+    assert find_changes(tmp_path, RunFolder(tmp_path)) == ["a", "\0"]

@@ -166,3 +166,23 @@ def test_a_folder_that_cannot_be_made(tmp_path) -> None:
 def test_a_folder_that_can_never_be_made_is_an_error_and_no_endless_loop() -> None:
     with pytest.raises(CheckpointError, match="cannot be locked"):
         lock_folder(Path("/proc/no such/run"))
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "link to nothing", "device"])
+def test_what_is_no_lock_is_neither_followed_nor_overwritten(kind, tmp_path) -> None:
+    """A folder from a stranger may hold a link to a file of the user in the place of the lock."""
+    precious, lock = tmp_path / "precious", tmp_path / "run/.lock"
+    precious.write_text("mine")
+    lock.parent.mkdir()
+    if kind == "hard link":
+        lock.hardlink_to(precious)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to({"link": precious, "link to nothing": tmp_path / "new", "device": Path("/dev/null")}[kind])
+    with pytest.raises(CheckpointError, match=r"\.lock: (cannot be locked|is no lock)"):
+        lock_folder(lock.parent)
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+    lock.unlink()
+    lock_folder(lock.parent).release()

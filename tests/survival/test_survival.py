@@ -13,11 +13,11 @@ from benchmarks.survival import syscalls
 from benchmarks.survival.__main__ import run_suite
 from benchmarks.survival.damage import DAMAGES, damage, files_of, stopped_run
 from benchmarks.survival.failures import can_mount, failure_at_call, file_size_limited, small_disk
-from benchmarks.survival.kills import kill, kill_at_call, kill_at_moment, kill_at_random
+from benchmarks.survival.kills import KILLS, kill, kill_at_call, kill_at_moment, kill_at_random
 from benchmarks.survival.nursery import Nursery
 from benchmarks.survival.signals import signal_at_moment, two_at_once
 from benchmarks.survival.suites import BY_NAME, SUITES
-from benchmarks.survival.trials import EQUAL, ERROR, GOOD, OLDER, Ground, Result
+from benchmarks.survival.trials import EQUAL, ERROR, GOOD, OLDER, Ground, Result, Run
 
 pytestmark = pytest.mark.skipif(not syscalls.is_offered(), reason="needs Linux on x86-64 with user notification")
 
@@ -92,7 +92,27 @@ def test_a_signal(ground: Ground) -> None:
 
 
 def test_two_runs_in_one_folder(ground: Ground) -> None:
-    assert not told([two_at_once(ground, BY_NAME["sft-lora"], None)], (EQUAL,))
+    """A new one, and one that goes on."""
+    grpo = BY_NAME["grpo"]
+    stopped, _ = stopped_run(ground, grpo, "metrics line written")
+    assert not told([two_at_once(ground, BY_NAME["sft-lora"], None), two_at_once(ground, grpo, stopped)], (EQUAL,))
+
+
+def test_control_a_run_that_differs_is_found_to_differ(ground: Ground) -> None:
+    """Another seed: metrics, rollouts, evaluations and weights are all compared."""
+    run = Run(ground, BY_NAME["grpo"], "other")
+    ended = run.start(arguments=["train", str(run.recipe), f"--output_dir={run.folder}", "--seed=4"])
+    assert ended.statuses == [0]
+    different = run.compare()
+    for file in (
+        "metrics.jsonl",
+        "rollouts/step-000001.parquet",
+        "eval/after-held.samples.jsonl",
+        "model/model.safetensors",
+        "checkpoints/step-000006/state/optimizer.bin",
+    ):
+        assert f"{file}: differs" in different
+    assert not run.folder.samefile(ground.whole(run.subject).folder)
 
 
 @pytest.mark.long
@@ -101,3 +121,6 @@ def test_all_attacks(suite: str, ground: Ground) -> None:
     results = run_suite(ground, suite)
     assert results
     assert not told(results, GOOD)
+    if suite == "random":
+        assert sum(int(result.note.removeprefix(KILLS)) for result in results) >= 50
+        assert {result.subject for result in results} == BY_NAME.keys(), "GRPO, SFT; whole, LoRA; one process, two"

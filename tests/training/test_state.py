@@ -106,6 +106,8 @@ def changed(**values: object) -> str:
         ("", "cannot be read as JSON"),
         ("\0" * 20, "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
+        (changed(bad_records=5), "is not the state of a trainer"),
+        (changed(bad_records=[{"step": 1}]), "is not the state of a trainer"),
         (changed(step=2), "is of step 2, but its folder is of step 3"),
         (changed(step="3"), "is of step '3'"),
         (changed(step=None), "is of step None"),

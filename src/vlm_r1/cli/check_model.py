@@ -13,7 +13,6 @@ docs/add_a_model.md describes each of them.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -66,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.conformance import Context, run_checks, select_checks
+    from vlm_r1.runtime.run_folder import write_json
     from vlm_r1.runtime.terminal import Terminal, styled
 
     quiet_libraries()
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     with console.status(styled("loading")) as status:
         results = list(run_checks(context, checks, lambda check: status.update(styled(f"{check.name}: {check.asks}"))))
     if args.json:
-        args.json.write_text(json.dumps(_as_json(args, context, results), indent=2), encoding="utf-8")
+        write_json(args.json, _as_json(args, context, results))
     console.print(_table(results))
     for result in (result for result in results if result.message):
         for line in result.message.splitlines():

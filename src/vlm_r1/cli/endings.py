@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,28 @@ _LOSSES = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError"
 def tell_failure(error: VlmR1Error, status: int) -> int:
     """Print an error that the user can mend; the launcher of several processes repeats it at its end.
 
+    An error that all processes raise is told by the first; before they are joined, by the first of each machine, since
+    all read the same recipe and files.
+
     Returns:
         The exit status.
     """
     from vlm_r1.config.secrets import masked  # pydantic takes as long to import as the help of a command
 
-    line = visible(masked(f"{_process()}{type(error).__name__}: {error}"))
-    print(line, file=sys.stderr)
-    leave_to_launcher(line)
+    alike = error.agreed or not _is_joined()
+    place = f"process {error.process}: " if error.process is not None else "" if alike else _process()
+    line = visible(masked(f"{place}{type(error).__name__}: {error}"))
+    tells = not alike or int(os.environ.get("RANK" if error.agreed else "LOCAL_RANK", "0")) == 0
+    if tells:
+        print(line, file=sys.stderr)
+    leave_to_launcher(line if tells else "it has the error of the first process")
+    return status
+
+
+def leave(status: int) -> int:
+    """Return the exit status of the program, and note it where threads of rewards may outlive the program."""
+    if guard := sys.modules.get("vlm_r1.rewards.guard"):
+        guard.note_status(status)
     return status
 
 
@@ -64,6 +79,20 @@ def tell_loss(error: Exception) -> int:
         file=sys.stderr,
     )
     return FAILED
+
+
+def masked_traceback(error: BaseException) -> str:
+    """Return the traceback of an error without the secrets in its messages and lines."""
+    from vlm_r1.config.secrets import masked, without_values
+
+    lines = without_values("".join(traceback.format_exception(error))).splitlines(keepends=True)
+    return "".join(map(masked, lines))
+
+
+def _is_joined() -> bool:
+    """Return whether the processes of this run are joined, so that one may fail alone."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def _process() -> str:

@@ -56,7 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the files.
+    """Evaluate, print the table, write the files; see `evaluate`."""
+    evaluate(args)
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> Path | None:
+    """Evaluate, print the table, write the files; returns the path of the result, in the first process.
 
     Raises:
         VlmR1Error: model, data or protocol cannot be used, or an output is in use or was begun with others.
@@ -70,13 +76,12 @@ def run(args: argparse.Namespace) -> int:
     join_processes()
     locks: list[Lock] = []
     args.name = args.name or protocol.name
-    first_does(lambda: locks.append(lock_output(args.out / args.name)))
+    first_does(lambda: locks.append(lock_output(args.out / args.name, "--name")))
     try:
-        _evaluate(args, protocol)
+        return _evaluate(args, protocol)
     finally:
         for lock in locks:
             lock.release()
-    return 0
 
 
 def _protocol(args: argparse.Namespace) -> Protocol:
@@ -116,7 +121,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     return named
 
 
-def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
+def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     from vlm_r1.cli.answering import complete_arguments, find_model, open_data
     from vlm_r1.cli.endpoint import endpoint_of
     from vlm_r1.config.secrets import masked
@@ -127,8 +132,8 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
         make_provenance,
         make_result,
         resolve_protocol,
-        write_result,
     )
+    from vlm_r1.evaluation.runner import write_result
     from vlm_r1.runtime.model_hash import hash_model
     from vlm_r1.runtime.progress import Display
 
@@ -155,7 +160,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     log = AnswerLog(args.out, args.name, header)
     rows = _answer(display, log, share, records, ask)
     if rows is None:
-        return
+        return None
     if doubt := form_doubt(rows, args.template, args.trained_with):
         display.say(doubt, "yellow")
     result = make_result(
@@ -171,6 +176,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> None:
     log.remove()
     display.say(result_table(result))
     display.say(f"written to {path} and .samples.jsonl")
+    return path
 
 
 def _load_ask(

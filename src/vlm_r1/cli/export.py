@@ -36,19 +36,21 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what is done."""
     from vlm_r1.cli.console import quiet_libraries
     from vlm_r1.export.model import export_run
+    from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.terminal import Terminal
 
     quiet_libraries()
     console = Terminal()
-    export_run(
-        args.run,
-        args.to,
-        step=args.checkpoint,
-        adapter_only=args.adapter_only,
-        dtype=args.dtype,
-        allowed={"adapter": args.allow_adapter, "task": args.allow_task, "template": args.allow_template},
-        say=lambda line: console.print(line, soft_wrap=True),
-    )
+    with lock_output(args.to, "--to"):
+        export_run(
+            args.run,
+            args.to,
+            step=args.checkpoint,
+            adapter_only=args.adapter_only,
+            dtype=args.dtype,
+            allowed={"adapter": args.allow_adapter, "task": args.allow_task, "template": args.allow_template},
+            say=lambda line: console.print(line, soft_wrap=True),
+        )
     line = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"
     console.print(line, soft_wrap=True)
     return 0

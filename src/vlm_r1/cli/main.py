@@ -7,13 +7,20 @@ import os
 import select
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from vlm_r1 import __version__
-from vlm_r1.cli.endings import is_loss_of_others, leave_to_launcher, tell_failure, tell_loss, tell_stop
+from vlm_r1.cli.endings import (
+    is_loss_of_others,
+    leave,
+    leave_to_launcher,
+    masked_traceback,
+    tell_failure,
+    tell_loss,
+    tell_stop,
+)
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.runtime.text import write_out_unknown_characters
 from vlm_r1.training.stopping import Stopped, ending_at_once
@@ -24,6 +31,7 @@ COMMANDS = {
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",
+    "metrics": "measure detections of any tool in COCO's files: COCO statistics, NMS-AP, GP and GR",
     "score": "score completions that were written down: cases, rollouts, evaluation samples",
     "check-model": "check a checkpoint and its adapter: tokens, frames, log-probabilities, freezing, saving",
     "export": "write a run's model as a Hugging Face folder with a model card, checked with plain transformers",
@@ -40,6 +48,15 @@ _SPINS = "10000"
 """OpenMP threads that spin for long make a run ten times slower when another program needs a core (docs/log.md)."""
 
 
+def program() -> int:
+    """Run the command of this process; a traceback, which only a bug causes, is shown without secrets."""
+    try:
+        return main()
+    except Exception as error:
+        sys.stderr.write(masked_traceback(error))
+        raise SystemExit(leave(1)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (docs/stopping.md).
 
@@ -51,20 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ending_at_once():
             status = _run(make_parser(), arguments)
             sys.stdout.flush()
-            return status
+            return leave(status)
     except VlmR1Error as error:
-        return tell_failure(error, USER_ERROR)
+        return leave(tell_failure(error, USER_ERROR))
     except BrokenPipeError:
         if not _output_is_closed():
             raise
         return 128 + signal.SIGPIPE
     except Exception as error:
         if is_loss_of_others(error):
-            return tell_loss(error)
-        leave_to_launcher(traceback.format_exc())
+            return leave(tell_loss(error))
+        leave_to_launcher(masked_traceback(error))
         raise
     except KeyboardInterrupt as stop:
-        return tell_stop(stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT))
+        return leave(tell_stop(stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT)))
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
@@ -110,4 +127,4 @@ def _module(command: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -20,6 +20,8 @@ def run(args: argparse.Namespace) -> int:
     """Write RUN/report.html and print its path."""
     from vlm_r1.data.access import access_of
     from vlm_r1.report.build import build_report  # Pillow, pyarrow and jinja2 take a second to import
+    from vlm_r1.runtime.lock import lock_output
 
-    print(build_report(args.run, access_of(allowed_of(args), ()), args.allow_task))
+    with lock_output(args.run / "report.html", "RUN"):
+        print(build_report(args.run, access_of(allowed_of(args), ()), args.allow_task))
     return 0

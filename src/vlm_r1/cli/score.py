@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check all rows, score them, write the file and print a table."""
+    from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.progress import Display
     from vlm_r1.scoring.files import check_file, score_file
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         display.console.print(_template_note(args), soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
-    with display.bar("score", rows) as advance:
+    with lock_output(args.out), display.bar("score", rows) as advance:
         summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
     display.console.print(_table(summary))
     for reason in summary.reasons:
@@ -94,9 +95,10 @@ def _measure(args: argparse.Namespace) -> int:
     from vlm_r1.cli.eval import result_table
     from vlm_r1.config.secrets import masked_arguments
     from vlm_r1.errors import ConfigError
-    from vlm_r1.evaluation.evaluate import make_result, write_result
+    from vlm_r1.evaluation.evaluate import make_result
     from vlm_r1.evaluation.protocol import load_protocol
     from vlm_r1.evaluation.rescore import rescore_rows, rescored_protocol
+    from vlm_r1.evaluation.runner import write_result
     from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.progress import Display
 

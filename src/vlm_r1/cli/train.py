@@ -50,10 +50,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
-    """Load the recipe and plan (--dry-run) or train; shared by `train` and `sft`."""
+    """Load the recipe and plan (--dry-run) or train; shared by `train` and `sft`.
+
+    Raises:
+        VlmR1Error: see the trainers; or the recipe is that of a run folder that was moved or copied.
+    """
     from vlm_r1.config import load_config
 
     config = load_config(args.recipe, args.overrides)
+    _check_place(args, config.output_dir)
     if args.dry_run:
         from vlm_r1.cli.dry_run import print_plan
 
@@ -68,3 +73,18 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
     resume = args.resume or (args.resume_or_start and (Path(config.output_dir) / "config.yaml").exists())
     show_result(config, trainer(config, resume=resume, allow=() if args.resume_or_start and not resume else args.allow))
     return 0
+
+
+def _check_place(args: argparse.Namespace, output_dir: str) -> None:
+    """Refuse the config.yaml of a run that is not where it says: another run, or none, would go on."""
+    from vlm_r1.errors import CheckpointError
+
+    folder = Path(args.recipe).parent
+    is_of_run = Path(args.recipe).name == "config.yaml" and (folder / "environment.json").exists()
+    told = any(override.startswith("--output_dir") for override in args.overrides)
+    if args.dry_run or told or not is_of_run or folder.resolve() == Path(output_dir).resolve():
+        return
+    raise CheckpointError(
+        f"{args.recipe}: lies in another folder than its output_dir, {output_dir}: was the run moved or copied? To go "
+        f"on with this one, add --output_dir={folder}; with the other, --output_dir={output_dir}"
+    )

@@ -10,7 +10,7 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from vlm_r1.errors import ConfigError
@@ -38,33 +38,56 @@ _VERBATIM = ("instruction", "box_instruction")
 _given_values: set[str] = set()
 """Secrets that this process has given to rewards."""
 
+_NO_SECRETS = ("PWD", "OLDPWD", "SSH_AUTH_SOCK")
+"""Variables of the environment whose names only look like those of secrets."""
+
+_LEAST_CHARS_OF_VARIABLES = 12
+"""Keys of services are longer; shorter values of the environment may be words."""
+
 _LEAST_CHARS = 6
 """Shorter values may be parts of words; they are masked by the names of their options only."""
 
 
 def is_secret(name: str) -> bool:
-    """Return whether the name of an option says that its value is a secret. Counts, such as `max_tokens`, are none.
+    """Return whether the name of an option says that its value is a secret.
 
-    >>> [name for name in ("api_key", "hfToken", "apikey", "max_tokens", "monkey", "keypoints") if is_secret(name)]
+    Counts, such as `max_tokens`, are none, and neither are errors, such as `KeyError`.
+
+    >>> [name for name in ("api_key", "hfToken", "apikey", "max_tokens", "monkey", "KeyError") if is_secret(name)]
     ['api_key', 'hfToken', 'apikey']
     """
     words = [word.lower() for word in _WORD.findall(name)]
-    return any(word in _SECRET or word.endswith(_ENDS) for word in words)
+    return words[-1:] not in (["error"], ["exception"]) and any(
+        word in _SECRET or word.endswith(_ENDS) for word in words
+    )
 
 
 def masked(text: str) -> str:
     """Mask the values of secret options in a text: a reward with options, a URL, an argument, a message.
 
-    Values that were given to rewards as secrets are masked wherever they stand: an error of a service may quote a key.
+    Values that were given to rewards as secrets, and those of variables such as OPENAI_API_KEY, are masked wherever
+    they stand: an error of a service may quote a key.
 
     >>> masked('my.rewards:Judge(api_key="sk-1", model="small", token="$HF_TOKEN")')
     'my.rewards:Judge(api_key="***", model="small", token="$HF_TOKEN")'
     >>> masked("https://me:pw@host/a.jsonl?token=abc&part=1")
     'https://***@host/a.jsonl?token=***&part=1'
     """
-    for value in _given_values:
+    return _masked_by_name(without_values(text))
+
+
+def without_values(text: str) -> str:
+    """Mask the values of secrets that are known, and nothing else, in a text that is somebody's own words."""
+    for value in (*_given_values, *_values_of_variables()):
         text = text.replace(value, MASK)
-    return _masked_by_name(text)
+    return text
+
+
+@cache
+def _values_of_variables() -> tuple[str, ...]:
+    """The secrets in the environment in which this program was started, longest first."""
+    named = (value for name, value in os.environ.items() if is_secret(name) and name not in _NO_SECRETS)
+    return tuple(sorted({value for value in named if len(value) >= _LEAST_CHARS_OF_VARIABLES}, key=len, reverse=True))
 
 
 @lru_cache(maxsize=4096)

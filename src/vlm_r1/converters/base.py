@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vlm_r1.errors import DataError, brief
+from vlm_r1.runtime.atomic import sync
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue
 
 T = TypeVar("T")
@@ -171,9 +172,11 @@ def _write(path: Path, lines: Iterable[Line], tally: Tally) -> int:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link in a stranger's folder may lead to any file
         n = _write_lines(temporary, lines, tally)
         if n == 0:
             raise DataError(f"{path}: not written: no record is left. Dropped: {_reasons(tally)}")
+        sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise DataError(

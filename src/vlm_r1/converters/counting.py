@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text, option
 from vlm_r1.converters.files import integer_in, location, numbers_in, read_json, shown, take
 from vlm_r1.converters.pictures import NOT_FOUND, UNREADABLE, Images, Unusable
+from vlm_r1.data.hub import store_image
 from vlm_r1.data.images import image_formats
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.files import read_bytes, read_text
@@ -131,7 +132,7 @@ def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dic
 def _image(job: Job, index: int, row: Any) -> str | Unusable:
     """The path of a row's image: written next to the output if embedded, else found in --images, else its URL."""
     if "image" in row and not isinstance(row["image"], str):
-        return _extract(job, index, row["image"])
+        return _extract(job, row["image"])
     if isinstance(row.get("image"), str):
         found = Images(job.images or job.out.parent).find(row["image"], job.tally)
         return found or Unusable(NOT_FOUND, f"{(job.images or job.out.parent) / row['image']}")
@@ -145,8 +146,11 @@ def _image(job: Job, index: int, row: Any) -> str | Unusable:
     return next(filter(None, found), Unusable(NOT_FOUND, url))
 
 
-def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
-    """Write the embedded bytes as they are to `<output>_images/000012.jpg`."""
+def _extract(job: Job, embedded: Any) -> str | Unusable:
+    """Write the embedded bytes as they are to `<output>_images/5f/5f….jpg`, named by their content.
+
+    So an older output keeps its images, also where this conversion fails or is killed.
+    """
     data = embedded.get("bytes") if is_object(embedded) else None
     if not isinstance(data, bytes):
         return Unusable(NO_IMAGE)
@@ -155,27 +159,33 @@ def _extract(job: Job, index: int, embedded: Any) -> str | Unusable:
             suffix = {"JPEG": "jpg"}.get(image.format or "", (image.format or "img").lower())
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return Unusable(UNREADABLE)
-    name = f"{job.out.stem}_images/{index:06d}.{suffix}"
-    path = job.out.parent / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return name
+    stored = store_image(data, f".{suffix}", job.out.parent / f"{job.out.stem}_images")
+    return Path(stored).relative_to(job.out.parent).as_posix()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a Parquet, JSON Lines or JSON file."""
     if path.suffix == ".parquet":
         return _parquet(path)
-    if path.suffix == ".jsonl":
-        try:
-            rows = [json.loads(line) for line in read_text(path, "utf-8-sig").split("\n") if line.strip()]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not JSON Lines: {error}") from error
-    else:
-        rows = read_json(path)
+    rows = _json_lines(path) if path.suffix == ".jsonl" else read_json(path)
     if not is_list(rows) or not all(is_object(row) for row in rows):
         raise DataError(f"{path}: got {shown(rows)}, wanted a list of objects")
     return rows
+
+
+def _json_lines(path: Path) -> list[Any]:
+    try:
+        lines = read_text(path, "utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the file: {getattr(error, 'strerror', error)}") from error
+    return [_json_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _json_line(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON: {error}. Wanted one JSON object on the line") from error
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class OvdevalOptions(CompleteOptions):
 def convert(job: Job, options: OvdevalOptions) -> Conversion:
     """Convert one of the subsets' JSON files, or a folder of them: one record for each image.
 
+    In a folder, the images of each subset may lie in a folder of its name, as they are published.
+
     Raises:
         DataError: the source has another layout, or its images were not found.
     """
@@ -40,9 +43,17 @@ def convert(job: Job, options: OvdevalOptions) -> Conversion:
     first = read_coco(paths[0], Tally())
     folder = paths[0].parent
     bases = [folder, folder.parent]
-    names = ("", "images", paths[0].stem, f"images/{paths[0].stem}")
-    images = find_images(job, [base / name for base in bases for name in names], first.file_names)
+    places = ("", "images", paths[0].stem, f"images/{paths[0].stem}")
+    inside = (f"{paths[0].stem}/{name}" for name in first.file_names) if len(paths) > 1 else ()
+    names = [*islice(inside, 10), *islice(first.file_names, 40)]
+    images = find_images(job, [base / place for base in bases for place in places], names)
     return Conversion("ovd", images.root, _lines(job, options, paths, images))
+
+
+def _placed(image: CocoImage, images: Images, path: Path) -> CocoImage:
+    """Return the image with the folder of its subset before its name, if the images of several lie side by side."""
+    inside = f"{path.stem}/{image.name}"
+    return replace(image, name=inside) if image.name and images.find(inside) is not None else image
 
 
 def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Images) -> Iterator[Line]:
@@ -53,8 +64,9 @@ def _lines(job: Job, options: OvdevalOptions, paths: Sequence[Path], images: Ima
         for image in file.images:
             labels.setdefault(one_form(image.name), Counter()).update({item.label for item in image.objects})
         for image in file.images:
+            known = labels[one_form(image.name)]
             try:
-                made = _line(job, options, image, images, path, labels[one_form(image.name)])
+                made = _line(job, options, _placed(image, images, path), images, path, known)
             except DataError as error:  # of one image: its lists of names
                 job.tally.drop("image", "its lists of names cannot be read", example=str(error))
                 continue

@@ -17,15 +17,35 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import read_text, regular_only
+from vlm_r1.registry import quoted
 
 HUB = "hub:"
 """Prefix that marks the name of a data set on the Hub, e.g. "hub:leonardPKU/clevr_cogen_a_train:train"."""
 
-_BATCH_ROWS = 64
-"""Number of rows, with their images, that are in memory at once."""
+_BATCH_ROWS = 1
+"""Number of rows, with their images, that are in memory at once: a table of 10 kB can hold rows of 200 MB each. More at
+once save 20 µs a row."""
 
-_SAVED = ("dataset_info.json", "state.json")
+_NO_TABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    NotImplementedError,
+    MemoryError,
+    RecursionError,
+)
+"""Exceptions of Arrow on damaged files, and on values that Python lacks, such as a date in the year 6,000,000."""
+
+_GROWTH = 1000
+_LEAST_BOUND_BYTES = 1 << 28
+"""The rows of a table are written as at most so many times its size, or so many bytes: repeated values take no space in
+a table, so a file of 10 kB can hold rows for any disk."""
+
+_STATE = "state.json"
+_SAVED = ("dataset_info.json", _STATE)
 _SAVED_SPLITS = "dataset_dict.json"
 
 
@@ -67,8 +87,8 @@ def local_rows(path: str, cache: Path | None = None) -> str:
             return _convert_dataset(_load_from_disk(path), cache)
         if path.endswith(".parquet"):
             return _convert([path], _parquet_batches(path), cache)
-    except (OSError, ValueError) as error:  # the errors of pyarrow and datasets derive from these
-        raise DataError(f"cannot read the data set: {error}") from error
+    except _NO_TABLE as error:
+        raise DataError(f"cannot read the data set: {error or type(error).__name__}") from error
     return path
 
 
@@ -90,7 +110,26 @@ def _load_from_disk(path: str) -> Any:
     for folder, _, files in os.walk(path):
         for name in files:
             open(os.path.join(folder, name), "rb", opener=regular_only).close()
-    return _datasets().load_from_disk(path)
+    datasets = _datasets()
+    try:
+        _check_names(json.loads(read_text(os.path.join(path, _STATE))))
+        return datasets.load_from_disk(path)
+    except DataError:
+        raise
+    except Exception as error:  # settings of other kinds raise anything
+        raise DataError(f"cannot be loaded: {type(error).__name__}: {error}. Save the data set again") from error
+
+
+def _check_names(state: Any) -> None:
+    """Check that the files which the state of a saved data set names lie in its folder, where all files are regular.
+
+    Raises:
+        DataError: one has another name.
+    """
+    listed = [entries for key, entries in state.items() if key.endswith("_files")]
+    names = [entry["filename"] for entries in listed for entry in entries or ()]
+    if odd := [name for name in names if not isinstance(name, str) or os.path.basename(name) != name]:
+        raise DataError(f"{_STATE} names the file {quoted(odd[0])}; wanted names of files in the folder itself")
 
 
 def _datasets() -> Any:
@@ -123,10 +162,15 @@ def _convert(files: list[str], batches: Iterable[list[dict[str, Any]]], cache: P
     target = cache / "rows" / f"{name}.jsonl"
     if target.exists():
         return str(target)
+    most_bytes = max(_GROWTH * sum(size for _, size, _ in states), _LEAST_BOUND_BYTES)
     with _replacing(target) as lines:
-        for batch in batches:
-            for row in batch:
-                lines.write(json.dumps(_plain(row, images), ensure_ascii=False).encode() + b"\n")
+        for row in (row for batch in batches for row in batch):
+            lines.write(json.dumps(_plain(row, images), ensure_ascii=False).encode() + b"\n")
+            if lines.tell() > most_bytes:
+                raise DataError(
+                    f"its rows take more than {most_bytes:,} bytes, far more than the table; it is not unpacked. If "
+                    "you trust it, write its rows as JSONL"
+                )
         lines.flush()
         os.fsync(lines.fileno())  # otherwise rows lost in a power cut would go unnoticed
     return str(target)

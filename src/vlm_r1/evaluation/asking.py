@@ -171,7 +171,10 @@ def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
     refuse_code(path, _not_given(asking, given))
     if "template" in given:
         return asking
-    thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
+    try:
+        thinking = make_templates(asking.template, sections=asking.templates).default.thinking.value
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if asking.thinking not in (None, thinking):
         raise ConfigError(
             f'{path}: thinking is "{asking.thinking}", but template "{asking.template}" has "{thinking}": say'

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import DataError
@@ -23,10 +22,8 @@ from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.rollouts.remote import RemoteModel
-from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
-from vlm_r1.runtime.run_folder import environment, write_json
-from vlm_r1.runtime.text import json_text
+from vlm_r1.runtime.run_folder import environment
 from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.tasks.templates import Template
 from vlm_r1.types import Record
@@ -162,6 +159,7 @@ def answer_all(
         means.add(rows)
     mine = range(share.rank, len(records), share.world)
     missing = [place for place in mine if place not in done]
+    del done  # it is read again at the end, with the answers of all
     advance(len(mine) - len(missing), means.numbers())
     for answers in ask(records, missing):
         log.append(share.rank, answers)
@@ -228,19 +226,6 @@ def make_provenance(model: str, model_hash: str, asked: Mapping[str, Any]) -> di
         "command": facts["command"],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def write_result(folder: Path, result: Mapping[str, Any], rows: Sequence[Row]) -> Path:
-    """Write `NAME.samples.jsonl` and `NAME.json`; returns the path of the latter.
-
-    Raises:
-        CheckpointError: they cannot be written.
-    """
-    path = folder / f"{result['name']}.json"
-    with replacing(path.with_suffix(".samples.jsonl")) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{json_text(row)}\n" for row in rows)
-    write_json(path, dict(result))
-    return path
 
 
 def form_doubt(rows: Sequence[Row], template: str, trained_with: str | None) -> str | None:

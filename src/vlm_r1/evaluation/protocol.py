@@ -7,6 +7,7 @@ protocol is data: it names built-in tasks and templates, or what the command lin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,9 @@ _FOLDER = files("vlm_r1.evaluation") / "protocols"
 Several = Literal["error", "first", "last", "largest"]
 """Which of several different boxes in an answer to `rec` counts; error: none, the answer cannot be read."""
 
+Reading = Literal["strict", "official", "official_baseline"]
+"""Who reads the answers: our parsers, or the original VLM-R1's evaluation of models with or without thinking."""
+
 
 class DataSet(Section):
     """The records that a protocol is about.
@@ -32,14 +36,18 @@ class DataSet(Section):
     Attributes:
         set: name of the published set, e.g. "RefCOCO".
         split: e.g. "val"; None: it has no splits.
-        records: how many records the converted file has; another number is said. None: it varies.
-        convert: the command that makes the file.
+        records: how many records the converted file has; another number is said. None: it varies, or is not known.
+        splits: splits of a set that are measured alike, with their numbers of records. The name of the protocol means
+            the first; the others are NAME_SPLIT, e.g. refcoco_testA. A loaded protocol has the chosen one under
+            `split` and `records`, and none here.
+        convert: the command that makes the file, with {split} for the name of the split.
         source: where the set is published, and the paper to cite.
     """
 
     set: str
     split: str | None = None
     records: PositiveInt | None = None
+    splits: Mapping[str, PositiveInt | None] = Field(default_factory=dict)
     convert: str | None = None
     source: str | None = None
 
@@ -98,7 +106,8 @@ class Protocol(Section):
         task: the task that asks, reads and measures; None: that of each record.
         template: the words around the question; None: those with which the model was trained.
         several: which of several boxes counts.
-        reading: "strict": by our parsers; "official": by the original VLM-R1's own functions, their mistakes included.
+        reading: "strict": by our parsers; "official": as the original VLM-R1 reads, its mistakes included, which is how
+            the paper's numbers were made; "official_baseline": as it reads models that were not trained to think.
         level: "expression": each record counts once; "object": the records of an object (same images, same gold boxes)
             count once together, by their mean.
         thresholds: of IoU, for accuracies; an answer is right if its IoU is greater, or at least as great.
@@ -119,7 +128,7 @@ class Protocol(Section):
     task: str | None = None
     template: str | None = None
     several: Several = "error"
-    reading: Literal["strict", "official"] = "strict"
+    reading: Reading = "strict"
     level: Literal["expression", "object"] = "expression"
     thresholds: tuple[Probability, ...] = (0.5, 0.75, 0.9)
     inclusive: bool = False
@@ -130,10 +139,39 @@ class Protocol(Section):
     decoding: Decoding = Field(default_factory=Decoding)
     sample: Subset | None = None
 
+    @model_validator(mode="after")
+    def _reads_boxes(self) -> Protocol:
+        read = {"official": ("rec", "ovd"), "official_baseline": ("rec",)}.get(self.reading)
+        if read and self.task not in (None, *read):
+            raise ValueError(f"reading {self.reading} is for task {' or '.join(read)}, got {self.task}")
+        return self
+
 
 def protocol_names() -> list[str]:
     """Return the names of the shipped protocols, in order."""
-    return sorted(path.name.removesuffix(".yaml") for path in _FOLDER.iterdir() if path.name.endswith(".yaml"))
+    return sorted(_shipped())
+
+
+@cache
+def _shipped() -> Mapping[str, Protocol]:
+    found: dict[str, Protocol] = {}
+    for path in _FOLDER.iterdir():
+        if path.name.endswith(".yaml"):
+            for protocol in _each_split(_read(path.read_text(encoding="utf-8"), path.name)):
+                found[protocol.name] = protocol
+    return found
+
+
+def _each_split(protocol: Protocol) -> Iterator[Protocol]:
+    """Yield a protocol for each split of its data, the first under its own name."""
+    data = protocol.data
+    if not data.splits:
+        yield protocol
+    for number, (split, records) in enumerate(data.splits.items()):
+        convert = data.convert and data.convert.replace("{split}", split)
+        chosen = {"split": split, "records": records, "splits": {}, "convert": convert}
+        name = f"{protocol.name}_{split}" if number else protocol.name
+        yield protocol.model_copy(update={"name": name, "data": data.model_copy(update=chosen)})
 
 
 def load_protocol(name: str) -> Protocol:
@@ -142,8 +180,8 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         ConfigError: there is no such protocol, or the file is none.
     """
-    if name in protocol_names():
-        return _read((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    if name in _shipped():
+        return _shipped()[name]
     if Path(name).suffix not in (".yaml", ".yml"):
         known = protocol_names()
         raise ConfigError(
@@ -156,7 +194,7 @@ def load_protocol(name: str) -> Protocol:
         raise ConfigError(f"--protocol {name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"--protocol {name}: is no text: {error}") from error
-    return _read(text, name)
+    return next(_each_split(_read(text, name)))
 
 
 def _read(text: str, where: str) -> Protocol:

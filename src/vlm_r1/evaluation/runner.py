@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
-from vlm_r1.runtime.run_folder import write_json
 from vlm_r1.runtime.text import json_text
 from vlm_r1.sampling import Sampler, greedy
 from vlm_r1.types import Group, Record, Rollout
@@ -71,15 +70,27 @@ def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step:
     }
 
 
-def write_evaluation(folder: Path, summary: dict[str, Any], groups: Sequence[Group]) -> None:
-    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`."""
-    with (
-        replacing(folder / f"{summary['name']}.samples.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for group in groups:
-            file.writelines(f"{json_text(row)}\n" for row in sample_rows(group))
-    write_json(folder / f"{summary['name']}.json", summary)
+def write_evaluation(folder: Path, summary: Mapping[str, Any], groups: Sequence[Group]) -> None:
+    """Write the files of an evaluation of these groups; see `write_result`."""
+    write_result(folder, summary, (row for group in groups for row in sample_rows(group)))
+
+
+def write_result(folder: Path, result: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write `<name>.json` and `<name>.samples.jsonl` into `folder`; a kill leaves no JSON file with other samples.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        CheckpointError: they cannot be written; then those that were there are left as they were.
+    """
+    path = folder / f"{result['name']}.json"
+    with replacing(path) as whole, replacing(path.with_suffix(".samples.jsonl")) as samples:
+        with samples.open("w", encoding="utf-8") as file:
+            file.writelines(f"{json_text(row)}\n" for row in rows)
+        whole.write_text(json_text(result, indent=2) + "\n", encoding="utf-8")
+        path.unlink(missing_ok=True)
+    return path
 
 
 def sample_rows(group: Group) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vlm_r1.config.secrets import masked
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rewards.call import Logged
@@ -10,7 +12,7 @@ from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.training.steps import TrainingRun
-from vlm_r1.types import Group
+from vlm_r1.types import Group, Record
 
 
 def collect_groups(
@@ -38,20 +40,7 @@ def collect_groups(
     for round_number in range(config.grpo.dynamic_sampling_rounds):
         with phases("encode"):
             draws, records = run.next_records()
-        with learner.autocast_for_sampling():
-            groups = sample_groups(
-                records,
-                run.env,
-                run.sampler,
-                params,
-                n=config.grpo.num_generations,
-                run_seed=config.seed,
-                draws=draws,
-                phases=phases,
-                add_features=learner.with_features,
-                trainer_state=TrainerState(learner.step, config.training.max_steps),
-                logged=logged,
-            )
+        groups = run.do_together(partial(_sample, run, params, phases, logged, draws=draws, records=records))
         own |= {(round_number, rank, place): group for place, group in enumerate(groups)}
         for process, found in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
             signals |= {(round_number, process, place): signal for place, signal in enumerate(found)}
@@ -68,6 +57,32 @@ def collect_groups(
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
     return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics
+
+
+def _sample(
+    run: TrainingRun,
+    params: SamplingParams,
+    phases: Phases,
+    logged: Logged,
+    *,
+    draws: list[int],
+    records: list[Record],
+) -> list[Group]:
+    config, learner = run.config, run.learner
+    with learner.autocast_for_sampling():
+        return sample_groups(
+            records,
+            run.env,
+            run.sampler,
+            params,
+            n=config.grpo.num_generations,
+            run_seed=config.seed,
+            draws=draws,
+            phases=phases,
+            add_features=learner.with_features,
+            trainer_state=TrainerState(learner.step, config.training.max_steps),
+            logged=logged,
+        )
 
 
 def _has_signal(group: Group) -> bool:

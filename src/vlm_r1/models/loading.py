@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -32,7 +33,7 @@ from vlm_r1.models.llava_onevision import LlavaOnevision
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
-from vlm_r1.models.remote_code import check_no_code
+from vlm_r1.models.remote_code import check_no_code, check_no_kernels
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
 
@@ -64,7 +65,10 @@ _WANTED = {
 }
 """The files that `_load` wants, for its error messages."""
 
-_BROKEN = (OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError)
+_BROKEN = (
+    *(OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, StrictDataclassError),
+)
 """What transformers and torch raise on files that are missing or damaged."""
 
 
@@ -94,6 +98,7 @@ def load_adapter(
     """
     path = _base_of(path)
     config = _load("config", AutoConfig, path)
+    check_no_kernels(path, config)
     family = _family(config.model_type, str(path)) if adapter is None else _outside(adapter)
     tokenizer = _load("tokenizer", AutoTokenizer, path)
     tokenizer.chat_template = _chat_template(path) or tokenizer.chat_template

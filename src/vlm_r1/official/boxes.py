@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from vlm_r1.official.gold import Gold
 from vlm_r1.official.texts import in_tags
 
-_BOX = re.compile(r"\[(\d+),\s*(\d+),\s*(\d+),\s*(\d+)]")
+BOX = re.compile(r"\[(\d+),\s*(\d+),\s*(\d+),\s*(\d+)]")
+"""Four bracketed integers."""
 
 
 def rec_iou(completion: str, gold: Gold, *, resized: bool) -> float | None:
@@ -29,7 +30,7 @@ def rec_iou(completion: str, gold: Gold, *, resized: bool) -> float | None:
     except (ValueError, TypeError, RecursionError):
         return None
     answers = in_tags(completion)
-    found = _BOX.search(answers[0]) if answers else None
+    found = BOX.search(answers[0]) if answers else None
     if found is None:
         return 0.0
     try:

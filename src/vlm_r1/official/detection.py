@@ -36,7 +36,7 @@ def od_ap(completion: str, gold: Gold, *, threshold_50: bool, by_length: bool) -
     answer = answers[-1].strip()
     if answer == truth == "None":
         return 1.0
-    found, there = _items(answer, -1) or _NOTHING, _items(truth, -1)
+    found, there = fenced_items(answer, -1) or _NOTHING, fenced_items(truth, -1)
     if there is None:
         return None
     if not (found and there):
@@ -62,7 +62,7 @@ def weighted_sum(completion: str, gold: Gold) -> float | None:
     answer, truth = clean_text(completion), clean_text(gold.text)
     if truth == "none":
         return float(answer == "none")
-    found, there = _items(answer, 0) or _NOTHING, _items(truth, 0)
+    found, there = fenced_items(answer, 0) or _NOTHING, fenced_items(truth, 0)
     if there is None:
         return None
     if not (found and there):
@@ -79,8 +79,8 @@ def weighted_sum(completion: str, gold: Gold) -> float | None:
     return (_POSITION * position / len(there) + _COMPLETENESS * completeness) / (_POSITION + _COMPLETENESS)
 
 
-def _items(text: str, which: int) -> list[Any] | None:
-    """The items (or keys) of the first (0) or last (−1) fenced JSON; empty without JSON; None if unreadable."""
+def fenced_items(text: str, which: int) -> list[Any] | None:
+    """Return the items (or keys) of the first (0) or last (−1) fenced JSON; empty without JSON; None if unreadable."""
     fenced = [inside.strip() for inside in between(text, FENCE, END_FENCE)]
     try:
         return list(json.loads(fenced[which])) if fenced and fenced[which] else []

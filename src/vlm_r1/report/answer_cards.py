@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +13,11 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.report.answers import RIGHT, finite, labels_of, size_of, verdict
 from vlm_r1.report.drawing import (
     LABEL_LIMIT,
+    MAX_BOXES,
     DrawnBox,
     DrawnImage,
     as_text,
+    boxes_of,
     draw,
     marks_of,
     placed_gold,
@@ -23,16 +27,16 @@ from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, checked_data_url
 from vlm_r1.report.tables import is_share, readable
-from vlm_r1.runtime.text import json_text
 from vlm_r1.tasks import TASKS
-from vlm_r1.types import PlacedBox
+from vlm_r1.types import AnswerValue, PlacedBox
 
 ANSWER_COLOUR = "#ff6a1a"
 TEXT_LIMIT = 2000  # characters of an answer on a card
-ROW_TEXT_LIMIT = 300  # characters of an answer in a row
+ROW_TEXT_LIMIT = 240  # characters of an answer in a row
 ROW_MARKS = 20  # boxes of an answer that are drawn in a row
 CARD_SIDE_PX, THUMBNAIL_SIDE_PX = 480, 240
 LARGEST_SIDE_PX = 1_000_000
+_SHORT = {"iou": "IoU", "map": "AP", "ap50": "AP50"}
 
 Mark = tuple[PlacedBox, str]
 
@@ -71,6 +75,11 @@ class Card:
     gold: Excerpt
     views: tuple[View, ...]
 
+    @property
+    def has_boxes(self) -> bool:
+        """True if a box is drawn."""
+        return any(image.boxes for view in self.views for image in view.images)
+
 
 def card(place: str, samples: Mapping[str, Sample], main: str, images: ImagePaths) -> Card:
     """Return the card of a record.
@@ -87,7 +96,7 @@ def card(place: str, samples: Mapping[str, Sample], main: str, images: ImagePath
         record=record_of(first),
         source=visible(first.source[-LABEL_LIMIT:]),
         problem=problem_of(first),
-        gold=excerpt(as_text(first.gold), LABEL_LIMIT),
+        gold=excerpt(value_text(first.gold), LABEL_LIMIT),
         views=tuple(_view(side, sample, main, images, urls) for side, sample in samples.items()),
     )
 
@@ -102,7 +111,7 @@ def _view(side: str, sample: Sample, main: str, images: ImagePaths, urls: dict[s
         caption=caption(sample, main),
         right=found == RIGHT,
         verdict=found,
-        answer=None if sample.answer is None else excerpt(as_text(sample.answer), LABEL_LIMIT),
+        answer=None if sample.answer is None else excerpt(value_text(sample.answer), LABEL_LIMIT),
         text=excerpt(sample.text, TEXT_LIMIT),
     )
 
@@ -135,39 +144,42 @@ class RowWriter:
 
     Attributes:
         main: the main metric.
-        labels, groups: word → its number.
+        labels, groups, sides: word → its number; a side is whose answer it is.
         max_labels: how many labels are remembered.
     """
 
     main: str
     labels: dict[str, int]
     groups: dict[str, int]
+    sides: dict[str, int]
     max_labels: int
 
     def choices(self) -> list[str]:
         """Return the labels that one can choose among, in the order of their numbers; none if there are too many."""
         return list(self.labels) if len(self.labels) < self.max_labels else []
 
-    def row(self, group: str, samples: Sequence[Sample], url: str | None) -> dict[str, Any]:
+    def row(self, group: str, samples: Mapping[str, Sample], url: str | None) -> dict[str, Any]:
         """Return a record with its answers, with short keys that `answers.js` knows.
 
         Args:
             group: the heading under which it stands.
-            samples: one or several answers to the same record.
+            samples: side → its answer; all are to the same record.
             url: its picture; None: boxes are drawn on an empty canvas.
         """
-        first = samples[0]
+        first = next(iter(samples.values()))
         place = shown_place(first)
         truth = truth_of(first) if first.images else []
         row: dict[str, Any] = {
             "k": self.groups[group],
             "q": problem_of(first),
             "i": record_of(first),
-            "t": _short(as_text(first.gold)),
+            "t": _short(value_text(first.gold)),
             "l": [self._number(label) for label in labels_of(first.gold)[:ROW_MARKS]],
             "z": size_of(box for (box, _), _ in truth),
-            "a": [self._answer(sample, place, group) for sample in samples],
+            "a": [self._answer(side, sample, place, group) for side, sample in samples.items()],
         }
+        if len(first.images) > 1:
+            row["m"] = [place + 1, len(first.images)]
         if first.images:
             row |= {"w": list(size_px(first, place)), "b": _marks(truth, len(first.images), place)}
         return {**row, "u": url} if url else row
@@ -175,10 +187,12 @@ class RowWriter:
     def _number(self, label: str) -> int:
         return self.labels.setdefault(label, len(self.labels)) if len(self.labels) < self.max_labels else 0
 
-    def _answer(self, sample: Sample, place: int, group: str) -> dict[str, Any]:
+    def _answer(self, side: str, sample: Sample, place: int, group: str) -> dict[str, Any]:
         found = verdict(sample, self.main)
         answer: dict[str, Any] = {"n": caption(sample, self.main), "x": _short(sample.text)}
-        if found != group:
+        if side:
+            answer["s"] = self.sides.setdefault(side, len(self.sides))
+        if found not in (group, answer["n"]):
             answer["v"] = found
         if found == RIGHT:
             answer["o"] = 1
@@ -188,10 +202,10 @@ class RowWriter:
 
 
 def rows_within(rows: Iterable[dict[str, Any]], size_bytes: int) -> list[dict[str, Any]]:
-    """Return the first rows that need at most so many bytes in the page."""
+    """Return the first rows that need at most so many bytes in the page, their pictures not counted."""
     kept: list[dict[str, Any]] = []
     for row in rows:
-        size_bytes -= len(json_text(row).encode())
+        size_bytes -= len(json.dumps(row | {"u": ""}, ensure_ascii=False).encode())
         if size_bytes < 0:
             break
         kept.append(row)
@@ -199,13 +213,26 @@ def rows_within(rows: Iterable[dict[str, Any]], size_bytes: int) -> list[dict[st
 
 
 def caption(sample: Sample, main: str) -> str:
-    """Return how good an answer is, in a word or a number: "IoU 0.31", "map 0.40", "right"."""
-    if "iou" in sample.metrics:
-        return f"IoU {number(finite(sample.metrics, 'iou'), decimals=2)}"
-    value = finite(sample.metrics, main)
-    if value in (0.0, 1.0) and is_share(main):
+    """Return how good an answer is, in a word or a number: "IoU 0.31", "AP 0.40", "right"."""
+    name = "iou" if "iou" in sample.metrics else main
+    value = finite(sample.metrics, name)
+    if value in (0.0, 1.0) and is_share(name):
         return "right" if value else "wrong"
-    return f"{readable(visible(main[:LABEL_LIMIT]))} {number(value, decimals=2)}"
+    return f"{_SHORT.get(name) or readable(visible(name[:LABEL_LIMIT]))} {number(value, decimals=2)}"
+
+
+def value_text(value: AnswerValue) -> str:
+    """Return an answer as text for people, labelled boxes as "dog [10, 20, 110, 220]".
+
+    >>> value_text([{"bbox_2d": [1, 2, 3, 4], "label": "dog"}, {"bbox_2d": [5.25, 6, 7, 8], "label": "cat"}])
+    'dog [1, 2, 3, 4]; cat [5.2, 6, 7, 8]'
+    >>> value_text([]), value_text("B"), value_text([1, 2, 3, 4])
+    ('nothing', 'B', '[1, 2, 3, 4]')
+    """
+    boxes = list(boxes_of(value)) if isinstance(value, list) else []
+    if any(label for _, label in boxes):
+        return "; ".join(f"{label[:LABEL_LIMIT]} {as_text(list(box))}" for (box, _), label in boxes[:MAX_BOXES])
+    return "nothing" if value == [] else as_text(value)
 
 
 def problem_of(sample: Sample) -> str:
@@ -242,8 +269,9 @@ def _marks(marks: Iterable[Mark], n_images: int, place: int) -> list[list[float 
     found: list[list[float | str]] = []
     for ((x1, y1, x2, y2), image), label in marks:
         if image % n_images == place and len(found) < ROW_MARKS:
-            sides: list[float | str] = [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)]
-            found.append([*sides, visible(label[:LABEL_LIMIT])] if label else sides)
+            sides = [round(side, 1) for side in (x1, y1, x2 - x1, y2 - y1)]
+            if all(map(math.isfinite, sides)):  # the difference of finite numbers may be infinite
+                found.append([*sides, visible(label[:LABEL_LIMIT])] if label else [*sides])
     return found
 
 

@@ -5,7 +5,6 @@
   const SVG = "http://www.w3.org/2000/svg";
   const data = JSON.parse(document.getElementById("rows").textContent);
   const at = (id) => document.getElementById(id);
-  const sides = data.sides || [""];
   const found = { group: at("by-group"), label: at("by-label"), size: at("by-size"), text: at("by-text") };
 
   function make(name, attributes, ...children) {
@@ -16,13 +15,16 @@
     return element;
   }
 
-  function mark([x, y, width, height, label], kind, name, side) {
+  function mark([x, y, width, height, label], kind, name, [imageWidth, imageHeight]) {
     const shape = width || height ? { x, y, width, height } : { d: `M${x} ${y}h0` };
     const tag = shape.d ? "path" : "rect", dot = shape.d ? " dot" : "";
     const group = make("g", { class: `box ${kind}` }, make("title", {}, label ? `${name}: ${label}` : name));
     for (const part of ["halo", "edge"]) group.append(make(tag, { class: part + dot, ...shape }));
     if (label) {
-      const place = { class: "tag", x, y, dx: "0.3em", dy: kind === "truth" ? "-0.35em" : "1.1em", "font-size": side / 18 };
+      const size = Math.max(imageWidth, imageHeight) / 20, bottom = y + height;
+      const above = y > size ? y - size * 0.4 : y + size;
+      const below = bottom + size < imageHeight ? bottom + size : bottom - size * 0.4;
+      const place = { class: "tag", x, y: kind === "truth" ? above : below, "font-size": size };
       group.append(make("text", place, label.slice(0, 40)));
     }
     return group;
@@ -36,20 +38,21 @@
       const exact = side <= EXACT_SIDE_PX ? { class: "pixelated" } : {};
       svg.append(make("image", { href: row.u, width, height, preserveAspectRatio: "none", ...exact }));
     }
-    for (const box of row.b) svg.append(mark(box, "truth", "truth", side));
-    for (const box of answer.b) svg.append(mark(box, "given", "answer", side));
+    for (const box of row.b) svg.append(mark(box, "truth", "truth", row.w));
+    for (const box of answer.b) svg.append(mark(box, "given", "answer", row.w));
     return svg;
   }
 
   function item(row) {
-    const answers = row.a.map((answer, index) => {
+    const answers = row.a.map((answer) => {
       const head = make("p", { class: "head" }, make("strong", {}, answer.n));
-      if (sides[index]) head.prepend(make("b", { class: "side" }, sides[index]));
+      if ("s" in answer) head.prepend(make("b", { class: "side" }, data.sides[answer.s]));
       if (answer.v) head.append(make("span", { class: answer.o ? "chip good" : "chip" }, answer.v));
       const text = make("p", { class: "text mono" }, answer.x || "(empty)");
       return make("div", { class: "answer" }, ...(row.w ? [view(row, answer)] : []), head, text);
     });
-    const meta = make("p", { class: "meta" }, make("span", {}, `truth ${row.t}`), make("span", {}, `record ${row.i}`));
+    const meta = make("p", { class: "meta" }, make("span", {}, `truth ${row.t}`), make("span", {}, `record\u00a0${row.i}`));
+    if (row.m) meta.append(make("span", {}, `image ${row.m[0]} of ${row.m[1]}`));
     if (row.z) meta.append(make("span", {}, row.z));
     const shown = make("div", { class: answers.length > 1 ? "sides many" : "sides" });
     answers.forEach((answer, index) => {
@@ -60,7 +63,7 @@
   }
 
   function heap(name, rows, total, open) {
-    const list = make("ol", sides.length > 1 ? { class: "pairs" } : {});
+    const list = make("ol", data.sides.length ? { class: "pairs" } : {});
     const more = make("button", { type: "button" });
     const count = rows.length === total ? total.toLocaleString("en") : `${rows.length.toLocaleString("en")} of ${total.toLocaleString("en")}`;
     const details = make("details", { class: "heap" }, make("summary", {}, name, make("span", {}, count)), list, more);
@@ -113,7 +116,7 @@
   const labels = data.labels.map((name, index) => [index, name]);
   choices(found.label, labels.sort((a, b) => a[1].localeCompare(b[1], "en", { numeric: true })));
   const sizes = new Set(data.rows.map((row) => row.z));
-  choices(found.size, ["small", "medium", "large"].filter((size) => sizes.has(size)).map((size) => [size, size]));
+  choices(found.size, ["small", "medium", "large", "mixed"].filter((size) => sizes.has(size)).map((size) => [size, size]));
   let waiting = 0;
   found.text.addEventListener("input", () => {
     clearTimeout(waiting);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import area
 from vlm_r1.report.drawing import LABEL_LIMIT, boxes_of, marks_of
 from vlm_r1.report.excerpt import visible
+from vlm_r1.report.tables import readable
 from vlm_r1.types import AnswerValue
 
 RIGHT, OTHER = "right", "other reasons"
@@ -18,7 +20,11 @@ MAX_GROUPS = 20
 QUANTILES = {"best": 1.0, "85 %": 0.85, "70 %": 0.70, "50 %": 0.50, "25 %": 0.25, "5 %": 0.05, "worst": 0.0}
 """Places in the order of the answers that a page always shows: the share of answers that are worse."""
 
-_SMALL_PX2, _MEDIUM_PX2 = 32**2, 96**2  # COCO's bounds of the area of small and of medium objects
+_COMPLETE = ("precision_iou50", "recall_iou50")
+"""Metrics of answers that list boxes. Such an answer is right if both are 1: a mean of overlaps hides a missing box."""
+
+SIZES = ("small", "medium", "large")
+_AREAS_PX2 = (32**2, 96**2)  # COCO's bounds of the areas of small and of medium objects
 _LONGEST_LABEL = 40  # characters; a longer gold answer is a sentence and no label
 
 
@@ -47,11 +53,26 @@ def quality(sample: Sample, main: str) -> tuple[float, float]:
 
 
 def verdict(sample: Sample, main: str) -> str:
-    """Return "right" if the main metric is above one half, else in a few words what is wrong with the answer."""
+    """Return "right", or in a few words what is wrong with the answer; see `criterion`."""
     cut = ", cut off" if sample.stop_reason == "length" else ""
     if sample.reason is not None:
         return visible(f"not readable: {str(sample.reason)[:LABEL_LIMIT]}{cut}")
-    return RIGHT if finite(sample.metrics, main) > 0.5 else _fault(sample) + cut
+    if all(name in sample.metrics for name in _COMPLETE):
+        right = all(finite(sample.metrics, name) == 1 for name in _COMPLETE)
+    else:
+        right = finite(sample.metrics, main) > 0.5
+    return RIGHT if right else _fault(sample) + cut
+
+
+def criterion(metrics: Mapping[str, float], main: str) -> str:
+    """Say when an answer with these metrics is right.
+
+    >>> criterion({"accuracy_iou50": 1.0, "iou": 0.7}, "accuracy_iou50")
+    'its accuracy at IoU 0.5 is above one half'
+    """
+    if all(name in metrics for name in _COMPLETE):
+        return "it finds every object at an IoU of 0.5, and nothing else"
+    return f"its {readable(main)} is above one half"
 
 
 def by_quality(found: Sequence[Judged]) -> list[int]:
@@ -112,15 +133,13 @@ def labels_of(gold: AnswerValue) -> list[str]:
 
 
 def size_of(boxes: Iterable[Sequence[float]]) -> str:
-    """Return whether the smallest box is small, medium or large by COCO's bounds of its area; "" if there is none.
+    """Return whether all boxes are small, medium or large by COCO's bounds of the area; "mixed", or "" without boxes.
 
-    >>> size_of([(0, 0, 31, 31), (0, 0, 200, 200)]), size_of([(0, 0, 50, 50)]), size_of([])
-    ('small', 'medium', '')
+    >>> size_of([(0, 0, 31, 31), (9, 9, 20, 20)]), size_of([(0, 0, 31, 31), (0, 0, 200, 200)]), size_of([])
+    ('small', 'mixed', '')
     """
-    areas = [area((x1, y1, x2, y2)) for x1, y1, x2, y2 in boxes]
-    if not areas:
-        return ""
-    return "small" if min(areas) < _SMALL_PX2 else "medium" if min(areas) < _MEDIUM_PX2 else "large"
+    sizes = {bisect_right(_AREAS_PX2, area((x1, y1, x2, y2))) for x1, y1, x2, y2 in boxes}
+    return SIZES[sizes.pop()] if len(sizes) == 1 else "mixed" if sizes else ""
 
 
 def finite(metrics: Mapping[str, float], name: str) -> float:
@@ -133,14 +152,16 @@ def _fault(sample: Sample) -> str:
     answer, gold = list(marks_of(sample.answer)), list(boxes_of(sample.gold))
     if isinstance(sample.answer, str) or not (answer or gold):
         return "wrong answer"
-    return next(_faults(sample.metrics, len(answer), len(gold)), "beside the truth")
+    return next(_faults(sample.metrics, len(answer), len(gold)), "boxes do not fit")
 
 
 def _faults(metrics: Mapping[str, float], n_answer: int, n_gold: int) -> Iterator[str]:
     """Yield what is wrong with an answer that is boxes or a point, the gravest first."""
+    if "accuracy" in metrics:  # a point, whose gold answer may be a polygon
+        yield "beside the target"
     if not n_answer:
         yield "says that nothing is there"
-    if not n_gold and n_answer and "accuracy" not in metrics:  # a point has that metric, and its gold may be a polygon
+    if not n_gold and n_answer:
         yield "finds what is not there"
     if metrics.get("label_recall", 1.0) < 1:
         yield "misses a kind of object"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -11,22 +12,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from vlm_r1.config.data import Allowed, DataSource
+from vlm_r1.config.secrets import masked, masked_arguments, masked_tree
 from vlm_r1.data.image_paths import ImagePaths, image_paths
 from vlm_r1.evaluation.samples import Sample
+from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.report.answer_cards import THUMBNAIL_SIDE_PX, RowWriter, rows_within, shown_place
 from vlm_r1.report.answers import taken_in_turn
 from vlm_r1.report.build import page_template
+from vlm_r1.report.drawing import LABEL_LIMIT
+from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.images import FETCHING_S, checked_data_url
+from vlm_r1.report.read import lookup
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.text import writable
 
 MAX_THUMBNAILS = 120  # rows with pictures
 MAX_LABELS = 1500  # labels that one can choose among; if there are more, there is no such choice
+APPENDIX_LIMIT = 20_000  # characters of a protocol and of a provenance that are shown
 ROWS_READ = 20_000
-ROWS_BYTES = 6_000_000  # of rows without their pictures; what does not fit is left out, which the page says
+ROWS_BYTES = 8_000_000  # of rows without their pictures; what does not fit is left out, which the page says
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,12 @@ class Shown:
     Attributes:
         rows: what `answers.js` reads.
         n_left_out: records without a row.
-        kept: place → the answers to the records that are shown as cards.
+        kept: place → side → answer, of the records that are shown as cards.
     """
 
     rows: Mapping[str, Any]
     n_left_out: int
-    kept: Mapping[int, Sequence[Sample]]
+    kept: Mapping[int, Mapping[str, Sample]]
 
 
 def images_beside(results: Iterable[Path]) -> ImagePaths:
@@ -62,42 +70,41 @@ def bounded(images: ImagePaths) -> ImagePaths:
 
 
 def show(
-    answers: Iterable[Sequence[Sample]],
+    answers: Iterable[Mapping[str, Sample]],
     groups: Mapping[str, Sequence[int]],
     as_cards: Set[int],
     pictured: Set[str],
     *,
-    sides: Sequence[str] = ("",),
     main: str,
     images: ImagePaths,
 ) -> Shown:
     """Read the answers once and keep what the page shows of them.
 
     Args:
-        answers: for each record the answers of all sides, in the order of the file.
+        answers: for each record side → answer, in the order of the file; a side is whose answer it is, e.g. "A".
         groups: heading → places of records in that order, those to show first coming first.
         as_cards: places of the records that are shown as cards.
         pictured: headings of the groups whose first rows have pictures.
-        sides: whose answers these are, e.g. ("A", "B").
         main: the main metric.
         images: where pictures may lie.
     """
-    listed = taken_in_turn(list(groups.values()), ROWS_READ)
-    with_picture = set(taken_in_turn([places for name, places in groups.items() if name in pictured], MAX_THUMBNAILS))
+    first, then = ([places for name, places in groups.items() if (name in pictured) == is_first] for is_first in (1, 0))
+    listed = [*taken_in_turn(first, ROWS_READ), *taken_in_turn(then, ROWS_READ)][:ROWS_READ]
+    with_picture = set(taken_in_turn(first, MAX_THUMBNAILS))
     heading = {place: name for name, places in groups.items() for place in places}
-    writer = RowWriter(main, {}, {name: index for index, name in enumerate(groups)}, MAX_LABELS)
-    wanted, rows, kept = set(listed), dict[int, dict[str, Any]](), dict[int, Sequence[Sample]]()
+    writer = RowWriter(main, {}, {name: index for index, name in enumerate(groups)}, {}, MAX_LABELS)
+    wanted, rows, kept = set(listed), dict[int, dict[str, Any]](), dict[int, Mapping[str, Sample]]()
     for place, samples in enumerate(answers):
         if place in as_cards:
             kept[place] = samples
         if place in wanted:
-            url = _thumbnail(samples[0], images) if place in with_picture else None
+            url = _thumbnail(next(iter(samples.values())), images) if place in with_picture else None
             rows[place] = writer.row(heading[place], samples, url)
     shown = rows_within((rows[place] for place in listed), ROWS_BYTES)
     totals = [[name, len(places)] for name, places in groups.items()]
     closed = [name for name in groups if name not in pictured]
-    data = {"groups": totals, "closed": closed, "sides": sides, "labels": writer.choices(), "rows": shown}
-    return Shown(writable(data), sum(map(len, groups.values())) - len(shown), kept)
+    data = {"groups": totals, "closed": closed, "sides": list(writer.sides), "labels": writer.choices(), "rows": shown}
+    return Shown(data, sum(map(len, groups.values())) - len(shown), kept)
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
@@ -111,6 +118,32 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(writable(page), encoding="utf-8")
     return path
+
+
+def command_of(tree: Mapping[str, Any]) -> str:
+    """Return the command that made a result, to give again; "" if it is not known."""
+    command: Any = lookup(tree.get("provenance"), "command")
+    if is_list(command):
+        return shlex.join(masked_arguments(map(str, command)))
+    return masked(command) if isinstance(command, str) else ""
+
+
+def provenance_of(tree: Mapping[str, Any]) -> Excerpt | None:
+    """Return where a result comes from as YAML, without the command, which `command_of` has; None: it is not known."""
+    found: Any = tree.get("provenance")
+    return appendix({key: value for key, value in found.items() if key != "command"}) if is_object(found) else None
+
+
+def appendix(tree: object) -> Excerpt | None:
+    """Return an object as YAML, with secrets masked; None if it is none."""
+    if not is_object(tree):
+        return None
+    return excerpt(yaml.safe_dump(masked_tree(tree), sort_keys=False, allow_unicode=True, width=100), APPENDIX_LIMIT)
+
+
+def short_text(value: object) -> str:
+    """Return a text, shortened; "" for other values."""
+    return visible(value[:LABEL_LIMIT]) if isinstance(value, str) else ""
 
 
 @cache

@@ -6,22 +6,27 @@ others, so that text from a model cannot run anything.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vlm_r1.config.secrets import masked, masked_arguments, masked_tree
+from vlm_r1.config.secrets import masked
 from vlm_r1.data.image_paths import ImagePaths
 from vlm_r1.evaluation.samples import read_samples
-from vlm_r1.parsing.json_values import is_list, is_number, is_object
+from vlm_r1.parsing.json_values import is_number
 from vlm_r1.report.answer_cards import card
-from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, judged
-from vlm_r1.report.answers_page import bounded, images_beside, show, write_page
+from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, criterion, judged
+from vlm_r1.report.answers_page import (
+    appendix,
+    bounded,
+    command_of,
+    images_beside,
+    provenance_of,
+    short_text,
+    show,
+    write_page,
+)
 from vlm_r1.report.build import Tile
-from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.evaluation_tables import (
     MAX_CLASSES,
     class_rows,
@@ -33,7 +38,7 @@ from vlm_r1.report.evaluation_tables import (
     plain_numbers,
     subset_tables,
 )
-from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.excerpt import visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.read import Estimate, lookup
 from vlm_r1.report.tables import capitalized, is_share, readable
@@ -47,7 +52,6 @@ _CLAIMS = {
     "accuracy_iou90": "The box is right (IoU above 0.9)",
     "all_right_iou50": "All boxes are right (IoU of at least 0.5)",
 }
-_APPENDIX_LIMIT = 20_000  # characters of the protocol and of the provenance that are shown
 
 
 def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Path:
@@ -68,25 +72,27 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
     tree: dict[str, Any] = writable(read_json(result))
     samples = result.with_name(f"{result.name.removesuffix('.json')}.samples.jsonl")
     main = main_metric(tree.get("metrics"))
-    ranked_by = _metric_of_answers(samples, main)
+    first: Mapping[str, float] = next((sample.metrics for sample in read_samples(samples)), dict[str, float]())
+    ranked_by = main if main in first else next(iter(first), main)  # some main metrics are none of single answers
     found = judged(read_samples(samples), ranked_by)
     places, groups = at_quantiles(by_quality(found)), by_verdict(found)
     images = bounded(images or images_beside([result]))
-    answers = ([sample] for sample in read_samples(samples))
+    answers = ({"": sample} for sample in read_samples(samples))
     shown = show(answers, groups, set(places.values()), set(groups) - {RIGHT}, main=ranked_by, images=images)
-    cards = [card(name, {"": shown.kept[place][0]}, ranked_by, images) for name, place in places.items()]
+    cards = [card(name, shown.kept[place], ranked_by, images) for name, place in places.items()]
     classes = class_rows(tree.get("classes"))
     protocol: Any = tree.get("protocol")
     return write_page(
         "evaluation_page.html.jinja",
         result.with_suffix(".html"),
-        name=_text(tree.get("name")) or result.stem,
-        title=_text(lookup(protocol, "title")) or _text(tree.get("name")) or result.stem,
+        name=short_text(tree.get("name")) or result.stem,
+        title=short_text(lookup(protocol, "title")) or short_text(tree.get("name")) or result.stem,
         headline=headline(tree),
         measured=list(_measured(tree, result)),
         tiles=list(_tiles(tree, main)),
-        criterion=readable(ranked_by),
+        criterion=criterion(first, ranked_by),
         cards=cards,
+        has_boxes=any(card.has_boxes for card in cards),
         shown=shown,
         n_answers=len(found),
         n_right=len(groups.get(RIGHT, ())),
@@ -98,9 +104,9 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
         classes=classes[:MAX_CLASSES],
         classes_left_out=len(classes[MAX_CLASSES:]),
         confusion=confusion_matrix(tree.get("confusion")),
-        command=_command(tree),
-        protocol=_appendix(protocol),
-        provenance=_appendix(tree.get("provenance")),
+        command=command_of(tree),
+        protocol=appendix(protocol),
+        provenance=provenance_of(tree),
     )
 
 
@@ -144,27 +150,20 @@ def _claim(main: str, tree: Mapping[str, Any]) -> str:
     return claim.replace("IoU above", "IoU of at least") if inclusive else claim
 
 
-def _metric_of_answers(samples: Path, main: str) -> str:
-    """The metric by which answers are ordered: the main one, or their own first if it is none of single answers."""
-    for sample in read_samples(samples):
-        return main if main in sample.metrics else next(iter(sample.metrics), main)
-    return main
-
-
 def _measured(tree: Mapping[str, Any], result: Path) -> Iterator[tuple[str, str]]:
     """Yield names and values of what was measured."""
     protocol, provenance = tree.get("protocol"), tree.get("provenance")
     run = result.resolve().parent.parent
     in_training = provenance is None and (run / "config.yaml").is_file()
     step: Any = tree.get("step")
-    data = " ".join(_text(lookup(protocol, "data", key)) for key in ("set", "split")).strip()
-    yield "protocol", _text(lookup(protocol, "name"))
-    yield "model", _text(lookup(provenance, "model")) or (f"the run {visible(run.name)}" if in_training else "")
+    data = " ".join(short_text(lookup(protocol, "data", key)) for key in ("set", "split")).strip()
+    yield "protocol", short_text(lookup(protocol, "name"))
+    yield "model", short_text(lookup(provenance, "model")) or (f"the run {visible(run.name)}" if in_training else "")
     yield "step", f"{step:,}" if isinstance(step, int) and (step or in_training) else ""
-    yield "task", _text(tree.get("task"))
+    yield "task", short_text(tree.get("task"))
     yield "set", data
-    yield "file", _text(masked(str(tree.get("data") or "")))
-    yield "date", _text(lookup(provenance, "date"))
+    yield "file", short_text(masked(str(tree.get("data") or "")))
+    yield "date", short_text(lookup(provenance, "date"))
 
 
 def _tiles(tree: Mapping[str, Any], main: str) -> Iterator[Tile]:
@@ -190,21 +189,3 @@ def _interval(value: Estimate, metric: str) -> str:
 
 def _number(value: float, metric: str) -> str:
     return number(value, percent=is_share(metric), decimals=None if is_share(metric) else 3)
-
-
-def _command(tree: Mapping[str, Any]) -> str:
-    """The command that made the result, to give again; "" if it is not known."""
-    command: Any = lookup(tree.get("provenance"), "command")
-    if is_list(command):
-        return shlex.join(masked_arguments(map(str, command)))
-    return masked(command) if isinstance(command, str) else ""
-
-
-def _appendix(tree: object) -> Excerpt | None:
-    if not is_object(tree):
-        return None
-    return excerpt(yaml.safe_dump(masked_tree(tree), sort_keys=False, allow_unicode=True, width=100), _APPENDIX_LIMIT)
-
-
-def _text(value: object) -> str:
-    return visible(value[:LABEL_LIMIT]) if isinstance(value, str) else ""

@@ -19,6 +19,8 @@ _NAMES = {
     "accuracy_iou90": "accuracy at IoU 0.9",
     "mean_iou": "mean IoU",
     "iou": "mean IoU",
+    "map": "per-image AP",
+    "ap50": "per-image AP at IoU 0.5",
     "format_rate": "format rate",
 }
 _LARGEST = 1e15

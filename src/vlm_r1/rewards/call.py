@@ -17,6 +17,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from vlm_r1.config.secrets import masked, without_values
 from vlm_r1.errors import RewardError, VlmR1Error
 from vlm_r1.rewards.awaiting import LeftError, await_all
 from vlm_r1.rewards.base import RewardInput
@@ -69,6 +70,7 @@ def call_reward(
     if not reward.outside:
         return evaluate(name, reward, givens, logged)
     limit = limit or TimeLimit()
+    bound_the_end()
     try:
         with kept_state(name):
             return evaluate(name, reward, givens, logged, limit)
@@ -77,8 +79,8 @@ def call_reward(
     except BaseException as error:  # other people's code; the error is raised again in another form
         if is_ctrl_c(error):
             raise
-        bound_the_end()
-        raise RewardError(_one_line(name, reward, error, limit.limit_s)) from error
+        # a process of `score --workers` alone knows the keys that it gave to the reward
+        raise RewardError(masked(_one_line(name, reward, error, limit.limit_s))) from error
 
 
 def evaluate(
@@ -142,9 +144,9 @@ def _call(
         if not reward.outside:
             return function()
         with limit.running(name) as left_s:
-            return call_guarded(function, f'{_sources(givens)}: reward "{name}"', left_s)
+            return call_guarded(function, f'{_sources(givens)}: reward "{masked(name)}"', left_s)
     except BaseException as error:
-        error.add_note(f'{_sources(givens)}: raised by reward "{name}"')
+        error.add_note(f'{_sources(givens)}: raised by reward "{masked(name)}"')
         raise
 
 
@@ -248,13 +250,13 @@ def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: dict[str, l
         if number is None:
             raise ValueError(f'log_metric("{metric}", {value!r:.100}): wanted a number')
         if logged is not None:
-            logged.setdefault(str(metric), []).append(number)
+            logged.setdefault(without_values(str(metric)), []).append(number)
 
     def log_extra(column: str, values: Any) -> None:
         if len(values) != len(givens):
             raise ValueError(f'log_extra("{column}", …): {len(values)} values for {len(givens)} completions')
         for given, value in zip(givens, values, strict=True):
-            given.extra[str(column)] = _as_json(value)
+            given.extra[without_values(str(column))] = _without_secrets(_as_json(value))
 
     return {
         "prompts": [_prompt(given) for given in givens],
@@ -304,21 +306,33 @@ def _as_json(value: Any) -> AnswerValue:
         return str(value)
 
 
+def _without_secrets(value: AnswerValue) -> AnswerValue:
+    """Mask the keys that rewards were given, in a value that a reward logs; nothing else in it is changed."""
+    text = json.dumps(value)
+    masked_text = without_values(text)
+    return value if masked_text == text else json.loads(masked_text)
+
+
 # ---- errors --------------------------------------------------------------------------------------------------------
 
 
 def _one_line(name: str, reward: Reward, error: BaseException, limit_s: float) -> str:
     notes = getattr(error, "__notes__", ())
     error = error.error if isinstance(error, LeftError) else error
-    message, place = " ".join(str(error).split())[:500], _place(reward.function, error)
-    if not notes:  # our own error about the result
+    message, place = " ".join(_text(error).split())[:500], _place(reward.function, error)
+    if not notes and f'reward "{name}" returned' in message:  # our own error about the result
         return f"{message} ({place})"
-    source = notes[-1].partition(": raised by")[0]
+    source = notes[-1].partition(": raised by")[0] if notes else "the result"  # its own text may fail
     if isinstance(error, TimeUpError):
         advice = "raise reward_timeout_s, or mend the function"
         return f'{source}: reward "{name}" gave no answer within {limit_s:g} s ({place}): {advice}'
     hint = f". Was it written for another framework? See {ADAPTERS_PAGE}" if "RewardInput" in message else ""
     return f'{source}: reward "{name}" raised {type(error).__name__}: {message} ({place}){hint}'
+
+
+def _text(error: BaseException) -> str:
+    """Return the text of an error, whose `__str__` may be anybody's and fail."""
+    return str(traceback.TracebackException(type(error), error, None))
 
 
 def _place(function: AnyFunction, error: BaseException) -> str:

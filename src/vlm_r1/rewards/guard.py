@@ -25,7 +25,7 @@ from functools import cache, partial
 from pathlib import Path
 from traceback import FrameSummary
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from vlm_r1.config.schema import REWARD_TIMEOUT_S
 from vlm_r1.rewards.helper import Helper
@@ -33,6 +33,7 @@ from vlm_r1.rewards.watcher import GRACE_S, SIGNAL
 
 T = TypeVar("T")
 
+_GRACE_AFTER_SUCCESS_S = 20.0  # a thread may still send something away
 _LONGEST = 1000  # characters of a function's name and record
 
 
@@ -64,7 +65,7 @@ class TimeLimit:
 
 
 def call_guarded(function: Callable[[], T], what: str, limit_s: float) -> T:
-    """Call a function. What it raises is passed on, KeyboardInterrupt and SystemExit too.
+    """Call a function. What it raises is passed on, KeyboardInterrupt and SystemExit too; in a forked child it ends.
 
     Args:
         what: the function and the record, for the message of the watcher.
@@ -78,10 +79,12 @@ def call_guarded(function: Callable[[], T], what: str, limit_s: float) -> T:
         return function()
     if in_main:
         signal.signal(SIGNAL, _interrupt)  # it stays: the signal may come when the call has just ended
-    number = _WATCHER.begin(what, limit_s, in_main)
+    process, number = os.getpid(), _WATCHER.begin(what, limit_s, in_main)
     try:
         return _call_in_main(function) if in_main else function()
     finally:
+        if os.getpid() != process:
+            _end_child(what)
         _WATCHER.end(number)
 
 
@@ -95,7 +98,7 @@ def bound_the_end() -> ThreadPoolExecutor:
     """See to it that the process ends when its program has, even if a function left threads that never end.
 
     The interpreter waits for all threads that are no daemons. It first tells those of executors to stop, so that the
-    end of such a thread shows that the wait has begun.
+    end of such a thread shows that the wait has begun. The status is then that of the program (`note_status`).
 
     Returns:
         The executor; as long as somebody holds it, its thread waits.
@@ -104,6 +107,11 @@ def bound_the_end() -> ThreadPoolExecutor:
     last = executor.submit(threading.current_thread).result()
     threading.Thread(target=_end_without_threads, args=(last,), daemon=True).start()
     return executor
+
+
+def note_status(status: int) -> None:
+    """Note with which status the program will end, in case that `bound_the_end` has to end it."""
+    _MAIN.status = status
 
 
 class _Watcher(Helper):
@@ -121,18 +129,16 @@ class _Watcher(Helper):
         """Do not wait for its end: it watches until this process has ended."""
         self.forget()
 
-    def begin(self, what: str, limit_s: float, interrupts: bool) -> tuple[int, int]:
+    def begin(self, what: str, limit_s: float, interrupts: bool) -> int:
         """Tell that a call begins; returns what `end` wants."""
         number = next(self._numbers)
         self._write([number, what[:_LONGEST], limit_s, interrupts])
-        return os.getpid(), number
+        return number
 
-    def end(self, call: tuple[int, int]) -> None:
+    def end(self, number: int) -> None:
         """Tell that a call has ended."""
-        process, number = call
-        if process == os.getpid():  # else this is a child that the function forked
-            with contextlib.suppress(OSError):  # the watcher is gone, or the function closed its pipe
-                self._write([number])
+        with contextlib.suppress(OSError):  # the watcher is gone, or the function closed its pipe
+            self._write([number])
 
     def _write(self, message: list[Any]) -> None:
         with self.lock:
@@ -147,10 +153,12 @@ class _MainThread:
     Attributes:
         is_called: whether a function runs under guard.
         is_interrupted: whether SIGINT has come since it began.
+        status: with which the program ends.
     """
 
     is_called = False
     is_interrupted = False
+    status = 1
 
 
 def _call_in_main(function: Callable[[], T]) -> T:
@@ -166,6 +174,14 @@ def _call_in_main(function: Callable[[], T]) -> T:
             signal.signal(signal.SIGINT, previous)
 
 
+def _end_child(what: str) -> NoReturn:
+    """End a process that the function forked and that leaves it: it would go on with this program a second time."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, SystemExit):
+        os.write(2, f"{what}: a process that it forked raised {type(error).__name__}, and is ended\n".encode())
+    os._exit(0 if error is None or isinstance(error, SystemExit) else 1)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if _MAIN.is_called:
         _MAIN.is_called = False  # once; if the function goes on, its process is killed
@@ -179,13 +195,13 @@ def _pass_on(previous: Callable[[int, FrameType | None], Any], number: int, fram
 
 def _end_without_threads(last: threading.Thread) -> None:
     last.join()
-    time.sleep(GRACE_S)
+    time.sleep(GRACE_S if _MAIN.status else _GRACE_AFTER_SUCCESS_S)
     left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     if left:
         sys.stderr.write(f"a reward left threads behind that do not end ({', '.join(left)}): the process is ended\n")
         sys.stderr.flush()
         sys.stdout.flush()
-        os._exit(1)
+        os._exit(_MAIN.status)
 
 
 _WATCHER = _Watcher()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -63,5 +64,6 @@ class Helper:
         process, self._process = self._process, None
         if process is not None:
             for pipe in filter(None, (process.stdin, process.stdout)):
-                pipe.close()
+                with suppress(OSError):  # somebody else closed it
+                    pipe.close()
             process.returncode = 0  # else it is waited for, and missed

@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NamedTuple
 
+from vlm_r1.config.secrets import masked
+from vlm_r1.rewards.kept_output import kept_output
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,21 +31,23 @@ class Kept(NamedTuple):
         read: returns it.
         write: sets it.
         same: compares two values.
-        is_chance: whether it is a generator of random numbers.
+        goes_on: whether rewards keep a state of their own, which each finds as the last one left it: random numbers,
+            and the environment, which packages read again that wrote it when they were imported.
     """
 
     what: str
     read: Callable[[], Any]
     write: Callable[[Any], object]
     same: Callable[[Any, Any], bool] = operator.eq
-    is_chance: bool = False
+    goes_on: bool = False
 
 
 @contextmanager
 def kept_state(name: str) -> Generator[None]:
     """Put back, at the end, what a reward has changed; each change is reported once, as a warning of `logging`.
 
-    Random numbers are two streams: the run's own generators stand still, and rewards go on where rewards stopped.
+    Random numbers are two streams: the run's own generators stand still, and rewards go on where rewards stopped. So it
+    is with the environment. Standard output and error stay open, whatever a reward does to them.
 
     Args:
         name: of the reward.
@@ -50,11 +55,14 @@ def kept_state(name: str) -> Generator[None]:
     states = _states(*_loaded())
     before = [state.read() for state in states]
     for state in states:
-        if state.what in _CHANCE:
-            state.write(_CHANCE[state.what])
-    at_start = [_CHANCE.get(state.what, old) for state, old in zip(states, before, strict=True)]
+        if state.what in _THEIRS:
+            state.write(_THEIRS[state.what])
+    at_start = [_THEIRS.get(state.what, old) for state, old in zip(states, before, strict=True)]
     try:
-        yield
+        with kept_output() as is_changed:
+            yield
+        if is_changed():
+            _report(name, "standard output or error")
     finally:
         for state, old, found in zip(states, before, at_start, strict=True):
             _put_back(name, state, old, found)
@@ -65,8 +73,8 @@ def _put_back(name: str, state: Kept, old: Any, found: Any) -> None:
     now = state.read()
     if not state.same(found, now):
         _report(name, state.what)
-        if state.is_chance:
-            _CHANCE[state.what] = now
+        if state.goes_on:
+            _THEIRS[state.what] = now
     if not state.same(old, now):
         state.write(old)
 
@@ -79,13 +87,13 @@ def follow_gpu() -> Callable[[], None]:
     return partial(torch.cuda.set_device, torch.cuda.current_device())
 
 
-_CHANCE: dict[str, Any] = {}
-"""The states of the generators of random numbers as the last reward left them."""
+_THEIRS: dict[str, Any] = {}
+"""The states of rewards' own as the last reward left them."""
 
 
 @cache
 def _report(name: str, what: str) -> None:
-    _log.warning('reward "%s" changes %s; it is put back after each call', name, what)
+    _log.warning('reward "%s" changes %s; it is put back after each call', masked(name), what)
 
 
 def _loaded() -> tuple[bool, bool, bool, bool]:
@@ -99,46 +107,36 @@ def _loaded() -> tuple[bool, bool, bool, bool]:
 def _states(with_torch: bool, with_numpy: bool, on_gpu: bool, in_main: bool) -> list[Kept]:
     states = [
         Kept("the current folder (os.chdir)", _folder, _change_folder),
-        Kept("the random numbers of Python", random.getstate, random.setstate, is_chance=True),
+        Kept("the environment (os.environ)", lambda: dict(os.environ), _set_environment, goes_on=True),
+        Kept("the mask of new files (os.umask)", _umask, os.umask),
+        Kept("the random numbers of Python", random.getstate, random.setstate, goes_on=True),
     ]
     if in_main:
-        names = [name for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-        states += [_handler(name) for name in names]
-        states.append(Kept("the alarm (signal.alarm)", _alarm_is_set, _unset_alarm))
+        states += _states_of_signals()
     if with_numpy:
         import numpy as np
 
-        states.append(Kept("the random numbers of numpy", np.random.get_state, np.random.set_state, _same_numpy, True))
-    return states + (_torch_states(on_gpu) if with_torch else [])
+        states.append(
+            Kept("the random numbers of numpy", np.random.get_state, np.random.set_state, _same_numpy, goes_on=True)
+        )
+    if with_torch:
+        from vlm_r1.rewards.kept_torch import torch_states
+
+        states += [Kept(*fields) for fields in torch_states(on_gpu)]
+    return states
 
 
-def _torch_states(on_gpu: bool) -> list[Kept]:
-    import torch
-
-    states = [
-        Kept("torch's inference mode", torch.is_inference_mode_enabled, _set_inference_mode),
-        Kept("whether torch records gradients", torch.is_grad_enabled, torch.set_grad_enabled),
-        Kept("the number of torch's threads", torch.get_num_threads, torch.set_num_threads),
-        Kept("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
-        Kept("torch's default device", torch.get_default_device, _set_default_device),
-        Kept("whether torch is deterministic", _determinism, _set_determinism),
-        *(
-            Kept(
-                f"torch's autocast on {device}",
-                partial(torch.is_autocast_enabled, device),
-                partial(torch.set_autocast_enabled, device),
-            )
-            for device in ("cpu", *(("cuda",) if on_gpu else ()))
-        ),
-        Kept("the random numbers of torch", torch.get_rng_state, torch.set_rng_state, torch.equal, True),
-    ]
-    if on_gpu:
-        states += [
-            Kept("the current GPU", torch.cuda.current_device, torch.cuda.set_device),
-            Kept(
-                "the random numbers of the GPU", torch.cuda.get_rng_state, torch.cuda.set_rng_state, torch.equal, True
-            ),
-        ]
+def _states_of_signals() -> list[Kept]:
+    """The states that only the main thread may change."""
+    names = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGPIPE")
+    states = [_handler(name) for name in names if hasattr(signal, name)]
+    for name in ("ITIMER_REAL", "ITIMER_PROF", "ITIMER_VIRTUAL"):
+        timer = getattr(signal, name)
+        states.append(Kept(f"the alarm {name}", partial(_alarm_is_set, timer), partial(_unset_alarm, timer)))
+    states.append(
+        Kept("which signals wait (pthread_sigmask)", _mask, partial(signal.pthread_sigmask, signal.SIG_SETMASK))
+    )
+    states.append(Kept("where signals are noted (set_wakeup_fd)", _wakeup_fd, _set_wakeup_fd))
     return states
 
 
@@ -152,13 +150,39 @@ def _handler(name: str) -> Kept:
     return Kept(f"the handler of {name}", partial(signal.getsignal, number), write)
 
 
-def _alarm_is_set() -> bool:
-    return signal.getitimer(signal.ITIMER_REAL)[0] > 0
+def _alarm_is_set(timer: int) -> bool:
+    return signal.getitimer(timer)[0] > 0
 
 
-def _unset_alarm(was_set: bool) -> None:
+def _unset_alarm(timer: int, was_set: bool) -> None:
     if not was_set:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(timer, 0)
+
+
+def _mask() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _wakeup_fd() -> int:
+    descriptor = signal.set_wakeup_fd(-1)
+    _set_wakeup_fd(descriptor)
+    return descriptor
+
+
+def _set_wakeup_fd(descriptor: int) -> None:
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+
+
+def _umask() -> int:
+    mask = os.umask(0o22)
+    os.umask(mask)
+    return mask
+
+
+def _set_environment(wanted: dict[str, str]) -> None:
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
 
 
 def _folder() -> str | None:
@@ -170,36 +194,6 @@ def _folder() -> str | None:
 
 def _same_numpy(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     return a[2:] == b[2:] and bool((a[1] == b[1]).all())
-
-
-def _set_default_device(device: Any) -> None:
-    import torch
-
-    torch.set_default_device(None if device.type == "cpu" else device)
-
-
-def _determinism() -> tuple[bool, bool]:
-    import torch
-
-    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-
-
-def _set_determinism(state: tuple[bool, bool]) -> None:
-    import torch
-
-    torch.use_deterministic_algorithms(state[0], warn_only=state[1])
-
-
-def _set_inference_mode(mode: bool) -> None:
-    import torch
-
-    context = torch.inference_mode(mode)
-    context.__enter__()
-    _HELD.append(context)
-
-
-_HELD: list[Any] = []
-"""Modes that were entered to leave those in which a reward left torch; one is left when its object goes."""
 
 
 def _change_folder(folder: str | None) -> None:

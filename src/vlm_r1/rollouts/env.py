@@ -70,7 +70,7 @@ class Env:
         """Build the record's prompt, load its images and encode both.
 
         Raises:
-            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length`.
+            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length`; names the record.
             ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
         prompt, template = self.ask(record)
@@ -78,11 +78,10 @@ class Env:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        images = [self._images.load(path) for path in prompt.images]
         try:
-            encoded = self.adapter.encode(prompt, images)
-        except ModelError as error:
-            raise ModelError(f"{record.source}: {error}") from error
+            encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
+        except (DataError, ModelError) as error:
+            raise type(error)(f"{record.source}: {error}") from error
         self._refuse_long(record, len(encoded.ids_L))
         encoded = replace(
             encoded,

@@ -15,7 +15,8 @@ def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path to write to; at the end of the block it atomically becomes `path`, synced to the disk.
 
     The folder is created if it is missing. If the block fails, `path` stays as it was. A file may have only one writer:
-    the temporary name is fixed (`.name.tmp`), so that the next writer overwrites the remains of a killed process.
+    the temporary name is fixed (`.name.tmp`), so that the next writer removes the remains of a killed process, or a
+    link or pipe that came with a stranger's folder.
 
     Args:
         path: the file to add or replace.
@@ -26,6 +27,7 @@ def replacing(path: Path) -> Generator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         try:
             yield temporary
             sync(temporary)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_list
+from vlm_r1.registry import quoted
 from vlm_r1.runtime.rollout_log import list_rollouts
 from vlm_r1.runtime.run_folder import RunFolder, read_json
 
@@ -49,11 +51,18 @@ def read_history(checkpoint: Path) -> dict[str, tuple[int, str]]:
     """Return size and hash by file, relative to the run folder; a checkpoint of an older version has none.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read, or an entry is not a size and a hash of a file in the run folder.
     """
     path = checkpoint / FILE
-    entries = read_json(path).items() if path.exists() else ()
-    return {name: (entry[0], entry[1]) for name, entry in entries if is_list(entry) and len(entry) == 2}
+    entries = read_json(path) if path.exists() else {}
+    for name, entry in entries.items():
+        pair = entry if is_list(entry) else []
+        if [type(value) for value in pair] != [int, str] or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(
+                f"{path}: {quoted(name)} is {quoted(entry)}; wanted a file of the run with its size and hash. Restore "
+                "the checkpoint, or delete it to resume from the one before"
+            )
+    return {name: (entry[0], entry[1]) for name, entry in entries.items()}
 
 
 def find_changes(checkpoint: Path, run: RunFolder) -> list[str]:
@@ -76,14 +85,14 @@ def _changes(checkpoint: Path, run: RunFolder) -> Iterator[str]:
         path = run.path / name
         try:
             now = _lines(path, before[0]) if path == run.metrics else _entry(path, run)
-        except (OSError, CheckpointError):
+        except (OSError, ValueError, CheckpointError):  # a name with a NUL is a ValueError
             now = None
         if now != before:
             yield name
 
 
 def _entry(path: Path, run: RunFolder) -> tuple[int, str]:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if path == run.metrics:
         return _lines(path, len(content.splitlines()))
     if path == run.config:  # a run that was moved may be told so
@@ -95,7 +104,7 @@ def _entry(path: Path, run: RunFolder) -> tuple[int, str]:
 
 def _lines(metrics: Path, n: int) -> tuple[int, str]:
     """Return the number and the hash of the first lines."""
-    *lines, last = [b"", *metrics.read_bytes().splitlines()[:n]]
+    *lines, last = [b"", *read_bytes(metrics).splitlines()[:n]]
     try:
         row: dict[str, Any] = json.loads(last) if last else {}
         last = _canonical({key: value for key, value in row.items() if not key.startswith("eval/")})

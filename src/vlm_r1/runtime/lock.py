@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ FILE = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems that cannot lock, such as NFS without its lock daemon."""
 
+
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _ATTEMPTS = 100
 """Others remove a folder while we lock it a few times at most; a folder that can never be made is always missing."""
@@ -109,7 +112,7 @@ def _take(file: Path, locked: Path, option: str) -> Lock:
         attempts += 1
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(file, _OPEN, 0o644)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
                 continue  # the process that had made the folder removed it in between
@@ -117,6 +120,7 @@ def _take(file: Path, locked: Path, option: str) -> Lock:
                 f"{file}: cannot be locked: {error.strerror}. Wanted a file in a writable folder"
             ) from error
         try:
+            _check_own(descriptor, file)
             exclusive = _lock(descriptor)
             if exclusive is None:
                 raise CheckpointError(_in_use(locked, descriptor, option))
@@ -125,6 +129,13 @@ def _take(file: Path, locked: Path, option: str) -> Lock:
                 return Lock(file, os.dup(descriptor), exclusive, made)
         finally:
             os.close(descriptor)
+
+
+def _check_own(descriptor: int, file: Path) -> None:
+    """Refuse what no lock has made, since a lock overwrites it; a stranger's folder may hold anything."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise CheckpointError(f"{file}: is no lock: it is no regular file, or a link to one. Remove it")
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -87,7 +87,11 @@ def find_damage(folder: Path) -> str | None:
         manifest = read_manifest(folder)
     except CheckpointError as error:
         return str(error).removeprefix(f"{folder}{os.sep}")
-    entries: dict[str, Any] = {} if manifest is None else manifest["files"]
+    if manifest is None:
+        return None
+    entries: dict[str, Any] = manifest["files"]
+    if not entries:
+        return f"{FILE} names no file"
     return next(
         (f"{name} {wrong}" for name, entry in entries.items() if (wrong := _damage(folder / name, entry))), None
     )

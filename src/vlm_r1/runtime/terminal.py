@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from vlm_r1.config.secrets import without_values
 from vlm_r1.runtime.text import visible, write_out_unknown_characters
 
 
@@ -23,7 +24,7 @@ class Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make the rich text of a plain one."""
-        return super().render_str(visible(text), **options)
+        return super().render_str(visible(without_values(text)), **options)
 
 
 def styled(text: str, style: str = "") -> Text:
@@ -32,4 +33,4 @@ def styled(text: str, style: str = "") -> Text:
     >>> str(styled("[/x]", "red"))
     '[/x]'
     """
-    return Text(visible(text), style)
+    return Text(visible(without_values(text)), style)

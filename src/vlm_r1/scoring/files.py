@@ -5,14 +5,17 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from vlm_r1.errors import DataError
@@ -173,7 +176,7 @@ def _in_order(
     if workers == 1:
         yield from ((chunk, function(chunk)) for chunk in chunks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         waiting: deque[tuple[list[tuple[str, Row]], Future[list[RowScore]]]] = deque()
         for chunk in chunks:
             waiting.append((chunk, pool.submit(function, chunk)))
@@ -183,6 +186,13 @@ def _in_order(
         while waiting:
             done, future = waiting.popleft()
             yield done, future.result()
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it was killed; it would wait for rows for ever."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: wait([parent.sentinel]) and os._exit(1), daemon=True).start()
 
 
 def _line(row: dict[str, Any]) -> bytes:

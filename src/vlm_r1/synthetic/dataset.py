@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -22,6 +23,9 @@ DEFAULT_COUNTS = {"train": 8000, "warmup": 8000, "in_domain": 512, "out_of_domai
 """Number of lines of each file; `warmup` repeats the first records of `train`."""
 
 DEMO_WORLD = RecWorld()
+
+_NEW = ".new"
+"""Folder inside that of a data set in which it is written, until it is complete."""
 
 
 def write_dataset(
@@ -39,7 +43,8 @@ def write_dataset(
     mediocre teacher. Each line describes its picture under the extra key "scene".
 
     Args:
-        folder: created if missing; files with these names are replaced.
+        folder: created if missing. Files with these names, and the pictures of these splits, are replaced when all new
+            ones are written; a kill just then leaves no JSONL file without its pictures.
         world: the distribution of training examples.
         seed: seed of the random streams.
         counts: number of lines of each file, by the keys of `DEFAULT_COUNTS`; `out_of_domain` counts for each shift.
@@ -57,22 +62,46 @@ def write_dataset(
         raise DataError(
             f"{counts['warmup']} warm-up records of {counts['train']} training records; wanted at most as many"
         )
-    folder = Path(folder)
+    folder, new = Path(folder), Path(folder) / _NEW
     out_of_domain = {_split_name(shift): shifted(world, shift) for shift in shifts}
     worlds = {"train": world, "in_domain": world, **out_of_domain}
     n_of = {**counts, **dict.fromkeys(out_of_domain, counts["out_of_domain"])}
     files = {name: folder / f"{name}.jsonl" for name in ("train", "warmup", "in_domain", *out_of_domain)}
     try:
+        _remove(new)
         for split, split_world in worlds.items():
-            (folder / "images" / split).mkdir(parents=True, exist_ok=True)
+            (new / "images" / split).mkdir(parents=True)
             numbers = range(1, n_of[split] + 1)
-            _write_lines(files[split], (_write_record(folder, split, i, seed, split_world) for i in numbers))
-        _write_lines(files["warmup"], (_warmup_line(i, seed, world) for i in range(1, counts["warmup"] + 1)))
+            _write_lines(new / files[split].name, (_write_record(new, split, i, seed, split_world) for i in numbers))
+        lines = (_warmup_line(i, seed, world) for i in range(1, counts["warmup"] + 1))
+        _write_lines(new / files["warmup"].name, lines)
+        _put_in_place(new, folder, list(worlds), list(files.values()))
     except OSError as error:
         raise DataError(
             f"{folder}: cannot write the data set: {error.strerror}. Choose a folder you may write"
         ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return files
+
+
+def _put_in_place(new: Path, folder: Path, splits: Sequence[str], files: Sequence[Path]) -> None:
+    """Replace a data set by one that is complete. No JSONL file is there while pictures change."""
+    for file in files:
+        file.unlink(missing_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    for split in splits:
+        old = folder / "images" / split
+        if old.exists():
+            os.replace(old, new / f"old-{split}")
+        os.replace(new / "images" / split, old)
+    for file in files:
+        os.replace(new / file.name, file)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def write_rec_dataset(

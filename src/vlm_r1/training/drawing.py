@@ -12,6 +12,7 @@ from vlm_r1.data.prompts import Draw, PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
 from vlm_r1.errors import DataError, DataFileError, ModelError, brief
 from vlm_r1.runtime.atomic import replacing
+from vlm_r1.training.processes import as_agreed
 from vlm_r1.types import Record
 
 
@@ -69,7 +70,7 @@ class Drawing:
             self._count([everyone[place] for place in places], step, skip)
             tried += len(places)
             if tried > n + len(self.stream):
-                raise DataError(f"no record can be used any more: {summarise(list(everyone.values()))}")
+                raise as_agreed(DataError(f"no record can be used any more: {summarise(list(everyone.values()))}"))
             for place, draw in zip(places, self.stream.draw(len(places)), strict=True):
                 draws[place] = draw
         mine = shard(range(n), self.rank, self.world)
@@ -101,9 +102,11 @@ class Drawing:
             return
         skip([str(problem) for problem in new.values()])
         if len(self.bad) + len(new) > self.most_bad:
-            raise DataError(
-                f"{summarise(list(new.values()))}\nThat makes {len(self.bad) + len(new)} bad records, more than "
-                f"{self.most_bad}: mend them and go on with --resume, or raise data.max_bad_records"
+            raise as_agreed(
+                DataError(
+                    f"{summarise(list(new.values()))}\nThat makes {len(self.bad) + len(new)} bad records, more than "
+                    f"{self.most_bad}: mend them and go on with --resume, or raise data.max_bad_records"
+                )
             )
         self.bad |= {
             source: {"step": step, "source": source, "error": brief(problem.message)} for source, problem in new.items()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
-from vlm_r1.errors import CheckpointError, DataError
+from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.rewards.base import TrainerState
@@ -19,6 +19,7 @@ from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.run_folder import RunFolder, read_json, write_json
 from vlm_r1.sampling import Sampler
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.processes import as_agreed
 from vlm_r1.training.stopping import Stopped, StopRequest
 from vlm_r1.types import Group, Record
 
@@ -47,8 +48,8 @@ def evaluate_in_training(
 
     Raises:
         Stopped: a signal came to some process. All processes raise it.
-        DataError: a record cannot be asked, and is not left out, for then the number would mean another set. All
-            processes raise it.
+        VlmR1Error: a record cannot be asked or judged, and is not left out, for then the number would mean another set.
+            All processes raise it.
     """
     learner = asker.learner
     means: dict[str, float] = {}
@@ -91,14 +92,15 @@ def _answer_in_parallel(records: Sequence[Record], label: str, asker: Asker) -> 
     answered = learner.gather([_answer(records[rank::world], label, asker)])
     if asked := max((one for one in answered if isinstance(one, int)), default=0):
         raise Stopped(asked)
-    if problem := next((one for one in answered if isinstance(one, str)), None):
-        raise DataError(problem)
+    for process, one in enumerate(answered):
+        if isinstance(one, VlmR1Error):
+            raise as_agreed(one, process if world > 1 else None)
     ranked = [one for one in answered if isinstance(one, list)]
     return [ranked[index % world][index // world] for index in range(len(records))]
 
 
-def _answer(records: Sequence[Record], label: str, asker: Asker) -> list[Group] | int | str:
-    """Answer the records of this process; returns the number of a signal if one came, or why one cannot be asked."""
+def _answer(records: Sequence[Record], label: str, asker: Asker) -> list[Group] | int | VlmR1Error:
+    """Answer the records of this process; returns the number of a signal if one came, or the error if one fails."""
     config, learner = asker.learner.config, asker.learner
 
     def advance(n: int) -> None:
@@ -119,8 +121,8 @@ def _answer(records: Sequence[Record], label: str, asker: Asker) -> list[Group] 
             )
     except Stopped as stopped:
         return stopped.number
-    except DataError as error:
-        return str(error)
+    except VlmR1Error as error:
+        return error
 
 
 def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:

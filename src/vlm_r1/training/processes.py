@@ -57,8 +57,46 @@ def first_does(work: Callable[[], T]) -> T:
         dist.broadcast_object_list(shared)  # pyright: ignore[reportUnknownMemberType]
         outcome = outcome if state.is_main_process else shared[0]
     if isinstance(outcome, VlmR1Error):
-        raise outcome
+        raise as_agreed(outcome)
     return outcome
+
+
+def all_do(work: Callable[[], T]) -> T:
+    """Let every process work; returns its own result. If some fail, all raise the first one's error.
+
+    Raises:
+        VlmR1Error: what `work` raised, in the first process in which it failed.
+    """
+    state: Any = PartialState()
+    outcome: Any = None
+    own: VlmR1Error | None = None
+    try:
+        outcome = work()
+    except VlmR1Error as error:
+        own = error
+    errors: list[VlmR1Error | None] = [own]
+    if state.num_processes > 1:
+        errors *= state.num_processes
+        dist.all_gather_object(errors, own)  # pyright: ignore[reportUnknownMemberType]
+    failed = [rank for rank, error in enumerate(errors) if error is not None]
+    if failed:
+        first = own if failed[0] == state.process_index else errors[failed[0]]
+        assert first is not None
+        raise as_agreed(first, failed[0] if len(failed) < state.num_processes else None)
+    return outcome
+
+
+E = TypeVar("E", bound=VlmR1Error)
+
+
+def as_agreed(error: E, process: int | None = None) -> E:
+    """Mark an error that all processes raise, so that one of them tells it.
+
+    Args:
+        process: number of the process in which it came up; None: in all.
+    """
+    error.agreed, error.process = True, process
+    return error
 
 
 def _check_that_launched(processes: int) -> None:

@@ -105,6 +105,12 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
     put_right(run.checkpoints)
     found = _find_checkpoint(run, lost=bool(environment.get("saved")) or not environment)
     step = found.step
+    if step and (forms := [change for change in changes if change.key.startswith("model.lora")]):
+        raise CheckpointError(
+            f"{found.checkpoint}: holds the weights that the run has trained so far, whose form cannot change:\n  "
+            + "\n  ".join(map(str, forms))
+            + "\nLeave model.lora as it was, or start a new run from an export of this one (vlm-r1 export)"
+        )
     if step > config.training.max_steps:
         raise CheckpointError(
             f"{run.path}: the newest checkpoint is of step {step}, but training.max_steps is now "
@@ -115,7 +121,7 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
     if rows:  # environment.json may be missing, or of an older version
         _check_stage(run, stage, rows[0].get("stage"))
     _check_evaluations(run, config, rows)
-    said = [*found.said, *_changed_files(run, found, environment.get("changes", [])), *_finished(config, step)]
+    said = [*found.said, *_changed_files(run, found, _recorded(run)), *_finished(config, step)]
     if not environment:
         said.append("environment.json is missing: it is written anew")
     return replace(found, changes=tuple(changes), said=tuple(said))
@@ -153,8 +159,7 @@ def check_inputs(start: Start, inputs: Mapping[str, str], allow: Sequence[str], 
             + f"\nRestore it; or, to go on with what is there now, add {_options(refused)}"
         )
     changes = (*start.changes, *found)
-    recorded: list[Any] = read_json(run.environment).get("changes", []) if run.environment.exists() else []
-    known = [*(change.key for change in changes), *(str(entry.get("option")) for entry in recorded)]
+    known = [*(change.key for change in changes), *(str(entry.get("option")) for entry in _recorded(run))]
     for key in allow:
         if not any(_is_allowed(name, [key]) for name in known):
             raise ConfigError(f"--allow {key} has no effect: nothing changed there since the run started; remove it")
@@ -256,11 +261,25 @@ def _check_evaluations(run: RunFolder, config: Config, rows: Sequence[Mapping[st
         read_evaluation(run, name)
 
 
-def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Any]) -> list[str]:
+def _recorded(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the changes of options that resumptions made, from `environment.json`.
+
+    Raises:
+        CheckpointError: they are not as `continue_run` writes them.
+    """
+    found: Any = read_json(run.environment).get("changes", []) if run.environment.exists() else []
+    if not is_list(found) or not all(map(is_object, found)):
+        raise CheckpointError(
+            f'{run.environment}: wanted a list of objects as "changes", got {found!r:.80}. Restore it'
+        )
+    return list(found)
+
+
+def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Mapping[str, Any]]) -> list[str]:
     """Compare the run's files with those that its checkpoint knows; returns lines for people.
 
     Args:
-        recorded: changes of options that resumptions made, from `environment.json`.
+        recorded: changes of options that resumptions made.
 
     Raises:
         CheckpointError: somebody else than a resumption changed `config.yaml`.
@@ -268,7 +287,7 @@ def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Any]) -> lis
     if found.checkpoint is None:
         return []
     changed = find_changes(found.checkpoint, run)
-    by_resumption = any(is_object(entry) and entry.get("after_step") == found.step for entry in recorded)
+    by_resumption = any(entry.get("after_step") == found.step for entry in recorded)
     if run.config.name in changed and not by_resumption:
         raise CheckpointError(
             f"{run.config}: is not what the run wrote before it saved {found.checkpoint.name}. Restore it; to change "

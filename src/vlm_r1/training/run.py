@@ -34,7 +34,7 @@ from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
-from vlm_r1.training.processes import first_does, join_processes
+from vlm_r1.training.processes import all_do, first_does, join_processes
 from vlm_r1.training.resume import Stage, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
@@ -82,12 +82,12 @@ def _open(
     display: Display,
 ) -> TrainingRun:
     start = first_does(lambda: find_start(folder, config, resume, allow, stage))
-    records, held_out = load_checked_records(config, config.data.max_bad_records if resume else 0)
-    env = load_env(config, [records, *held_out.values()])
+    records, held_out = all_do(lambda: load_checked_records(config, config.data.max_bad_records if resume else 0))
+    env = all_do(lambda: load_env(config, [records, *held_out.values()]))
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
     start = first_does(lambda: check_inputs(start, inputs, allow, folder))
-    called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
+    called = all_do(lambda: call_rewards([records, *held_out.values()], env, config.training.max_steps))
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
     temperature = config.sampling.temperature if stage == "grpo" else 1.0

@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from vlm_r1.config import Config
 from vlm_r1.data.rows import MAX_LISTED
-from vlm_r1.errors import CheckpointError, DataError
+from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
@@ -26,11 +26,13 @@ from vlm_r1.tasks import get_task
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
 from vlm_r1.training.learner import Learner
-from vlm_r1.training.processes import first_does
+from vlm_r1.training.processes import all_do, first_does
 from vlm_r1.training.resume import Stage, Start
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
+
+T = TypeVar("T")
 
 BAD_RECORDS = "bad_records.jsonl"
 """File of the run folder that names the records that were skipped."""
@@ -145,6 +147,19 @@ class TrainingRun:
         if len(lines) > MAX_LISTED:
             self.display.say(f"… and {len(lines) - MAX_LISTED} more: {BAD_RECORDS} in the run folder has all")
 
+    def do_together(self, work: Callable[[], T]) -> T:
+        """Do this process's part of a step before its update; if it fails in some process, save the steps before it.
+
+        Raises:
+            VlmR1Error: what `work` raised in one of the processes. All raise it.
+        """
+        try:
+            return all_do(work)
+        except VlmR1Error:
+            if self.learner.step:
+                self._save_at_the_end()
+            raise
+
     def evaluate(self, moment: str) -> dict[str, float]:
         """Evaluate on all held-out sets; see `evaluate_in_training`."""
         start = time.perf_counter()
@@ -165,7 +180,7 @@ class TrainingRun:
         Raises:
             Stopped: a signal came to some process. All processes raise it, after a checkpoint. After the last step it
                 is left to `finish`.
-            DataError: the evaluation failed. All processes raise it, after a checkpoint.
+            VlmR1Error: the evaluation failed. All processes raise it, after a checkpoint.
         """
         learner, ended = self.learner, None
         learner.end_step()
@@ -175,7 +190,7 @@ class TrainingRun:
         try:
             if self._evaluation_is_due():
                 numbers |= self.evaluate(self._moment())
-        except (Stopped, DataError) as error:  # the evaluation is made on resuming
+        except (Stopped, VlmR1Error) as error:  # the evaluation is made on resuming
             ended = error
         self._log({"step": learner.step, "stage": self.stage, **numbers})
         told = learner.gather([(self.stop.asked, self._save_is_due())])  # the clock of the first process decides
@@ -239,6 +254,13 @@ class TrainingRun:
         if self.saved_step != self.learner.step:
             self._write_checkpoint({**(self.state or self.drawing.state_dict()), "inputs": dict(self.inputs)})
         self.saved_s = time.monotonic()
+
+    def _save_at_the_end(self) -> None:
+        """Write a checkpoint before an error ends the run; if it cannot be written, that is said beside the error."""
+        try:
+            self.save_checkpoint()
+        except CheckpointError as error:
+            self.display.say(f"{error}", "yellow")
 
     def _write_checkpoint(self, state: Mapping[str, Any]) -> None:
         first_does(self.folder.check_in_place)

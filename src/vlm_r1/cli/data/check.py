@@ -91,8 +91,10 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"\nno page {args.page}: no record can be used")
     elif args.page:
         from vlm_r1.report.data_page import write_data_page
+        from vlm_r1.runtime.lock import lock_output
 
-        write_data_page(args.page, source, check, args.page_records)
+        with lock_output(args.page, "--page"):
+            write_data_page(args.page, source, check, args.page_records)
         console.print(f"\nboxes drawn: {args.page}")
     verdict = "ready for training, but for the warnings above" if check.warnings or check.notes else "all well"
     console.print(f"\n{verdict}" if check.is_ready else "\nnot ready for training")

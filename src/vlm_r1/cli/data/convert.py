@@ -45,9 +45,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the format is unknown, or an option has no effect.
         DataError: the source is not in this format, nothing could be kept, or the output cannot be written.
+        CheckpointError: another process writes the output.
     """
     from vlm_r1.converters import CONVERTERS, Job, run_conversion
     from vlm_r1.registry import resolve
+    from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.terminal import Terminal
 
     converter = resolve("format", args.format, CONVERTERS)
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         verify=chosen.pop("verify_images", False),
         track=_track,
     )
-    conversion = run_conversion(converter, job, converter.options(**chosen))
+    with lock_output(job.out):
+        conversion = run_conversion(converter, job, converter.options(**chosen))
     console = Terminal(soft_wrap=True)
     console.print(_tally_text(job.tally))
     console.print(_next_steps(job.out, conversion))

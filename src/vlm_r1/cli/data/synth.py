@@ -7,6 +7,7 @@ vlm-r1 data synth --out data/ovd --world ovd --difficulty hard --shift sizes --s
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm_r1.cli.options import count, path_text, share
@@ -70,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: a name is unknown, or an option has no effect in this world.
-        DataError: the folder cannot be written.
+        DataError, CheckpointError: the folder cannot be written, or another process writes there.
     """
+    from vlm_r1.runtime.lock import lock_folder
     from vlm_r1.synthetic import ALL_SHIFTS, make_world, write_dataset
 
     options = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
@@ -84,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         "in_domain": args.in_domain,
         "out_of_domain": args.out_of_domain,
     }
-    files = write_dataset(args.out, world, seed=args.seed, counts=counts, shifts=args.shift or [ALL_SHIFTS])
+    with lock_folder(Path(args.out), "--out"):
+        files = write_dataset(args.out, world, seed=args.seed, counts=counts, shifts=args.shift or [ALL_SHIFTS])
     for name, path in files.items():
         print(f"{path}: {counts.get(name, args.out_of_domain)} records")
     return 0

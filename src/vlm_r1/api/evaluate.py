@@ -1,0 +1,104 @@
+"""`vlm_r1.evaluate`: what `vlm-r1 eval` does, from Python."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from vlm_r1.api.frames import estimates, frame
+from vlm_r1.cli import eval as command
+from vlm_r1.errors import ConfigError
+from vlm_r1.evaluation.samples import Sample, read_samples
+from vlm_r1.registry import suggestion
+from vlm_r1.runtime.run_folder import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        path: of `NAME.json`; `NAME.samples.jsonl` lies beside it.
+        result: the content of `NAME.json` (docs/evaluation.md): metrics with intervals, protocol, provenance.
+    """
+
+    path: Path
+    result: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row for each metric: metric, mean, low, high (ends of the 95 % interval), n."""
+        return frame(estimates(self.result["metrics"]))
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """A row for each answer, with the columns of `NAME.samples.jsonl` (docs/runs.md)."""
+        return frame(sample.row for sample in self)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the answers, in the order of the records."""
+        return read_samples(self.path.with_name(f"{self.path.name.removesuffix('.json')}.samples.jsonl"))
+
+    def __getitem__(self, place: int) -> Sample:
+        """Return the answer at a place, from 0; negative ones count from the end."""
+        return list(self)[place]
+
+    def _repr_html_(self) -> str:
+        return self.metrics.to_html(index=False)  # pyright: ignore[reportUnknownMemberType]
+
+
+def evaluate(model: str | Path, data: str | Path, protocol: str | Path | None = None, **options: Any) -> Evaluation:
+    """Ask a model a data file, measure its answers by a protocol, and return the result.
+
+    Args:
+        model: run folder, Hugging Face folder (a run's model/, checkpoint or export), LoRA adapters, or hub name.
+        data: data file, of any format of docs/data.md.
+        protocol: a shipped one by name, or the path of a YAML file (docs/evaluation.md); None: as the model was
+            trained, without a protocol.
+        **options: the options of `vlm-r1 eval`, with _ for -, e.g. out="eval", image_root="coco/train2014", limit=100.
+
+    Returns:
+        The result. Its files are in the folder `out`, by default "eval".
+
+    Raises:
+        ConfigError: an option is unknown or has a wrong value.
+        VlmR1Error: model, data or protocol cannot be used.
+    """
+    if protocol is not None:
+        options["protocol"] = protocol
+    path = command.evaluate(_parse(str(model), str(data), options))
+    if path is None:
+        raise ConfigError("the first of several processes has the result; call vlm-r1 eval for several processes")
+    return Evaluation(path, read_json(path))
+
+
+def _parse(model: str, data: str, options: Mapping[str, Any]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    command.add_arguments(parser)
+    known = {action.dest for action in parser._actions if action.option_strings} - {"data_file", "protocols"}
+    if unknown := [name for name in options if name not in known]:
+        raise ConfigError(
+            f'evaluate() has no option "{unknown[0]}". {suggestion(unknown[0], known)}See vlm-r1 eval --help'
+        )
+    words = [word for name, value in options.items() for word in _words(f"--{name.replace('_', '-')}", value)]
+    try:
+        return parser.parse_args([*words, "--", model, data])
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"evaluate(): {error}") from error
+
+
+def _words(option: str, value: Any) -> Iterator[str]:
+    """Write an option as on the command line; None and False leave it out."""
+    if value is True:
+        yield option
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[object]", value):
+            yield f"{option}={one}"
+    elif value is not None and value is not False:
+        yield f"{option}={value}"
