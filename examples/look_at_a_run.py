@@ -1,7 +1,7 @@
 """Look at a run from Python, cell by cell: open it in an editor or in Jupyter (`# %%` begins a cell), or run it.
 
-  python examples/look_at_a_run.py                a tiny model is trained for three steps first, in seconds
-  python examples/look_at_a_run.py runs/demo      a run of yours
+python examples/look_at_a_run.py                a tiny model is trained for three steps first, in seconds
+python examples/look_at_a_run.py runs/demo      a run of yours
 """
 
 # %% A run to look at

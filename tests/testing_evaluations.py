@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.images import image_size
-from vlm_r1.evaluation.evaluate import make_result, write_result
+from vlm_r1.evaluation.evaluate import make_result
 from vlm_r1.evaluation.protocol import DataSet, Protocol
-from vlm_r1.evaluation.runner import sample_rows
+from vlm_r1.evaluation.runner import sample_rows, write_result
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import get_template

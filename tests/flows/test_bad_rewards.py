@@ -37,6 +37,10 @@ ACTS = {
     "is mended": ("pass", ""),
     "threads stay": ("import threading; threading.Thread(target=time.sleep, args=(600,)).start()", ""),
     "pool stays": ("from concurrent.futures import ThreadPoolExecutor as E; E(1).submit(time.sleep, 600)", ""),
+    "a forked pool stays": (
+        "from concurrent.futures import ProcessPoolExecutor as E; E(1).submit(time.sleep, 20)",
+        "",
+    ),
     "forks": ("os.fork()", ""),
     "forks and exits": ("os.fork() or sys.exit()", ""),
 }
@@ -106,7 +110,7 @@ def test_threads_that_a_reward_left_do_not_keep_a_finished_run(act, run, tmp_pat
     assert "a reward left threads behind that do not end" in done.stderr
 
 
-@pytest.mark.parametrize("act", ["forks", "forks and exits"])
+@pytest.mark.parametrize("act", ["forks", "forks and exits", "a forked pool stays"])
 def test_a_forked_process_does_not_train_too(act, run, tmp_path):
     """It would write the same steps again, and save checkpoints when it fails."""
     done = run(act, 1)

@@ -33,6 +33,7 @@ COMMANDS = {
     "eval": "answer a data file greedily and measure: accuracy, intervals, format",
     "metrics": "measure detections of any tool in COCO's files: COCO statistics, NMS-AP, GP and GR",
     "score": "score completions that were written down: cases, rollouts, evaluation samples",
+    "compare": "compare results of evaluations: differences with intervals and p, subsets, what flipped",
     "check-model": "check a checkpoint and its adapter: tokens, frames, log-probabilities, freezing, saving",
     "export": "write a run's model as a Hugging Face folder with a model card, checked with plain transformers",
     "trace": "show one record of a recipe through every stage, with real values",

@@ -24,13 +24,13 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.types import Box
 
-_NO_PROTOCOL = Protocol(name="none", title="The task's own metrics", data=DataSet(set="any"))
+NO_PROTOCOL = Protocol(name="none", title="The task's own metrics", data=DataSet(set="any"))
 _SUBSET = "subset"
 """Key of a record that names the subset of an aspect, as the converter of OVDEval writes it; else the file's name."""
 
 
 @dataclass(frozen=True)
-class _Record:
+class MeasuredRecord:
     """The answers to one record, in the order of their draws.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Record:
 
 
 @dataclass(frozen=True)
-class _Table:
+class MetricTable:
     """The metrics of all records.
 
     Attributes:
@@ -87,16 +87,13 @@ def measure(samples: Sequence[Sample], protocol: Protocol | None, *, seed: int) 
     Raises:
         DataError: there are no samples, one is there twice, or does not have the form of its task.
     """
-    protocol = protocol or _NO_PROTOCOL
-    records = _records(samples, protocol)
-    table = _table(records, protocol)
+    protocol = protocol or NO_PROTOCOL
+    records = measure_records(samples, protocol)
+    table = make_table(records, protocol)
     summaries, detection = table.summarize(None, seed), _detection(records, protocol, seed)
     summaries |= detection.pop("summaries", {})
     order = dict.fromkeys([*(name for name in protocol.metrics if name in summaries), *summaries])
-    subsets = members_of(
-        [subset_of(record.samples[0], record.gold_boxes, protocol.subsets_by) for record in records],
-        protocol.subsets_by,
-    )
+    subsets = split_records(records, protocol)
     return {
         "metrics": {name: _written(summaries[name]) for name in order},
         "unmeasured": [name for name in protocol.metrics if name not in summaries],
@@ -115,10 +112,16 @@ def measure(samples: Sequence[Sample], protocol: Protocol | None, *, seed: int) 
     }
 
 
+def split_records(records: Sequence[MeasuredRecord], protocol: Protocol) -> dict[str, dict[str, list[int]]]:
+    """Return the subsets: key → value → indices of the records."""
+    values = [subset_of(record.samples[0], record.gold_boxes, protocol.subsets_by) for record in records]
+    return members_of(values, protocol.subsets_by)
+
+
 # ---- records -------------------------------------------------------------------------------------------------------
 
 
-def _records(samples: Iterable[Sample], protocol: Protocol) -> list[_Record]:
+def measure_records(samples: Iterable[Sample], protocol: Protocol) -> list[MeasuredRecord]:
     """Sort the answers by their record, in the order of the records, and measure each."""
     found: dict[tuple[str, str], dict[int, Sample]] = {}
     for sample in samples:
@@ -134,7 +137,7 @@ def _records(samples: Iterable[Sample], protocol: Protocol) -> list[_Record]:
     return [_record([draws[draw] for draw in sorted(draws)], protocol) for draws in found.values()]
 
 
-def _record(samples: list[Sample], protocol: Protocol) -> _Record:
+def _record(samples: list[Sample], protocol: Protocol) -> MeasuredRecord:
     task = task_of(samples[0], protocol.task)
     gold: Any = None if task is None else task.gold(samples[0].record())
     boxes = () if task is None else tuple(placed.box for placed in task.boxes(gold))
@@ -142,15 +145,14 @@ def _record(samples: list[Sample], protocol: Protocol) -> _Record:
     answers = [read_answer(sample, task) for sample in samples]
     values = [values_of(own, protocol, task, gold, answer) for own, answer in zip(samples, answers, strict=True)]
     picture = samples[0].image_key
-    if not isinstance(task, Ovd):
-        return _Record(samples, values, boxes if has_boxes else None, None)
-    official = protocol.reading != "strict"
-    found = [official_objects(sample, gold) for sample in samples] if official else answers
-    detected = [Answered(gold, objects, picture) for objects in found]
-    return _Record(samples, values, boxes if has_boxes else None, detected)
+    detected = None
+    if isinstance(task, Ovd):
+        as_read = answers if protocol.reading == "strict" else [official_objects(own, gold) for own in samples]
+        detected = [Answered(gold, objects, picture) for objects in as_read]
+    return MeasuredRecord(samples, values, boxes if has_boxes else None, detected)
 
 
-def _table(records: Sequence[_Record], protocol: Protocol) -> _Table:
+def make_table(records: Sequence[MeasuredRecord], protocol: Protocol) -> MetricTable:
     k = min(len(record.samples) for record in records)
     rows: list[dict[str, float]] = []
     for record in records:
@@ -161,7 +163,7 @@ def _table(records: Sequence[_Record], protocol: Protocol) -> _Table:
     values_RF = np.array([[row.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
     units = [_unit(r, record, protocol) for r, record in enumerate(records)]
     pictures = [record.samples[0].image_key for record in records]
-    return _Table(names, values_RF, _numbered(units), _numbered(pictures))
+    return MetricTable(names, values_RF, _numbered(units), _numbered(pictures))
 
 
 def _mean_of(metrics: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
@@ -175,7 +177,7 @@ def _mean_of(metrics: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items()}
 
 
-def _unit(number: int, record: _Record, protocol: Protocol) -> Hashable:
+def _unit(number: int, record: MeasuredRecord, protocol: Protocol) -> Hashable:
     """Return what counts once: at level object, all records with the same images and gold boxes."""
     if protocol.level == "expression" or not record.gold_boxes:
         return number
@@ -199,7 +201,7 @@ def _summary(values_N: FloatArray, unit_N: Any, picture_N: Any, seed: int) -> Su
 # ---- parts of the result -------------------------------------------------------------------------------------------
 
 
-def _rates(records: Sequence[_Record], seed: int) -> dict[str, Any]:
+def _rates(records: Sequence[MeasuredRecord], seed: int) -> dict[str, Any]:
     """Return form, parse failures, lengths and truncated answers, over all answers."""
     samples = [sample for record in records for sample in record.samples]
     reasons = [own.reason for record in records for own in record.values]
@@ -231,7 +233,7 @@ def _rate(values: Sequence[float], pictures: Sequence[Hashable], seed: int) -> d
     return _written(Summary(float(np.mean(values)), ci95, len(values)))
 
 
-def _detection(records: Sequence[_Record], protocol: Protocol, seed: int) -> dict[str, Any]:
+def _detection(records: Sequence[MeasuredRecord], protocol: Protocol, seed: int) -> dict[str, Any]:
     """Return what there is of detection beside the metrics of each record; nothing if no record is of that kind."""
     detected = [(record.samples[0], record.detected) for record in records if record.detected is not None]
     if not detected:

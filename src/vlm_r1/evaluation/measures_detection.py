@@ -33,7 +33,7 @@ class Answered(NamedTuple):
     picture: Hashable
 
 
-class _Set(NamedTuple):
+class DetectionSet(NamedTuple):
     """A detection set, matched as it is and after OVDEval's NMS.
 
     Attributes:
@@ -75,7 +75,7 @@ def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, see
         confidence: see `score_of`.
         seed: of the intervals.
     """
-    sets = [_make_set(answers, confidence) for answers in draws]
+    sets = [make_set(answers, confidence) for answers in draws]
     plain = _mean([coco_numbers(own.matches) for own in sets])
     filtered = _mean([coco_numbers(own.nms_matches) for own in sets])
     numbers = {**plain, **{f"nms_{name}": value for name, value in filtered.items()}}
@@ -83,13 +83,13 @@ def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, see
     for prefix, measured, is_nms in (("dataset_", plain, False), ("nms_", filtered, True)):
         if measured["ap"] == UNDEFINED:
             continue
-        drawn_B2 = _drawn(sets, seed, nms=is_nms)
+        drawn_B2 = draw_ap(sets, seed, nms=is_nms)
         for column, name in enumerate(("ap", "ap50")):
             ci95 = interval(measured[name], drawn_B2[:, column])
             summaries[prefix + name] = Summary(measured[name], ci95, len(sets[0].cluster_N))
     greedy = _greedy(sets, seed)
     numbers |= {name: greedy[name].mean if name in greedy else UNDEFINED for name in ("gp", "gr")}
-    everything = sets[0] if len(sets) == 1 else _make_set([one for own in draws for one in own], confidence)
+    everything = sets[0] if len(sets) == 1 else make_set([one for own in draws for one in own], confidence)
     return SetMeasures(numbers, {**summaries, **greedy}, _label_table(everything))
 
 
@@ -156,7 +156,7 @@ def _paired_labels(one: Answered) -> Iterator[tuple[str | None, str | None]]:
 # ---- sets ----------------------------------------------------------------------------------------------------------
 
 
-def _make_set(answers: Sequence[Answered], confidence: Confidence) -> _Set:
+def make_set(answers: Sequence[Answered], confidence: Confidence) -> DetectionSet:
     number = label_numbers((one.gold, one.found) for one in answers)
     gold = [(i, number[normalize_label(item.label)], item.box) for i, one in enumerate(answers) for item in one.gold]
     found = [
@@ -169,7 +169,7 @@ def _make_set(answers: Sequence[Answered], confidence: Confidence) -> _Set:
     pictures: dict[Hashable, int] = {}
     cluster_N = np.array([pictures.setdefault(one.picture, len(pictures)) for one in answers], dtype=np.int64)
     filtered = match(ovdeval_nms(detections, truth), truth)
-    return _Set(number, detections, match(detections, truth), filtered, cluster_N, len(pictures))
+    return DetectionSet(number, detections, match(detections, truth), filtered, cluster_N, len(pictures))
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[IntArray, IntArray, FloatArray]:
@@ -177,7 +177,7 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[IntArray, IntArray, Float
     return images, categories, np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def _drawn(sets: Sequence[_Set], seed: int, *, nms: bool) -> FloatArray:
+def draw_ap(sets: Sequence[DetectionSet], seed: int, *, nms: bool) -> FloatArray:
     """Return AP and AP50 of drawn sets, (B, 2): the mean over the draws of answers, each of the same pictures."""
     drawn: list[FloatArray] = []
     for made in sets:
@@ -195,14 +195,14 @@ def _average(drawn: Sequence[FloatArray]) -> FloatArray:
 
 def _nms_ap(draws: Sequence[Sequence[Answered]], confidence: Confidence, seed: int) -> tuple[float, FloatArray] | None:
     """Return NMS-AP of a subset and of sets drawn from it, (B,); None if it is not defined."""
-    sets = [_make_set(answers, confidence) for answers in draws if answers]
+    sets = [make_set(answers, confidence) for answers in draws if answers]
     if not sets:
         return None
     value = _mean([coco_numbers(own.nms_matches) for own in sets])["ap"]
-    return None if value == UNDEFINED else (value, _drawn(sets, seed, nms=True)[:, 0])
+    return None if value == UNDEFINED else (value, draw_ap(sets, seed, nms=True)[:, 0])
 
 
-def _greedy(sets: Sequence[_Set], seed: int) -> dict[str, Summary]:
+def _greedy(sets: Sequence[DetectionSet], seed: int) -> dict[str, Summary]:
     """Return GP and GR with their intervals over pictures, all draws together."""
     counts_3M = np.zeros((3, sets[0].clusters))
     for made in sets:
@@ -217,7 +217,7 @@ def _greedy(sets: Sequence[_Set], seed: int) -> dict[str, Summary]:
     }
 
 
-def _label_table(made: _Set) -> list[dict[str, Any]]:
+def _label_table(made: DetectionSet) -> list[dict[str, Any]]:
     matches = made.matches
     curves = curves_of(matches)
     ap, ap50 = average_precision_by_category(curves), average_precision_by_category(_at_50(curves))

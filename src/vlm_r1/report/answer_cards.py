@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_r1.data.image_paths import ImagePaths
+from vlm_r1.evaluation.measures_subsets import subset_of
 from vlm_r1.evaluation.samples import Sample
-from vlm_r1.report.answers import RIGHT, finite, labels_of, size_of, verdict
+from vlm_r1.report.answers import RIGHT, finite, labels_of, verdict
 from vlm_r1.report.drawing import (
     LABEL_LIMIT,
     MAX_BOXES,
@@ -36,7 +37,7 @@ ROW_TEXT_LIMIT = 240  # characters of an answer in a row
 ROW_MARKS = 20  # boxes of an answer that are drawn in a row
 CARD_SIDE_PX, THUMBNAIL_SIDE_PX = 480, 240
 LARGEST_SIDE_PX = 1_000_000
-_SHORT = {"iou": "IoU", "map": "AP", "ap50": "AP50"}
+_SHORT = {"iou": "IoU", "map": "AP", "ap50": "AP50", "f1_iou50": "F1"}
 
 Mark = tuple[PlacedBox, str]
 
@@ -175,7 +176,7 @@ class RowWriter:
             "i": record_of(first),
             "t": _short(value_text(first.gold)),
             "l": [self._number(label) for label in labels_of(first.gold)[:ROW_MARKS]],
-            "z": size_of(box for (box, _), _ in truth),
+            "z": subset_of(first, [box for (box, _), _ in truth], ())["box_size"] if truth else "",
             "a": [self._answer(side, sample, place, group) for side, sample in samples.items()],
         }
         if len(first.images) > 1:

@@ -1,7 +1,7 @@
 "use strict";
 // Filters the rows of a page and draws those that are looked at. All texts become text nodes, never markup.
 (() => {
-  const FIRST = 8, MORE = 24, EXACT_SIDE_PX = 128;
+  const FIRST = window.innerWidth < 600 ? 4 : 8, MORE = 24, EXACT_SIDE_PX = 128;
   const SVG = "http://www.w3.org/2000/svg";
   const data = JSON.parse(document.getElementById("rows").textContent);
   const at = (id) => document.getElementById(id);

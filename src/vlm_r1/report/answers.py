@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.evaluation.samples import Sample
-from vlm_r1.geometry.boxes import area
 from vlm_r1.report.drawing import LABEL_LIMIT, boxes_of, marks_of
 from vlm_r1.report.excerpt import visible
 from vlm_r1.report.tables import readable
@@ -23,8 +21,6 @@ QUANTILES = {"best": 1.0, "85 %": 0.85, "70 %": 0.70, "50 %": 0.50, "25 %": 0.25
 _COMPLETE = ("precision_iou50", "recall_iou50")
 """Metrics of answers that list boxes. Such an answer is right if both are 1: a mean of overlaps hides a missing box."""
 
-SIZES = ("small", "medium", "large")
-_AREAS_PX2 = (32**2, 96**2)  # COCO's bounds of the areas of small and of medium objects
 _LONGEST_LABEL = 40  # characters; a longer gold answer is a sentence and no label
 
 
@@ -47,9 +43,9 @@ def judged(samples: Iterable[Sample], main: str) -> list[Judged]:
 
 
 def quality(sample: Sample, main: str) -> tuple[float, float]:
-    """Return the main metric and the mean of all; a number that is not finite is 0."""
-    values = [value if math.isfinite(value) else 0.0 for value in sample.metrics.values()]
-    return finite(sample.metrics, main), math.fsum(values) / max(1, len(values))
+    """Return the main metric and the mean of all; a number that is not finite is 0, and an error is negative."""
+    values = [_oriented(sample.metrics, name) for name in sample.metrics]
+    return _oriented(sample.metrics, main), math.fsum(values) / max(1, len(values))
 
 
 def verdict(sample: Sample, main: str) -> str:
@@ -132,20 +128,15 @@ def labels_of(gold: AnswerValue) -> list[str]:
     return [visible(text)] if 0 < len(text) <= _LONGEST_LABEL else []
 
 
-def size_of(boxes: Iterable[Sequence[float]]) -> str:
-    """Return whether all boxes are small, medium or large by COCO's bounds of the area; "mixed", or "" without boxes.
-
-    >>> size_of([(0, 0, 31, 31), (9, 9, 20, 20)]), size_of([(0, 0, 31, 31), (0, 0, 200, 200)]), size_of([])
-    ('small', 'mixed', '')
-    """
-    sizes = {bisect_right(_AREAS_PX2, area((x1, y1, x2, y2))) for x1, y1, x2, y2 in boxes}
-    return SIZES[sizes.pop()] if len(sizes) == 1 else "mixed" if sizes else ""
-
-
 def finite(metrics: Mapping[str, float], name: str) -> float:
     """Return a metric; 0 if it is missing or not finite."""
     value = metrics.get(name, 0.0)
     return value if math.isfinite(value) else 0.0
+
+
+def _oriented(metrics: Mapping[str, float], name: str) -> float:
+    """A metric so that greater is better."""
+    return -finite(metrics, name) if name.endswith("_error") else finite(metrics, name)
 
 
 def _fault(sample: Sample) -> str:

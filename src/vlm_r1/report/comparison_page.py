@@ -96,11 +96,11 @@ def build_comparison_page(comparison: Comparison, out: Path, images: ImagePaths 
     cards: list[dict[str, int]] = []
     start = 0
     for versus in comparison.others:
-        order = [start + place for place in by_change(versus.pairs, main)]
+        found = changes(versus.pairs, main)
         prefix = f"{_label(versus.other)}: " if len(comparison.others) > 1 else ""
-        for name, places in _by_direction(order, answers, main).items():
-            groups[prefix + name] = places
-        cards.append(at_quantiles(order))
+        groups |= {prefix + name: places for name, places in _by_direction(found, start).items()}
+        order = sorted(range(len(found)), key=lambda place: found[place], reverse=True)
+        cards.append({name: start + place for name, place in at_quantiles(order).items()})
         start += len(versus.pairs)
     closed = {name for name in groups if name.endswith(_SAME)}
     chosen = {place for places in cards for place in places.values()}
@@ -146,13 +146,10 @@ def headline(first: str, other: str, difference: Difference) -> str:
     return f"{capitalized(name)} is {means[0]} for {other} and {means[1]} for {first}: {apart} {interval}, {changed}."
 
 
-def by_change(pairs: Sequence[Pair], main: str) -> list[int]:
-    """Return the places of pairs, the most improved first: by the main metric, then by the mean of all metrics."""
-    changes: list[tuple[float, float]] = []
-    for pair in pairs:
-        before, after = quality(pair.first, main), quality(pair.other, main)
-        changes.append((after[0] - before[0], after[1] - before[1]))
-    return sorted(range(len(pairs)), key=lambda place: changes[place], reverse=True)
+def changes(pairs: Sequence[Pair], main: str) -> list[tuple[float, float]]:
+    """Return by how much each pair improves: the main metric, then the mean of all metrics, which orders equal ones."""
+    both = [(quality(pair.first, main), quality(pair.other, main)) for pair in pairs]
+    return [(after[0] - before[0], after[1] - before[1]) for before, after in both]
 
 
 def _sides(first: Result, versus: Versus, pair: Pair) -> dict[str, Sample]:
@@ -160,13 +157,15 @@ def _sides(first: Result, versus: Versus, pair: Pair) -> dict[str, Sample]:
     return {_label(first): pair.first, other if other != _label(first) else f"{other} (2)": pair.other}
 
 
-def _by_direction(order: Sequence[int], answers: Sequence[Mapping[str, Sample]], main: str) -> dict[str, list[int]]:
-    """Places by whether the main metric rises or falls, the greatest change first."""
-    groups: dict[str, list[int]] = {_BETTER: [], _WORSE: [], _SAME: []}
-    for place in order:
-        before, after = (quality(sample, main)[0] for sample in answers[place].values())
-        groups[_BETTER if after > before else _WORSE if after < before else _SAME].append(place)
-    groups[_WORSE].reverse()
+def _by_direction(found: Sequence[tuple[float, float]], start: int) -> dict[str, list[int]]:
+    """Places by whether the main metric rises or falls, the greatest change first; the first pair has place `start`."""
+    rising = sorted(range(len(found)), key=lambda place: found[place], reverse=True)
+    falling = sorted(range(len(found)), key=lambda place: found[place])
+    groups = {
+        _BETTER: [start + place for place in rising if found[place][0] > 0],
+        _WORSE: [start + place for place in falling if found[place][0] < 0],
+        _SAME: [start + place for place in rising if found[place][0] == 0],
+    }
     return {name: places for name, places in groups.items() if places}
 
 

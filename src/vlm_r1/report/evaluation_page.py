@@ -35,7 +35,7 @@ from vlm_r1.report.evaluation_tables import (
     estimate,
     main_metric,
     metric_rows,
-    plain_numbers,
+    set_statistics,
     subset_tables,
 )
 from vlm_r1.report.excerpt import visible
@@ -97,7 +97,7 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
         n_answers=len(found),
         n_right=len(groups.get(RIGHT, ())),
         metrics=metric_rows(tree.get("metrics")),
-        dataset=plain_numbers(tree.get("dataset")),
+        dataset=set_statistics(tree.get("dataset")),
         failures=counts_of(tree.get("parse_failures")),
         main=readable(main),
         subsets=subset_tables(tree.get("subsets"), main),

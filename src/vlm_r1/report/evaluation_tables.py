@@ -153,11 +153,15 @@ def confusion_matrix(triples: object) -> Matrix | None:
     )
 
 
-def plain_numbers(dataset: object) -> list[tuple[str, str]]:
-    """Return names and numbers of a flat object, e.g. the statistics over the whole set."""
-    return [
-        (readable(_name(key)), number(float(value), decimals=3)) for key, value in _items(dataset) if is_number(value)
-    ]
+def set_statistics(dataset: object) -> list[tuple[str, str, str]]:
+    """Return a statistic over the whole set, its number, and its number after non-maximum suppression; "–": none.
+
+    >>> set_statistics({"ap": 0.5, "ap_small": -1.0, "nms_ap": 0.25, "gp": 1.0})
+    [('AP', '0.500', '0.250'), ('AP small', '–', '–'), ('GP', '1.000', '–')]
+    """
+    numbers = {key: float(value) for key, value in _items(dataset) if is_number(value)}
+    names = dict.fromkeys(key.removeprefix("nms_") for key in numbers)
+    return [(_statistic(one), _decimals(numbers.get(one)), _decimals(numbers.get(f"nms_{one}"))) for one in names]
 
 
 def counts_of(failures: object) -> list[tuple[str, int]]:
@@ -202,4 +206,11 @@ def _count(value: object) -> str:
 
 
 def _decimals(value: object) -> str:
-    return number(float(value), decimals=3) if is_number(value) else "–"
+    """A number, or "–" if there is none; COCO writes -1 where there are no such objects."""
+    return number(float(value), decimals=3) if is_number(value) and value >= 0 else "–"
+
+
+def _statistic(name: str) -> str:
+    """The name of a statistic as papers write it, e.g. "AP50" and "AR small"."""
+    first, _, rest = _name(name).partition("_")
+    return f"{first.upper()} {rest.replace('_', ' ')}".strip()

@@ -21,6 +21,17 @@ _NAMES = {
     "iou": "mean IoU",
     "map": "per-image AP",
     "ap50": "per-image AP at IoU 0.5",
+    "precision_iou50": "precision at IoU 0.5",
+    "recall_iou50": "recall at IoU 0.5",
+    "f1_iou50": "F1 at IoU 0.5",
+    "all_right_iou50": "all boxes right at IoU 0.5",
+    "centre_in_box": "centre in the box",
+    "dataset_ap": "data-set AP",
+    "dataset_ap50": "data-set AP at IoU 0.5",
+    "nms_ap": "data-set AP after NMS",
+    "nms_ap50": "data-set AP at IoU 0.5 after NMS",
+    "gp": "GP",
+    "gr": "GR",
     "format_rate": "format rate",
 }
 _LARGEST = 1e15

@@ -28,6 +28,9 @@ FAILED = 1
 _ECHO_S = 2.0
 """Seconds in which a signal counts once under torchrun: Ctrl-C reaches every process, and torchrun sends it again."""
 
+_LAST = b"\xff"
+"""Byte that ends the reading of signals; no signal has this number."""
+
 _POLL_S = 1.0
 """Seconds between two looks at the other processes."""
 
@@ -118,17 +121,18 @@ class StopRequest:
                 yield
         finally:
             signal.set_wakeup_fd(before)
-            os.close(writer)
+            os.write(writer, _LAST)  # a process that a reward forked may hold the pipe open
             thread.join()
+            os.close(writer)
             os.close(reader)
 
     def _read(self, reader: int) -> None:
-        """Handle the number of each signal, which Python's own handler writes into the pipe, until the pipe closes."""
+        """Handle the number of each signal, which Python's own handler writes into the pipe, until `_LAST` comes."""
         first = 0.0
         while True:
             ready, _, _ = select.select([reader], [], [], _POLL_S)
             number = os.read(reader, 1) if ready else b"\0"
-            if not number:
+            if number == _LAST:
                 return
             self._look_at_peers()
             if number[0] not in SIGNALS:
