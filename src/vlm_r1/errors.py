@@ -42,6 +42,10 @@ class CheckpointError(VlmR1Error):
     """A run folder or a training checkpoint cannot be written, resumed or trusted."""
 
 
+class EndpointError(VlmR1Error):
+    """A server that answers instead of a model of ours cannot be reached, refuses, or sends what is no answer."""
+
+
 _LONGEST_WORD = 400
 _LONGEST = 1000
 

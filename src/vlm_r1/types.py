@@ -145,10 +145,11 @@ class Thinking(enum.Enum):
 
 
 class StopReason(enum.Enum):
-    """Why sampling ended: a stop token was drawn, or the length cap was hit."""
+    """Why sampling ended: a stop token was drawn, the length cap was hit, or a server gave no answer on purpose."""
 
     STOP = "stop"
     LENGTH = "length"
+    REFUSED = "refused"  # by a server's filter; a model of ours never does
 
 
 @dataclass(frozen=True)
@@ -180,14 +181,16 @@ class Completion:
     Attributes:
         segments: its tokens in order, at least one segment.
         text: its tokens, decoded without special tokens.
-        stop_reason: why the last segment ended, STOP or LENGTH.
+        stop_reason: why the last segment ended.
         version: of the weights that sampled it, the number of finished steps.
+        counted: its sampled tokens as a server counted them, which may have read it by other ids; None: ours.
     """
 
     segments: tuple[Segment, ...]
     text: str
     stop_reason: StopReason
     version: int = 0
+    counted: int | None = None
 
     @classmethod
     def sampled(
@@ -200,6 +203,11 @@ class Completion:
     def ids_T(self) -> tuple[int, ...]:
         """Token ids of all segments."""
         return tuple(token for segment in self.segments for token in segment.ids_T)
+
+    @property
+    def length(self) -> int:
+        """Number of sampled tokens, the stop token included."""
+        return sum(self.sampled_T) if self.counted is None else self.counted
 
     @property
     def sampled_T(self) -> tuple[bool, ...]:

@@ -156,6 +156,26 @@ def test_contradictions_are_errors(options, message, tiny_checkpoint, rec_files,
     assert message in capsys.readouterr().err
 
 
+def test_a_protocol_names_no_code_unless_the_user_does(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
+    """It may come from a stranger, as a data file may."""
+    made, path = tmp_path / "made", tmp_path / "mine.yaml"
+    path.write_text(MINE.replace("task: rec", f"task: \"subprocess:Popen(args=['touch', '{made}'])\""))
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, "--protocol", str(path))) == 2
+    assert "is code, and a protocol may come from a stranger" in capsys.readouterr().err
+    assert not made.exists()
+    path.write_text(MINE.replace("task: rec", "task: vlm_r1.tasks.rec:Rec"))
+    given = ["--protocol", str(path), "--task", "vlm_r1.tasks.rec:Rec"]
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, *given)) == 0
+
+
+def test_a_page_is_written_beside_the_result(tiny_checkpoint, rec_files, protocol, tmp_path, capsys) -> None:
+    given = ["--protocol", str(protocol), "--page"]
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, *given)) == 0
+    page = (tmp_path / "mine.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert f"page: {tmp_path / 'mine.html'}" in capsys.readouterr().out
+
+
 def test_without_data_the_command_that_makes_them_is_said(tiny_checkpoint, capsys) -> None:
     assert main(["eval", str(tiny_checkpoint), "--protocol", "refcoco"]) == 2
     assert "the file is made by: vlm-r1 data convert refcoco" in capsys.readouterr().err

@@ -136,22 +136,18 @@ def open_data(args: argparse.Namespace) -> Sources:
     return records
 
 
-def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
-    """Load env and sampler of the model; `complete_arguments` must have filled in the settings.
+def load_env(args: argparse.Namespace) -> Env:
+    """Load what asks and judges, without weights; `complete_arguments` must have filled in the settings.
 
     Raises:
         CheckpointError: the model's folder has a manifest, and its files are others now.
-        ConfigError, ModelError: the model cannot be loaded.
+        ConfigError, ModelError: there is no such adapter or template.
     """
-    from vlm_r1.config.schema import ModelSection, SamplingSection
     from vlm_r1.data.access import access_of
     from vlm_r1.data.ahead import ImagesAhead
     from vlm_r1.models import load_adapter
-    from vlm_r1.models.precision import look_at, this_device
-    from vlm_r1.policy.build import build_policy, choose_setup
     from vlm_r1.rollouts.env import Env
     from vlm_r1.runtime.manifest import check_manifest
-    from vlm_r1.sampling.build import build_sampler
     from vlm_r1.tasks.templates import make_templates
 
     check_manifest(Path(args.model))
@@ -163,8 +159,22 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
         box_format=args.box_format,
     )
     access = access_of(allowed_of(args), [args.image_root])
-    env = Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, images=ImagesAhead(0, access))
+    return Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, images=ImagesAhead(0, access))
+
+
+def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
+    """Load env and sampler of the model.
+
+    Raises:
+        CheckpointError, ConfigError, ModelError: see `load_env`; or the weights cannot be loaded.
+    """
+    from vlm_r1.config.schema import ModelSection, SamplingSection
+    from vlm_r1.models.precision import look_at, this_device
+    from vlm_r1.policy.build import build_policy, choose_setup
+    from vlm_r1.sampling.build import build_sampler
+
+    env = load_env(args)
     section = ModelSection(path=args.model, dtype=args.dtype)
-    setup = choose_setup(section, adapter, look_at(this_device()))
-    policy = build_policy(section, adapter, setup, device=this_device())
+    setup = choose_setup(section, env.adapter, look_at(this_device()))
+    policy = build_policy(section, env.adapter, setup, device=this_device())
     return env, build_sampler(policy, SamplingSection())

@@ -3,6 +3,7 @@
   vlm-r1 eval runs/rec --protocol refcoco --data refcoco_val.jsonl --image-root coco/train2014 --page
   vlm-r1 eval runs/rec/model val.jsonl --task rec --out runs/rec/eval       without a protocol: the model's own settings
   torchrun --nproc_per_node 4 -m vlm_r1.cli.main eval runs/rec val.jsonl    four processes share the work
+  vlm-r1 eval MODEL val.jsonl --endpoint http://localhost:8000/v1           a server answers, e.g. vLLM with MODEL
   vlm-r1 eval --protocols                                                   the shipped protocols
 
 A protocol says what is asked, how answers are read and what counts (docs/evaluation.md); the resolved one goes into the
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
-from vlm_r1.cli.options import file_name, local_path
-from vlm_r1.registry import as_plain_name
+from vlm_r1.cli.endpoint import add_endpoint_arguments
+from vlm_r1.cli.options import allowed_of, file_name, local_path
+from vlm_r1.registry import as_plain_name, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from vlm_r1.evaluation.answers import AnswerLog
     from vlm_r1.evaluation.evaluate import Ask, Share
     from vlm_r1.evaluation.protocol import Protocol
+    from vlm_r1.rollouts.env import Env
     from vlm_r1.runtime.progress import Display
+    from vlm_r1.sampling.endpoint import Endpoint
     from vlm_r1.types import Record
 
 _DECIDED = ("task", "template", "max_completion_length")
@@ -48,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--page", action="store_true", help="write NAME.html too: what was right and wrong, in pictures"
+    )
+    add_endpoint_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,6 +112,11 @@ def _protocol(args: argparse.Namespace) -> Protocol:
         decided |= {"max_completion_length": named.decoding.max_completion_length}
         for key in _DECIDED:
             given, value = getattr(args, key), decided[key]
+            if given is None and isinstance(value, str) and ":" in value:
+                raise ConfigError(
+                    f"protocol {args.protocol}: {key} {quoted(value)} is code, and a protocol may come from a stranger. "
+                    f"If you have it and trust it, say --{key} {value:.100} too"
+                )
             if value is not None and given not in (None, value):
                 option = f"--{key.replace('_', '-')}"
                 raise ConfigError(f"{option} {given}: protocol {named.name} says {value}: leave the option out")
@@ -117,11 +130,11 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
 
 def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
-    from vlm_r1.cli.answering import complete_arguments, find_model, load_answering, open_data
+    from vlm_r1.cli.answering import complete_arguments, find_model, open_data
+    from vlm_r1.cli.endpoint import endpoint_of
     from vlm_r1.config.secrets import masked
     from vlm_r1.evaluation.answers import AnswerLog
     from vlm_r1.evaluation.evaluate import (
-        ask_model,
         choose_records,
         form_doubt,
         make_provenance,
@@ -129,33 +142,29 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
         resolve_protocol,
     )
     from vlm_r1.evaluation.runner import write_result
-    from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.runtime.model_hash import hash_model
     from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import trained_steps
-    from vlm_r1.sampling import SamplingParams
 
     share = _share()
     display = Display(enabled=share.rank == 0)
+    endpoint = endpoint_of(args)
     args.model = find_model(args.model)
     display.say(complete_arguments(args))
     data = open_data(args)
     records = choose_records(data, protocol.sample)
     for line in _doubts_of_data(protocol, len(data)):
         display.say(line, "yellow")
-    env, sampler = load_answering(args)
-    steps = trained_steps(Path(args.model))
-    decoding = protocol.decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
-    params = SamplingParams(args.max_completion_length, **decoding)
-    state = TrainerState(*steps) if steps else TRAINED
-    ask = ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)
+    env, ask = _load_ask(args, protocol, endpoint, display)
     resolved = resolve_protocol(
         protocol, env.templates.default, args.max_completion_length, records, data.files[0].hash_rows()
     )
-    asked = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__, "dtype": args.dtype}
+    asked = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__}
     asked |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    model_hash = hash_model(args.model, env.adapter.config)
-    header = {"protocol": resolved, "model": model_hash or args.model, "asked": asked, "reward": args.reward}
+    asked |= {"dtype": args.dtype} if endpoint is None else {}
+    model_hash = hash_model(args.model, env.adapter.config) if endpoint is None else ""
+    model = args.model if endpoint is None else endpoint.model
+    server = {} if endpoint is None else {"endpoint": endpoint.base_url, "as": args.model}
+    header = {"protocol": resolved, "model": model_hash or model, "asked": asked, "reward": args.reward}
     log = AnswerLog(args.out, args.name, header)
     rows = _answer(display, log, share, records, ask)
     if rows is None:
@@ -166,7 +175,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
         rows,
         protocol,
         resolved,
-        make_provenance(args.model, model_hash, asked),
+        make_provenance(model, model_hash, asked | server),
         name=args.name,
         data=masked(str(args.data)),
         seed=args.seed,
@@ -175,7 +184,52 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     log.remove()
     display.say(result_table(result))
     display.say(f"written to {path} and .samples.jsonl")
+    if args.page:
+        display.say(f"page: {_write_page(args, path)}")
     return path
+
+
+def _write_page(args: argparse.Namespace, path: Path) -> Path:
+    """Write the page of a result; it shows pictures that the options allow."""
+    from vlm_r1.config.data import DataSource
+    from vlm_r1.data.image_paths import image_paths
+    from vlm_r1.report.evaluation_page import build_evaluation_page
+
+    source = DataSource(path=str(args.data), image_root=args.image_root)
+    return build_evaluation_page(path, image_paths(source, allowed_of(args)))
+
+
+def _load_ask(
+    args: argparse.Namespace, protocol: Protocol, endpoint: Endpoint | None, display: Display
+) -> tuple[Env, Ask]:
+    """Load what asks, judges and answers."""
+    from vlm_r1.cli.answering import load_answering, load_env
+    from vlm_r1.evaluation.evaluate import ask_endpoint, ask_model
+    from vlm_r1.rewards.base import TRAINED, TrainerState
+    from vlm_r1.rollouts.remote import RemoteModel
+    from vlm_r1.runtime.run_folder import trained_steps
+    from vlm_r1.sampling import SamplingParams
+
+    steps, decoding = trained_steps(Path(args.model)), protocol.decoding
+    state = TrainerState(*steps) if steps else TRAINED
+    filters = decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
+    params = SamplingParams(args.max_completion_length, **filters)
+    if endpoint is None:
+        env, sampler = load_answering(args)
+        return env, ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)
+    env = load_env(args)
+    key = f"with the key of ${endpoint.api_key_env}" if endpoint.api_key_env else "without a key"
+    display.say(f"{endpoint.model} of {endpoint.base_url} answers, {endpoint.concurrency} questions at a time, {key}")
+    remote = RemoteModel(
+        env,
+        endpoint,
+        params,
+        n=decoding.samples,
+        run_seed=decoding.seed,
+        trainer_state=state,
+        say=lambda line: display.say(line, "yellow"),
+    )
+    return env, ask_endpoint(remote)
 
 
 def _answer(

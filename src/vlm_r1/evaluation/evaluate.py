@@ -21,6 +21,7 @@ from vlm_r1.evaluation.samples import as_sample
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
+from vlm_r1.rollouts.remote import RemoteModel
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import environment
 from vlm_r1.sampling import Sampler, SamplingParams
@@ -117,6 +118,16 @@ def ask_model(
                 trainer_state=state,
             )
             yield [(place, sample_rows(group)) for place, group in zip(batch, groups, strict=True)]
+
+    return ask
+
+
+def ask_endpoint(remote: RemoteModel) -> Ask:
+    """Return a function that asks a model on a server."""
+
+    def ask(records: Sequence[Record], places: Sequence[int]) -> Iterator[Answers]:
+        for place, group in remote.answer(records, places):
+            yield [(place, sample_rows(group))]
 
     return ask
 

@@ -47,7 +47,7 @@ class DataSet(Section):
     set: str
     split: str | None = None
     records: PositiveInt | None = None
-    splits: Mapping[str, PositiveInt | None] = Field(default_factory=dict)
+    splits: Mapping[str, PositiveInt | None] = Field(default_factory=dict[str, PositiveInt | None])
     convert: str | None = None
     source: str | None = None
 

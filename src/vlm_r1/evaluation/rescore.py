@@ -12,10 +12,12 @@ from vlm_r1.evaluation.asking import find_templates
 from vlm_r1.evaluation.protocol import Protocol
 from vlm_r1.evaluation.samples import as_sample, read_samples
 from vlm_r1.parsing.json_values import is_object
+from vlm_r1.rollouts.remote import REFUSED
 from vlm_r1.runtime.run_folder import read_json
 from vlm_r1.scoring.rows import check_row, judge_rows
 from vlm_r1.scoring.settings import Scoring
 from vlm_r1.tasks.templates import own_templates
+from vlm_r1.types import StopReason
 
 _MEASURED = (
     "several",
@@ -55,6 +57,8 @@ def rescore_rows(path: Path, protocol: Protocol) -> list[Row]:
             if isinstance(score, str):
                 raise DataError(f"{source}: cannot be judged again: {score}")
             judged = {key: value for key, value in vars(score).items() if key != "extra"}
+            if row["stop_reason"] == StopReason.REFUSED.value:  # nothing in its text says so
+                judged["reason"] = REFUSED
             rows.append({**row, **judged})
             as_sample(rows[-1], source)
     if not rows:

@@ -118,7 +118,7 @@ def _sample(group: Group, rollout: Rollout, number: dict[str, int]) -> dict[str,
         "gold": record.answer,
         "text": rollout.completion.text,
         **{name: value for name, value in score.items() if name != "extra" or value},
-        "tokens": len(rollout.completion.ids_T),
+        "tokens": rollout.completion.length,
         "stop_reason": rollout.completion.stop_reason.value,
         **({"columns": columns} if columns else {}),
     }

@@ -37,7 +37,7 @@ class Sample:
         metrics: of the task, e.g. {"accuracy_iou50": 1.0, "iou": 0.71}; zeros if nothing could be read.
         parts: the rewards by name; None: the reward left this sample out.
         tokens: length of the text in tokens.
-        stop_reason: "stop", or "length" if the text was cut off.
+        stop_reason: "stop"; "length" if the text was cut off; "refused" if a server gave none on purpose.
         draw: number of this answer among the k answers to its record, from 0.
         columns: further keys of the record that subsets are made by, e.g. {"platform": "mobile"}.
         row: the whole line.

@@ -248,6 +248,12 @@ class Adapter(ABC):
             return ""
         return (self.tokenizer.tokenize(after.lstrip()) or [""])[0]
 
+    @cached_property
+    def opens_thought(self) -> bool:
+        """Whether the chat template opens the thought for the model; `render` takes that away, a server does not."""
+        asked = [{"role": "user", "content": [{"type": "text", "text": "Is it red?"}]}]
+        return self._chat_text(asked, add_generation_prompt=True).rstrip("\n").endswith(THINK)
+
     def decode(self, ids_T: Sequence[int]) -> str:
         """Return the text of a completion without special tokens and answer wrappers, but with its tags."""
         spoken = [token for token in ids_T if token not in self._unspoken_ids]

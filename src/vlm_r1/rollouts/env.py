@@ -133,7 +133,7 @@ class Env:
                 encoded.frames,
                 get_task(record.task),
                 self.templates.of(record),
-                n_tokens=sum(completion.sampled_T),
+                n_tokens=completion.length,
                 completion_ids=completion.ids_T,
                 trainer_state=trainer_state,
             )
