@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from testing_samples import gold_objects, sample
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
 from vlm_r1.errors import ConfigError
+from vlm_r1.evaluation.evaluate import choose_records
 from vlm_r1.evaluation.measures import measure
 from vlm_r1.evaluation.protocol import as_protocol, differences, load_protocol, protocol_names
-from vlm_r1.tasks import TASKS
-from vlm_r1.tasks.templates import TEMPLATES
+from vlm_r1.tasks import TASKS, get_task
+from vlm_r1.tasks.templates import TEMPLATES, build_prompt
+from vlm_r1.types import Record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "reference"
 
@@ -132,6 +135,32 @@ def test_all_of_them_together():
     # where the original itself stops with an error, it would give no number at all
     assert paper["parse_failures"] == {"official_failed": 2}
     assert strict["parse_failures"]["several_boxes"] == 2
+
+
+def test_the_papers_sample():
+    data = list(range(3000))
+    expected = data.copy()
+    random.Random(42).shuffle(expected)  # the original: random.seed(42), random.shuffle(data), data[:2000]
+    assert choose_records(data, load_protocol("paper_rec").sample) == expected[:2000]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param(
+            "paper_rec",
+            "First output the thinking process in <think> </think> tags and then output the final answer in <answer> "
+            "</answer> tags. Output the final answer in JSON format.",
+            id="with thinking",
+        ),
+        pytest.param("paper_rec_baseline", "Please provide the bounding box coordinate in JSON format.", id="direct"),
+    ],
+)
+def test_the_papers_question(name, words):
+    question = "Please provide the bounding box coordinates of the region this sentence describes: the cat."
+    record = Record("1", "rec", "<image>the cat", ("a.jpg",), GOLD)
+    template = TEMPLATES[load_protocol(name).template or ""]
+    assert build_prompt(get_task("rec"), record, template).text == f"<image>{question} {words}"
 
 
 def test_the_papers_protocol_scales_the_box_that_the_model_saw():

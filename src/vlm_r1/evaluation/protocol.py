@@ -155,10 +155,10 @@ def protocol_names() -> list[str]:
 @cache
 def _shipped() -> Mapping[str, Protocol]:
     found: dict[str, Protocol] = {}
-    for path in _FOLDER.iterdir():
+    for path in sorted(_FOLDER.iterdir(), key=lambda path: path.name):
         if path.name.endswith(".yaml"):
-            for protocol in _each_split(_read(path.read_text(encoding="utf-8"), path.name)):
-                found[protocol.name] = protocol
+            protocol = _read(path.read_text(encoding="utf-8"), path.name)
+            found |= {one.name: one for one in _each_split(protocol)}
     return found
 
 
