@@ -30,6 +30,7 @@ from testing_folders import (
     read_manifest,
     read_trainer,
 )
+from testing_measures import COCO_FILES, asked_twice, read_and_measure, read_coco
 from testing_mutations import written
 from testing_tasks import GOLD, WRITTEN
 from vlm_r1.cli.main import main
@@ -323,6 +324,8 @@ def make_targets(run_files: Mapping[str, bytes]) -> dict[str, Target]:
     targets["recipe"] = Target({"recipe.yaml": RECIPE, "overrides.txt": OVERRIDES}, read_recipe, "read: 2 sources")
     targets["score cases"] = Target({"cases.jsonl": CASES}, scores("cases.jsonl"), f"scored: {{'iou': 1, {OWN!r}: 1}}")
     targets["score samples"] = Target({samples: trees[samples]}, scores(samples), f"scored: {{{OWN!r}: 3}}")
+    targets["measure"] = Target({"samples.jsonl": asked_twice(trees[samples])}, read_and_measure, "ap 1 of 4 records")
+    targets["metrics"] = Target(COCO_FILES, read_coco, "ap 1, nms_ap 1, gp 1, gr 1")
     targets["score rollouts"] = Target({rollouts: trees[rollouts]}, scores(rollouts), f"scored: {{{OWN!r}: 3}}")
     targets |= {
         f"report {name}": Target(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from testing_results import boxed, boxes, write, write_of_training
 from vlm_r1.cli.main import main
@@ -58,23 +59,6 @@ def test_a_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("A  before-val  (")
 
 
-def test_a_page_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
-    page = tmp_path / "pages" / "ab.html"
-    assert main(["compare", str(one), str(two), "--page", str(page)]) == 0
-    assert f"written to {page}" in capsys.readouterr().out
-    assert "two is right on 6 of 8, one on 3: +37.5 points" in page.read_text(encoding="utf-8")
-    assert not list(tmp_path.rglob("*.lock"))
-
-
-def test_a_page_replaces_no_result_and_pictures_need_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
-    assert main(["compare", str(one), str(two), "--page", str(two)]) == 2
-    assert f"--page {two}: would replace a result" in capsys.readouterr().err
-    assert main(["compare", str(one), str(two), "--allowed-local-media-path", "/"]) == 2
-    assert "no effect without --page" in capsys.readouterr().err
-
-
 def test_equal_results_have_no_changes_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(FIRST))
     assert main(["compare", str(one), str(two)]) == 0
@@ -112,3 +96,41 @@ def test_inputs_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_negative_seed_is_an_error_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(tmp_path), "--seed", "-1"]) == 2
     assert "--seed -1: wanted" in capsys.readouterr().err
+
+
+def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
+    page = tmp_path / "found.html"
+    assert main(["compare", str(one), str(two), "--page", str(page)]) == 0
+    assert f"written to {page}" in capsys.readouterr().out
+    assert "4 better" in page.read_text()
+
+
+def test_without_a_name_the_page_is_comparison_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
+    assert main(["compare", "one.json", "two.json", "--page"]) == 0
+    assert (tmp_path / "comparison.html").is_file()
+
+
+def test_the_picture_folder_of_a_page_is_the_users_choice(tmp_path: Path) -> None:
+    pictures = tmp_path / "elsewhere"
+    pictures.mkdir()
+    Image.new("RGB", (640, 480), "#12ab34").save(pictures / "0.png")
+    answers = ([boxed(0, percent, image=str(pictures / "0.png"))] for percent in (20, 80))
+    paths = [str(write(tmp_path / name, "val", own)) for name, own in zip("ab", answers, strict=True)]
+    page = tmp_path / "found.html"
+    assert main(["compare", *paths, "--page", str(page)]) == 0
+    assert "data:image" not in page.read_text(), "a stranger's samples may name any file"
+    assert main(["compare", *paths, "--page", str(page), "--image-root", str(pictures)]) == 0
+    assert "data:image" in page.read_text()
+
+
+def test_options_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = write(tmp_path, "one", boxes(FIRST)), write(tmp_path, "two", boxes(OTHER))
+    before = one.read_bytes()
+    assert main(["compare", "--page", str(one), str(two)]) == 2
+    assert "wanted a name that ends in .html; the results come before --page" in capsys.readouterr().err
+    assert one.read_bytes() == before
+    assert main(["compare", str(one), str(two), "--image-root", "pictures"]) == 2
+    assert "--image-root has no effect without --page" in capsys.readouterr().err

@@ -81,28 +81,6 @@ def test_the_result_says_everything_that_was_asked(tiny_checkpoint, rec_files, p
     assert "48 records" in capsys.readouterr().out
 
 
-def test_a_page_shows_the_pictures_of_the_data(tiny_checkpoint, rec_files, protocol, tmp_path, capsys) -> None:
-    """The pictures lie beside the data, not beside the result. Control: `report` alone may not read them there."""
-    data, out = rec_files["in_domain"], tmp_path / "out"
-    command = ["eval", str(tiny_checkpoint), str(data), "--protocol", str(protocol), "--out", str(out), "--page"]
-    assert main(command) == 0
-    assert f"page: {out / 'mine.html'}" in capsys.readouterr().out.replace("\n", "")
-    assert (out / "mine.html").read_text(encoding="utf-8").count("<image href=") == 7
-    report = ["report", str(out / "mine.json")]
-    assert main(report) == 0
-    assert "<image href=" not in (out / "mine.html").read_text(encoding="utf-8")
-    assert main([*report, "--allowed-local-media-path", str(data.parent)]) == 0
-    assert (out / "mine.html").read_text(encoding="utf-8").count("<image href=") == 7
-
-
-def test_options_of_another_page_are_errors(tmp_path, capsys) -> None:
-    (tmp_path / "a.json").write_text("{}")
-    assert main(["report", str(tmp_path / "a.json"), "--allow-task", "a.b:C"]) == 2
-    assert "--allow-task has no effect on the page of a result" in capsys.readouterr().err
-    assert main(["report", str(tmp_path), "--allowed-local-media-path", "/"]) == 2
-    assert "--allowed-local-media-path has no effect on the page of a run" in capsys.readouterr().err
-
-
 def test_five_kills_change_nothing_and_two_at_once_are_refused(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
     data, whole, out = rec_files["train"], tmp_path / "whole", tmp_path / "out"
     options = [*ASKED, "--batch-size", "2"]
@@ -176,6 +154,45 @@ def test_contradictions_are_errors(options, message, tiny_checkpoint, rec_files,
     given = ["--protocol", str(protocol), *options]
     assert main(words(tiny_checkpoint, rec_files["train"], tmp_path, *given)) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_protocol_names_no_code_unless_the_user_does(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
+    """It may come from a stranger, as a data file may."""
+    made, path = tmp_path / "made", tmp_path / "mine.yaml"
+    path.write_text(MINE.replace("task: rec", f"task: \"subprocess:Popen(args=['touch', '{made}'])\""))
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, "--protocol", str(path))) == 2
+    assert "is code, and a protocol may come from a stranger" in capsys.readouterr().err
+    assert not made.exists()
+    path.write_text(MINE.replace("task: rec", "task: vlm_r1.tasks.rec:Rec"))
+    given = ["--protocol", str(path), "--task", "vlm_r1.tasks.rec:Rec"]
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, *given)) == 0
+
+
+def test_a_page_is_written_beside_the_result(tiny_checkpoint, rec_files, protocol, tmp_path, capsys) -> None:
+    given = ["--protocol", str(protocol), "--page"]
+    assert main(words(tiny_checkpoint, rec_files["in_domain"], tmp_path, *given)) == 0
+    page = (tmp_path / "mine.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert f"page: {tmp_path / 'mine.html'}" in capsys.readouterr().out
+
+
+def test_report_makes_the_page_of_a_result_that_is_there(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
+    """Its pictures lie beside the data, not beside the result. Control: without that folder it reads none."""
+    assert main(words(tiny_checkpoint, data := rec_files["in_domain"], tmp_path, *ASKED, "--name", "it")) == 0
+    page = tmp_path / "it.html"
+    assert main(["report", str(tmp_path / "it.json")]) == 0
+    assert capsys.readouterr().out.endswith(f"{page}\n")
+    assert page.read_text(encoding="utf-8").count("<image href=") == 0
+    assert main(["report", str(tmp_path / "it.json"), "--image-root", str(data.parent)]) == 0
+    assert page.read_text(encoding="utf-8").count("<image href=") == 7
+
+
+def test_options_of_another_page_are_errors(tmp_path, capsys) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert main(["report", str(tmp_path / "a.json"), "--allow-task", "a.b:C"]) == 2
+    assert "--allow-task has no effect on the page of a result" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "--image-root", "/"]) == 2
+    assert "--image-root has no effect on the page of a run" in capsys.readouterr().err
 
 
 def test_without_data_the_command_that_makes_them_is_said(tiny_checkpoint, capsys) -> None:

@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import fsspec
@@ -144,7 +146,6 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     "side",
     [pytest.param(9_460, id="just over: Pillow only warns"), pytest.param(60_000, id="far over: Pillow refuses")],
@@ -165,8 +166,6 @@ def test_largest_allowed(tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["png", "jpeg", "gif", "bmp", "webp"]), st.data())
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks about damaged metadata
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_damaged_bytes_give_an_image_or_an_error(tmp_path_factory, kind, data):
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
     Image.linear_gradient("L").resize((24, 24)).convert("RGB").save(path)
@@ -179,6 +178,53 @@ def test_damaged_bytes_give_an_image_or_an_error(tmp_path_factory, kind, data):
     except DataError as error:
         outcome = str(error)
     assert outcome == "RGB" or outcome.startswith(f"{path}: ")
+
+
+def tiff_with_an_odd_tag(path):
+    """A sound picture whose description is said to be longer than the file."""
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(path, tiffinfo={270: "x" * 50})
+    described = [struct.pack("<HHI", 270, 2, length) for length in (51, 1 << 20)]
+    path.write_bytes(path.read_bytes().replace(*described))
+
+
+def tiff_of_nine_colours(path):
+    Image.new("RGB", (8, 8)).save(path)
+    bands = [struct.pack("<HHIH", 277, 3, 1, n) for n in (3, 9)]
+    path.write_bytes(path.read_bytes().replace(*bands))
+
+
+@pytest.mark.parametrize(
+    ("write", "remark", "outcome"),
+    [
+        pytest.param(tiff_with_an_odd_tag, "UserWarning: Tag data larger than file", "(1, 2, 3)", id="a warning"),
+        pytest.param(tiff_of_nine_colours, "More samples per pixel", "DataError", id="a line of Pillow's log"),
+    ],
+)
+def test_remarks_of_pillow_do_not_fill_the_terminal(tmp_path, write, remark, outcome):
+    write(tmp_path / "a.tif")
+
+    def told(module, read):
+        program = f"""
+import threading
+from {module}
+def look():
+    try:
+        for _ in range(20): found = {read}('a.tif').convert('RGB').getpixel((0, 0))
+    except Exception as error:
+        found = type(error).__name__
+    outcomes.add(str(found))
+outcomes = set()
+threads = [threading.Thread(target=look) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*outcomes)
+"""
+        command = [sys.executable, "-W", "always", "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
+        return done.stdout.strip(), done.stderr
+
+    assert told("vlm_r1.data.images import load_image", "load_image") == (outcome, "")
+    assert remark in told("PIL import Image", "Image.open")[1]  # a control
 
 
 def test_elongated_images_are_refused_before_an_image_processor_does(tmp_path):

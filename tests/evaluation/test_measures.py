@@ -183,6 +183,13 @@ def test_an_answer_that_is_there_twice_is_refused():
         measure([answer, answer], None, seed=0)
 
 
+@pytest.mark.parametrize("change", [{"gold": [1, 2, 3, 4]}, {"task": "ovd"}, {"images": ("b.jpg",)}], ids=str)
+def test_draws_of_different_records_are_refused(change):
+    answer = rec("[0,0,100,100]", record_id="x")
+    with pytest.raises(DataError, match="answers 0 and 1 to record 'x' have another task"):
+        measure([answer, replace(answer, draw=1, **change)], None, seed=0)
+
+
 def test_no_samples_are_refused():
     with pytest.raises(DataError, match="no samples"):
         measure([], None, seed=0)

@@ -204,3 +204,22 @@ def test_answers_in_another_box_space_are_wrong(convert):
     records = convert("refcoco")
     halved = [tagged(str([round(side) for side in get_task("rec").gold(record)])) for record in records]
     assert means(answers(records, halved), "refcoco")["accuracy_iou50"] == 0.0
+
+
+WORLDS = {
+    "rec": ("rec", "iou"),
+    "ovd": ("ovd", "map"),
+    "counting": ("counting", "accuracy"),
+    "click": ("gui_click", "accuracy"),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_synthetic_worlds(tmp_path, world):
+    task, metric = WORLDS[world]
+    few = ["--train", "2", "--warmup", "2", "--in-domain", "3", "--out-of-domain", "2"]
+    assert main(["data", "synth", "--world", world, "--out", str(tmp_path), *few]) == 0
+    records = load_sources([DataSource(path=str(tmp_path / "in_domain.jsonl"), task=task)])
+    found = means(answers(records, [perfect(record) for record in records]), "synthetic")
+    assert found[metric] == pytest.approx(1.0, abs=0.05)  # a box of whole numbers may be a little smaller
+    assert means(answers(records, [tagged("?")] * len(records)), "synthetic")[metric] == 0.0

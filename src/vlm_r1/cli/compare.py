@@ -3,32 +3,33 @@
   vlm-r1 compare runs/rec                               before and after its training
   vlm-r1 compare eval/base.json eval/mine.json          two results of `vlm-r1 eval`
   vlm-r1 compare runs/a runs/b runs/c --json out.json   runs b and c against run a, after training
-  vlm-r1 compare runs/a runs/b --page ab.html           pairs of pictures, and what got better and worse
+  vlm-r1 compare a.json b.json --page --image-root coco/val2017    with the answers drawn, in comparison.html
 
 A result is its NAME.json or NAME.samples.jsonl, or a folder that holds it. All results must be of one protocol and of
 the same records; else an error says in what they differ. The table has, for each metric: both means, the difference of
 B − A with its 95 % interval, the p of no difference, and how many records got better, worse, or stayed equal; then the
 same for subsets, and the records whose answers changed most. --json writes all of it, with every record that got better
-or worse. --page writes an offline page; it reads pictures below the folders of the results or of their runs, and below
-those that you allow. How to read it: docs/evaluation.md.
+or worse. How to read it: docs/evaluation.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed_images, allowed_of, local_path
+from vlm_r1.cli.options import add_allowed_remote, allowed_of, local_path, path_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from rich.table import Table
 
     from vlm_r1.config.data import Allowed
     from vlm_r1.evaluation.compare_values import Comparison, Difference, Pair, Result, Versus, WholeDifference
+    from vlm_r1.runtime.terminal import Terminal
 
 _COLUMNS = ("A", "B", "B − A", "95 % interval", "p", "better", "worse", "equal")
 _SHOWN = 4  # records in each direction
@@ -42,8 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "results", metavar="RESULT", nargs="+", type=local_path, help="file, folder or run; all against the first"
     )
     parser.add_argument("--json", type=local_path, metavar="FILE", help="write everything that was found")
-    parser.add_argument("--page", type=local_path, metavar="FILE", help="write an offline page with pictures")
-    add_allowed_images(parser, "a folder that the page may read pictures from")
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        const=Path("comparison.html"),
+        type=local_path,
+        metavar="FILE.html",
+        help="write one offline page with pictures (default: comparison.html)",
+    )
+    parser.add_argument(
+        "--image-root",
+        type=path_text,
+        default="",
+        help="folder or URL of pictures that lie neither beside the results nor in their runs",
+    )
+    add_allowed_remote(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap and the permutations (default: 0)")
 
 
@@ -63,15 +77,54 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: wanted a whole number of at least 0")
-    allowed = allowed_of(args)
-    if not args.page and (args.allowed_local_media_path or args.allowed_protocols):
-        raise ConfigError("--allowed-… has no effect without --page: only a page reads pictures")
+    allowed = _pictures_of(args)
     results = read_results(args.results)
-    for option, path in (("--json", args.json), ("--page", args.page)):
-        if path:
-            _check_output(option, path, results)
+    if args.json:
+        _check_output(args.json, results)
     comparison = compare_results(results, seed=args.seed)
     console = Terminal()
+    _print(comparison, console)
+    if args.json:
+        with lock_output(args.json, "--json"):
+            write_json(args.json, as_json(comparison))
+        console.print(f"written to {args.json}", soft_wrap=True)
+    if args.page:
+        from vlm_r1.report.answers_page import images_beside
+        from vlm_r1.report.comparison_page import build_comparison_page  # Pillow and jinja2 take a second to import
+
+        images = images_beside([result.path for result in results], args.image_root, allowed)
+        with lock_output(args.page, "--page"):
+            build_comparison_page(comparison, args.page, images)
+        console.print(f"written to {args.page}", soft_wrap=True)
+    return 0
+
+
+def _pictures_of(args: argparse.Namespace) -> Allowed:
+    """Return what pictures of the page may be fetched from.
+
+    Raises:
+        ConfigError: an option makes no sense, or has no effect.
+    """
+    from vlm_r1.errors import ConfigError
+
+    if args.page is None:
+        for option in ("image_root", "allowed_protocols", "allowed_media_domains"):
+            if getattr(args, option):
+                raise ConfigError(f"--{option.replace('_', '-')} has no effect without --page: leave it out")
+    elif args.page.suffix != ".html":
+        raise ConfigError(f"--page {args.page}: wanted a name that ends in .html; the results come before --page")
+    return allowed_of(args)
+
+
+def _check_output(path: Path, results: Sequence[Result]) -> None:
+    from vlm_r1.errors import ConfigError
+
+    inputs = [file for result in results for file in (result.path, result.path.with_suffix(".samples.jsonl"))]
+    if path.resolve() in [file.resolve() for file in inputs]:
+        raise ConfigError(f"--json {path}: would replace a result that is compared; choose another name")
+
+
+def _print(comparison: Comparison, console: Terminal) -> None:
     for versus in comparison.others:
         for line in _head(comparison, versus):
             console.print(line, soft_wrap=True)
@@ -79,31 +132,6 @@ def run(args: argparse.Namespace) -> int:
             console.print(table)
     for note in _notes(comparison):
         console.print(note, soft_wrap=True)
-    if args.json:
-        with lock_output(args.json, "--json"):
-            write_json(args.json, as_json(comparison))
-        console.print(f"written to {args.json}", soft_wrap=True)
-    if args.page:
-        with lock_output(args.page, "--page"):
-            _write_page(comparison, args.page, allowed)
-        console.print(f"written to {args.page}", soft_wrap=True)
-    return 0
-
-
-def _write_page(comparison: Comparison, path: Path, allowed: Allowed) -> None:
-    from vlm_r1.report.answers_page import images_beside
-    from vlm_r1.report.comparison_page import build_comparison_page
-
-    results = [comparison.first, *(versus.other for versus in comparison.others)]
-    build_comparison_page(comparison, path, images_beside([result.path for result in results], allowed))
-
-
-def _check_output(option: str, path: Path, results: Sequence[Result]) -> None:
-    from vlm_r1.errors import ConfigError
-
-    inputs = [file for result in results for file in (result.path, result.path.with_suffix(".samples.jsonl"))]
-    if path.resolve() in [file.resolve() for file in inputs]:
-        raise ConfigError(f"{option} {path}: would replace a result that is compared; choose another name")
 
 
 def _head(comparison: Comparison, versus: Versus) -> list[str]:
@@ -121,34 +149,46 @@ def _head(comparison: Comparison, versus: Versus) -> list[str]:
     ]
 
 
-def _tables(comparison: Comparison, versus: Versus) -> Iterable[Table]:
-    from vlm_r1.runtime.terminal import styled
+def _tables(comparison: Comparison, versus: Versus) -> list[Table]:
+    tables = [_metrics_table(versus)]
+    if versus.subsets:
+        tables.append(_subsets_table(comparison.main, versus))
+    if versus.better or versus.worse:
+        tables.append(_changes_table(comparison.main, versus))
+    return tables
 
-    table = _table("\nin %, differences in points", "metric", *_COLUMNS)
+
+def _metrics_table(versus: Versus) -> Table:
+    table = _table("\nmeans in %, differences in points", "metric", *_COLUMNS)
     for one in versus.metrics:
         table.add_row(one.metric, *_cells(one))
     for one in versus.whole:
         table.add_row(one.metric, _number(one.first, one), _number(one.other, one), *_interval(one))
-    yield table
-    if versus.subsets:
-        table = _table(f"\n{comparison.main} by subset", "subset", "n", *_COLUMNS)
-        key = ""
-        for part in versus.subsets:
-            if part.key != key:
-                key = part.key
-                table.add_row(styled(key, "bold"))
-            for one in part.metrics:
-                if one.metric == comparison.main:
-                    table.add_row(f"  {_tail(part.value)}", str(one.n), *_cells(one))
-        yield table
-    if versus.better or versus.worse:
-        table = _table(f"\nchanges of {comparison.main}", "record", "A answers", "B answers", "gold")
-        for direction, pairs in (("better", versus.better), ("worse", versus.worse)):
-            more = f", the first {_SHOWN}" if len(pairs) > _SHOWN else ""
-            table.add_row(styled(f"{len(pairs)} {direction}{more}", "bold"))
-            for pair in pairs[:_SHOWN]:
-                table.add_row(*_answers(pair))
-        yield table
+    return table
+
+
+def _subsets_table(main: str, versus: Versus) -> Table:
+    from vlm_r1.runtime.terminal import styled
+
+    table = _table(f"\n{main} by subset", "subset", "n", *_COLUMNS)
+    found = [(part, one) for part in versus.subsets for one in part.metrics if one.metric == main]
+    for key, rows in groupby(found, key=lambda row: row[0].key):
+        table.add_row(styled(key, "bold"))
+        for part, one in rows:
+            table.add_row(f"  {_tail(part.value)}", str(one.n), *_cells(one))
+    return table
+
+
+def _changes_table(main: str, versus: Versus) -> Table:
+    from vlm_r1.runtime.terminal import styled
+
+    table = _table(f"\nchanges of {main}", "record", "A answers", "B answers", "gold")
+    for direction, pairs in (("better", versus.better), ("worse", versus.worse)):
+        more = f", the first {_SHOWN}" if len(pairs) > _SHOWN else ""
+        table.add_row(styled(f"{len(pairs)} {direction}{more}", "bold"))
+        for pair in pairs[:_SHOWN]:
+            table.add_row(*_answers(pair))
+    return table
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -164,7 +204,7 @@ def _notes(comparison: Comparison) -> list[str]:
 def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         is_text = not number or "answers" in column or column == "gold"
         justify = "left" if is_text else "right"
@@ -194,7 +234,7 @@ def _is_share(one: Difference | WholeDifference) -> bool:
 
 
 def _number(value: float, one: Difference | WholeDifference) -> str:
-    return f"{100 * value:.1f}" if _is_share(one) else f"{value:.3g}"
+    return f"{100 * value:z.1f}" if _is_share(one) else f"{value:z.3g}"
 
 
 def _p(p: float, equals: str = "") -> str:

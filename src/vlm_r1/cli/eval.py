@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
 from vlm_r1.cli.endpoint import add_endpoint_arguments
-from vlm_r1.cli.options import file_name, local_path
-from vlm_r1.registry import as_plain_name
+from vlm_r1.cli.options import allowed_of, file_name, local_path
+from vlm_r1.registry import as_plain_name, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,8 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
-    parser.add_argument("--page", action="store_true", help="write NAME.html too, an offline page with pictures")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--page", action="store_true", help="write NAME.html too: what was right and wrong, in pictures"
+    )
     add_endpoint_arguments(parser)
 
 
@@ -110,6 +112,11 @@ def _protocol(args: argparse.Namespace) -> Protocol:
         decided |= {"max_completion_length": named.decoding.max_completion_length}
         for key in _DECIDED:
             given, value = getattr(args, key), decided[key]
+            if given is None and isinstance(value, str) and ":" in value:
+                raise ConfigError(
+                    f"protocol {args.protocol}: {key} {quoted(value)} is code, and a protocol may come from a "
+                    f"stranger. If you have it and trust it, say --{key} {value:.100} too"
+                )
             if value is not None and given not in (None, value):
                 option = f"--{key.replace('_', '-')}"
                 raise ConfigError(f"{option} {given}: protocol {named.name} says {value}: leave the option out")
@@ -178,19 +185,18 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     display.say(result_table(result))
     display.say(f"written to {path} and .samples.jsonl")
     if args.page:
-        display.say(f"page: {_write_page(path, args)}")
+        display.say(f"page: {_write_page(args, path)}")
     return path
 
 
-def _write_page(result: Path, args: argparse.Namespace) -> Path:
-    """Write the page of a result; it reads the pictures that the records may name."""
-    from vlm_r1.cli.options import allowed_of
-    from vlm_r1.config.schema import DataSource
+def _write_page(args: argparse.Namespace, path: Path) -> Path:
+    """Write the page of a result; it shows pictures that the options allow."""
+    from vlm_r1.config.data import DataSource
     from vlm_r1.data.image_paths import image_paths
     from vlm_r1.report.evaluation_page import build_evaluation_page
 
     source = DataSource(path=str(args.data), image_root=args.image_root)
-    return build_evaluation_page(result, image_paths(source, allowed_of(args)))
+    return build_evaluation_page(path, image_paths(source, allowed_of(args)))
 
 
 def _load_ask(

@@ -93,22 +93,13 @@ def add_allowed(parser: argparse.ArgumentParser) -> None:
         help="folder or URL that image paths are relative to, and below which they lie (default: the file's folder)",
     )
     add_allow(parser, "reward")
-    add_allowed_images(parser, "a folder outside of --image-root that rows may name files in")
-
-
-def add_allowed_images(parser: argparse.ArgumentParser, folder: str) -> None:
-    """Declare which other images may be read; see `allowed_of`.
-
-    Args:
-        folder: help of the option for folders.
-    """
     parser.add_argument(
         "--allowed-local-media-path",
         type=path_text,
         action="append",
         default=[],
         metavar="DIR",
-        help=f"{folder}; / allows all files; repeatable",
+        help="a folder outside of --image-root that rows may name files in; / allows all files; repeatable",
     )
     add_allowed_remote(parser)
 

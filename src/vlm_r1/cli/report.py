@@ -4,14 +4,14 @@
   vlm-r1 report runs/rec/eval/after-val.json        runs/rec/eval/after-val.html
 
 The page of a result shows its number, answers drawn at fixed quantiles, and its failures by reason (docs/runs.md). It
-reads pictures below the folder of the result or of its run, and below those that you allow.
+reads pictures below the folder of the result or of its run, and below --image-root.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.options import add_allow, add_allowed_images, allowed_of, local_path
+from vlm_r1.cli.options import add_allow, add_allowed_remote, allowed_of, local_path, path_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, of a finished run or of one still going on; or a result",
     )
     add_allow(parser, "task")
-    add_allowed_images(parser, "a folder that the page of a result may read pictures from")
+    parser.add_argument(
+        "--image-root",
+        type=path_text,
+        default="",
+        help="folder or URL of pictures of a result that lie neither beside it nor in its run",
+    )
+    add_allowed_remote(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
         if args.allow_task:
             raise ConfigError("--allow-task has no effect on the page of a result, which asks our own tasks only")
         with lock_output(args.run.with_suffix(".html"), "RUN"):
-            print(build_evaluation_page(args.run, images_beside([args.run], allowed)))
+            print(build_evaluation_page(args.run, images_beside([args.run], args.image_root, allowed)))
         return 0
-    if args.allowed_local_media_path:
-        raise ConfigError("--allowed-local-media-path has no effect on the page of a run, only on that of a result")
+    if args.image_root:
+        raise ConfigError("--image-root has no effect on the page of a run, only on that of a result: leave it out")
     with lock_output(args.run / "report.html", "RUN"):
         print(build_report(args.run, access_of(allowed, ()), args.allow_task))
     return 0

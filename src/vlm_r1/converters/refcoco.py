@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO in the layout of the refer API → one record for each sentence."""
+"""RefCOCO, RefCOCO+, RefCOCOg, RefGTA and gRefCOCO in the layout of the refer API → one record for each sentence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RefcocoOptions:
     """The split to convert."""
 
     split: str = option("train", "train, val, testA, testB or test")
-    by: str | None = option(None, "who split the data, if there are several: unc, google or umd")
+    by: str | None = option(None, "who split the data, if there are several: unc, google, umd or utokyo")
 
 
 def convert(job: Job, options: RefcocoOptions) -> Conversion:

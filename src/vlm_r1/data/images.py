@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import struct
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.fetch import fetch
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import open_regular
 
 MAX_IMAGE_PIXELS = 89_478_485
 """Largest area of an image in pixels, Pillow's own guard against decompression bombs (256 MB as RGB)."""
@@ -53,6 +55,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation → the transposition that turns the image upright; 1 is upright."""
+
+# What Pillow remarks about odd metadata would fill the terminal; what matters is a DataError of ours. For the whole
+# process, since threads decode too, and `catch_warnings` of one thread undoes that of another.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Path = str | os.PathLike[str]
 """A path on disk or a URL, e.g. "s3://bucket/1.jpg"."""
@@ -189,12 +196,13 @@ def _file(path: Path, content: bytes | None) -> IO[bytes]:
     if content is not None:
         return io.BytesIO(content)
     try:
-        return open(path, "rb", opener=regular_only)
+        return open_regular(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: image not found. Check image_root and the record's image") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: image cannot be read: {reason}. Replace the file, or drop its records") from error
+    except OSError as error:
+        raise DataError(
+            f"{path}: image cannot be read: {error.strerror}. Replace the file, or drop its records"
+        ) from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

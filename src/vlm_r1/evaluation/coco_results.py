@@ -16,7 +16,7 @@ import numpy as np
 from vlm_r1.converters.files import location, numbers_in, read_json, shown
 from vlm_r1.errors import DataError
 from vlm_r1.evaluation.coco_matching import Detections, GroundTruth
-from vlm_r1.evaluation.sample_answers import Objects, gold_objects, read_objects
+from vlm_r1.evaluation.sample_answers import LARGEST_PX, Objects, gold_objects, read_objects
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import FloatArray
 from vlm_r1.parsing.json_values import is_list, is_number, is_object
@@ -206,10 +206,10 @@ def _known(row: Any, key: str, known: Mapping[Id, int], *where: object) -> int:
 def _box(row: Any, *where: object) -> tuple[float, ...]:
     value: Any = _take(row, "bbox", *where)
     numbers = numbers_in(value, 4) if is_list(value) and all(map(is_number, value)) else None
-    if numbers is None or numbers[2] < 0 or numbers[3] < 0:
+    if numbers is None or numbers[2] < 0 or numbers[3] < 0 or max(map(abs, numbers)) > LARGEST_PX:
         raise DataError(
-            f"{location(*where, 'bbox')}: got {shown(value)}; wanted [x, y, width, height], four finite numbers, width "
-            "and height not negative"
+            f"{location(*where, 'bbox')}: got {shown(value)}; wanted [x, y, width, height], four numbers up to "
+            f"{LARGEST_PX:.0e}, width and height not negative"
         )
     return tuple(numbers)
 

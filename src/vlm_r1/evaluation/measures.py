@@ -138,6 +138,12 @@ def measure_records(samples: Iterable[Sample], protocol: Protocol) -> list[Measu
 
 
 def _record(samples: list[Sample], protocol: Protocol) -> MeasuredRecord:
+    for other in samples[1:]:
+        if (other.task, other.gold, other.images) != (samples[0].task, samples[0].gold, samples[0].images):
+            raise DataError(
+                f"{other.source}: answers {samples[0].draw} and {other.draw} to record {other.record_id!r:.80} have "
+                "another task, gold answer or image; wanted those of one record"
+            )
     task = task_of(samples[0], protocol.task)
     gold: Any = None if task is None else task.gold(samples[0].record())
     boxes = () if task is None else tuple(placed.box for placed in task.boxes(gold))

@@ -47,7 +47,7 @@ class DataSet(Section):
     set: str
     split: str | None = None
     records: PositiveInt | None = None
-    splits: Mapping[str, PositiveInt | None] = Field(default_factory=dict)
+    splits: Mapping[str, PositiveInt | None] = Field(default_factory=dict[str, PositiveInt | None])
     convert: str | None = None
     source: str | None = None
 
@@ -155,10 +155,10 @@ def protocol_names() -> list[str]:
 @cache
 def _shipped() -> Mapping[str, Protocol]:
     found: dict[str, Protocol] = {}
-    for path in _FOLDER.iterdir():
+    for path in sorted(_FOLDER.iterdir(), key=lambda path: path.name):
         if path.name.endswith(".yaml"):
-            for protocol in _each_split(_read(path.read_text(encoding="utf-8"), path.name)):
-                found[protocol.name] = protocol
+            protocol = _read(path.read_text(encoding="utf-8"), path.name)
+            found |= {one.name: one for one in _each_split(protocol)}
     return found
 
 
@@ -169,7 +169,7 @@ def _each_split(protocol: Protocol) -> Iterator[Protocol]:
         yield protocol
     for number, (split, records) in enumerate(data.splits.items()):
         convert = data.convert and data.convert.replace("{split}", split)
-        chosen = {"split": split, "records": records, "splits": {}, "convert": convert}
+        chosen: dict[str, Any] = {"split": split, "records": records, "splits": {}, "convert": convert}
         name = f"{protocol.name}_{split}" if number else protocol.name
         yield protocol.model_copy(update={"name": name, "data": data.model_copy(update=chosen)})
 

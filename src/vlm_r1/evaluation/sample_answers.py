@@ -27,6 +27,9 @@ from vlm_r1.tasks.ovd import Ovd
 from vlm_r1.tasks.rec import Rec
 from vlm_r1.types import Box, BoxFormat, ImageFrame, ParseFailure
 
+LARGEST_PX = 1e100
+"""Bound of a coordinate, so that areas and products of areas are finite."""
+
 Objects = tuple[LabelledBox, ...]
 
 
@@ -164,8 +167,8 @@ def _items(sample: Sample) -> list[Any]:
 
 def _box(sample: Sample, item: Any) -> Box:
     numbers: Any = item.get("bbox_2d") if is_object(item) else item
-    if not is_list(numbers) or len(numbers) != 4 or not all(map(is_number, numbers)):
-        raise _wrong(sample, item, "a box [x1, y1, x2, y2]")
+    if not is_list(numbers) or len(numbers) != 4 or not all(is_number(n) and abs(n) <= LARGEST_PX for n in numbers):
+        raise _wrong(sample, item, f"a box [x1, y1, x2, y2] of numbers up to {LARGEST_PX:.0e}")
     x1, y1, x2, y2 = map(float, numbers)
     return (x1, y1, x2, y2)
 

@@ -1,7 +1,8 @@
 """The reward functions of the original VLM-R1, defects included, for comparison with it.
 
-They are a new implementation of its behaviour. Only `vlm-r1 score --official` uses them. `OFFICIAL` has a line for each
-name. docs/parity.md says where our rewards differ, and why.
+They are a new implementation of its behaviour. Only `vlm-r1 score --official` and protocols whose reading is official
+use them. `OFFICIAL` has a line for each name. docs/parity.md says where our rewards differ, and why. How its
+evaluations read is in `official.evaluation`.
 """
 
 from __future__ import annotations

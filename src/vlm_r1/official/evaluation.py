@@ -9,7 +9,7 @@ rewards read is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vlm_r1.official.boxes import BOX
 from vlm_r1.official.detection import fenced_items
@@ -36,7 +36,7 @@ def box_of_r1(text: str) -> Box:
     answer = next(iter(in_tags(text)), "")
     start, end = answer.find("{"), answer.rfind("}")
     found = list(BOX.finditer(answer, start, end)) if 0 <= start < end else []
-    return _corners(found[-1]) if found else NOTHING
+    return _corners(map(int, found[-1].groups())) if found else NOTHING
 
 
 def box_of_baseline(text: str) -> Box:
@@ -46,7 +46,7 @@ def box_of_baseline(text: str) -> Box:
     ((1.0, 2.5, 3.0, 4.0), (0.0, 0.0, 0.0, 0.0))
     """
     found = _ANY_BOX.search(text)
-    return _corners(found) if found else NOTHING
+    return _corners(map(float, found.groups())) if found else NOTHING
 
 
 def objects_of(text: str) -> Iterator[tuple[str, Box]]:
@@ -67,6 +67,6 @@ def objects_of(text: str) -> Iterator[tuple[str, Box]]:
             yield label, (x1, y1, x2, y2) if x1 <= x2 and y1 <= y2 else (x1, y1, x1, y1)
 
 
-def _corners(found: re.Match[str]) -> Box:
-    x1, y1, x2, y2 = (float(number) for number in found.groups())
+def _corners(numbers: Iterable[float]) -> Box:
+    x1, y1, x2, y2 = map(float, numbers)
     return x1, y1, x2, y2

@@ -50,15 +50,19 @@ class Shown:
     kept: Mapping[int, Mapping[str, Sample]]
 
 
-def images_beside(results: Iterable[Path], allowed: Allowed = NOTHING) -> ImagePaths:
-    """Return the folders of results, or of their runs, and what is allowed beside them, as where pictures may lie.
+def images_beside(results: Iterable[Path], root: str = "", allowed: Allowed = NOTHING) -> ImagePaths:
+    """Return the folders of results, or of their runs, as the only ones that pictures may be read from.
 
     The samples name pictures by absolute paths, and they may come from a stranger.
+
+    Args:
+        root: another folder, or the address, of pictures; "": none.
+        allowed: what else the user allows.
     """
     own = [result.resolve().parent for result in results]
     runs = [folder.parent for folder in own if folder.name == "eval" and (folder.parent / "config.yaml").is_file()]
-    first, *others = map(str, dict.fromkeys([*runs, *own]))
-    folders = [*others, *allowed.allowed_local_media_path]
+    first, *others = dict.fromkeys([*filter(None, [root]), *map(str, [*runs, *own])])
+    folders = [*allowed.allowed_local_media_path, *others]
     source = DataSource(path="samples.jsonl", image_root=first)
     return image_paths(source, allowed.model_copy(update={"allowed_local_media_path": folders}))
 
