@@ -49,6 +49,7 @@ def test_splits_have_protocols_of_their_own():
     assert (val.data.split, val.data.records) == ("val", 10834)
     assert list(differences(val.model_dump(mode="json"), test_a.model_dump(mode="json"))) == [
         "name: 'refcoco' and 'refcoco_testA'",
+        "title: 'RefCOCO, a box for each expression (val)' and 'RefCOCO, a box for each expression (testA)'",
         "data.split: 'val' and 'testA'",
         "data.records: 10834 and 5657",
         "data.convert: 'vlm-r1 data convert refcoco refcoco/ --by unc --split val --out refcoco_val.jsonl' and 'vlm-r1 "

@@ -170,8 +170,11 @@ def _each_split(protocol: Protocol) -> Iterator[Protocol]:
     for number, (split, records) in enumerate(data.splits.items()):
         convert = data.convert and data.convert.replace("{split}", split)
         chosen: dict[str, Any] = {"split": split, "records": records, "splits": {}, "convert": convert}
-        name = f"{protocol.name}_{split}" if number else protocol.name
-        yield protocol.model_copy(update={"name": name, "data": data.model_copy(update=chosen)})
+        named = {
+            "name": f"{protocol.name}_{split}" if number else protocol.name,
+            "title": f"{protocol.title} ({split})",
+        }
+        yield protocol.model_copy(update={**named, "data": data.model_copy(update=chosen)})
 
 
 def load_protocol(name: str) -> Protocol:
