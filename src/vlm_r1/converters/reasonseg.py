@@ -19,6 +19,7 @@ from vlm_r1.converters.base import Conversion, Converter, Job, Line, clean_text,
 from vlm_r1.converters.files import location, read_json, shown, take
 from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, usable_box
 from vlm_r1.errors import DataError
+from vlm_r1.parsing.limits import MAX_COORDINATE
 from vlm_r1.types import AnswerValue, Box
 
 NO_TARGET = "no target region"
@@ -118,11 +119,22 @@ def _polygons(row: Any, path: Path, job: Job) -> list[tuple[bool, list[tuple[int
             job.tally.drop("region", "labelled flag")
             continue
         try:
-            corners = [(int(x), int(y)) for x, y in points]
+            corners = [(_whole(x), _whole(y)) for x, y in points]
         except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{location(*where, 'points')}: got {shown(points)}, wanted a list of [x, y]") from error
+            raise DataError(
+                f"{location(*where, 'points')}: got {shown(points)}, wanted a list of [x, y], each at most "
+                f"{MAX_COORDINATE:,.0f}"
+            ) from error
         polygons.append(("ignore" not in label, corners))
     return polygons
+
+
+def _whole(value: Any) -> int:
+    """Return a coordinate in whole pixels; ValueError if no picture is so large."""
+    number = int(value)
+    if abs(number) > MAX_COORDINATE:
+        raise ValueError("too large")
+    return number
 
 
 def _extents(polygons: list[tuple[bool, list[tuple[int, int]]]], wh: tuple[int, int]) -> list[Box]:
