@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS])
 BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
-TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "add_an_objective", "reward_adapters")
+TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "add_an_objective", "python", "reward_adapters")
 """Pages whose snippets a test of their own runs."""
 COLUMNS = 100
 
