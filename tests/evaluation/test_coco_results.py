@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from testing_pycocotools import pycocotools_stats
 from testing_samples import gold_objects, objects, sample
 from vlm_r1.errors import DataError
-from vlm_r1.evaluation.coco_results import coco_files, read_results, read_truth
+from vlm_r1.evaluation.coco_results import coco_files, read_results, read_truth, write_coco
+from vlm_r1.evaluation.measures import measure
+from vlm_r1.evaluation.protocol import as_protocol
 from vlm_r1.evaluation.set_statistics import set_statistics
 
 A, B = (10, 20, 110, 220), (300, 100, 340, 130)
@@ -73,7 +76,7 @@ def test_pycocotools_finds_our_numbers_in_our_files(samples, confidence, tmp_pat
     for name, content in (("truth", truth), ("results", results)):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     read = read_truth(tmp_path / "truth")
-    detections, notes = read_results(tmp_path / "results", read)
+    detections, _ = read_results(tmp_path / "results", read)
     assert list(set_statistics(detections, read.truth).values())[:12] == pytest.approx(expected, abs=1e-12)
     assert (read.notes, notes) == ((), ())
     assert 0 < expected[0] < 1
@@ -82,3 +85,24 @@ def test_pycocotools_finds_our_numbers_in_our_files(samples, confidence, tmp_pat
 def test_another_task_is_refused():
     with pytest.raises(DataError, match="task is rec; wanted ovd"):
         coco_files([sample("rec", [1, 2, 3, 4], "[1, 2, 3, 4]")], "one")
+
+
+def test_files_beside_a_result_are_those_of_the_measures(tmp_path):
+    samples = drawn(3, 20)
+    folder = write_coco(tmp_path / "val.json", samples, "order")
+    assert folder == tmp_path / "val.coco"
+    truth = read_truth(folder / "truth.json")
+    detections, _ = read_results(folder / "results.json", truth)
+    expected = measure(
+        samples, as_protocol({"name": "a", "title": "A", "data": {"set": "s"}, "confidence": "order"}, ""), seed=0
+    )
+    found = set_statistics(detections, truth.truth)
+    assert found["ap"] == pytest.approx(expected["dataset"]["ap"], abs=1e-12)
+
+
+def test_no_files_of_other_tasks_or_of_several_answers(tmp_path):
+    boxes = sample("rec", [0, 0, 1, 1], "[0, 0, 1, 1]", image="x.jpg")
+    assert write_coco(tmp_path / "val.json", [boxes], "one") is None
+    twice = [replace(one, draw=draw) for draw in (0, 1) for one in drawn(0, 2)]
+    assert write_coco(tmp_path / "val.json", twice, "one") is None
+    assert not list(tmp_path.iterdir())

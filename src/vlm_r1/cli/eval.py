@@ -183,10 +183,20 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     path = write_result(args.out, result, rows)
     log.remove()
     display.say(result_table(result))
-    display.say(f"written to {path} and .samples.jsonl")
+    display.say(written(path, protocol))
     if args.page:
         display.say(f"page: {_write_page(args, path)}")
     return path
+
+
+def written(path: Path, protocol: Protocol) -> str:
+    """Write the answers of a detection result in COCO's format too; returns a line that names all files."""
+    from vlm_r1.evaluation.coco_results import write_coco
+    from vlm_r1.evaluation.samples import read_samples
+
+    samples = list(read_samples(path.with_suffix(".samples.jsonl")))
+    folder = write_coco(path, samples, protocol.confidence)
+    return f"written to {path} and .samples.jsonl" + (f"; for COCO's tools to {folder}" if folder else "")
 
 
 def _write_page(args: argparse.Namespace, path: Path) -> Path:

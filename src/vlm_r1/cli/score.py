@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     """Measure the samples of an evaluation by a protocol, and write the result."""
-    from vlm_r1.cli.eval import result_table
+    from vlm_r1.cli.eval import result_table, written
     from vlm_r1.config.secrets import masked_arguments
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.evaluate import make_result
@@ -118,7 +118,7 @@ def _measure(args: argparse.Namespace) -> int:
         result = make_result(rows, protocol, resolved, provenance, name=args.out.stem, data=str(args.cases), seed=0)
         write_result(args.out.parent, result, rows)
     display.say(result_table(result))
-    display.say(f"written to {args.out} and .samples.jsonl")
+    display.say(written(args.out, protocol))
     return 0
 
 

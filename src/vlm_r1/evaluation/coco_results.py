@@ -21,6 +21,8 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.geometry.boxes import FloatArray
 from vlm_r1.parsing.json_values import is_list, is_number, is_object
 from vlm_r1.parsing.normal_form import normalize_label
+from vlm_r1.runtime.atomic import replacing
+from vlm_r1.runtime.text import json_text
 
 Id = int | str
 T = TypeVar("T")
@@ -139,6 +141,24 @@ def coco_files(samples: Iterable[Sample], confidence: Confidence) -> tuple[dict[
             results.append({**row, "score": score_of(place, confidence)})
     categories = [{"id": id_, "name": label} for label, id_ in number.items()]
     return {"images": images, "annotations": annotations, "categories": categories}, results
+
+
+def write_coco(result: Path, samples: Sequence[Sample], confidence: Confidence) -> Path | None:
+    """Write the files of `coco_files` into the folder `NAME.coco` beside a result: truth.json and results.json.
+
+    Returns:
+        The folder; None, and nothing is written, unless all samples are of the task `ovd`, one for each record.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    if any(sample.task != "ovd" or sample.draw for sample in samples):
+        return None
+    folder = result.with_suffix(".coco")
+    for name, content in zip(("truth", "results"), coco_files(samples, confidence), strict=True):
+        with replacing(folder / f"{name}.json") as temporary:
+            temporary.write_text(json_text(content), encoding="utf-8")
+    return folder
 
 
 def label_numbers(sides: Iterable[tuple[Objects, Objects]]) -> dict[str, int]:
