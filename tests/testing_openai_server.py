@@ -92,7 +92,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.answer, self.faults = answer, faults
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        self.model = "tiny"
+        self.model, self.engine = "tiny", "tests"
         self.bodies: list[Body] = []
         self.keys: list[str | None] = []
         self.asked_models = 0
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/v1/models":
             self.server.asked_models += 1
-            self.reply(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
+            self.reply(200, {"object": "list", "data": [{"id": self.server.model, "owned_by": self.server.engine}]})
         else:
             self.reply(200 if self.path == "/health" else 404, {})
 

@@ -16,6 +16,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from testing_commands import PATIENCE_S, start
 from testing_openai_server import Answer, Body, TinyModel, serve
+from vlm_r1.api.evaluate import evaluate
 from vlm_r1.cli.main import main
 from vlm_r1.models import load_adapter
 from vlm_r1.sampling import endpoint as endpoint_module
@@ -151,6 +152,16 @@ def test_a_signal_ends_it_at_once_though_the_server_is_silent(tiny_checkpoint, r
         _, errors = process.communicate(timeout=60)  # the server is silent for 120 s, and may be for 300 s
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "stopped by SIGINT; what was answered is kept: the same command goes on"
+
+
+def test_python_asks_a_server_too(tiny_checkpoint, rec_files, tmp_path) -> None:
+    options = {"template": "bare", "max_completion_length": 8, "out": str(tmp_path)}
+    with serve(two_boxes) as server:
+        found = evaluate(
+            tiny_checkpoint, rec_files["in_domain"], endpoint=server.url, served_model="tiny", concurrency=2, **options
+        )
+        assert server.most_at_once <= 2
+    assert found.result["n"] == 12
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from vlm_r1.config.secrets import masked
 from vlm_r1.errors import ConfigError, EndpointError
 from vlm_r1.sampling import SamplingParams, greedy
 from vlm_r1.sampling import endpoint as endpoint_module
-from vlm_r1.sampling.endpoint import Endpoint, ask, make_endpoint
+from vlm_r1.sampling.endpoint import Endpoint, ask, base_of, make_endpoint
 from vlm_r1.sampling.endpoint_chat import Reply, chat_content
 from vlm_r1.types import StopReason
 
@@ -64,6 +64,30 @@ def test_filters_and_the_seed_are_sent_if_they_have_an_effect() -> None:
         "max_tokens": 16,
         "seed": 5,  # 31 bits are what every server can hold
     }
+
+
+@pytest.mark.parametrize(
+    ("engine", "params", "sent"),
+    [
+        pytest.param("tests", greedy(16), {}, id="unknown, greedy"),
+        pytest.param("tests", SamplingParams(16), {"top_p": 1.0, "seed": 1}, id="unknown, drawn"),
+        pytest.param("tests", SamplingParams(16, top_k=9), {"top_p": 1.0, "top_k": 9, "seed": 1}, id="unknown, filter"),
+        pytest.param("vllm", greedy(16), {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0}, id="vLLM, greedy"),
+        pytest.param(
+            "sglang",
+            SamplingParams(16, top_k=9, min_p=0.1),
+            {"repetition_penalty": 1.0, "top_k": 9, "min_p": 0.1, "top_p": 1.0, "seed": 1},
+            id="SGLang, drawn",
+        ),
+        pytest.param("llamacpp", greedy(16), {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0}, id="llama.cpp, greedy"),
+    ],
+)
+def test_nothing_is_left_to_the_settings_of_a_known_server(engine, params, sent) -> None:
+    with serve(seven) as server:
+        server.engine = engine
+        ask(make_endpoint(server.url, "tiny"), QUESTION, params, 1)
+        (body,) = server.bodies
+    assert {k: body[k] for k in body.keys() - {"model", "messages", "temperature", "max_tokens"}} == sent
 
 
 def test_a_picture_arrives_as_it_is_and_in_its_place() -> None:
@@ -216,7 +240,7 @@ def test_a_pause_ends_when_nobody_wants_the_answer(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_addresses(url: str, base: str) -> None:
-    assert make_endpoint(url, "m").base_url == base
+    assert base_of(url) == base
 
 
 @pytest.mark.parametrize(

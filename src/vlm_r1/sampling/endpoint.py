@@ -53,6 +53,7 @@ class Endpoint:
         timeout_s: the longest time for one answer.
         retries: how often a question is asked again before the evaluation ends.
         api_key_env: environment variable of the key; None: none is sent.
+        engine: the program that serves, a key of `endpoint_chat.NEUTRAL`, or any other text.
 
     Raises:
         ConfigError: a number is too small, or there is no such variable, or no key in it.
@@ -64,6 +65,7 @@ class Endpoint:
     timeout_s: float = 300.0
     retries: int = 6
     api_key_env: str | None = None
+    engine: str = ""
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.retries < 0 or not self.timeout_s > 0:
@@ -92,7 +94,7 @@ def make_endpoint(
     retries: int = 6,
     api_key_env: str | None = None,
 ) -> Endpoint:
-    """Check an endpoint. If no model is named, the server is asked which one it serves.
+    """Check an endpoint, and ask the server which models it has, and who it is.
 
     Args:
         url: "http://host:8000" means "http://host:8000/v1"; other paths are taken as they are.
@@ -104,17 +106,46 @@ def make_endpoint(
         EndpointError: the server cannot say which models it has.
     """
     api_key_env = api_key_env or (KEY_ENV if os.environ.get(KEY_ENV) else None)
-    endpoint = Endpoint(_base(url), model or "", concurrency, timeout_s, retries, api_key_env)
-    if model is not None:
-        return endpoint
-    names = served_models(endpoint)
-    if len(names) != 1:
-        raise ConfigError(f"--endpoint {endpoint.base_url} serves {_listed(names)}: say which one, --model NAME")
-    return replace(endpoint, model=names[0])
+    endpoint = Endpoint(base_of(url), model or "", concurrency, timeout_s, retries, api_key_env)
+    try:
+        served = served_models(endpoint)
+    except EndpointError:
+        if model is None:
+            raise
+        return endpoint  # many a hosted model is not listed
+    if model is None and len(served) != 1:
+        raise ConfigError(f"--endpoint {endpoint.base_url} serves {_listed(served)}: say which one, --model NAME")
+    name = next(iter(served)) if model is None else model
+    return replace(endpoint, model=name, engine=served.get(name, ""))
 
 
-def served_models(endpoint: Endpoint) -> list[str]:
-    """Return the names of the models that a server has, by its `/models`.
+def base_of(url: str) -> str:
+    """Return the address of a server without its last slash, and with /v1 if it has no path.
+
+    >>> base_of("http://localhost:8000"), base_of("https://host/openai/v1/chat/completions")
+    ('http://localhost:8000/v1', 'https://host/openai/v1')
+
+    Raises:
+        ConfigError: it makes no sense, or holds a user, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        parts, whole = None, False
+    if parts is None or not whole or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(f"--endpoint {masked(url):.200}: wanted http://HOST:PORT/v1 or https://…")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            f"--endpoint {parts.scheme}://{parts.hostname}: wanted no user, ? or # in the address; a key belongs in an "
+            "environment variable (--api-key-env NAME)"
+        )
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def served_models(endpoint: Endpoint) -> dict[str, str]:
+    """Return the names of the models that a server has, by its `/models`, and whom it says they are owned by.
 
     Raises:
         EndpointError: it does not say.
@@ -125,8 +156,8 @@ def served_models(endpoint: Endpoint) -> list[str]:
     except OSError as error:
         raise EndpointError(f"{url}: {_cause(error)}. Is the server up, and is this its address?") from error
     try:
-        return [str(row["id"]) for row in json.loads(response.body)["data"]]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        return {str(row["id"]): str(row.get("owned_by", "")) for row in json.loads(response.body)["data"]}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise EndpointError(
             f"{url}: no list of models, but {_status(response)}. Is this the address of an OpenAI-compatible server? "
             "Else say --model NAME"
@@ -156,7 +187,7 @@ def ask(
         EndpointError: there is none, with what was asked, and what the server said.
     """
     stopped, chance = stopped or Event(), random.Random(seed)
-    body = json.dumps(chat_request(endpoint.model, content, params, seed)).encode()
+    body = json.dumps(chat_request(endpoint.model, content, params, seed, endpoint.engine)).encode()
     failure, attempt = _TryAgainError("not asked"), 0
     for attempt in range(endpoint.retries + 1):
         if attempt:
@@ -180,23 +211,6 @@ def ask(
 
 
 _KEPT = "What is answered so far is kept: the same command goes on"
-
-
-def _base(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        parts, whole = None, False
-    if parts is None or not whole or not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError(f"--endpoint {masked(url):.200}: wanted http://HOST:PORT/v1 or https://…")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(
-            f"--endpoint {parts.scheme}://{parts.hostname}: wanted no user, ? or # in the address; a key belongs in an "
-            "environment variable (--api-key-env NAME)"
-        )
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -261,7 +275,8 @@ def _known(endpoint: Endpoint) -> str:
         return f"({error})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(served: Mapping[str, str]) -> str:
+    names = list(served)
     return _clean(", ".join(names[:20])) + (", …" if len(names) > 20 else "") if names else "no model"
 
 

@@ -29,6 +29,15 @@ _ENDS: Mapping[str | None, StopReason] = {
 """Reasons in `finish_reason`; others, e.g. "abort", mean that something went wrong."""
 
 
+NEUTRAL: Mapping[str, Mapping[str, float]] = {
+    "vllm": {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0},
+    "sglang": {"repetition_penalty": 1.0, "top_k": -1, "min_p": 0.0},
+    "llamacpp": {"repeat_penalty": 1.0, "top_k": 0, "min_p": 0.0},
+}
+"""Settings that servers else take from the checkpoint's generation config, or have defaults for; by `owned_by` of their
+lists of models. Qwen2.5-VL's config has a penalty for repetition, which changes greedy answers too."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a server answered.
@@ -60,16 +69,24 @@ def chat_content(text: str, images: Sequence[Image.Image]) -> list[dict[str, Any
     return content
 
 
-def chat_request(model: str, content: Sequence[Mapping[str, Any]], params: SamplingParams, seed: int) -> dict[str, Any]:
-    """Return the body of a request. What has no effect is left out, since servers refuse what they do not know."""
-    filters = {"top_p": (params.top_p, 1.0), "top_k": (params.top_k, 0), "min_p": (params.min_p, 0.0)}
-    drawn = {name: value for name, (value, neutral) in filters.items() if value != neutral}
+def chat_request(
+    model: str, content: Sequence[Mapping[str, Any]], params: SamplingParams, seed: int, engine: str = ""
+) -> dict[str, Any]:
+    """Return the body of a request, in which nothing is left to the server's own settings, as far as it is known.
+
+    Args:
+        engine: a key of `NEUTRAL`. Other servers get filters only if they have an effect: many refuse what they do not
+            know.
+    """
+    filters = {name: value for name, value in (("top_k", params.top_k), ("min_p", params.min_p)) if value}
+    drawn = {"top_p": params.top_p, **filters, "seed": seed % 2**31} if params.temperature else {}
     return {
         "model": model,
         "messages": [{"role": "user", "content": list(content)}],
         "temperature": params.temperature,
         "max_tokens": params.max_completion_length,
-        **({**drawn, "seed": seed % 2**31} if params.temperature else {}),
+        **NEUTRAL.get(engine, {}),
+        **drawn,
     }
 
 
