@@ -9,7 +9,7 @@ from vlm_r1.config import load_config
 from vlm_r1.data import load_image
 from vlm_r1.data.jsonl import find_rows
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.files import read_bytes, read_text, regular_only
+from vlm_r1.files import open_regular, read_bytes, read_text, regular_only
 
 
 @pytest.fixture
@@ -46,6 +46,11 @@ def test_sockets_devices_folders_and_files_of_the_kernel(tmp_path):
         read_bytes(tmp_path)
     with pytest.raises(OSError, match="no path of this system"):
         regular_only("a\0b", os.O_RDONLY)
+    for name in ("a\0b", "a\ud83d"):
+        for read in (open_regular, read_bytes, read_text):
+            with pytest.raises(OSError, match="no path of this system") as caught:
+                read(name)
+            assert (caught.value.strerror, caught.value.filename) == ("no path of this system", name)
     if os.path.ismount("/proc"):
         with pytest.raises(OSError, match="made by the kernel"):
             read_bytes("/proc/self/status")
@@ -55,3 +60,6 @@ def test_regular_files_are_read_also_by_links(tmp_path):
     (tmp_path / "a").write_text("é\r\n", encoding="utf-8", newline="")
     (tmp_path / "link").symlink_to(tmp_path / "a")
     assert (read_text(tmp_path / "link"), read_bytes(tmp_path / "a")) == ("é\n", "é\r\n".encode())
+    (tmp_path / "a").write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_text(tmp_path / "a")

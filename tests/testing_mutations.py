@@ -7,6 +7,7 @@ import io
 import json
 import math
 import pickle
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +35,30 @@ ODD: list[Any] = [
     *([], {}, [[]], [None], [1, 2], ["x"], {"a": 1}, {"path": 5}, {"bytes": "x", "path": 5}, {"": []}),
 ]
 KEYS = ["", "x", "²", "\ud83d", "id", "path", "bytes", "image", "bbox", "\x00", "[/x]", "a" * 300]
+
+TAGS = [
+    *("!!timestamp", "!!timestamp 2001-99-99 #", "!!binary", "!!binary x #", "!!binary [] #", "!!int", "!!int x #"),
+    *("!!float", "!!float _ #", "!!int _ #", "!!int 0x #", "!!int :1 #", "!!bool", "!!null", "!!str", "!!str [] #"),
+    *("!!map", "!!seq", "!!set", "!!omap", "!!pairs", "!!merge", "!!value", "!", "!own", "!<x>", "!!", "!!yaml"),
+    *("!!python/object/apply:os.system", "!!python/name:os.system", "!!python/tuple", "!!python/none", "!!python/long"),
+    *("&a", "*a #", "*b #", "<<: *a", "<<: [*a, *a]", "<<: 5", "<<: [5]", "? *a\n:", "? [1]\n:", "? {a: 1}\n:", "? &a"),
+    *(
+        "2001-99-99 #",
+        "2001-01-01t99:99:99z #",
+        "1:99 #",
+        "= #",
+        ".nan #",
+        "|",
+        ">9",
+        "|0",
+        "@",
+        "`",
+        "%a",
+        "---",
+        "...",
+    ),
+]
+"""What is set before a value of YAML. A # leaves the value out."""
 
 
 class CannotBeWrittenError(Exception):
@@ -99,6 +124,20 @@ def damaged_bytes(draw: st.DrawFn, content: bytes) -> bytes:
     end = draw(st.integers(start, min(start + 40, len(content))))
     piece = draw(st.sampled_from([b"", content[start:end] * 2, b"\xff", b"\x00", b"[" * 2000, b'"', b"\xed\xa0\xbd"]))
     return content[:start] + piece + (b"" if draw(st.integers(0, 3)) == 0 else content[end:])
+
+
+@st.composite
+def tagged_yaml(draw: st.DrawFn, text: str) -> str:
+    """YAML with one to three tags, anchors, aliases or merges before its values, or those of `--key=value` lines."""
+    places = [match.end() for match in re.finditer(r"(?<=: )|(?<=- )|(?<==)|:$|^ *(?=\w)", text, re.MULTILINE)]
+    chosen = sorted(draw(st.lists(st.sampled_from(places), min_size=1, max_size=3, unique=True)))
+    pieces = [draw(st.sampled_from(TAGS)) for _ in chosen]
+    if draw(st.booleans()):
+        pieces[0] = "&a"
+    for place, piece in reversed(list(zip(chosen, pieces, strict=True))):
+        indent = text[text.rfind("\n", 0, place) + 1 : place]
+        text = text[:place] + (f"{piece}\n{indent}" if indent.isspace() else f" {piece} ") + text[place:]
+    return text
 
 
 def written(name: str, tree: Any) -> bytes:

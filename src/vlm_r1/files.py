@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from functools import cache
+from typing import BinaryIO
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -13,6 +15,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+_NO_PATH = "no path of this system"
 
 _KERNEL_FOLDERS = ("/proc", "/sys")
 """File systems whose regular files are made by the kernel while they are read, without an end or a size."""
@@ -30,7 +34,7 @@ def regular_only(path: str, flags: int) -> int:
         _check(path, os.stat(path))  # opening a device can already do something
         descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     except ValueError:  # a NUL, half a surrogate pair
-        raise OSError(errno.EINVAL, "no path of this system", path) from None
+        raise OSError(errno.EINVAL, _NO_PATH, path) from None
     try:
         _check(path, os.fstat(descriptor))
     except OSError:
@@ -54,13 +58,25 @@ def _kernel_devices() -> frozenset[int]:
     return frozenset(os.stat(folder).st_dev for folder in _KERNEL_FOLDERS if os.path.ismount(folder))
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes; OSError as in `regular_only`, also for what is no path of this system."""
+    try:
+        return open(path, "rb", opener=regular_only)
+    except ValueError:  # a NUL, half a surrogate pair: found before the opener is asked
+        raise OSError(errno.EINVAL, _NO_PATH, os.fspath(path)) from None
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a regular file; OSError as in `regular_only`."""
-    with open(path, "rb", opener=regular_only) as file:
+    """Read a regular file; OSError as in `open_regular`."""
+    with open_regular(path) as file:
         return file.read()
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
-    """Read a regular file as text, with \\n at the end of each line; OSError as in `regular_only`."""
-    with open(path, encoding=encoding, opener=regular_only) as file:
+    """Read a regular file as text, with \\n at the end of each line; OSError as in `open_regular`.
+
+    Raises:
+        UnicodeDecodeError: it is not of this encoding.
+    """
+    with io.TextIOWrapper(open_regular(path), encoding) as file:
         return file.read()

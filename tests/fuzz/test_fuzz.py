@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from testing_mutations import CannotBeWrittenError, damaged_bytes, damaged_tree, written
+from testing_mutations import CannotBeWrittenError, damaged_bytes, damaged_tree, tagged_yaml, written
 from testing_targets import Target, make_targets, write_run
 from vlm_r1.errors import VlmR1Error
 
@@ -96,6 +96,9 @@ def changes(draw: st.DrawFn, target: Target) -> dict[str, bytes]:
     files = list(target.files)[:1] if len(target.files) > 4 else list(target.files)
     name = draw(st.sampled_from(files))
     content = target.files[name]
+    if name in ("recipe.yaml", "config.yaml", "overrides.txt") and draw(st.integers(0, 2)) == 0:
+        whole = content if isinstance(content, bytes) else written(name, content)
+        return {name: draw(tagged_yaml(whole.decode())).encode()}
     if isinstance(content, bytes):
         return {name: draw(damaged_bytes(content))}
     if draw(st.integers(0, 4)) == 0:

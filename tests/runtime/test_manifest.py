@@ -133,6 +133,15 @@ def test_a_damaged_manifest_is_damage(text, folder) -> None:
     assert "manifest.json" in found or "cannot be read" in found
 
 
+def test_a_pipe_in_the_place_of_a_manifest_is_damage_at_once(folder) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    assert find_damage(folder) == (
+        f"manifest.json: cannot be read: [Errno 22] it is a named pipe, wanted a regular file: "
+        f"'{folder / 'manifest.json'}'"
+    )
+
+
 def test_a_copy_is_recognised_by_its_hashes(folder, tmp_path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()

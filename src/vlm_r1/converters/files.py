@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from vlm_r1.converters.ids import Id, read_id
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import read_text
 from vlm_r1.parsing.json_values import is_list, is_number, is_object
 
 T = TypeVar("T")
@@ -34,8 +34,7 @@ def read_json(
         DataError: missing, unreadable or not JSON.
     """
     try:
-        with open(path, encoding=encoding, opener=regular_only) as file:
-            return json.load(file, object_hook=slim)
+        return json.loads(read_text(path, encoding), object_hook=slim)
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors

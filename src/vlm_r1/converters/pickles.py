@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import read_bytes
 
 _CODES = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B"}
 """numpy's number types → those of `struct`."""
@@ -57,9 +57,7 @@ def read_pickle(path: Path) -> Any:
         DataError: the file is missing or damaged, or names anything but plain values and arrays of numbers.
     """
     try:
-        with open(path, "rb", opener=regular_only) as file:
-            data = file.read()
-        return _plain(_PlainUnpickler(data).load())
+        return _plain(_PlainUnpickler(read_bytes(path)).load())
     except OSError as error:
         raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
     except _RefusedError as error:

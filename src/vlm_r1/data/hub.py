@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from vlm_r1.errors import DataError
-from vlm_r1.files import read_text, regular_only
+from vlm_r1.files import open_regular, read_text
 from vlm_r1.registry import quoted
 
 HUB = "hub:"
@@ -109,7 +109,7 @@ def _load_from_disk(path: str) -> Any:
         )
     for folder, _, files in os.walk(path):
         for name in files:
-            open(os.path.join(folder, name), "rb", opener=regular_only).close()
+            open_regular(os.path.join(folder, name)).close()
     datasets = _datasets()
     try:
         _check_names(json.loads(read_text(os.path.join(path, _STATE))))
@@ -149,7 +149,7 @@ def _convert_dataset(dataset: Any, cache: Path) -> str:
 def _parquet_batches(path: str) -> Iterator[list[dict[str, Any]]]:
     from pyarrow.parquet import ParquetFile
 
-    with open(path, "rb", opener=regular_only) as file, ParquetFile(cast(Any, file)) as table:
+    with open_regular(path) as file, ParquetFile(cast(Any, file)) as table:
         for batch in table.iter_batches(batch_size=_BATCH_ROWS):
             yield batch.to_pylist()
 

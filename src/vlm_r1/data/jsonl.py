@@ -20,7 +20,7 @@ from vlm_r1.data.images import image_size
 from vlm_r1.data.json_text import iter_items, rows_of_object
 from vlm_r1.data.rows import Measure, Problem, RowReader, decoded, find_format, remember, summarise
 from vlm_r1.errors import DataError, DataFileError
-from vlm_r1.files import regular_only
+from vlm_r1.files import open_regular
 from vlm_r1.types import Record
 
 
@@ -108,7 +108,7 @@ class RowOffsets:
             DataFileError: the file has gone or become shorter.
         """
         try:
-            with open(self.path, "rb", opener=regular_only) as file:
+            with open_regular(self.path) as file:
                 yield from map(partial(self._line, file), map(int, self.starts_N), map(int, self.sizes_N))
         except OSError as error:
             raise DataFileError(f"{self.path}: can no longer be read: {error.strerror}. Restore the file") from error
@@ -140,7 +140,7 @@ def find_rows(path: str) -> RowOffsets:
 def _rows_of_lines(path: str) -> RowOffsets:
     starts, sizes, numbers = array("q"), array("q"), array("q")
     start = 0
-    with open(path, "rb", opener=regular_only) as lines:
+    with open_regular(path) as lines:
         for number, line in enumerate(lines, start=1):
             bom = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
             if line[bom:].strip():
@@ -167,7 +167,7 @@ def _rows_in_json(path: str) -> RowOffsets | None:
         return None
     if opening == b"{" and len(first_lines) > 1 and _is_object(first_lines[0]):
         return None
-    with open(path, "rb", opener=regular_only) as file:
+    with open_regular(path) as file:
         content = file.read()
     skipped = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
     try:
@@ -187,7 +187,7 @@ _SAMPLED_LINES = 20
 
 
 def _first_lines(path: str) -> list[bytes]:
-    with open(path, "rb", opener=regular_only) as file:
+    with open_regular(path) as file:
         stripped = (line.removeprefix(codecs.BOM_UTF8).strip() for line in file)
         return list(islice(filter(None, stripped), _SAMPLED_LINES))
 

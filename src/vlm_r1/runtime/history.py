@@ -85,7 +85,7 @@ def _changes(checkpoint: Path, run: RunFolder) -> Iterator[str]:
         path = run.path / name
         try:
             now = _lines(path, before[0]) if path == run.metrics else _entry(path, run)
-        except (OSError, ValueError, CheckpointError):  # a name with a NUL is a ValueError
+        except (OSError, CheckpointError):
             now = None
         if now != before:
             yield name

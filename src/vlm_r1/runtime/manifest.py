@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.errors import CheckpointError
+from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_object
 
 FILE = "manifest.json"
@@ -68,7 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         CheckpointError: it cannot be read.
     """
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8", errors="surrogateescape"))
+        found = json.loads(read_bytes(folder / FILE).decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

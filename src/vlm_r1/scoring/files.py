@@ -19,7 +19,7 @@ from threading import Thread
 from typing import Any
 
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import open_regular
 from vlm_r1.parsing.json_values import beyond_bounds, is_object
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.rollout_log import list_rollouts, read_rollouts
@@ -138,7 +138,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Row | Exception]]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with open(path, "rb", opener=regular_only) as lines:
+        with open_regular(path) as lines:
             yield from lines
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

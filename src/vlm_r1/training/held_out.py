@@ -11,6 +11,7 @@ from typing import Any
 from vlm_r1.config import Config
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rollouts.env import Env
@@ -169,7 +170,7 @@ def is_evaluated(run: RunFolder, moment: str, step: int, sets: Collection[str]) 
 
 def _check_samples(path: Path, n: int) -> None:
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_bytes(path).split(b"\n")
         found = [json.loads(line) for line in lines[:-1]]
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
