@@ -76,7 +76,7 @@ def test_pycocotools_finds_our_numbers_in_our_files(samples, confidence, tmp_pat
     for name, content in (("truth", truth), ("results", results)):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     read = read_truth(tmp_path / "truth")
-    detections, _ = read_results(tmp_path / "results", read)
+    detections, notes = read_results(tmp_path / "results", read)
     assert list(set_statistics(detections, read.truth).values())[:12] == pytest.approx(expected, abs=1e-12)
     assert (read.notes, notes) == ((), ())
     assert 0 < expected[0] < 1
