@@ -142,7 +142,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "cli/export.py": "export/test_model.py",
     "cli/sft.py": "flows/test_train.py",
     "cli/train.py": "flows/test_train.py",
-    "config/base.py": "config/test_load.py",
     "converters/coco_objects.py": "converters/test_coco.py",
     "data/json_text.py": "data/test_json_files.py",
     "export/model_card.py": "export/test_model.py",
