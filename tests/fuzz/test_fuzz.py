@@ -116,6 +116,7 @@ def test_control_a_sound_input_is_read(name: str) -> None:
     assert of_sound_input(name).splitlines()[-1] == TARGETS[name].sound, of_sound_input(name)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a target with a picture, in notes of hypothesis
 @pytest.mark.parametrize("name", TARGETS)
 def test_damage_is_read_or_is_a_clear_error(name: str) -> None:
     @settings(

@@ -233,7 +233,10 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
 def _load_lora(path: str, base: str, section: ModelSection, adapter: Adapter, precision: Precision) -> Any:
     from peft import PeftModel
 
+    from vlm_r1.models.lora_patterns import check_patterns  # peft takes a second to import
+
     under, trains = _pretrained(base, section, adapter, precision), section.lora is not None
+    _load_with("LoRA config", lambda path: check_patterns(path, under), path)
     model = _load_with("LoRA weights", lambda path: PeftModel.from_pretrained(under, path, is_trainable=trains), path)
     model.active_peft_config.base_model_name_or_path = base  # it may have moved since; peft writes it where it saves
     return model
