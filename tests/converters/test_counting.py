@@ -152,7 +152,7 @@ def test_json_lines_and_embedded_images(convert, tmp_path):
     ("name", "content", "message"),
     [
         pytest.param("a.parquet", b"PAR1", "a.parquet: cannot read the Parquet file", id="Parquet"),
-        pytest.param("a.jsonl", b"{", "a.jsonl: not JSON Lines", id="JSON Lines"),
+        pytest.param("a.jsonl", b"{", "a.jsonl:1: not valid JSON", id="JSON Lines"),
         pytest.param("a.json", b"{}", "a.json: got {}, wanted a list of objects", id="no list"),
         pytest.param("a.json", b'[{"label": "x"}]', r"a.json: \[0\].count: missing, got the keys label", id="no count"),
     ],
