@@ -45,7 +45,7 @@ def test_a_protocol_by_its_path(tiny_checkpoint, rec_files, tmp_path) -> None:
     [
         ({"templat": "bare"}, 'no option "templat". Did you mean "template"'),
         ({"protocols": True}, 'no option "protocols"'),
-        ({"limit": "many"}, "invalid int value: 'many'"),
+        ({"limit": "many"}, "wanted a whole number of at least 1, got .many."),
         ({"dtype": "int8"}, "invalid choice: 'int8'"),
     ],
 )

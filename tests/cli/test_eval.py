@@ -156,6 +156,14 @@ def test_contradictions_are_errors(options, message, tiny_checkpoint, rec_files,
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "-3"), ("--seed", "-1"), ("--seed", "x")])
+def test_numbers_that_make_no_sense_are_refused_at_once(option, tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words(tiny_checkpoint, rec_files["train"], tmp_path, *option))
+    assert ended.value.code == 2
+    assert f"argument {option[0]}: wanted a whole number of at least" in capsys.readouterr().err
+
+
 def test_a_protocol_names_no_code_unless_the_user_does(tiny_checkpoint, rec_files, tmp_path, capsys) -> None:
     """It may come from a stranger, as a data file may."""
     made, path = tmp_path / "made", tmp_path / "mine.yaml"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, local_path, path_text
+from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
-    parser.add_argument("--limit", type=int, help="answer only this many records, the first ones")
+    parser.add_argument("--limit", type=count, help="answer only this many records, the first ones")
     parser.add_argument(
         "--dtype",
         default="float32",

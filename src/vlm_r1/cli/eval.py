@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.answering import add_answering_arguments
 from vlm_r1.cli.endpoint import add_endpoint_arguments
-from vlm_r1.cli.options import allowed_of, file_name, local_path
+from vlm_r1.cli.options import allowed_of, file_name, local_path, seed
 from vlm_r1.registry import as_plain_name, quoted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=local_path, default=Path("eval"), help="folder for the result files (default: eval)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument(
         "--page", action="store_true", help="write NAME.html too: what was right and wrong, in pictures"
     )

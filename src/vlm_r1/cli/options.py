@@ -20,6 +20,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def share(text: str) -> float:
     """Parse a number from 0 to 1."""
     try:
