@@ -201,7 +201,7 @@ def run_of(tmp_path: Path) -> Callable[[list[Group]], Path]:
     return write
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, an event loop runs, which other tests must not meet
 def browser() -> Iterator:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as p:

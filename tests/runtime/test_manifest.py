@@ -89,9 +89,12 @@ def test_damage_is_named(kind, folder) -> None:
 def test_a_file_more_is_no_damage_and_texts_may_be_edited(folder) -> None:
     (folder / "README.md").write_text("mine")
     assert find_damage(folder) is None
-    write_manifest(folder, {})
+    write_manifest(folder, {}, EDITED)
     (folder / "README.md").write_text("edited")
     assert find_damage(folder) is None
+    write_manifest(folder, {})
+    (folder / "README.md").write_text("in a checkpoint nobody edits")
+    assert find_damage(folder) is not None
 
 
 def test_without_a_manifest_nothing_is_known(folder) -> None:

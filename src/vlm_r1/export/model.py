@@ -27,7 +27,7 @@ from vlm_r1.runtime.checkpoint import (
     list_checkpoints,
     new_folder,
 )
-from vlm_r1.runtime.manifest import check_manifest
+from vlm_r1.runtime.manifest import EDITED, check_manifest
 from vlm_r1.runtime.run_folder import RunFolder, step_of_weights
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
@@ -99,7 +99,7 @@ def export_run(
     _check_recipe(path / "config.yaml", config, allowed)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
     adapter = adapter_of(config.model, source.folder)
-    with new_folder(target, step=source.step) as written:
+    with new_folder(target, step=source.step, edited=EDITED) as written:
         if adapter_only:
             found = _write_adapter(config, source, adapter, written)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,7 +55,9 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 @contextmanager
-def new_folder(target: Path, *, step: int | None = None, needed_bytes: int = 0) -> Generator[Path]:
+def new_folder(
+    target: Path, *, step: int | None = None, needed_bytes: int = 0, edited: Collection[str] = ()
+) -> Generator[Path]:
     """Yield an empty temporary folder; after the block it becomes `target`, with a manifest, and is synced to the disk.
 
     If the block fails, the temporary folder is removed, and `target` stays as it was. A folder that is there is renamed
@@ -65,6 +67,7 @@ def new_folder(target: Path, *, step: int | None = None, needed_bytes: int = 0) 
         target: the folder to add or replace.
         step: the training step of what is written; the manifest has it.
         needed_bytes: an estimate of what is written; nothing is begun if less is free.
+        edited: names of files that people may change; the manifest leaves them out.
 
     Raises:
         CheckpointError: there is no space, or the folder cannot be written; the message says how much is needed and
@@ -80,7 +83,7 @@ def new_folder(target: Path, *, step: int | None = None, needed_bytes: int = 0) 
         yield temporary
         for path in sorted(temporary.rglob("*")):
             sync(path)
-        write_manifest(temporary, {} if step is None else {"step": step})
+        write_manifest(temporary, {} if step is None else {"step": step}, edited)
         sync(temporary / "manifest.json")
         sync(temporary)
         _replace(temporary, target)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from vlm_r1.parsing.json_values import is_object
 
 FILE = "manifest.json"
 
-_EDITED = (FILE, "README.md", "vlm_r1.json")
+EDITED = ("README.md", "vlm_r1.json")
 """Files that no manifest names: the texts of an export that people edit."""
 
 _CHUNK_BYTES = 1 << 24
@@ -45,15 +45,18 @@ def hash_file(path: Path) -> str:
         os.close(descriptor)
 
 
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `manifest.json` for all files in a folder and below, but for `README.md` and `vlm_r1.json`.
+def write_manifest(folder: Path, facts: Mapping[str, Any], edited: Collection[str] = ()) -> None:
+    """Write `manifest.json` for all files in a folder and below.
 
     It is an object of the facts and of `"files": {"a/b": {"size_bytes": 9, "blake2b": "5f…"}}`.
+
+    Args:
+        edited: names of files that people may change, so they are left out.
 
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _EDITED)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (FILE, *edited))
     entries = {
         path.relative_to(folder).as_posix(): {"size_bytes": path.stat().st_size, "blake2b": hash_file(path)}
         for path in files

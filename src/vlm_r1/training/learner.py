@@ -27,7 +27,7 @@ from vlm_r1.policy.build import build_policy, setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLogProbs, micro_batches
 from vlm_r1.runtime.checkpoint import checkpoint_path, list_checkpoints, new_folder, prune_checkpoints
 from vlm_r1.runtime.history import write_history
-from vlm_r1.runtime.manifest import is_copy_of
+from vlm_r1.runtime.manifest import EDITED, is_copy_of
 from vlm_r1.runtime.run_folder import RunFolder, mark_saved
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.training.processes import first_does, join_processes
@@ -239,7 +239,7 @@ class Learner:
         if run.model.is_dir() and is_copy_of(run.model, checkpoint):
             return
         needed = checkpoint_bytes(self.model, (), self.config.model.lora is not None)
-        with new_folder(run.model, step=self.step, needed_bytes=needed) as folder:
+        with new_folder(run.model, step=self.step, needed_bytes=needed, edited=EDITED) as folder:
             self._write_model(folder)
 
     def gather(self, items: list[T]) -> list[T]:
