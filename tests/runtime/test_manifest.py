@@ -11,6 +11,7 @@ import pytest
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.runtime.manifest import (
+    EDITED,
     FILE,
     check_manifest,
     find_damage,
