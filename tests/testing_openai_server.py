@@ -118,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.reply(200 if self.path == "/health" else 404, {})
 
+    counts = False
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server = self.server
@@ -125,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.bodies.append(body)
             server.keys.append(self.headers["Authorization"])
             server.at_once += 1
+            self.counts = True
             server.most_at_once = max(server.most_at_once, server.at_once)
             fault = server.faults(body)
         try:
@@ -137,8 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.reply(200, self.completion(body))
         finally:
-            with server.lock:
-                server.at_once -= 1
+            self.end_of_count()
+
+    def end_of_count(self) -> None:
+        """Count this question no longer: once its answer is sent, the client may ask the next one."""
+        with self.server.lock:
+            self.server.at_once -= int(self.counts)
+            self.counts = False
 
     def completion(self, body: Body) -> Body:
         text, finish_reason, tokens = self.server.answer(body)
@@ -152,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, content: Body | str, **headers: str) -> None:
         data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.end_of_count()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers}.items():
             self.send_header(name.replace("_", "-"), value)
