@@ -81,3 +81,8 @@ def test_a_missing_file_and_no_text(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="cannot be read"):
         list(read_samples(tmp_path / "b.jsonl"))
+
+
+def test_a_name_that_is_no_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_samples(tmp_path / "a\0b.jsonl"))

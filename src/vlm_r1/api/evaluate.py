@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from vlm_r1.api.frames import estimates, frame
 from vlm_r1.cli import eval as command
 from vlm_r1.errors import ConfigError
-from vlm_r1.evaluation.samples import Sample, read_samples
+from vlm_r1.evaluation.samples import Sample, read_samples, samples_path
 from vlm_r1.registry import suggestion
 from vlm_r1.runtime.run_folder import read_json
 
@@ -43,7 +43,7 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the answers, in the order of the records."""
-        return read_samples(self.path.with_name(f"{self.path.name.removesuffix('.json')}.samples.jsonl"))
+        return read_samples(samples_path(self.path))
 
     def __getitem__(self, place: int) -> Sample:
         """Return the answer at a place, from 0; negative ones count from the end."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlm_r1.api.frames import estimates, frame
 from vlm_r1.config import as_dict, load_config
 from vlm_r1.errors import CheckpointError, DataError
-from vlm_r1.evaluation.samples import read_samples
+from vlm_r1.evaluation.samples import SUFFIX, read_samples, result_path
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import RolloutRow, list_rollouts, read_rollouts
 from vlm_r1.runtime.run_folder import RunFolder, read_json
@@ -81,8 +81,8 @@ class LoadedRun:
         return RunFolder(self.path)
 
     def _samples(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self._folder.evaluations.glob("*.samples.jsonl")):
-            name = path.name.removesuffix(".samples.jsonl")
+        for path in sorted(self._folder.evaluations.glob(f"*{SUFFIX}")):
+            name = result_path(path).stem
             yield from ({"evaluation": name, **sample.row} for sample in read_samples(path))
 
 

@@ -118,8 +118,9 @@ def _pictures_of(args: argparse.Namespace) -> Allowed:
 
 def _check_output(path: Path, results: Sequence[Result]) -> None:
     from vlm_r1.errors import ConfigError
+    from vlm_r1.evaluation.samples import samples_path
 
-    inputs = [file for result in results for file in (result.path, result.path.with_suffix(".samples.jsonl"))]
+    inputs = [file for result in results for file in (result.path, samples_path(result.path))]
     if path.resolve() in [file.resolve() for file in inputs]:
         raise ConfigError(f"--json {path}: would replace a result that is compared; choose another name")
 

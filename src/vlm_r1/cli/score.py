@@ -99,6 +99,7 @@ def _measure(args: argparse.Namespace) -> int:
     from vlm_r1.evaluation.protocol import load_protocol
     from vlm_r1.evaluation.rescore import rescore_rows, rescored_protocol
     from vlm_r1.evaluation.runner import write_result
+    from vlm_r1.evaluation.samples import samples_path
     from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.progress import Display
 
@@ -108,7 +109,7 @@ def _measure(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} has no effect with --protocol: leave one of them out")
     if args.out.suffix != ".json":
         raise ConfigError(f"--out {args.out}: a result is a JSON file; wanted a name that ends in .json")
-    if args.out.with_suffix(".samples.jsonl").resolve() == args.cases.resolve():
+    if samples_path(args.out).resolve() == args.cases.resolve():
         raise ConfigError(f"--out {args.out}: would replace the samples that are read; choose another name")
     protocol, display = load_protocol(args.protocol), Display()
     with lock_output(args.out):

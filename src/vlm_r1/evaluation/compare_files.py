@@ -9,11 +9,10 @@ from pathlib import Path
 
 from vlm_r1.errors import CheckpointError, DataError
 from vlm_r1.evaluation.compare_values import Result
-from vlm_r1.evaluation.samples import read_samples
+from vlm_r1.evaluation.samples import SUFFIX, read_samples, result_path, samples_path
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.runtime.run_folder import read_json
 
-_SAMPLES = ".samples.jsonl"
 _BEFORE, _AFTER = "before-", "after-"
 _MOST_LISTED = 20
 
@@ -48,7 +47,7 @@ def read_result(path: Path, label: str) -> Result:
     metrics, protocol = summary.get("metrics"), summary.get("protocol")
     if not is_object(metrics) or not (protocol is None or is_object(protocol)):
         raise CheckpointError(f"{path}: is no result of an evaluation; wanted an object with metrics (docs/runs.md)")
-    beside = path.with_suffix(_SAMPLES)
+    beside = samples_path(path)
     if not beside.exists():
         raise DataError(f"{path}: lacks the answers. Wanted {beside.name} beside it, as `vlm-r1 eval` writes it")
     samples = tuple(read_samples(beside))
@@ -96,8 +95,7 @@ def _before_and_after(place: Path) -> list[Path]:
 
 def _only_result(place: Path) -> Path:
     if not place.is_dir():
-        named = place.name.endswith(_SAMPLES)
-        path = place.with_name(place.name.removesuffix(_SAMPLES) + ".json") if named else place
+        path = result_path(place) if place.name.endswith(SUFFIX) else place
         if not path.exists():
             raise DataError(f"{place}: has no result {path.name}; wanted what `vlm-r1 eval` writes, or its folder")
         return path
@@ -106,7 +104,7 @@ def _only_result(place: Path) -> Path:
     if len(after or found) == 1:
         return (after or found)[0]
     if not found:
-        raise DataError(f"{place}: holds no result. Wanted NAME.json and NAME{_SAMPLES}, or a run with a folder eval")
+        raise DataError(f"{place}: holds no result. Wanted NAME.json and NAME{SUFFIX}, or a run with a folder eval")
     raise DataError(f"{place}: holds {len(found)} results. Name one of:{_listed(found)}")
 
 
@@ -116,8 +114,7 @@ def _folder(place: Path) -> Path:
 
 
 def _results_in(folder: Path) -> list[Path]:
-    names = sorted(path.name.removesuffix(_SAMPLES) + ".json" for path in folder.glob(f"*{_SAMPLES}"))
-    return [folder / name for name in names if (folder / name).exists()]
+    return [path for path in sorted(map(result_path, folder.glob(f"*{SUFFIX}"))) if path.exists()]
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -10,7 +10,7 @@ from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.evaluation.answers import Row
 from vlm_r1.evaluation.asking import find_templates
 from vlm_r1.evaluation.protocol import Protocol
-from vlm_r1.evaluation.samples import as_sample, read_samples
+from vlm_r1.evaluation.samples import as_sample, read_samples, result_path
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.rollouts.remote import REFUSED
 from vlm_r1.runtime.run_folder import read_json
@@ -76,7 +76,7 @@ def rescored_protocol(path: Path, protocol: Protocol) -> tuple[dict[str, Any], M
         CheckpointError: the old result is damaged.
     """
     new = protocol.model_dump(mode="json")
-    beside = path.with_name(path.name.removesuffix(".samples.jsonl") + ".json")
+    beside = result_path(path)
     old = read_json(beside) if beside.exists() and beside != path else {}
     asked = old.get("protocol")
     if not is_object(asked):

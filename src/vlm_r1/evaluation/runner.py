@@ -9,6 +9,7 @@ from typing import Any
 
 from vlm_r1.config.secrets import masked
 from vlm_r1.evaluation.metrics import summarize
+from vlm_r1.evaluation.samples import samples_path
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
@@ -85,7 +86,7 @@ def write_result(folder: Path, result: Mapping[str, Any], rows: Iterable[Mapping
         CheckpointError: they cannot be written; then those that were there are left as they were.
     """
     path = folder / f"{result['name']}.json"
-    with replacing(path) as whole, replacing(path.with_suffix(".samples.jsonl")) as samples:
+    with replacing(path) as whole, replacing(samples_path(path)) as samples:
         with samples.open("w", encoding="utf-8") as file:
             file.writelines(f"{json_text(row)}\n" for row in rows)
         whole.write_text(json_text(result, indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ All numbers, tables, comparisons and pages of an evaluation are computed from th
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from vlm_r1.errors import DataError
-from vlm_r1.files import regular_only
+from vlm_r1.files import open_regular
 from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_number, is_object
 from vlm_r1.types import AnswerValue, Record
 
+SUFFIX = ".samples.jsonl"
 Size = tuple[int, int]
 _TEXTS = ("record_id", "source", "task", "problem", "text", "stop_reason")
 
@@ -82,6 +84,24 @@ class Sample:
         return self.images or (self.record_id,)
 
 
+def samples_path(result: Path) -> Path:
+    """Return where the samples of a result lie.
+
+    >>> str(samples_path(Path("eval/after-val.json")))
+    'eval/after-val.samples.jsonl'
+    """
+    return result.with_suffix(SUFFIX)
+
+
+def result_path(samples: Path) -> Path:
+    """Return where the result lies that samples belong to.
+
+    >>> str(result_path(Path("eval/after-val.samples.jsonl")))
+    'eval/after-val.json'
+    """
+    return samples.with_name(samples.name.removesuffix(SUFFIX) + ".json")
+
+
 def read_samples(path: Path) -> Iterator[Sample]:
     """Read a file of samples, line by line.
 
@@ -89,7 +109,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
         DataError: it cannot be read, or a line is none that an evaluation writes; names file and line.
     """
     try:
-        with open(path, encoding="utf-8", opener=regular_only) as file:
+        with io.TextIOWrapper(open_regular(path), "utf-8") as file:
             lines = ((line, f"{path}:{number}") for number, line in enumerate(file, start=1) if line.strip())
             yield from (as_sample(_object(line, where), where) for line, where in lines)
     except (OSError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlm_r1.config.secrets import masked
 from vlm_r1.data.image_paths import ImagePaths
-from vlm_r1.evaluation.samples import read_samples
+from vlm_r1.evaluation.samples import read_samples, samples_path
 from vlm_r1.parsing.json_values import is_number
 from vlm_r1.report.answer_cards import card
 from vlm_r1.report.answers import RIGHT, at_quantiles, by_quality, by_verdict, criterion, judged
@@ -70,7 +70,7 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
         DataError: the samples cannot be read; names file and line.
     """
     tree: dict[str, Any] = writable(read_json(result))
-    samples = result.with_name(f"{result.name.removesuffix('.json')}.samples.jsonl")
+    samples = samples_path(result)
     main = main_metric(tree.get("metrics"))
     first: Mapping[str, float] = next((sample.metrics for sample in read_samples(samples)), dict[str, float]())
     ranked_by = main if main in first else next(iter(first), main)  # some main metrics are none of single answers

@@ -11,6 +11,7 @@ from typing import Any
 from vlm_r1.config import Config
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
+from vlm_r1.evaluation.samples import samples_path
 from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.rewards.base import TrainerState
@@ -151,7 +152,7 @@ def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:
             isinstance(evaluation.get("n"), int) and is_object(metrics) and all(map(_is_estimate, metrics.values()))
         ):
             raise CheckpointError(f"{path}: is not an evaluation as docs/runs.md describes it")
-        _check_samples(path.with_name(f"{name}.samples.jsonl"), evaluation["n"])
+        _check_samples(samples_path(path), evaluation["n"])
     except CheckpointError as error:
         raise CheckpointError(
             f"{error}. The run needs this evaluation for its summary and report: restore it from a copy, or start a "
