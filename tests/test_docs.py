@@ -1,7 +1,7 @@
 """What the documentation says can be done, can be done: commands parse, recipes load, data lines are read.
 
 Pages that teach to write code have tests of their own, which run it: test_docs_models.py, test_docs_objectives.py,
-test_docs_rewards.py, test_docs_tasks.py.
+test_docs_rewards.py, test_docs_serving.py, test_docs_tasks.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS])
 BASE = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
-TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "add_an_objective", "python", "reward_adapters")
+TAUGHT = ("add_a_model", "add_a_reward", "add_a_task", "add_an_objective", "python", "reward_adapters", "serving")
 """Pages whose snippets a test of their own runs."""
 COLUMNS = 100
 
