@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_commands_are_known_with_their_options(words):
 
 def test_commands_are_found():
     assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_scripts_are_a_shell_s(page):
+    for block in blocks(page, "bash"):
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stderr}\n{block}"
 
 
 @pytest.mark.parametrize("fragment", RECIPES)
