@@ -231,7 +231,9 @@ def _interval(one: Difference | WholeDifference) -> tuple[str, str]:
 
 def _is_share(one: Difference | WholeDifference) -> bool:
     """Return whether a metric is shown in percent; an error is not."""
-    return not one.metric.endswith("_error") and max(abs(one.first), abs(one.other)) <= 1
+    from vlm_r1.evaluation.metrics import less_is_better
+
+    return not less_is_better(one.metric) and max(abs(one.first), abs(one.other)) <= 1
 
 
 def _number(value: float, one: Difference | WholeDifference) -> str:

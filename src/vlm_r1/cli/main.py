@@ -30,7 +30,7 @@ COMMANDS = {
     "plan": "say whether a recipe fits on a GPU, and what to change if it does not",
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
-    "eval": "answer a data file greedily and measure: accuracy, intervals, format",
+    "eval": "answer a data file by a protocol and measure: accuracy, intervals, format",
     "metrics": "measure detections of any tool in COCO's files: COCO statistics, NMS-AP, GP and GR",
     "score": "score completions that were written down: cases, rollouts, evaluation samples",
     "compare": "compare results of evaluations: differences with intervals and p, subsets, what flipped",

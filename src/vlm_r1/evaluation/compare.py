@@ -33,7 +33,7 @@ from vlm_r1.evaluation.measures import (
     measure_records,
     split_records,
 )
-from vlm_r1.evaluation.metrics import FloatArray, ratio_ci
+from vlm_r1.evaluation.metrics import FloatArray, less_is_better, ratio_ci
 from vlm_r1.evaluation.protocol import Protocol, as_protocol
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.evaluation.significance import mcnemar_p, permutation_p
@@ -41,9 +41,6 @@ from vlm_r1.parsing.json_values import is_number, is_object
 
 _ASKING = ("data", "task", "template", "decoding", "sample")
 """Keys of a protocol that decide what is asked. What was asked is known, and a task that is code is not run here."""
-
-_ERROR = "_error"
-"""End of the names of metrics of which less is better."""
 
 _LARGEST = 1e100  # bound of a value, so that sums are finite
 
@@ -137,7 +134,7 @@ def _is_shared(name: str, ours: _Measured, own: _Measured) -> bool:
 def _versus(ours: _Measured, own: _Measured, metrics: Sequence[str], seed: int) -> Versus:
     main = metrics[0]
     pairs = tuple(Pair(*both) for both in zip(ours.result.samples, own.result.samples, strict=True))
-    sign = -1.0 if main.endswith(_ERROR) else 1.0
+    sign = -1.0 if less_is_better(main) else 1.0
     changes = [(sign * pair.change(main), pair) for pair in pairs if main in pair.first.metrics]
     changes.sort(key=lambda change: -change[0])
     every = np.arange(len(ours.records))
@@ -178,7 +175,7 @@ def _difference(metric: str, both_2R: FloatArray, unit_R: Any, picture_R: Any, s
     _, picture_U = np.unique(picture_R[start_U], return_inverse=True)
     change_U, n_M = other_U - first_U, np.bincount(picture_U)
     rising, falling = int((change_U > 0).sum()), int((change_U < 0).sum())
-    better, worse = (falling, rising) if metric.endswith(_ERROR) else (rising, falling)
+    better, worse = (falling, rising) if less_is_better(metric) else (rising, falling)
     is_right_or_wrong = bool(np.isin([first_U, other_U], (0.0, 1.0)).all())
     return Difference(
         metric=metric,

@@ -34,6 +34,15 @@ class Summary:
     n: int
 
 
+def less_is_better(metric: str) -> bool:
+    """Return whether a smaller value of a metric is the better one: it is an error, by its name.
+
+    >>> less_is_better("relative_error"), less_is_better("accuracy")
+    (True, False)
+    """
+    return metric.endswith("_error")
+
+
 def summarize(values_N: Sequence[float], *, clusters_N: Sequence[Hashable] | None = None, seed: int = 0) -> Summary:
     """Compute mean, 95 % bootstrap interval and size of a metric over a set of samples; see `bootstrap_ci`.
 

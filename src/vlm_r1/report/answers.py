@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vlm_r1.evaluation.metrics import less_is_better
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.report.drawing import LABEL_LIMIT, boxes_of, marks_of
 from vlm_r1.report.excerpt import visible
@@ -136,7 +137,7 @@ def finite(metrics: Mapping[str, float], name: str) -> float:
 
 def _oriented(metrics: Mapping[str, float], name: str) -> float:
     """A metric so that greater is better."""
-    return -finite(metrics, name) if name.endswith("_error") else finite(metrics, name)
+    return -finite(metrics, name) if less_is_better(name) else finite(metrics, name)
 
 
 def _fault(sample: Sample) -> str:
