@@ -208,12 +208,13 @@ def test_every_option_is_documented() -> None:
     assert "| |" not in text
 
 
-def test_defaults_of_the_objective_are_those_of_trl_but_for_the_two_that_are_named() -> None:
+def test_defaults_of_the_objective_are_those_of_trl_but_for_those_that_are_named() -> None:
     trls = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
     ours = {name: field.default for name, field in GrpoSection.model_fields.items() if name in trls}
     assert {name: (value, trls[name]) for name, value in ours.items() if value != trls[name]} == {
         "loss_type": ("grpo", "dapo"),
         "use_bias_correction_kl": (False, True),
+        "steps_per_generation": (1, None),  # TRL counts micro-batches; None makes one optimizer step, as 1 does here
     }
     assert len(ours) == len(GrpoSection.model_fields) - 1  # dynamic_sampling_rounds is not TRL's
 

@@ -39,6 +39,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "grpo.scale_rewards": "batch",
         "grpo.beta": 0.05,
         "grpo.num_iterations": 2,
+        "grpo.steps_per_generation": 3,
+        "grpo.dynamic_sampling_rounds": 2,
         "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "data.train": [{"path": str(rec_files["train"])}, {"path": str(_text_only(tmp_path)), "task": "vqa"}],

@@ -90,7 +90,14 @@ def test_kill_minus_9_and_resume_equals_an_uninterrupted_run(recipe, rec_files, 
             id="DoRA, a whole projector with its own rate",
         ),
         pytest.param(
-            train, {"grpo.beta": 0.1, "grpo.num_iterations": 2, "training.report_to": []}, id="full with reference"
+            train,
+            {
+                "grpo.beta": 0.1,
+                "grpo.num_iterations": 2,
+                "grpo.steps_per_generation": 2,
+                "training.report_to": [],
+            },
+            id="full with reference, in parts",
         ),
         pytest.param(train_sft, {"training.optim": "muon"}, id="sft"),
     ],

@@ -63,8 +63,9 @@ def numbers(groups: Sequence[Group]) -> list[int]:
 )
 def test_draws_until_enough_groups_have_signal(rounds, signals, chosen, drawn, scripted) -> None:
     run = scripted(signals, rounds)
-    groups, spare, metrics = collect_groups(run, PARAMS, Phases())
+    groups, spare, metrics, places = collect_groups(run, PARAMS, Phases())
     assert numbers(groups) == chosen
+    assert places == [0, 1, 2, 3]
     assert sum(run.drawing.stream.drawn) == drawn
     assert numbers([spare]) == [0]
     found = metrics["groups/no_signal"]
@@ -85,7 +86,7 @@ def test_ended_comparisons_are_a_metric_where_mathematics_is_judged(reward, coun
     options = {**NUMBERS, "data.train": train, "rewards": {"accuracy": 1.0}}
     run = open_training(load_config(recipe(**options)), stage="grpo", resume=False)
     run.sampler = ScriptedSampler([["1", "2"]] * 4, run.env.adapter)  # type: ignore[assignment]
-    _, _, metrics = collect_groups(run, PARAMS, Phases())
+    _, _, metrics, _ = collect_groups(run, PARAMS, Phases())
     assert ("math/ended_comparisons" in metrics) == counted
 
 
@@ -121,7 +122,7 @@ def test_the_records_are_those_of_the_stream_in_its_order(scripted) -> None:
     run = scripted("0110" + "1011", 3)
     expected = [draw.read() for draw in run.drawing.stream.draw(8)]
     run.drawing.stream.drawn = [0]
-    groups, _, _ = collect_groups(run, PARAMS, Phases())
+    groups, *_ = collect_groups(run, PARAMS, Phases())
     assert [group.record for group in groups] == [expected[n] for n in (1, 2, 4, 6)]
 
 
@@ -139,7 +140,7 @@ def test_a_frozen_vision_part_runs_once_a_step(frozen: bool, runs: int, recipe, 
             calls.append(module)
 
     handle = register_module_forward_pre_hook(count)  # on all modules, the reference's too
-    groups, spare, _ = collect_groups(run, PARAMS, Phases())
+    groups, spare, *_ = collect_groups(run, PARAMS, Phases())
     groups = assign_advantages(groups, run.config, run.learner)
     update_policy(groups, spare, run.learner, reference, Phases())
     handle.remove()

@@ -59,6 +59,16 @@ def test_weights_gradients_and_optimizer_by_hand(planned, tiny_checkpoint, adapt
     assert plan.total == max(plan.phases.values()) + plan.margin
 
 
+def test_a_micro_batch_holds_groups_of_one_part_only(planned) -> None:
+    whole, parts = planned(), planned(**{"grpo.steps_per_generation": 2})
+    assert (whole.images, parts.images) == (2, 1)
+    assert parts.whole_step == whole.whole_step // 2
+    assert parts.policy.total < whole.policy.total
+    assert parts.sampling == whole.sampling, "sampling is of all prompts"
+    with pytest.raises(ConfigError, match="multiple of 2 x 2 = 4"):
+        planned(2, **{"grpo.steps_per_generation": 2})
+
+
 def test_what_each_setting_changes(recipe, adapter) -> None:
     def static(**options: Any) -> StaticMemory:
         config = load_config(recipe(**{"training.mixed_precision": "no", **options}))

@@ -90,7 +90,13 @@ class GrpoSection(Section):
         description="Multiply the KL term by the ratio, which makes its gradient that of KL(policy to reference); "
         "false: as in the paper. TRL's default is true.",
     )
-    num_iterations: PositiveInt = Field(default=1, description="Optimizer steps on each batch of rollouts.")
+    num_iterations: PositiveInt = Field(default=1, description="How many times each batch of rollouts is learnt from.")
+    steps_per_generation: PositiveInt = Field(
+        default=1,
+        description="Parts that the groups of a step are cut into; each iteration takes an optimizer step on each. It "
+        "divides prompts_per_step. max_steps and the learning rate's schedule count rounds of sampling, not updates. "
+        "(TRL counts micro-batches: its steps_per_generation / gradient_accumulation_steps.)",
+    )
     scale_rewards: Annotated[str, AfterValidator(TableName(ADVANTAGES))] = Field(
         default="group",
         description="Divide advantages by the standard deviation of the group, of the batch, or not at all. Your own: "
@@ -133,8 +139,8 @@ class GrpoSection(Section):
         limited = self.changes("epsilon") or self.changes("epsilon_high")
         if surrogate == "clipped" and limited and not self.ratio_can_differ:
             raise ValueError(
-                "epsilon and epsilon_high have no effect with num_iterations 1, where the ratio is exactly 1: "
-                "remove them, or set num_iterations to 2 or more"
+                "epsilon and epsilon_high have no effect with num_iterations 1 and steps_per_generation 1, where the "
+                "ratio is exactly 1: remove them, or set one of these to 2 or more"
             )
         if surrogate == "detached" and self.changes("epsilon"):
             raise ValueError(
@@ -153,5 +159,5 @@ class GrpoSection(Section):
 
     @property
     def ratio_can_differ(self) -> bool:
-        """Return whether a ratio can differ from 1. It cannot in the first iteration: nothing has changed yet."""
-        return self.num_iterations > 1
+        """Return whether a ratio can differ from 1. It cannot before the second update: nothing has changed yet."""
+        return self.num_iterations * self.steps_per_generation > 1

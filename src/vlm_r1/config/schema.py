@@ -88,6 +88,16 @@ class Config(Section):
         return Allowed(**sections | {"allowed_rewards": [*self.data.allowed_rewards, *used]})
 
     @model_validator(mode="after")
+    def _parts_are_equal(self):
+        parts, prompts = self.grpo.steps_per_generation, self.training.prompts_per_step
+        if prompts % parts:
+            raise ValueError(
+                f"grpo.steps_per_generation {parts} does not divide training.prompts_per_step {prompts}: wanted a "
+                "divisor, so that each optimizer step learns from equally many groups"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_effect(self):
         if frozen := self.model.frozen & set(self.training.learning_rates):
             raise ValueError(

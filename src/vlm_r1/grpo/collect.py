@@ -17,7 +17,7 @@ from vlm_r1.types import Group, Record
 
 def collect_groups(
     run: TrainingRun, params: SamplingParams, phases: Phases, logged: Logged | None = None
-) -> tuple[list[Group], Group, dict[str, Metric]]:
+) -> tuple[list[Group], Group, dict[str, Metric], list[int]]:
     """Sample and judge the groups of the next step.
 
     Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): prompts_per_step prompts are drawn again while fewer groups
@@ -29,7 +29,8 @@ def collect_groups(
         logged: collects the metrics that rewards log.
 
     Returns:
-        The chosen groups of this process; any group of this process, for the case that it has none; metrics.
+        The chosen groups of this process; any group of this process, for the case that it has none; metrics; for each
+        chosen group its place among those of all processes, in the order of the records.
     """
     config, learner = run.config, run.learner
     wanted, rank = config.training.prompts_per_step, learner.accelerator.process_index
@@ -46,7 +47,8 @@ def collect_groups(
             signals |= {(round_number, process, place): signal for place, signal in enumerate(found)}
         if sum(signals.values()) >= wanted:
             break
-    chosen = set(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])
+    chosen = sorted(sorted(signals, key=lambda key: (not signals[key], key))[:wanted])
+    places = {key: place for place, key in enumerate(chosen)}
     tokens = sum(sum(rollout.completion.sampled_T) for group in own.values() for rollout in group.rollouts)
     metrics = {
         "groups/no_signal": ratio(len(signals) - sum(signals.values()), len(signals)),
@@ -56,7 +58,8 @@ def collect_groups(
     metrics |= {f"time/rewards/{masked(name)}_s": Metric("max", seconds) for name, seconds in logged.seconds.items()}
     if config.grpo.dynamic_sampling_rounds > 1:
         metrics["groups/drawn"] = Metric("max", len(signals))
-    return [group for key, group in own.items() if key in chosen], next(iter(own.values())), metrics
+    kept = [key for key in own if key in places]
+    return [own[key] for key in kept], next(iter(own.values())), metrics, [places[key] for key in kept]
 
 
 def _sample(

@@ -83,7 +83,7 @@ class LossOutput:
             "tokens": unmasked tokens.
             "kl_sum": k3, without beta, but with the ratio if that weighs it; 0 without a reference.
             "clipped_low", "clipped_high": tokens whose ratio reached a limit, see `TokenLosses`.
-            "sampler_gap_sum": distances of the policy's log-probabilities from the sampler's, if those are known.
+            "sampler_gap_sum": distances of the old log-probabilities from the sampler's, if those are known.
         largest_sampler_gap: the largest of these distances, in nats; detached. None: unknown.
     """
 
@@ -167,7 +167,7 @@ def grpo_loss(
     }
     largest_gap = None
     if given.sampled_logprobs_NT is not None:
-        sums["sampler_gap_sum"] = (given.logprobs_NT - given.sampled_logprobs_NT).abs()
+        sums["sampler_gap_sum"] = (given.old_logprobs_NT - given.sampled_logprobs_NT).abs()
         largest_gap = sums["sampler_gap_sum"].detach().max()
     return LossOutput(
         loss=losses_NT.masked_fill(~mask_NT, 0.0).sum() / normalizer,  # a surrogate from outside may leave NaN there

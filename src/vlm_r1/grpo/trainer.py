@@ -12,6 +12,7 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.advantage import get_advantages
 from vlm_r1.grpo.collect import collect_groups
 from vlm_r1.grpo.loss import get_loss
+from vlm_r1.grpo.parts import check_parts
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
@@ -22,6 +23,7 @@ from vlm_r1.sampling import SamplingParams
 from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.training.run import open_training
 from vlm_r1.training.steps import TrainingRun
+from vlm_r1.training.stopping import n_launched
 from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import Group
 
@@ -53,14 +55,14 @@ def train(
             run.display.say(_CUT, style="yellow")
         for phases in steps:
             logged = Logged()
-            groups, fallback_group, metrics = collect_groups(run, params, phases, logged)
+            groups, fallback_group, metrics, places = collect_groups(run, params, phases, logged)
             groups = assign_advantages(groups, config, learner)
             with phases("log"):
                 _log_rollouts(run, groups)
             scored_by = reference.logprobs_NT if reference is not None else None
             checked = groups or [fallback_group]
             run.check_trust(partial(check_sampled, checked, learner, run.env, run.sampler, params, scored_by), phases)
-            metrics |= update_policy(groups, fallback_group, learner, reference, phases)
+            metrics |= update_policy(groups, fallback_group, learner, reference, phases, places=places)
             metrics |= rollout_metrics(groups)
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
@@ -75,8 +77,9 @@ def check_objective(config: Config) -> None:
     """Import the loss and the advantages that the recipe names, and check that its options suit them.
 
     Raises:
-        ConfigError: a name cannot be imported, or an option makes no sense with the loss.
+        ConfigError: a name cannot be imported, an option makes no sense with the loss, or a step cannot be cut evenly.
     """
+    check_parts(config, n_launched())
     get_advantages(config.grpo.scale_rewards)
     try:
         config.grpo.check_limits(get_loss(config.grpo.loss_type))

@@ -7,12 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
+from vlm_r1.grpo.parts import cut
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, mean_of, ratio, total
@@ -33,7 +35,7 @@ class LossBatch:
         advantages_N: one for each completion.
         kept_N1: bool, False for completions that are left out of the loss.
         sampled_logprobs_NT: those that the tokens were sampled with.
-        old_logprobs_NT: the policy's log-probabilities in the first iteration; None before it.
+        old_logprobs_NT: the policy's log-probabilities before the first update; None: not yet computed.
         ref_logprobs_NT: the reference's; None without a KL term.
     """
 
@@ -81,46 +83,89 @@ def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner)
 
 
 def update_policy(
-    groups: Sequence[Group], fallback_group: Group, learner: Learner, reference: Reference | None, phases: Phases
+    groups: Sequence[Group],
+    fallback_group: Group,
+    learner: Learner,
+    reference: Reference | None,
+    phases: Phases,
+    *,
+    places: Sequence[int] | None = None,
 ) -> dict[str, Metric]:
-    """Take `num_iterations` optimizer steps on the groups; returns the metrics of the step.
+    """Take an optimizer step on each part of the groups, `num_iterations` times; returns the metrics of the step.
 
-    The old log-probabilities are those of the first iteration, detached; no pass is computed for them. With beta 0, a
-    group whose advantages are all zero cannot change the gradient and is not computed. It still counts in the
-    normalizer, and the same parameters get a gradient (`_zero_weight_probe`).
+    There are `steps_per_generation` parts, each with a normalizer of its own. The old log-probabilities are those
+    before the first of these updates. For the first part they are those of its first pass, detached; the other parts
+    have a pass without gradient for them (`_remember_old_logprobs`). With beta 0, a group whose advantages are all zero
+    cannot change the gradient and is not computed. It still counts in the normalizer, and the same parameters get a
+    gradient (`_zero_weight_probe`).
 
     Args:
-        fallback_group: any group of this process, for the case that `groups` is empty.
-        phases: measures the seconds of "reference", "policy" and "optimizer".
+        fallback_group: any group of this process, for the case that `groups` or a part of them is empty.
+        phases: measures the seconds of "reference", "old", "policy" and "optimizer".
+        places: of each group, its place among those of the step, over all processes; None: these are all.
     """
-    config = learner.config
-    informative = [group for group in groups if config.grpo.beta or any(r.advantage for r in group.rollouts)]
-    probe = _zero_weight_probe(groups, informative, fallback_group)
-    batches = [*loss_batches(informative, learner), *loss_batches(probe, learner, weightless=True)]
-    normalizer = global_normalizer(groups, learner)
+    grpo = learner.config.grpo
+    own = cut(groups, range(len(groups)) if places is None else places, grpo.steps_per_generation)
+    parts = [_part_of(part, fallback_group, learner) for part in own]
+    batches = [batch for part in parts for batch in part.batches]
     norms: list[float] = []
     if reference is not None:
         with phases("reference"):
             for batch in batches:
                 batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
+    if len(parts) > 1:
+        with phases("old"):
+            _remember_old_logprobs(parts[1:], learner)
     found: list[Mapping[str, torch.Tensor]] = []
-
-    def diagnose() -> str | None:
-        return find_cause(learner.bare_policy, _suspects(batches, learner, normalizer))
-
-    for _ in range(config.grpo.num_iterations):
-        learner.seed_passes()  # each iteration has the same dropout, which would otherwise change ratios
-        for batch in batches:
+    for part in parts * grpo.num_iterations:
+        learner.seed_passes()  # a part has the same dropout in each pass, which would otherwise change ratios
+        for batch in part.batches:
             with phases("policy"):
-                scored, output = compute_loss(batch, learner, normalizer)
+                scored, output = compute_loss(batch, learner, part.normalizer)
                 learner.backward(output.loss)
                 found.append(_found(scored, output))
         with phases("optimizer"):
-            loss = total(torch.stack([one["loss"] for one in found[-len(batches) :]]).tolist())
-            norms.append(learner.update(loss, diagnose))
-    sums = _summed(found) | {"positions": sum(batch.positions for batch in batches) * config.grpo.num_iterations}
-    _check_tokens(sums["tokens"], informative, config)
-    return _metrics(sums, norms, config) | _sampler_metrics(found[: len(batches)])
+            loss = total(torch.stack([one["loss"] for one in found[-len(part.batches) :]]).tolist())
+            norms.append(learner.update(loss, partial(_diagnose, part, learner)))
+    sums = _summed(found) | {"positions": sum(batch.positions for batch in batches) * grpo.num_iterations}
+    _check_tokens(sums["tokens"], [group for part in parts for group in part.informative], learner.config)
+    return _metrics(sums, norms, learner.config) | _sampler_metrics(found[: len(batches)])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The groups of this process that one optimizer step learns from.
+
+    Attributes:
+        informative: those that can change the gradient.
+        batches: at least one, so that every process takes part in the update.
+        normalizer: the count that the part's loss is divided by, over all processes.
+    """
+
+    informative: list[Group]
+    batches: list[LossBatch]
+    normalizer: float
+
+
+def _part_of(groups: Sequence[Group], fallback_group: Group, learner: Learner) -> _Part:
+    beta = learner.config.grpo.beta
+    informative = [group for group in groups if beta or any(r.advantage for r in group.rollouts)]
+    probe = _zero_weight_probe(groups, informative, fallback_group)
+    batches = [*loss_batches(informative, learner), *loss_batches(probe, learner, weightless=True)]
+    return _Part(informative, batches, global_normalizer(groups, learner))
+
+
+@torch.no_grad()
+def _remember_old_logprobs(parts: Sequence[_Part], learner: Learner) -> None:
+    """Compute the log-probabilities before the first update, with the dropout that the updates will have."""
+    for part in parts:
+        learner.seed_passes()
+        for batch in part.batches:
+            batch.old_logprobs_NT = learner.score(batch.batch).logprobs_NT
+
+
+def _diagnose(part: _Part, learner: Learner) -> str | None:
+    return find_cause(learner.bare_policy, _suspects(part.batches, learner, part.normalizer))
 
 
 def _zero_weight_probe(groups: Sequence[Group], informative: Sequence[Group], fallback_group: Group) -> list[Group]:
@@ -282,7 +327,7 @@ def global_normalizer(groups: Sequence[Group], learner: Learner) -> float:
 def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) -> dict[str, Metric]:
     tokens = sums["tokens"]
     metrics = {
-        "loss": Metric("sum", sums["loss"] / config.grpo.num_iterations),
+        "loss": Metric("sum", sums["loss"] / len(norms)),
         "entropy": ratio(sums["entropy_sum"], sums["sampled_tokens"]),
         "tokens/policy": Metric("sum", sums["positions"]),
         "clip_ratio/low": ratio(sums["clipped_low"], tokens),

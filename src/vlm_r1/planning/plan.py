@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from vlm_r1.config import Config
+from vlm_r1.grpo.parts import check_parts
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import PartSize, size_by_part
 from vlm_r1.models.precision import frozen_copy, in_4bit
@@ -139,12 +140,13 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     """
     adapter, encoded = prompt.adapter, prompt.encoded
     get_sampler(config.sampling.engine)
+    check_parts(config, gpus)
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
     layout = shapes.setup.layout
     budget = config.training.max_tokens_per_micro_batch
     many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
-    completions = fullest(lengths, budget, layout, many_images)
+    completions = fullest(_of_a_part(config, lengths), budget, layout, many_images)
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
@@ -157,9 +159,14 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
         budget=budget,
         positions=count_positions(batch, members, layout),
         images=len(completions) * len(encoded.frames),
-        whole_step=lengths.positions(layout),
+        whole_step=_of_a_part(config, lengths).positions(layout),
         gpus=gpus,
     )
+
+
+def _of_a_part(config: Config, lengths: Lengths) -> Lengths:
+    """The share of one optimizer step: a micro-batch holds groups of one part only."""
+    return replace(lengths, prompts=lengths.prompts // config.grpo.steps_per_generation)
 
 
 def shapes_of(config: Config, adapter: Adapter) -> Shapes:
