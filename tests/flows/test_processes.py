@@ -41,6 +41,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "grpo.num_iterations": 2,
         "grpo.steps_per_generation": 3,
         "grpo.dynamic_sampling_rounds": 2,
+        "grpo.perception_coef": 0.02,
+        "grpo.perception_entropy_coef": 0.01,
         "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "data.train": [{"path": str(rec_files["train"])}, {"path": str(_text_only(tmp_path)), "task": "vqa"}],
@@ -56,7 +58,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         for key in a.keys() - {"stage"}:
             if not key.startswith(("time/", "tokens_per_s/")):
                 assert b[key] == pytest.approx(a[key], rel=1e-5, abs=1e-7), key
-    assert one[0].keys() >= {"seen/share", "seen/step", f"rewards/{LEAVES_OUT}/left_out"}
+    assert one[0].keys() >= {"perception_kl", "seen/share", "seen/step", f"rewards/{LEAVES_OUT}/left_out"}
     for a, b in zip(*(read_rollouts(rollouts_path(tmp_path / name, 1)) for name in ("one", "two")), strict=True):
         assert (a.record_id, a.text, a.reward, a.extra) == (b.record_id, b.text, b.reward, b.extra)
     a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))

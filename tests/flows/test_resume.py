@@ -76,8 +76,12 @@ def test_kill_minus_9_and_resume_equals_an_uninterrupted_run(recipe, rec_files, 
     [
         pytest.param(
             train,
-            {"model.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}, "grpo.beta": 0.05},
-            id="lora with dropout",
+            {
+                "model.lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2},
+                "grpo.beta": 0.05,
+                "grpo.perception_coef": 0.02,
+            },
+            id="lora with dropout, perception",
         ),
         pytest.param(
             train,

@@ -111,6 +111,17 @@ class GrpoSection(Section):
         default=False, description="Leave completions that hit max_completion_length out of the loss."
     )
 
+    perception_coef: NonNegativeFloat = Field(
+        default=0.0,
+        description="Weight of the KL between the policy with its images and with blank ones, which is made large "
+        "(PAPO, whose authors use 0.01 to 0.02); 0: off. It computes every completion twice.",
+    )
+    perception_entropy_coef: NonNegativeFloat = Field(
+        default=0.0,
+        description="Weight of the surprisal of the sampled tokens, with images and with blank ones, which is kept "
+        "small beside perception_coef (PAPO's double entropy loss; its authors use 0.03 to 0.05).",
+    )
+
     @model_validator(mode="after")
     def _comparable(self):
         if self.num_generations < 2:
@@ -120,6 +131,11 @@ class GrpoSection(Section):
         if self.use_bias_correction_kl and not self.beta:
             raise ValueError(
                 "use_bias_correction_kl has no effect with beta 0, where there is no KL: remove it, or set beta"
+            )
+        if self.perception_entropy_coef and not self.perception_coef:
+            raise ValueError(
+                "perception_entropy_coef has no effect with perception_coef 0, where nothing is computed on blank "
+                "images: remove it, or set perception_coef"
             )
         return self
 

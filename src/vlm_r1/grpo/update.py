@@ -15,6 +15,7 @@ from vlm_r1.config import Config
 from vlm_r1.grpo.advantage import group_advantages
 from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.parts import cut
+from vlm_r1.grpo.perception import BlankBatch, apart, blank_batch, blank_prompts, both, perception_output
 from vlm_r1.grpo.reference import Reference
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, mean_of, ratio, total
@@ -37,6 +38,7 @@ class LossBatch:
         sampled_logprobs_NT: those that the tokens were sampled with.
         old_logprobs_NT: the policy's log-probabilities before the first update; None: not yet computed.
         ref_logprobs_NT: the reference's; None without a KL term.
+        blank: the completions on blank images; None without a perception-aware term, or without images.
     """
 
     batch: CompletionBatch
@@ -47,6 +49,7 @@ class LossBatch:
     sampled_logprobs_NT: torch.Tensor
     old_logprobs_NT: torch.Tensor | None = None
     ref_logprobs_NT: torch.Tensor | None = None
+    blank: BlankBatch | None = None
 
     def one(self, n: int) -> LossBatch:
         """Return the n-th completion by itself."""
@@ -63,6 +66,7 @@ class LossBatch:
             self.sampled_logprobs_NT[own, :T],
             old,
             ref,
+            self.blank and self.blank.of_one(n),
         )
 
 
@@ -148,11 +152,16 @@ class _Part:
 
 
 def _part_of(groups: Sequence[Group], fallback_group: Group, learner: Learner) -> _Part:
-    beta = learner.config.grpo.beta
-    informative = [group for group in groups if beta or any(r.advantage for r in group.rollouts)]
+    informative = [group for group in groups if _can_change_the_gradient(group, learner.config)]
     probe = _zero_weight_probe(groups, informative, fallback_group)
     batches = [*loss_batches(informative, learner), *loss_batches(probe, learner, weightless=True)]
     return _Part(informative, batches, global_normalizer(groups, learner))
+
+
+def _can_change_the_gradient(group: Group, config: Config) -> bool:
+    """Return whether a rollout has an advantage, or a term is there that needs none."""
+    perceived = config.grpo.perception_coef and group.encoded.frames
+    return bool(config.grpo.beta or perceived or any(rollout.advantage for rollout in group.rollouts))
 
 
 @torch.no_grad()
@@ -161,7 +170,8 @@ def _remember_old_logprobs(parts: Sequence[_Part], learner: Learner) -> None:
     for part in parts:
         learner.seed_passes()
         for batch in part.batches:
-            batch.old_logprobs_NT = learner.score(batch.batch).logprobs_NT
+            scored, _ = apart(learner.score(both(batch.batch, batch.blank)), batch.blank)
+            batch.old_logprobs_NT = scored.logprobs_NT
 
 
 def _diagnose(part: _Part, learner: Learner) -> str | None:
@@ -198,15 +208,19 @@ def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = F
     completions_P_G = [[rollout.completion for rollout in group.rollouts] for group in groups]
     batch = CompletionBatch.of_groups([group.encoded for group in groups], completions_P_G)
     device = learner.accelerator.device
-    for micro in learner.micro_batches(batch):
+    perceives = bool(learner.config.grpo.perception_coef) and not weightless
+    on_blank = blank_prompts(batch.prompts, learner) if perceives else {}
+    for micro in learner.micro_batches(batch, copies=1 + perceives):
+        blank = blank_batch(micro.batch, on_blank)
         advantages = [rollouts[n].advantage for n in micro.rows_N]
         yield LossBatch(
             micro.batch,
             [labels[n] for n in micro.rows_N],
-            micro.positions,
+            micro.positions + (0 if blank is None else blank.positions(learner.setup.layout)),
             torch.tensor(advantages, dtype=torch.float64, device=device),
             torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
             micro.batch.sampled_logprobs_NT(device),
+            blank=blank,
         )
 
 
@@ -217,7 +231,7 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         normalizer: from `global_normalizer`.
     """
     grpo = learner.config.grpo
-    scored = learner.score(batch.batch)
+    scored, blank = apart(learner.score(both(batch.batch, batch.blank)), batch.blank)
     old_logprobs_NT = scored.logprobs_NT.detach() if batch.old_logprobs_NT is None else batch.old_logprobs_NT
     batch.old_logprobs_NT = old_logprobs_NT
     given = LossInput(
@@ -230,13 +244,17 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         epsilon_high=grpo.upper_epsilon,
         sampled_logprobs_NT=batch.sampled_logprobs_NT,
     )
-    return scored, grpo_loss(
-        given,
-        get_loss(grpo.loss_type),
-        normalizer=normalizer,
-        beta=grpo.beta,
-        use_bias_correction_kl=grpo.use_bias_correction_kl,
+    loss = get_loss(grpo.loss_type)
+    output = grpo_loss(
+        given, loss, normalizer=normalizer, beta=grpo.beta, use_bias_correction_kl=grpo.use_bias_correction_kl
     )
+    if batch.blank is None or blank is None:
+        return scored, output
+    rows_N = torch.tensor(batch.blank.rows_N, device=given.mask_NT.device)
+    term = perception_output(
+        scored.logprobs_NT[rows_N], blank.logprobs_NT, given.mask_NT[rows_N], loss, grpo, normalizer=normalizer
+    )
+    return scored, replace(output, loss=output.loss + term.loss, sums={**output.sums, **term.sums})
 
 
 def _suspects(batches: Sequence[LossBatch], learner: Learner, normalizer: float) -> Iterator[Suspect]:
@@ -275,7 +293,8 @@ def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tens
 
 def _summed(found: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
     """Sum over micro-batches and iterations; each name is fetched from the device once."""
-    return {name: total(torch.stack([values[name] for values in found]).tolist()) for name in found[0]}
+    names = dict.fromkeys(name for values in found for name in values)
+    return {name: total(torch.stack([v[name] for v in found if name in v]).tolist()) for name in names}
 
 
 def _sampler_metrics(first: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Metric]:
@@ -337,6 +356,8 @@ def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) 
     }
     if config.grpo.beta:
         metrics["kl"] = ratio(sums["kl_sum"], tokens)
+    if config.grpo.perception_coef:
+        metrics["perception_kl"] = ratio(sums.get("perception_kl_sum", 0.0), sums.get("perception_tokens", 0.0))
     return {name: metric for name, metric in metrics.items() if metric.reduction != "mean" or metric.count}
 
 

@@ -18,22 +18,24 @@ class Lengths:
         prompt: L, tokens of a prompt.
         generations: G, completions of a prompt.
         completion: T, tokens of a completion of maximal length.
+        copies: how often a pass computes each completion: 2 if it does so on blank images too, else 1.
     """
 
     prompts: int
     prompt: int
     generations: int
     completion: int
+    copies: int = 1
 
     def positions(self, layout: Layout) -> int:
         """Positions that the language model computes for the whole share, if all completions have maximal length."""
         L, G, T = self.prompt, self.generations, self.completion
-        return self.prompts * (L + G * T if layout == "packed" else G * (L + T))
+        return self.copies * self.prompts * (L + G * T if layout == "packed" else G * (L + T))
 
     @property
     def least(self) -> int:
         """Positions of the smallest possible micro-batch: one completion with its prompt, which are never cut."""
-        return self.prompt + self.completion
+        return self.copies * (self.prompt + self.completion)
 
 
 def lengths_of(config: Config, gpus: int, prompt: int) -> Lengths:
@@ -65,7 +67,8 @@ def fullest(lengths: Lengths, budget: int, layout: Layout, many_images: bool) ->
     >>> fullest(Lengths(prompts=2, prompt=600, generations=8, completion=2048), 8192, "rows", many_images=False)
     [[2048, 2048, 2048]]
     """
-    return (_packed if layout == "packed" else _rows)(lengths, budget, many_images)
+    chosen = (_packed if layout == "packed" else _rows)(lengths, budget // lengths.copies, many_images)
+    return chosen * lengths.copies
 
 
 def _packed(lengths: Lengths, budget: int, many_images: bool) -> list[list[int]]:

@@ -143,10 +143,13 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     check_parts(config, gpus)
     shapes = shapes_of(config, adapter)
     lengths = lengths_of(config, gpus, len(encoded.ids_L))
+    if config.grpo.perception_coef and encoded.frames:
+        lengths = replace(lengths, copies=2)
     layout = shapes.setup.layout
     budget = config.training.max_tokens_per_micro_batch
     many_images = bool(encoded.frames) and not adapter.sees_with_frozen_parts(shapes.model)
-    completions = fullest(_of_a_part(config, lengths), budget, layout, many_images)
+    part = _of_a_part(config, lengths)
+    completions = fullest(part, budget, layout, many_images)
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
@@ -159,7 +162,7 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
         budget=budget,
         positions=count_positions(batch, members, layout),
         images=len(completions) * len(encoded.frames),
-        whole_step=_of_a_part(config, lengths).positions(layout),
+        whole_step=part.positions(layout),
         gpus=gpus,
     )
 

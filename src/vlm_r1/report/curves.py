@@ -43,6 +43,7 @@ class _Plot:
 _SMALL = (
     _Plot("Loss", "loss", {"loss": "loss"}),
     _Plot("KL to the start", "nats per token", {"kl": "KL"}),
+    _Plot("KL to blank images", "nats per token", {"perception_kl": "KL"}),
     _Plot("Entropy", "nats per token", {"entropy": "entropy"}),
     _Plot("Gradient norm", "norm before clipping", {"grad_norm": "norm"}),
     _Plot("Completion length", "tokens", {"completions/mean_length": "mean"}),

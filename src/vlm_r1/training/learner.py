@@ -89,9 +89,13 @@ class Learner:
         """The policy's log-probabilities, as training computes them, with gradient."""
         return self.policy(batch)
 
-    def micro_batches(self, batch: CompletionBatch) -> list[MicroBatch]:
-        """Cut this process's batch by `max_tokens_per_micro_batch`."""
-        return micro_batches(batch, self.config.training.max_tokens_per_micro_batch, self.setup.layout)
+    def micro_batches(self, batch: CompletionBatch, copies: int = 1) -> list[MicroBatch]:
+        """Cut this process's batch by `max_tokens_per_micro_batch`.
+
+        Args:
+            copies: how often one pass computes each completion; the cut leaves room for all of them.
+        """
+        return micro_batches(batch, self.config.training.max_tokens_per_micro_batch // copies, self.setup.layout)
 
     def with_features(self, prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
         """See `Adapter.with_features`."""
