@@ -45,6 +45,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "grpo.perception_entropy_coef": 0.01,
         "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
+        "training.eval_steps": 1,
+        "training.num_generations_eval": 3,
         "data.train": [{"path": str(rec_files["train"])}, {"path": str(_text_only(tmp_path)), "task": "vqa"}],
     }
     train(load_config(recipe(**options, output_dir=str(tmp_path / "one"))))
@@ -58,7 +60,13 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         for key in a.keys() - {"stage"}:
             if not key.startswith(("time/", "tokens_per_s/")):
                 assert b[key] == pytest.approx(a[key], rel=1e-5, abs=1e-7), key
-    assert one[0].keys() >= {"perception_kl", "seen/share", "seen/step", f"rewards/{LEAVES_OUT}/left_out"}
+    assert one[0].keys() >= {
+        "perception_kl",
+        "eval/in_domain/accuracy_iou50_pass@3",
+        "seen/share",
+        "seen/step",
+        f"rewards/{LEAVES_OUT}/left_out",
+    }
     for a, b in zip(*(read_rollouts(rollouts_path(tmp_path / name, 1)) for name in ("one", "two")), strict=True):
         assert (a.record_id, a.text, a.reward, a.extra) == (b.record_id, b.text, b.reward, b.extra)
     a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))

@@ -47,6 +47,7 @@ def test_kill_minus_9_and_resume_equals_an_uninterrupted_run(recipe, rec_files, 
         "training.prompts_per_step": 10,  # an epoch of 48 records ends within a step
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "training.eval_steps": 5,
+        "training.num_generations_eval": 2,
     }
     train(load_config(recipe(**options, output_dir=str(tmp_path / "whole"))))
     path, killed = recipe(**options, output_dir=str(tmp_path / "killed")), tmp_path / "killed"

@@ -14,6 +14,7 @@ from vlm_r1.config import load_config
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
 from vlm_r1.errors import ModelError
+from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.evaluation.runner import answer_records
 from vlm_r1.grpo.trainer import train
 from vlm_r1.rollouts.env import Env, same_encoding
@@ -88,7 +89,9 @@ def test_held_out_sets_of_one_file_answer_their_own_prompts(recipe, rec_files, a
     records = load_sources([DataSource(**b)])
     env = env_of(records, adapter)
     texts = [[json.loads(line)["text"]] for line in samples[0].splitlines()]
-    replayed = answer_records(records, env, ScriptedSampler(texts, adapter), max_completion_length=64, batch_size=4)
+    replayed = answer_records(
+        records, env, ScriptedSampler(texts, adapter), decoding=Decoding(max_completion_length=64), batch_size=4
+    )
     assert {group.encoded.template for group in replayed} == {"bare"}
 
 

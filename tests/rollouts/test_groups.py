@@ -6,6 +6,7 @@ import pytest
 
 from vlm_r1.config.schema import DataSource
 from vlm_r1.data.sources import load_sources
+from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation
 from vlm_r1.geometry.frames import format_coordinates, from_original
 from vlm_r1.rollouts.env import Env
@@ -75,7 +76,7 @@ def test_evaluation_counts_what_it_should(records, env, adapter) -> None:
         records,
         env,
         ScriptedSampler(texts, adapter),
-        max_completion_length=64,
+        decoding=Decoding(max_completion_length=64),
         batch_size=5,
         advance=advanced.append,
     )

@@ -32,7 +32,7 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
 
     console, page = Terminal(), write_report(config)
     if summary["before"]:
-        console.print(before_after_table(summary))
+        console.print(before_after_table(summary, config.training.num_generations_eval))
     console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", soft_wrap=True)
 
 
@@ -52,18 +52,23 @@ def write_report(config: Config) -> Path:
     return build_report(Path(config.output_dir), access_of(config.data, roots), tasks)
 
 
-def before_after_table(summary: Mapping[str, Any]) -> Table:
-    """Make the table of held-out results before and after: accuracy with its 95 % interval, and other metrics."""
+def before_after_table(summary: Mapping[str, Any], draws: int = 1) -> Table:
+    """Make the table of held-out results before and after: accuracy with its 95 % interval, and other metrics.
+
+    Args:
+        draws: answers to each record; 1: greedy.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="Held-out results in %, greedy, with 95 % intervals", box=SIMPLE, pad_edge=False)
+    drawn = "greedy" if draws == 1 else f"{draws} answers to each record"
+    table = Table(title=f"Held-out results in %, {drawn}, with 95 % intervals", box=SIMPLE, pad_edge=False)
     for column in ("set", "metric", "before", "after", "gain"):
         justify = "left" if column in ("set", "metric") else "right"
         table.add_column(column, justify=justify, no_wrap=column != "set", overflow="fold")  # numbers are never cut
     for name, after in summary["after"].items():
         before = summary["before"][name]
-        for index, metric in enumerate(key for key in after if key not in ("ci95", "n")):
+        for index, metric in enumerate(key for key in after if key in before and key not in ("ci95", "n")):
             gain = f"{100 * (after[metric] - before[metric]):+.1f}"
             table.add_row(
                 name if index == 0 else "",

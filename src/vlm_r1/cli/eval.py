@@ -215,15 +215,14 @@ def _load_ask(
     """Load what asks, judges and answers."""
     from vlm_r1.cli.answering import load_answering, load_env
     from vlm_r1.evaluation.evaluate import ask_endpoint, ask_model
+    from vlm_r1.evaluation.runner import params_of
     from vlm_r1.rewards.base import TRAINED, TrainerState
     from vlm_r1.rollouts.remote import RemoteModel
     from vlm_r1.runtime.run_folder import trained_steps
-    from vlm_r1.sampling import SamplingParams
 
     steps, decoding = trained_steps(Path(args.model)), protocol.decoding
     state = TrainerState(*steps) if steps else TRAINED
-    filters = decoding.model_dump(exclude={"samples", "seed", "max_completion_length"})
-    params = SamplingParams(args.max_completion_length, **filters)
+    params = params_of(decoding, args.max_completion_length)
     if endpoint is None:
         env, sampler = load_answering(args)
         return env, ask_model(env, sampler, protocol, params, batch_size=args.batch_size, state=state)

@@ -111,10 +111,11 @@ class Config(Section):
             )
         if self.training.eval_steps and not self.data.eval:
             raise ValueError("training.eval_steps has no effect without data.eval: name a held-out file, or remove it")
-        if not self.data.eval and self.training.changes("eval_batch_size"):
-            raise ValueError(
-                "training.eval_batch_size has no effect without data.eval: name a held-out file, or remove it"
-            )
+        for option in ("eval_batch_size", "num_generations_eval"):
+            if not self.data.eval and self.training.changes(option):
+                raise ValueError(
+                    f"training.{option} has no effect without data.eval: name a held-out file, or remove it"
+                )
         if "accuracy" not in self.rewards:
             sources = [f"data.train.{i}" for i, source in enumerate(self.data.train) if source.reward is not None]
             if sources:

@@ -21,7 +21,7 @@ from vlm_r1.config.words import OPTIMIZERS, SAMPLERS, LayoutOption
 
 
 class SamplingSection(Section):
-    """How completions are drawn in training. (Evaluation is greedy.)"""
+    """How completions are drawn in training, and in evaluations with training.num_generations_eval above 1."""
 
     engine: Annotated[str, AfterValidator(TableName(SAMPLERS))] = Field(
         default="hf",
@@ -114,6 +114,11 @@ class TrainingSection(Section):
         default=0, description="Steps between evaluations on data.eval; 0: only before and after training."
     )
     eval_batch_size: PositiveInt = Field(default=32, description="Prompts sampled at once in evaluation.")
+    num_generations_eval: PositiveInt = Field(
+        default=1,
+        description="Answers to each record in these evaluations. 1: greedy; more: drawn as section sampling says, and "
+        "the metrics are their mean, with pass@k.",
+    )
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list[Literal["tensorboard", "wandb", "trackio"]],
         description="Trackers (through accelerate) besides metrics.jsonl.",

@@ -112,6 +112,22 @@ def measure(samples: Sequence[Sample], protocol: Protocol | None, *, seed: int) 
     }
 
 
+def summarize_judged(samples_R: Sequence[Sequence[Sample]], *, seed: int) -> dict[str, Summary]:
+    """Return mean, interval and number of each metric that judging gave, and pass@k and majority@k of k draws.
+
+    Nothing is read again from the texts, so the names are those of an evaluation with one answer.
+
+    Args:
+        samples_R: for each record its answers, in the order of their draws, equally many for each.
+        seed: of the intervals.
+    """
+    records = [
+        MeasuredRecord(list(own), [Values(dict(sample.metrics), sample.reason) for sample in own], None, None)
+        for own in samples_R
+    ]
+    return make_table(records, NO_PROTOCOL).summarize(None, seed)
+
+
 def split_records(records: Sequence[MeasuredRecord], protocol: Protocol) -> dict[str, dict[str, list[int]]]:
     """Return the subsets: key → value → indices of the records."""
     values = [subset_of(record.samples[0], record.gold_boxes, protocol.subsets_by) for record in records]

@@ -1,4 +1,4 @@
-"""Evaluates a policy greedily on records; they are asked, parsed and scored by the same code as in training."""
+"""Evaluates a policy on records; they are asked, parsed and scored by the same code as in training."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.config.secrets import masked
-from vlm_r1.evaluation.metrics import summarize
-from vlm_r1.evaluation.samples import samples_path
+from vlm_r1.evaluation.measures import summarize_judged
+from vlm_r1.evaluation.metrics import Summary, summarize
+from vlm_r1.evaluation.protocol import Decoding
+from vlm_r1.evaluation.samples import as_sample, samples_path
 from vlm_r1.rewards.base import TRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.groups import sample_groups
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.text import json_text
-from vlm_r1.sampling import Sampler, greedy
+from vlm_r1.sampling import Sampler, SamplingParams
 from vlm_r1.types import Group, Record, Rollout
 
 
@@ -25,50 +27,88 @@ def answer_records(
     env: Env,
     sampler: Sampler,
     *,
-    max_completion_length: int,
+    decoding: Decoding,
     batch_size: int,
     trainer_state: TrainerState = TRAINED,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Group]:
-    """Answer every record once, greedily; returns groups of one completion in the order of the records.
+    """Answer every record; returns a group for each, in the order of the records.
 
     Args:
+        decoding: how, how often, and the cap of an answer's length. Its seed and the record decide the draws.
         batch_size: number of prompts sampled at once; it changes only time and memory.
         trainer_state: how far training is; by default it is over.
         advance: called with the number of newly answered records, for a progress bar.
     """
     groups: list[Group] = []
-    params = greedy(max_completion_length)
+    params = params_of(decoding)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         answered = sample_groups(
-            batch, env, sampler, params, n=1, run_seed=0, phases=Phases(), trainer_state=trainer_state
+            batch,
+            env,
+            sampler,
+            params,
+            n=decoding.samples,
+            run_seed=decoding.seed,
+            phases=Phases(),
+            trainer_state=trainer_state,
         )
         groups += [group.light() for group in answered]  # a held-out set's pixels would not fit into memory
         advance(len(batch))
     return groups
 
 
+def params_of(decoding: Decoding, max_completion_length: int | None = None) -> SamplingParams:
+    """Return how a sampler draws one answer.
+
+    Args:
+        max_completion_length: cap in tokens; None: that of the decoding.
+
+    Raises:
+        ValueError: neither names a cap.
+    """
+    cap = max_completion_length or decoding.max_completion_length
+    if cap is None:
+        raise ValueError("the decoding has no max_completion_length")
+    return SamplingParams(cap, **decoding.model_dump(exclude={"samples", "seed", "max_completion_length"}))
+
+
 def summarize_evaluation(groups: Sequence[Group], *, name: str, data: str, step: int, seed: int) -> dict[str, Any]:
-    """Return the content of `eval/<name>.json` (docs/runs.md): means with intervals, format rate, parse failures."""
+    """Return the content of `eval/<name>.json` (docs/runs.md): means with intervals, format rate, parse failures.
+
+    Several answers to a record count once, by their mean, and the intervals draw images; pass@k and majority@k are
+    among the metrics then.
+    """
     scores = [rollout.score for group in groups for rollout in group.rollouts]
-    metrics = {}
-    for metric in dict.fromkeys(name for score in scores for name in score.metrics):
-        values = [score.metrics[metric] for score in scores if metric in score.metrics]
-        summary = summarize(values, seed=seed)
-        metrics[metric] = {"mean": summary.mean, "ci95": list(summary.ci95), "n": len(values)}
+    draws = len(groups[0].rollouts)
+    summaries = _of_one_answer(groups, seed) if draws == 1 else _of_several(groups, seed)
+    metrics = {name: {"mean": one.mean, "ci95": list(one.ci95), "n": one.n} for name, one in summaries.items()}
     formats = [value for score in scores if (value := score.parts.get("format")) is not None]
     return {
         "name": name,
         "data": masked(data),
         "task": groups[0].record.task,
         "step": step,
-        "n": len(scores),
+        "n": len(groups),
+        **({"draws": draws} if draws > 1 else {}),
         "seed": seed,
         "metrics": metrics,
         "format_rate": sum(formats) / len(formats) if formats else None,
         "parse_failures": dict(Counter(score.reason for score in scores if score.reason)),
     }
+
+
+def _of_one_answer(groups: Sequence[Group], seed: int) -> dict[str, Summary]:
+    scores = [rollout.score for group in groups for rollout in group.rollouts]
+    names = dict.fromkeys(name for score in scores for name in score.metrics)
+    values = {name: [score.metrics[name] for score in scores if name in score.metrics] for name in names}
+    return {name: summarize(own, seed=seed) for name, own in values.items()}
+
+
+def _of_several(groups: Sequence[Group], seed: int) -> dict[str, Summary]:
+    answers = [[as_sample(row, group.record.source) for row in sample_rows(group)] for group in groups]
+    return summarize_judged(answers, seed=seed)
 
 
 def write_evaluation(folder: Path, summary: Mapping[str, Any], groups: Sequence[Group]) -> None:

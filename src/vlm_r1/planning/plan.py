@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from vlm_r1.config import Config
+from vlm_r1.evaluation.runner import params_of
 from vlm_r1.grpo.parts import check_parts
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import PartSize, size_by_part
@@ -18,8 +19,9 @@ from vlm_r1.planning.prompts import PlannedPrompt
 from vlm_r1.planning.shapes import GPU, Shapes, load_shapes
 from vlm_r1.policy.build import setup_of
 from vlm_r1.policy.logprobs import CompletionBatch, count_positions
-from vlm_r1.sampling import SamplingParams, greedy
+from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.build import get_sampler
+from vlm_r1.training.held_out import decoding_of
 from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
 from vlm_r1.training.witness import is_wide
 from vlm_r1.types import EncodedPrompt
@@ -191,7 +193,8 @@ def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedP
     if not config.data.eval:
         return peak
     answered = [prompt] * config.training.eval_batch_size
-    evaluation = sampling_pass(shapes, answered, 1, greedy(lengths.completion))
+    decoding = decoding_of(config)
+    evaluation = sampling_pass(shapes, answered, decoding.samples, params_of(decoding))
     return max(peak, evaluation, key=lambda one: one.total)
 
 

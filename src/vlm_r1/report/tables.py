@@ -85,9 +85,12 @@ def is_share(metric: str) -> bool:
 def readable(name: str) -> str:
     """Return a metric's name for people.
 
-    >>> readable("accuracy_iou50"), readable("in_domain")
-    ('accuracy at IoU 0.5', 'in domain')
+    >>> readable("accuracy_iou50"), readable("in_domain"), readable("accuracy_iou50_pass@4")
+    ('accuracy at IoU 0.5', 'in domain', 'accuracy at IoU 0.5, pass@4')
     """
+    of, _, draws = name.rpartition("_")
+    if of and "@" in draws:
+        return f"{readable(of)}, {draws}"
     return _NAMES.get(name, name.replace("_", " "))
 
 

@@ -1,4 +1,4 @@
-"""Makes groups of judged completions from records, for training (n = G) and evaluation (n = 1, greedy) alike."""
+"""Makes groups of judged completions from records, for training (n = G) and evaluation (n = 1 by default) alike."""
 
 from __future__ import annotations
 

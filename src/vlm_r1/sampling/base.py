@@ -36,7 +36,7 @@ class SamplingParams:
 
 
 def greedy(max_completion_length: int) -> SamplingParams:
-    """Return the parameters of greedy decoding, which every evaluation uses."""
+    """Return the parameters of greedy decoding."""
     return SamplingParams(max_completion_length, temperature=0.0)
 
 

@@ -24,7 +24,8 @@ def train_sft(
     """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 
     The recipe's sections `grpo` and `sampling` and its reward weights belong to `train`, but evaluations use
-    `sampling.engine` and `sampling.max_completion_length`. Everything else means the same.
+    `sampling.engine` and `sampling.max_completion_length`, and with several answers to each record the whole section
+    `sampling`. Everything else means the same.
 
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_r1.config import Config
 from vlm_r1.errors import CheckpointError, VlmR1Error
+from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
 from vlm_r1.evaluation.samples import samples_path
 from vlm_r1.files import read_bytes
@@ -87,6 +88,18 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
     return summary
 
 
+def decoding_of(config: Config) -> Decoding:
+    """Return how held-out records are answered: once, greedily; or several times, drawn as in training.
+
+    The seed of a draw is of the run's seed, the record and the number of the draw. So each evaluation of a run has the
+    same, whatever the step and the number of processes.
+    """
+    sampling, draws = config.sampling, config.training.num_generations_eval
+    if draws == 1:
+        return Decoding(max_completion_length=sampling.max_completion_length)
+    return Decoding(**sampling.model_dump(exclude={"engine"}), samples=draws, seed=config.seed)
+
+
 def _answer_in_parallel(records: Sequence[Record], label: str, asker: Asker) -> list[Group]:
     """Let each process answer every world-size-th record; returns groups in the order of the records."""
     learner = asker.learner
@@ -116,7 +129,7 @@ def _answer(records: Sequence[Record], label: str, asker: Asker) -> list[Group] 
                 records,
                 asker.env,
                 asker.sampler,
-                max_completion_length=config.sampling.max_completion_length,
+                decoding=decoding_of(config),
                 batch_size=config.training.eval_batch_size,
                 trainer_state=TrainerState(learner.step, config.training.max_steps),
                 advance=advance,
@@ -139,7 +152,7 @@ def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:
 
 
 def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:
-    """Read `eval/<name>.json` of a run, and check that it is whole, with a sample for each of its records.
+    """Read `eval/<name>.json` of a run, and check that it is whole, with all samples of its records.
 
     Raises:
         CheckpointError: one of its two files is missing, torn, or not as `write_evaluation` writes it.
@@ -152,7 +165,8 @@ def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:
             isinstance(evaluation.get("n"), int) and is_object(metrics) and all(map(_is_estimate, metrics.values()))
         ):
             raise CheckpointError(f"{path}: is not an evaluation as docs/runs.md describes it")
-        _check_samples(samples_path(path), evaluation["n"])
+        draws = evaluation.get("draws", 1)
+        _check_samples(samples_path(path), evaluation["n"] * (draws if isinstance(draws, int) else 1))
     except CheckpointError as error:
         raise CheckpointError(
             f"{error}. The run needs this evaluation for its summary and report: restore it from a copy, or start a "
@@ -176,7 +190,7 @@ def _check_samples(path: Path, n: int) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if lines[-1] or len(found) != n:
-        raise CheckpointError(f"{path}: has {len(found)} whole lines, but {n} records were evaluated")
+        raise CheckpointError(f"{path}: has {len(found)} whole lines, but {n} answers were judged")
 
 
 def _is_estimate(value: Any) -> bool:
