@@ -30,14 +30,20 @@ Answerer = Callable[[Body], Answer]
 
 
 def question_of(body: Body) -> str:
-    """The texts of a request, joined."""
-    return "".join(part["text"] for part in body["messages"][0]["content"] if part["type"] == "text")
+    """The texts of the last message of a request, joined."""
+    return "".join(part["text"] for part in body["messages"][-1]["content"] if part["type"] == "text")
 
 
 def pictures_of(body: Body) -> list[Image.Image]:
     """The pictures of a request, as they arrived: a server turns none and reads no metadata."""
-    urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+    parts = [part for message in body["messages"] for part in _parts(message["content"])]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     return [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
+
+
+def _parts(content: str | list[Body]) -> list[Body]:
+    """The parts of a message; vLLM too makes parts of a text if the template wants them."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 class TinyModel:
@@ -56,14 +62,16 @@ class TinyModel:
 
     def __call__(self, body: Body) -> Answer:
         pictures = iter(pictures_of(body))
-        content = [
-            part if part["type"] == "text" else {"type": "image", "image": next(pictures)}
-            for part in body["messages"][0]["content"]
-        ]
+        messages: list[Body] = [{"role": message["role"], "content": []} for message in body["messages"]]
+        for message, given in zip(messages, body["messages"], strict=True):
+            for part in _parts(given["content"]):
+                is_text = part["type"] == "text"
+                message["content"].append(part if is_text else {"type": "image", "image": next(pictures)})
         with self._lock, torch.no_grad():
             inputs = self.processor.apply_chat_template(
-                [{"role": "user", "content": content}],
+                messages,
                 add_generation_prompt=True,
+                **body.get("chat_template_kwargs", {}),
                 tokenize=True,
                 return_dict=True,
                 return_tensors="pt",

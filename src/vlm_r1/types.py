@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,13 @@ IMAGE_TOKEN = "<image>"
 """Marks the place of one image in a problem text, in data files and in prompts."""
 
 
+class Turn(NamedTuple):
+    """An earlier message of a conversation, e.g. `Turn("user", "<image>How many?")`; only the user's have images."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
 class BoxFormat(enum.Enum):
     """The coordinates in which a model family writes boxes."""
 
@@ -67,16 +74,17 @@ class Record:
         id: unique within its source, e.g. "17".
         task: name of the task that asks and judges, e.g. "rec".
         problem: what is asked, with one `<image>` for each image, e.g. "<image>the man on the left".
-        images: absolute paths, in the order of their `<image>`; may be empty.
+        images: absolute paths, in the order of their `<image>`, those of earlier turns first; may be empty.
         answer: the gold answer, as in the file, boxes in pixels of the original image, e.g. [10, 20, 110, 220].
         thought: gold reasoning, if the data has any (used by SFT), e.g. "The man wears a hat."
         reward: name of the accuracy reward for this record, or None for the task's own. It may run code: a name out of
             data (`accu_reward_method`) has passed `registry.name_from_data`.
         source: file and line, e.g. "refcoco_train.jsonl:1234"; errors start with it.
         template: name of the template that asks, or None for the recipe's.
-        system: the system message of its line, if there is one; it is put before the question.
+        system: the system message that it is asked with: of its line, else of its source or recipe; None: none.
         columns: the other keys of its line, unchanged, e.g. {"difficulty": 0.4}; for users' own rewards.
         row: its whole line, unchanged; for rewards of TRL's signature.
+        history: earlier turns of its line, oldest first; they are given, and the answer to `problem` is judged.
     """
 
     id: str
@@ -93,14 +101,40 @@ class Record:
     row: Mapping[str, AnswerValue] = field(
         default_factory=dict[str, AnswerValue], kw_only=True, repr=False, compare=False
     )
+    history: tuple[Turn, ...] = field(default=(), kw_only=True)
+
+    @property
+    def question_images(self) -> tuple[str, ...]:
+        """The images of the question itself, without those of earlier turns."""
+        return self.images[sum(turn.text.count(IMAGE_TOKEN) for turn in self.history) :]
+
+    @property
+    def context(self) -> list[dict[str, str]]:
+        """The messages before the question: {"role", "content"} of the system message and of each earlier turn."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *({"role": turn.role, "content": turn.text} for turn in self.history)]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One user turn: `text` with one `<image>` for each path of `images`."""
+    """A conversation that ends in the user's turn.
+
+    Attributes:
+        text: the user's turn, with one `<image>` for each of its images.
+        images: paths of the images of all turns, in order.
+        system: the system message; None: none, so that the chat template may write its own.
+        history: the turns before, user and assistant by turns, oldest first.
+    """
 
     text: str
     images: tuple[str, ...]
+    system: str | None = None
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All turns but the system's, the question last."""
+        return (*self.history, Turn("user", self.text))
 
 
 @dataclass(frozen=True)

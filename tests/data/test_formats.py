@@ -284,7 +284,7 @@ def test_every_format_has_a_good_row():
     assert {case.values[0] for case in GOOD} == set(FORMATS)
 
 
-TURNS = "wanted one of the user, a system message before it or none, and one of the assistant after it or none"
+TURNS = "wanted the user and the assistant by turns, a system message before them or none, and the user's question"
 BAD = [
     pytest.param(
         {"image": "a.png", "images": ["b.png"], "problem": "?", "answer": 1}, '"image" and "images"', id="both"
@@ -300,7 +300,7 @@ BAD = [
     pytest.param({"problem": "?", "solution": 1, "accu_reward_method": []}, '"accu_reward_method" is []', id="reward"),
     pytest.param({"prompt": [user("?")]}, "there is no answer: no message of the assistant, and none of", id="no gold"),
     pytest.param({"messages": [assistant("I")]}, TURNS, id="no user"),
-    pytest.param({"messages": [user("a"), assistant("b"), user("c"), assistant("d")]}, TURNS, id="several questions"),
+    pytest.param({"messages": [user("a"), user("c"), assistant("d")]}, TURNS, id="two questions in a row"),
     pytest.param({"messages": [user("a"), {"role": "tool", "content": "b"}]}, TURNS, id="a tool"),
     pytest.param({"messages": [user("a"), SYSTEM]}, TURNS, id="system message at the end"),
     pytest.param({"messages": {"role": "user"}}, TURNS, id="no list"),

@@ -152,10 +152,10 @@ BAD_LINES = [
         "the keys id, image do not fit format vlm_r1, which wants conversations. Known: vlm_r1, vlm_r1_eval, ",
         id="no turns",
     ),
-    pytest.param(line(conversations="hi"), '"conversations" is "hi", wanted one turn', id="turns are a text"),
-    pytest.param(line(conversations=["hi", 3]), '"conversations" is ["hi", 3], wanted one turn', id="turns are texts"),
+    pytest.param(line(conversations="hi"), '"conversations" is "hi", wanted turns', id="turns are a text"),
+    pytest.param(line(conversations=["hi", 3]), '"conversations" is ["hi", 3], wanted turns', id="turns are texts"),
     pytest.param(line(conversations=asked("<image>?", 1)[:1]), '"conversations" is [{"from": "human"', id="no answer"),
-    pytest.param(line(conversations=asked("<image>?", 1) * 2), "wanted one turn", id="four turns"),
+    pytest.param(line(conversations=asked("<image>?", 1)[:1] * 2), "wanted turns", id="two questions in a row"),
     pytest.param(line(conversations=asked(["?"], 1)), 'the question is ["?"], wanted a text', id="question a list"),
     pytest.param(
         line(conversations=[{"from": "human"}, {"from": "gpt"}]), 'the human turn has no "value"', id="no value"

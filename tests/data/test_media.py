@@ -48,9 +48,9 @@ REFUSED = [
     pytest.param({**ASKED, "problem": "<image>Find <ref-object>"}, "the question holds <ref-object>", id="ms-swift"),
     pytest.param({**ASKED, "answer": "a <bbox>"}, "the answer holds <bbox>; wanted what it stands for", id="<bbox>"),
     pytest.param(
-        {"query": "and now?", "response": "b", "history": [["<image>?", "a"]], "images": ["a.png"]},
-        '"history" is [["<image>?", "a"]]; wanted one question a record',
-        id="earlier turns",
+        {"query": "and now?", "response": "b", "history": ["<image>?", "a"], "images": ["a.png"]},
+        '"history" is ["<image>?", "a"]; wanted earlier turns [[question, answer], …]',
+        id="earlier turns that are no pairs",
     ),
     pytest.param(
         {"messages": [SYSTEM | {"content": "Look at <image 1>"}, user("?"), assistant("I")], "image": "a.png"},

@@ -30,13 +30,14 @@ def test_processor_and_model_agree_with_the_adapter(family: str, family_adapter,
     policy = Policy(model, adapter, 0.7, layout).eval()
     for text in TEXTS:
         images = PICTURES[: text.count("<image>")]
-        encoded = adapter.encode(Prompt(text, tuple(map(str, range(len(images))))), images)
+        prompt = Prompt(text, tuple(map(str, range(len(images)))))
+        encoded = adapter.encode(prompt, images)
         if family in WITHOUT:
             with pytest.raises(ModelError, match=f"cannot be built here: .*{WITHOUT[family]}"):
                 stock_processor(adapter)
             inputs = inputs_of(encoded, adapter, model)
         else:
-            inputs = stock_inputs(stock_processor(adapter), Prompt(text, ()), images)
+            inputs = stock_inputs(stock_processor(adapter), adapter, prompt, images)
         assert inputs["input_ids"][0].tolist() == list(encoded.ids_L)
         batch = CompletionBatch([encoded], [IDS])
         stock = Witness(policy, [inputs], 0.7).side(batch, [])

@@ -15,11 +15,11 @@ from vlm_r1.errors import ConfigError, EndpointError
 from vlm_r1.sampling import SamplingParams, greedy
 from vlm_r1.sampling import endpoint as endpoint_module
 from vlm_r1.sampling.endpoint import Endpoint, ask, base_of, make_endpoint
-from vlm_r1.sampling.endpoint_chat import Reply, chat_content
-from vlm_r1.types import StopReason
+from vlm_r1.sampling.endpoint_chat import Reply, chat_content, chat_messages
+from vlm_r1.types import Prompt, StopReason, Turn
 
 KEY = "sk-of-a-test-0123456789"
-QUESTION = [{"type": "text", "text": "How many?"}]
+QUESTION = [{"role": "user", "content": [{"type": "text", "text": "How many?"}]}]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_greedy_question_is_sent_as_it_is() -> None:
         assert server.bodies == [
             {
                 "model": "tiny",
-                "messages": [{"role": "user", "content": QUESTION}],
+                "messages": QUESTION,
                 "temperature": 0.0,
                 "max_tokens": 16,
             }
@@ -88,6 +88,23 @@ def test_nothing_is_left_to_the_settings_of_a_known_server(engine, params, sent)
         ask(make_endpoint(server.url, "tiny"), QUESTION, params, 1)
         (body,) = server.bodies
     assert {k: body[k] for k in body.keys() - {"model", "messages", "temperature", "max_tokens"}} == sent
+
+
+def test_messages_before_the_question_and_switches_are_sent() -> None:
+    turns = (Turn("user", "<image>Red?"), Turn("assistant", "Yes."))
+    prompt = Prompt("And <image>?", ("a.png", "b.png"), "Be brief.", turns)
+    pictures = [Image.new("RGB", (2, 3), "red"), Image.new("RGB", (3, 2), "blue")]
+    messages = chat_messages(prompt, pictures)
+    with serve(seven) as server:
+        ask(Endpoint(server.url, "tiny", chat_template_kwargs={"enable_thinking": False}), messages, greedy(16), 0)
+        (body,) = server.bodies
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    system, first, answer, question = body["messages"]
+    assert system == {"role": "system", "content": "Be brief."}
+    assert [part["type"] for part in first["content"]] == ["image_url", "text"]
+    assert answer == {"role": "assistant", "content": "Yes."}
+    assert [part.get("text") for part in question["content"]] == ["And ", None, "?"]
+    assert [picture.size for picture in pictures_of(body)] == [(2, 3), (3, 2)], "each in the turn that shows it"
 
 
 def test_a_picture_arrives_as_it_is_and_in_its_place() -> None:

@@ -112,7 +112,7 @@ def test_boxes_and_answers_name_their_image(task, answer, boxes, written):
 )
 def test_boxes_on_the_only_image_do_not(task, answer, boxes):
     gold = task.gold(_record(task.name, answer, images=("a.png",)))
-    assert task.boxes(gold) == tuple(PlacedBox(tuple(box), 0) for box in boxes)
+    assert task.boxes(gold) == tuple(PlacedBox(tuple(box), -1) for box in boxes)  # the last image
     assert task.answer_json(gold) == answer
 
 

@@ -5,7 +5,7 @@ import pytest
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.templates import TEMPLATES, build_prompt, get_template, gold_completion
-from vlm_r1.types import BoxFormat, ImageFrame, Record
+from vlm_r1.types import BoxFormat, ImageFrame, Prompt, Record, Turn
 
 FRAMES = (ImageFrame((640, 480), (640, 480)),)
 REC = Record("1", "rec", "<image>the dog", ("a.png",), [10, 20, 110, 220], thought="A dog.", source="f.jsonl:7")
@@ -109,8 +109,11 @@ def test_templates_are_found_by_name():
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
-def test_the_message_of_the_system_is_asked_first(template):
-    """In front of the whole question, and outside the sentence of the task."""
-    told = replace(REC, system="Be brief.\n")
+def test_what_stands_before_the_question_stays_as_it_is(template):
+    """A message of the system and earlier turns get no words of the template, and the question keeps its own."""
+    turns = (Turn("user", "<image>Is it red?"), Turn("assistant", "Yes."))
+    told = replace(REC, system="Be brief.\n", history=turns, images=("earlier.png", *REC.images))
     bare = build_prompt(get_task("rec"), REC, get_template(template))
-    assert build_prompt(get_task("rec"), told, get_template(template)).text == f"Be brief.\n{bare.text}"
+    prompt = build_prompt(get_task("rec"), told, get_template(template))
+    assert prompt == Prompt(bare.text, ("earlier.png", *REC.images), "Be brief.\n", turns)
+    assert prompt.turns == (*turns, Turn("user", bare.text))

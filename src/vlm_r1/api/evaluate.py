@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,5 +101,7 @@ def _words(option: str, value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for one in cast("Sequence[object]", value):
             yield f"{option}={one}"
+    elif isinstance(value, dict):
+        yield f"{option}={json.dumps(value)}"
     elif value is not None and value is not False:
         yield f"{option}={value}"

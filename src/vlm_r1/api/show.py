@@ -17,10 +17,11 @@ from vlm_r1.data.images import load_image
 from vlm_r1.errors import DataError
 from vlm_r1.evaluation.runner import sample_rows
 from vlm_r1.evaluation.samples import Sample
+from vlm_r1.parsing.messages import is_context
 from vlm_r1.report.drawing import MAX_BOXES, as_text, marks_of
 from vlm_r1.report.excerpt import visible
 from vlm_r1.runtime.rollout_log import RolloutRow
-from vlm_r1.types import Group, PlacedBox
+from vlm_r1.types import IMAGE_TOKEN, Group, PlacedBox
 
 TRUTH = "#1a9850"
 ANSWERS = ("#d73027", "#4575b4", "#f46d43", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#35978f")
@@ -93,14 +94,17 @@ def show(answers: Any) -> Picture:
         raise DataError(f"the answers belong to {len(names)} records, {', '.join(sorted(names)[:3])}, …; wanted one")
     first, n = rows[0], len(rows)
     colours = [ANSWERS[place % len(ANSWERS)] for place in range(n)]
-    marks = [(TRUTH, mark) for mark in marks_of(_json(first["gold"]))]
+    context = _context(first)
+    earlier = sum(message["content"].count(IMAGE_TOKEN) for message in context)
+    marks = [(TRUTH, mark) for mark in marks_of(_json(first["gold"]), earlier)]
     for row, colour in zip(rows, colours, strict=True):
-        marks += [(colour, mark) for mark in marks_of(_json(row["answer"]))]
-    lines = [str(first["problem"]), f"truth: {as_text(_json(first['gold']))}", *map(_line, rows)]
+        marks += [(colour, mark) for mark in marks_of(_json(row["answer"]), earlier)]
+    before = [f"{message['role']}: {message['content']}" for message in context]
+    lines = [*before, str(first["problem"]), f"truth: {as_text(_json(first['gold']))}", *map(_line, rows)]
     return Picture(
         _drawn(list(first["images"]), marks),
         tuple(visible(line[:_SHOWN_CHARS]) for line in lines),
-        ("", TRUTH, *colours),
+        (*[""] * (len(before) + 1), TRUTH, *colours),
     )
 
 
@@ -126,6 +130,13 @@ def _rows(answers: Any) -> Iterator[Row]:
 def _json(value: Any) -> Any:
     """Return a value of a frame as JSON has it: NaN, which pandas puts in the place of None, is None."""
     return None if isinstance(value, float) and value != value else value
+
+
+def _context(row: Row) -> list[dict[str, str]]:
+    """Return the messages before the question; a row of an older file, or a frame's gap, has none."""
+    found: Any = row.get("context")
+    messages: list[Any] = [*cast("Sequence[object]", found)] if isinstance(found, list | tuple) else []
+    return messages if is_context(messages) else []
 
 
 def _line(row: Row) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text
+from vlm_r1.parsing.json_values import is_object
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 REWARDS = {"accuracy": 1.0, "format": 1.0}
 
-_SETTINGS = ("task", "template", "max_completion_length", "adapter", "box_format", "min_pixels", "max_pixels")
+_SETTINGS = (
+    *("task", "template", "system_prompt", "chat_template_kwargs", "max_completion_length", "adapter", "box_format"),
+    *("min_pixels", "max_pixels"),
+)
 """Settings that a model was trained with; it is asked with them unless other values are given."""
 
 
@@ -40,6 +45,17 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
     parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
+    parser.add_argument(
+        "--system-prompt",
+        metavar="TEXT",
+        help='system message of questions whose rows have none (default: the run\'s, else none; "": none)',
+    )
+    parser.add_argument(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        type=switches,
+        help="switches of the model's chat template, e.g. '{\"enable_thinking\": false}' (default: the run's)",
+    )
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
     parser.add_argument("--limit", type=count, help="answer only this many records, the first ones")
@@ -61,6 +77,17 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     parser.add_argument(
         "--max-pixels", type=int, help="largest image the model sees, in pixels of area (default: the run's)"
     )
+
+
+def switches(text: str) -> dict[str, Any]:
+    """Read `--chat-template-kwargs`: an object of JSON."""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not is_object(value):
+        raise argparse.ArgumentTypeError(f'{text!r:.80}: wanted an object of JSON, e.g. {{"enable_thinking": false}}')
+    return value
 
 
 def find_model(path: str) -> str:
@@ -107,6 +134,8 @@ def complete_arguments(args: argparse.Namespace) -> str:
     args.trained_with = asking.template if where else None
     rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"
     line = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"
+    line += f", system prompt {args.system_prompt!r:.80}" if args.system_prompt else ""
+    line += f", chat template with {json.dumps(args.chat_template_kwargs)}" if args.chat_template_kwargs else ""
     if "template" in given:
         return f"{line} (as given); what was not given is {rest}"
     return f"{line} ({rest})" + (f"; as given: {', '.join(given)}" if given else "")
@@ -130,6 +159,7 @@ def open_data(args: argparse.Namespace) -> Sources:
         reward=args.reward,
         coordinates=args.coordinates,
         orientation=args.orientation,
+        system_prompt=args.system_prompt or None,
     )
     records = load_sources([source], allowed_of(args))
     check_rewards(REWARDS, records)
@@ -157,6 +187,7 @@ def load_env(args: argparse.Namespace) -> Env:
         max_pixels=args.max_pixels,
         adapter=args.adapter,
         box_format=args.box_format,
+        chat_template_kwargs=args.chat_template_kwargs,
     )
     access = access_of(allowed_of(args), [args.image_root])
     return Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, images=ImagesAhead(0, access))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -65,7 +67,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         console.print(line)
     for line in _images(evenly(records, _MEASURED_RECORDS), env):
         console.print(line)
-    for line in held_out_lines(records, held_out):
+    for line in (*held_out_lines(records, held_out), *_context(evenly(records, _MEASURED_RECORDS), config)):
         console.print(line)
     console.print("dry run: all checks passed, nothing was written", style="green")
 
@@ -113,6 +115,25 @@ def _plan(config: Config, stage: str, records: int, encoded: list[EncodedPrompt]
         f"optimizer    {training.optim}, learning rate {training.learning_rate:g} ({training.lr_scheduler_type})"
     )
     return lines
+
+
+def _context(records: Sequence[Record], config: Config) -> list[str]:
+    """Return lines that say where the system messages of the records come from, and how many have earlier turns."""
+    of_source = {source.system_prompt for source in config.data.train}
+    origins: Counter[str] = Counter()
+    for record in records:
+        if record.system is None:
+            origins["none"] += 1
+        elif record.columns.get("system") == record.system:
+            origins["of the row"] += 1
+        else:
+            origins["of the source" if record.system in of_source else "data.system_prompt"] += 1
+    talks = sum(bool(record.history) for record in records)
+    counted = ", ".join(f"{name} in {n:,}" for name, n in origins.items())
+    lines = [f"system       {counted} of {len(records):,} records"] if set(origins) - {"none"} else []
+    lines += [f"turns        {talks:,} of {len(records):,} records have earlier turns"] if talks else []
+    switches = config.data.chat_template_kwargs
+    return lines + ([f"chat         the template with {json.dumps(switches)}"] if switches else [])
 
 
 def _images(records: Sequence[Record], env: Env) -> list[str]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 _DECIDED = ("task", "template", "max_completion_length")
 """Options that a protocol may decide."""
 
+_CHAT = ("system_prompt", "chat_template_kwargs")
+"""Settings of how a model is asked that a result names if there are any."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare model, data, protocol and the few options that change the result."""
@@ -160,6 +163,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     )
     asked = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__}
     asked |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    asked |= {key: value for key in _CHAT if (value := getattr(args, key))}
     asked |= {"dtype": args.dtype} if endpoint is None else {}
     model_hash = hash_model(args.model, env.adapter.config) if endpoint is None else ""
     model = args.model if endpoint is None else endpoint.model

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     config = _without_trackers(load_config(args.recipe, args.overrides))
-    records = load_sources(config.data.train, config.allowed)
+    records = load_sources(config.data.train_sources, config.allowed)
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Terminal()
@@ -60,7 +60,7 @@ def _without_trackers(config: Config) -> Config:
 
 
 def _show_prompt(console: Terminal, record: Record, env: Env) -> None:
-    shown = ("source", "id", "task", "problem", "images", "answer", "thought", "reward")
+    shown = ("source", "id", "task", "system", "history", "problem", "images", "answer", "thought", "reward")
     _stage(console, "stage 1: record", **{name: getattr(record, name) for name in shown})
     encoded = env.encode(record)
     _stage(

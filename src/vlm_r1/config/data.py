@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from vlm_r1.config.base import NonNegativeInt, PathText, PlainName, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.words import Coordinates, ThinkingChoice
@@ -80,6 +80,31 @@ def check_domains(allowed: Allowed, image_roots: Iterable[str]) -> None:
         )
 
 
+def _system_prompt(text: str) -> str:
+    if text and not text.strip():
+        raise ValueError("a system prompt of blanks says nothing: write a system message, or remove it")
+    if "<image>" in text:
+        raise ValueError("a system prompt has no images: take <image> out")
+    return text
+
+
+SystemPrompt = Annotated[str, AfterValidator(_system_prompt)]
+"""A system message: text without images."""
+
+_GIVEN_BY_US = ("messages", "conversation", "tools", "documents", "add_generation_prompt", "continue_final_message")
+
+
+def _switches(switches: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for name in switches:
+        if name in _GIVEN_BY_US:
+            raise ValueError(f"{name} is set by the program itself; wanted switches of the chat template's own")
+    return switches
+
+
+Switches = Annotated[dict[str, JsonValue], AfterValidator(_switches)]
+"""Variables that a chat template reads, e.g. {"enable_thinking": False}. Which it has is known once it is loaded."""
+
+
 class DataSource(Section):
     """One file of records: JSONL, JSON or Parquet, in any of the formats of docs/data.md; or a data set of the Hub."""
 
@@ -97,6 +122,10 @@ class DataSource(Section):
         description="Accuracy reward of records that name none (accu_reward_method); default: the task's own.",
     )
     template: str | None = Field(default=None, description="Template of these records; default: data.template.")
+    system_prompt: SystemPrompt | None = Field(
+        default=None,
+        description="System message of records whose rows have none; default: data.system_prompt; empty: none.",
+    )
     coordinates: Coordinates = Field(
         default="pixels",
         description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
@@ -166,6 +195,16 @@ class DataSection(Allowed):
         "package.module:NAME.",
     )
     templates: dict[PlainName, TemplateSection] = Field(default_factory=dict, description="The recipe's own, by name.")
+    system_prompt: SystemPrompt | None = Field(
+        default=None,
+        description="System message, written by the checkpoint's chat template; a source's own system_prompt wins, and "
+        "a row's own system message wins over both. null: the template's own, if it has one.",
+    )
+    chat_template_kwargs: Switches = Field(
+        default_factory=dict,
+        description="Switches of the checkpoint's chat template, e.g. {enable_thinking: false}; one that it does not "
+        "read is an error.",
+    )
     max_prompt_length: PositiveInt | None = Field(
         default=None, description="Longer prompts, in tokens with image tokens, are an error; null: no limit."
     )
@@ -180,6 +219,31 @@ class DataSection(Allowed):
         "drawn: a whole number, or a share of all, of which at least one; then the run stops. What is checked before "
         "training stops it at once.",
     )
+
+    @property
+    def train_sources(self) -> list[DataSource]:
+        """The training files, each with the system prompt that its records are asked with."""
+        return [self._asked(source) for source in self.train]
+
+    @property
+    def eval_sources(self) -> dict[str, DataSource]:
+        """The held-out files by name, each with the system prompt that its records are asked with."""
+        return {name: self._asked(source) for name, source in self.eval.items()}
+
+    def _asked(self, source: DataSource) -> DataSource:
+        given = self.system_prompt if source.system_prompt is None else source.system_prompt
+        return source.model_copy(update={"system_prompt": given})
+
+    @model_validator(mode="after")
+    def _system_prompts_have_effect(self):
+        own = [source.system_prompt for source in (*self.train, *self.eval.values())]
+        if self.system_prompt is None and "" in own:
+            raise ValueError('system_prompt "" of a source has no effect without data.system_prompt: remove it')
+        if self.system_prompt == "":
+            raise ValueError("data.system_prompt is empty: write a system message, or remove it")
+        if self.system_prompt is not None and own and None not in own:
+            raise ValueError("data.system_prompt has no effect: every source has a system_prompt of its own; remove it")
+        return self
 
     @model_validator(mode="after")
     def _domains_have_effect(self):

@@ -9,7 +9,7 @@ import textwrap
 import typing
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -62,6 +62,8 @@ def _type(annotation: Any) -> str:
         return f"{origin.__name__} of {_type(arguments[-1])}"
     if arguments:
         return " \\| ".join("null" if a is type(None) else _type(a) for a in arguments)
+    if annotation is JsonValue:
+        return "JSON value"
     if issubclass(annotation, enum.Enum):
         return " \\| ".join(str(member.value) for member in annotation)
     return "section" if issubclass(annotation, BaseModel) else annotation.__name__

@@ -81,7 +81,7 @@ def processor(context: Context) -> Finding:
         return Finding(not_applicable=str(error))
     problems, rows = [], []
     for kind, prompt in context.prompts.items():
-        inputs = stock_inputs(own, context.prompt(kind), context.images_of(kind))
+        inputs = stock_inputs(own, context.adapter, context.prompt(kind), context.images_of(kind))
         if (due := tuple(inputs["input_ids"][0].tolist())) != prompt.ids_L:
             problems.append(f"{kind}: encode made {len(prompt.ids_L)} tokens, the processor {len(due)} others")
         rows += [inputs]

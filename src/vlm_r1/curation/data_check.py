@@ -154,8 +154,15 @@ def check_data(
         access=file.access,
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
-        first=(records[0].source, build_prompt(task, records[0], template).text) if records else ("", ""),
+        first=(records[0].source, _conversation(records[0], task, template)) if records else ("", ""),
     )
+
+
+def _conversation(record: Record, task: Task[Any, Any], template: Template) -> str:
+    """Return a record's question as it is asked, after its system message and earlier turns, if it has some."""
+    before = [f"{message['role']}: {message['content']}" for message in record.context]
+    question = build_prompt(task, record, template).text
+    return "\n".join([*before, f"user: {question}" if before else question])
 
 
 def _warnings(records: Sequence[Record], task: Task[Any, Any], template: Template) -> dict[str, list[Problem]]:

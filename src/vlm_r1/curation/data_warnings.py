@@ -28,6 +28,7 @@ LABELS = "labels that are not asked for"
 MARKS = "asked as text"
 TWICE = "equal gold boxes"
 COMMAS = "names that hold a comma"
+EARLIER = "coordinates in earlier answers"
 AS_TEXT = "gold formulas that are not read as a whole"
 
 _BETWEEN_NAMES = re.compile(r"[,;，、；\n]|\s(?:and|or)\s")
@@ -36,6 +37,8 @@ _DARK = 1 << 14
 
 _FULL_MARKS = 1 - 1e-6
 _SYSTEM_KEYS = ("system", "system_prompt")
+_COORDINATES = re.compile(r"[\[(]\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){1,3}\s*[\])]")
+"""A point or a box in brackets: two to four numbers."""
 
 
 def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> Iterator[tuple[str, str]]:
@@ -44,6 +47,14 @@ def row_warnings(record: Record, task: Task[Any, Any], template: Template) -> It
         yield TOKENS, f"{tokens:.120}: a model that has such a token cannot train on the row"
     if marks := ", ".join(marks_as_text(record.problem)):
         yield MARKS, f"{marks:.120} in the question: only {IMAGE_TOKEN} stands for a picture"
+    if said := [
+        found[0] for turn in record.history if turn.role == "assistant" and (found := _COORDINATES.search(turn.text))
+    ]:
+        yield (
+            EARLIER,
+            f"{said[0]:.60} in an earlier answer is given to the model as it stands, in no coordinates but the data's: "
+            "it should be in those that the model writes",
+        )
     gold = task.gold(record)
     if unread := _unread_formula(record, task, gold):
         yield AS_TEXT, unread
@@ -176,7 +187,8 @@ def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator
         for key, value in record.columns.items():
             is_option = task.name != "choice" and key in ("options", "choices") and read_options(value)
             is_system = key in _SYSTEM_KEYS and isinstance(value, str) and value and value != record.system
-            if files_not_shown(value, record.images) or is_option or is_system:
+            is_history = key == "history" and bool(value)
+            if files_not_shown(value, record.images) or is_option or is_system or is_history:
                 found.setdefault(key, []).append(value)
     for key, values in found.items():
         what = "holds file names of pictures, videos or sound, which are not shown"
@@ -184,4 +196,6 @@ def _unread_columns(records: Sequence[Record], task: Task[Any, Any]) -> Iterator
             what = f"holds options, which task {task.name} does not ask: task choice does"
         elif key in _SYSTEM_KEYS:
             what = "is not asked; a message of the system is"
+        elif key == "history":
+            what = "is not asked; earlier turns in messages are, and those of format question_answer"
         yield f'the column "{key}" of {len(values)} records {what}, e.g. {shown(values[0])}'

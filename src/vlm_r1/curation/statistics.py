@@ -44,6 +44,7 @@ def describe_fields(records: Sequence[Record]) -> list[Field]:
         values["problem"].append(record.problem)
         values["images"].append(len(record.images))
         values["answer"].append(record.answer)
+        values["earlier turns"] += [len(record.history)] if record.history else []
         for name in ("thought", "reward"):
             values[name] += [getattr(record, name)] if getattr(record, name) is not None else []
         for name, value in record.columns.items():
@@ -150,7 +151,9 @@ def find_duplicates(records: Iterable[Record], hashes: Mapping[str, str]) -> lis
     by_id: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         pictures = tuple(hashes.get(path, path) for path in record.images)
-        by_question[(" ".join(record.problem.replace(IMAGE_TOKEN, " ").split()), *pictures)].append(record)
+        said = [*(turn.text for turn in record.history), record.problem]
+        words = (" ".join(text.replace(IMAGE_TOKEN, " ").split()) for text in said)
+        by_question[(*words, *pictures)].append(record)
         by_id[record.id].append(record)
     same: list[list[Record]] = []
     contrary: list[list[Record]] = []

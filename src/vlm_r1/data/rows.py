@@ -24,7 +24,7 @@ from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_object
 from vlm_r1.registry import exactly
 from vlm_r1.rewards.names import reward_from_data
-from vlm_r1.types import AnswerValue, Record
+from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
 
 MAX_LISTED = 20
 """Number of bad lines that an error lists; the others are counted."""
@@ -35,8 +35,8 @@ BOX_TOLERANCE_PX = 1.0
 _RECOGNISED_ROWS = 100
 """Number of rows at the start of a file that are tried to recognise its format."""
 
-_BOXES_ON = {"rec": 0, "multi_rec": 0, "ovd": 0, "gui_click": -1}
-"""Tasks whose answers are boxes → index of the image on which the boxes lie."""
+_BOX_TASKS = ("rec", "multi_rec", "ovd", "gui_click")
+"""Tasks whose answers are boxes. They lie on the last image: the question's only one, or else the only one before."""
 
 _REMEMBERED_SIZES = 1 << 17
 
@@ -113,8 +113,8 @@ class RowReader:
         answer = self._in_pixels(example, images)
         if self.checks and self.measure:
             sizes = [self.measure(path, self.places.access) for path in images]
-            if self.source.task in _BOXES_ON and sizes:
-                _check_boxes(answer, sizes[_BOXES_ON[self.source.task]])
+            if self.source.task in _BOX_TASKS and sizes:
+                _check_boxes(answer, sizes[-1])
         return Record(
             id=row_id(row, number),
             task=self.source.task,
@@ -125,9 +125,10 @@ class RowReader:
             reward=self._reward(example.reward) if example.reward else self.source.reward,
             source=place,
             template=self.source.template,
-            system=example.system,
+            system=(self.source.system_prompt if example.system is None else example.system) or None,
             columns=with_options(example.columns, example.problem, self.source.task),
             row=row,
+            history=example.history,
         )
 
     def _reward(self, name: str) -> str:
@@ -164,12 +165,14 @@ class RowReader:
             return example.answer
         if disorder := misordered_boxes(example.answer):
             raise DataError(disorder)
-        if len(images) != 1:
-            raise DataError(f"boxes to be converted need to lie on 1 image, got {len(images)}")
+        earlier = sum(turn.text.count(IMAGE_TOKEN) for turn in example.history)
+        shown_last = images[earlier:] or images
+        if len(shown_last) != 1:
+            raise DataError(f"boxes to be converted need to lie on 1 image, got {len(shown_last)}")
         if self.measure is None:
             raise DataError("boxes cannot be converted to pixels without a look at the image: allow it")
-        wh = self.measure(images[0], self.places.access)
-        turn = image_orientation(images[0], self.places.access) if self.source.orientation == "stored" else 1
+        wh = self.measure(images[-1], self.places.access)
+        turn = image_orientation(images[-1], self.places.access) if self.source.orientation == "stored" else 1
         return to_pixels(example.answer, (wh[1], wh[0]) if turn in SWAPS_SIDES else wh, unit, turn)
 
 

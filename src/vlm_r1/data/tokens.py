@@ -52,13 +52,14 @@ _ESCAPES = frozenset((b"\\/", *(b"\\u00%d" % digit for digit in range(2, 8))))
 def control_tokens_in(example: Example | Record, tokens: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Find control tokens in the texts of a record: yields e.g. ("the question", "<|im_end|>") per field and token.
 
-    Texts that a model reads or writes are searched: the question, the system's message, options and labels, the answer
-    and the thought. The `<image>` marks of the question do not count.
+    Texts that a model reads or writes are searched: the question, the system's message, earlier turns, options and
+    labels, the answer and the thought. The `<image>` marks of questions do not count.
     """
     columns = [example.columns.get(key) for key in ("options", "labels")]
     places: dict[str, AnswerValue] = {
         "the question": example.problem.replace(IMAGE_TOKEN, "\n"),
         "the system's message": example.system,
+        "an earlier turn": [turn.text.replace(IMAGE_TOKEN, "\n") for turn in example.history],
         "options or labels": columns,
         "the answer": example.answer,
         "the thought": example.thought,

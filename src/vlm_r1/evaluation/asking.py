@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from vlm_r1.config import Config, load_config
 from vlm_r1.config.base import PositiveInt, Section
+from vlm_r1.config.data import Switches, SystemPrompt
 from vlm_r1.config.schema import TemplateSection
 from vlm_r1.config.words import ThinkingChoice
 from vlm_r1.errors import ConfigError
@@ -38,12 +39,16 @@ class Asking(Section):
     Attributes:
         task: the task that it was trained for; None: several tasks, or unknown.
         thinking: whether the template asks for a thought before the answer; None: not given.
+        system_prompt: the system message of questions whose rows have none; None: none.
+        chat_template_kwargs: switches of the chat template, e.g. {"enable_thinking": False}.
         templates: definitions of templates that are not built in, by name.
     """
 
     task: str | None = None
     template: str = "r1"
     thinking: ThinkingChoice | None = None
+    system_prompt: SystemPrompt | None = None
+    chat_template_kwargs: Switches = Field(default_factory=dict)
     templates: dict[str, TemplateSection] = Field(default_factory=dict)
     max_completion_length: PositiveInt = 512
     adapter: str | None = None
@@ -103,12 +108,18 @@ def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
 
 
 def asking_of(config: Config) -> Asking:
-    """Return the settings of a run: task and template of its training files, or `data.template` if they differ."""
+    """Return the settings of a run: task, template and system prompt of its training files.
+
+    If the files differ, these are no task, `data.template` and `data.system_prompt`.
+    """
     tasks = {source.task for source in config.data.train}
     names = {source.template or config.data.template for source in config.data.train}
+    systems = {source.system_prompt for source in config.data.train_sources}
     return Asking(
         task=tasks.pop() if len(tasks) == 1 else None,
         template=names.pop() if len(names) == 1 else config.data.template,
+        system_prompt=(systems.pop() if len(systems) == 1 else config.data.system_prompt) or None,
+        chat_template_kwargs=config.data.chat_template_kwargs,
         templates=config.data.templates,
         max_completion_length=config.sampling.max_completion_length,
         adapter=config.model.adapter,
@@ -150,6 +161,9 @@ def recipe_notes(config: Config) -> list[str]:
     trained, now = read_asking(file, _NAMES), asking_of(config)
     keys = [key for key in ("task", "box_format", "min_pixels", "max_pixels") if getattr(now, key) is not None]
     different = [key for key in keys if getattr(trained, key) not in (None, getattr(now, key))]
+    different += [
+        key for key in ("system_prompt", "chat_template_kwargs") if getattr(trained, key) != getattr(now, key)
+    ]
     before, after = (make_templates(one.template, sections=one.templates).default for one in (trained, now))
     different += ["template"] if replace(before, name=after.name) != after else []
     return [f"{key} {getattr(now, key)}, as the recipe says; {file} says {getattr(trained, key)}" for key in different]

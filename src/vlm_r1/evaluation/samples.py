@@ -15,6 +15,7 @@ from typing import Any, cast
 from vlm_r1.errors import DataError
 from vlm_r1.files import open_regular
 from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_number, is_object
+from vlm_r1.parsing.messages import is_context, split_context
 from vlm_r1.types import AnswerValue, Record
 
 SUFFIX = ".samples.jsonl"
@@ -41,6 +42,7 @@ class Sample:
         tokens: length of the text in tokens.
         stop_reason: "stop"; "length" if the text was cut off; "refused" if a server gave none on purpose.
         draw: number of this answer among the k answers to its record, from 0.
+        context: the messages before the question (`Record.context`).
         columns: further keys of the record that subsets are made by, e.g. {"platform": "mobile"}.
         row: the whole line.
     """
@@ -63,11 +65,13 @@ class Sample:
     tokens: int
     stop_reason: str
     draw: int = 0
+    context: tuple[dict[str, str], ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
     row: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     def record(self) -> Record:
         """Return the record as far as the sample knows it: enough for `Task.gold`, `Task.boxes` and `Task.parse`."""
+        system, history = split_context(self.context)
         return Record(
             id=self.record_id,
             task=self.task,
@@ -75,7 +79,9 @@ class Sample:
             images=self.images,
             answer=self.gold,
             source=self.source,
+            system=system,
             columns=self.columns,
+            history=history,
         )
 
     @property
@@ -134,6 +140,8 @@ def as_sample(row: Mapping[str, Any], where: str) -> Sample:
     _check("gold" in row, where, "gold", row, "the gold answer")
     _check(is_number(row.get("tokens")), where, "tokens", row, "the number of tokens")
     _check(is_number(row.get("draw", 0)), where, "draw", row, "the number of the answer among those to its record")
+    context: Any = row.get("context", [])
+    _check(is_context(context), where, "context", row, "a list of messages with role and content")
     _check(is_object(row.get("columns") or {}), where, "columns", row, "an object with keys of the record")
     reason: Any = row.get("reason")
     _check(reason is None or isinstance(reason, str), where, "reason", row, "a text, or null")
@@ -153,6 +161,7 @@ def as_sample(row: Mapping[str, Any], where: str) -> Sample:
         parts=row["parts"],
         tokens=int(row["tokens"]),
         draw=int(row.get("draw", 0)),
+        context=tuple(context),
         columns=row.get("columns") or {},
         row=row,
     )

@@ -98,7 +98,7 @@ def export_run(
     check_manifest(source.folder)
     _check_recipe(path / "config.yaml", config, allowed)
     say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
-    adapter = adapter_of(config.model, source.folder)
+    adapter = adapter_of(config.model, source.folder, chat_template_kwargs=config.data.chat_template_kwargs)
     with new_folder(target, step=source.step, edited=EDITED) as written:
         if adapter_only:
             found = _write_adapter(config, source, adapter, written)
@@ -157,9 +157,9 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed, trust_remote_code=False).eval()
     plain_LV = _logprobs(plain, adapter, encoded)
     found = _compare(expected_L, plain_LV.gather(1, tokens_L[:, None])[:, 0], stored)
-    own = config.model
-    again = _encode(load_adapter(written, adapter=own.adapter, box_format=own.box_format))
-    if not same_encoding(again, encoded):
+    own, switches = config.model, adapter.chat_template_kwargs
+    again = load_adapter(written, adapter=own.adapter, box_format=own.box_format, chat_template_kwargs=switches)
+    if not same_encoding(_encode(again), encoded):
         raise ModelError(
             "the tokenizer and image processor that were written encode a prompt with a picture differently from the "
             "run's; please report this"

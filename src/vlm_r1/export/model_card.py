@@ -113,7 +113,9 @@ def _loading(config: Config, adapter: Adapter, as_adapter: bool) -> str:
         f"text = {_question(config)!r}",
         'content = [{"type": "image", "url": "picture.jpg"}, {"type": "text", "text": text}]',
         'messages = [{"role": "user", "content": content}]',
+        *_around(config),
         'options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}',
+        *([f"options |= {switches!r}"] if (switches := config.data.chat_template_kwargs) else []),
         "inputs = processor.apply_chat_template(messages, **options).to(model.device)",
         f"answer = model.generate(**inputs, do_sample=False, max_new_tokens={config.sampling.max_completion_length})",
         'print(processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
@@ -126,6 +128,13 @@ def _loading(config: Config, adapter: Adapter, as_adapter: bool) -> str:
         sees_to = "have to be set in the base model's processor" if as_adapter else "are set in the processor here"
         notes.append(f"It was trained on images of {pixels} pixels of area; these limits {sees_to}.")
     return "\n".join(["```python", *lines, "```", "", *notes])
+
+
+def _around(config: Config) -> list[str]:
+    """Return the line that puts the system message before the question, if the first training file has one."""
+    if not (system := config.data.train_sources[0].system_prompt):
+        return []
+    return [f'messages.insert(0, {{"role": "system", "content": [{{"type": "text", "text": {system!r}}}]}})']
 
 
 def _question(config: Config) -> str:

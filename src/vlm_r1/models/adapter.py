@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -22,6 +23,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from vlm_r1.config.model import Part
 from vlm_r1.errors import ModelError
+from vlm_r1.models.chat import Message, chat_messages, check_all_said, with_plain_context
 from vlm_r1.parsing.tags import TAGS, THINK
 from vlm_r1.types import IMAGE_TOKEN, BoxFormat, EncodedPrompt, ImageFrame, Prompt
 
@@ -51,6 +53,7 @@ class Adapter(ABC):
         knows_family: False only in the generic adapter, which serves any family.
         vision_taps: the key of the vision config that lists inner layers whose features the language model adds to the
             inputs of its first layers, e.g. "deepstack_visual_indexes"; empty if there are no such layers.
+        chat_template_kwargs: switches of the chat template, set in every rendering, e.g. {"enable_thinking": False}.
         answer_wrappers: tokens that a model writes around an answer and that do not belong to it, e.g.
             ("<|begin_of_box|>", "<|end_of_box|>").
     """
@@ -70,6 +73,7 @@ class Adapter(ABC):
         self.config = config
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+        self.chat_template_kwargs: Mapping[str, Any] = {}
 
     @property
     def placeholder_id(self) -> int:
@@ -284,30 +288,48 @@ class Adapter(ABC):
         self.image_processor.save_pretrained(folder)
 
     def render(self, prompt: Prompt) -> str:
-        """Return the chat text of one user turn; the chat template writes one token for each image.
+        """Return the chat text of a prompt: system message, earlier turns, question; one token for each image.
 
         Some templates open the thought for the model (Qwen3.5, the "Thinking" checkpoints). Their `<think>` is removed
         from the prompt: a completion holds all of its own tags and is judged, trained and supervised as a whole.
 
         Raises:
-            ModelError: the template lost an image, or the text contains a placeholder.
+            ModelError: the template lost an image, the system message or an earlier turn, or a text contains a
+                placeholder.
+        """
+        return self.converse(prompt)[1]
+
+    def converse(self, prompt: Prompt) -> tuple[list[Message], str]:
+        """Return the messages that the chat template gets, each image as {"type": "image"}, and `render`'s text.
+
+        Raises:
+            ModelError: see `render`.
         """
         image_token = self.template_image_token or self.placeholder
-        texts = prompt.text.split(IMAGE_TOKEN)
-        if len(texts) - 1 != len(prompt.images):
+        texts = [prompt.system or "", *(turn.text for turn in prompt.turns)]
+        if (n_marks := sum(text.count(IMAGE_TOKEN) for text in texts)) != len(prompt.images):
             raise ModelError(
-                f"prompt has {len(texts) - 1} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
+                f"prompt has {n_marks} {IMAGE_TOKEN} for {len(prompt.images)} images: {prompt.text[:200]!r}"
             )
-        if own := {token for token in (image_token, self.placeholder) for text in texts if token in text}:
+        bare = [text.replace(IMAGE_TOKEN, "\n") for text in texts]
+        if own := {token for token in (image_token, self.placeholder) for text in bare if token in text}:
             raise ModelError(
                 f"the prompt's text contains the model's own placeholder {' '.join(own)}: remove it from the data"
             )
-        content: list[Mapping[str, str]] = [{"type": "text", "text": texts[0]}] if texts[0] else []
-        for text in texts[1:]:
-            content.append({"type": "image"})
-            content += [{"type": "text", "text": text}] if text else []
-        messages = [{"role": "user", "content": content}]
+        messages = chat_messages(prompt, [{"type": "image"}] * len(prompt.images))
+        try:
+            return messages, self._render(prompt, messages, image_token)
+        except ModelError:
+            plain = with_plain_context(messages)
+            if plain == messages:
+                raise
+            with suppress(ModelError):
+                return plain, self._render(prompt, plain, image_token)
+            raise
+
+    def _render(self, prompt: Prompt, messages: list[Message], image_token: str) -> str:
         rendered = self._chat_text(messages, add_generation_prompt=True)
+        check_all_said(prompt, rendered)
         if rendered.count(image_token) != len(prompt.images):
             raise ModelError(
                 f"the checkpoint's chat template wrote {rendered.count(image_token)} {image_token} for "
@@ -319,7 +341,7 @@ class Adapter(ABC):
     def _chat_text(self, messages: list[dict[str, Any]], **options: Any) -> str:
         """What the checkpoint's chat template makes of messages. It runs in jinja's sandbox."""
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, **self.chat_template_kwargs, **options)
         except Exception as error:  # an expression of a template can raise nearly anything
             raise ModelError(
                 f"the checkpoint's chat template fails: {type(error).__name__}: {str(error).strip()[:200]} (wanted "

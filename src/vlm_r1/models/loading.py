@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.chat import check_switches
 from vlm_r1.models.gemma3 import Gemma3
 from vlm_r1.models.generic import Generic
 from vlm_r1.models.glm4v import Glm4v
@@ -79,6 +81,7 @@ def load_adapter(
     max_pixels: int | None = None,
     adapter: str | None = None,
     box_format: BoxFormat | None = None,
+    chat_template_kwargs: Mapping[str, Any] = {},
 ) -> Adapter:
     """Load what is needed to encode prompts, without any weights.
 
@@ -90,9 +93,10 @@ def load_adapter(
         min_pixels, max_pixels: area limits of the processed image, in pixels.
         adapter: name of an adapter, a model type or `package.module:Name`; default: by the checkpoint's model type.
         box_format: how this checkpoint writes boxes, if not as its family; needed for a family without its own adapter.
+        chat_template_kwargs: switches of its chat template, e.g. {"enable_thinking": False}.
 
     Raises:
-        ConfigError: there is no such adapter, or no box format where one is needed.
+        ConfigError: there is no such adapter, no box format where one is needed, or a switch that the template ignores.
         ModelError: no checkpoint there, an unknown family, tokenizer, template or image processor missing or of
             another model, or impossible limits.
     """
@@ -110,13 +114,20 @@ def load_adapter(
     loaded = family(config, tokenizer, _load("image processor", AutoImageProcessor, path))
     loaded.box_format = box_format or loaded.box_format
     loaded.check(str(path))
+    check_switches(loaded.tokenizer, chat_template_kwargs, str(path))
+    loaded.chat_template_kwargs = dict(chat_template_kwargs)
     if min_pixels is not None or max_pixels is not None:
         loaded.limit_pixels(min_pixels, max_pixels)
     return loaded
 
 
-def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapter:
+def adapter_of(
+    section: ModelSection, folder: str | Path | None = None, *, chat_template_kwargs: Mapping[str, Any]
+) -> Adapter:
     """Return the adapter that a recipe asks for, loaded from its checkpoint or from another folder with the same model.
+
+    Args:
+        chat_template_kwargs: the recipe's `data.chat_template_kwargs`.
 
     Raises:
         ConfigError, ModelError: see `load_adapter`.
@@ -128,6 +139,7 @@ def adapter_of(section: ModelSection, folder: str | Path | None = None) -> Adapt
         max_pixels=section.max_pixels,
         adapter=section.adapter,
         box_format=section.box_format,
+        chat_template_kwargs=chat_template_kwargs,
     )
 
 

@@ -23,8 +23,9 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # 
 
 from vlm_r1.errors import ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.chat import with_images
 from vlm_r1.parsing.tags import THINK
-from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
+from vlm_r1.types import EncodedPrompt, Prompt
 
 Inputs = Mapping[str, Tensor]
 """Keyword arguments of a stock model's forward for one prompt: input_ids (1, L), pixel_values, image_grid_thw, …"""
@@ -66,20 +67,15 @@ def _build(stock: Any, adapter: Adapter) -> Any:
     return processor
 
 
-def stock_inputs(processor: Any, prompt: Prompt, images: Sequence[Image]) -> Inputs:
-    """Return what the processor makes of one user turn with its pictures.
+def stock_inputs(processor: Any, adapter: Adapter, prompt: Prompt, images: Sequence[Image]) -> Inputs:
+    """Return what the processor makes of a prompt's messages with its pictures, and of the adapter's switches.
 
     If the chat template opens the thought, its `<think>` is removed from the prompt, as in `Adapter.render`.
     """
-    texts, content = prompt.text.split(IMAGE_TOKEN), []
-    for image, text in zip([None, *images], texts, strict=True):
-        content += [{"type": "image", "image": image}] if image is not None else []
-        content += [{"type": "text", "text": text}] if text else []
-    messages = [{"role": "user", "content": content}]
-    inputs = processor.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
-    rendered = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    messages = with_images(adapter.converse(prompt)[0], images)
+    options = {"add_generation_prompt": True, **adapter.chat_template_kwargs}
+    inputs = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt", **options)
+    rendered = processor.apply_chat_template(messages, tokenize=False, **options)
     if not rendered.rstrip("\n").endswith(THINK):
         return inputs
     opened = processor.tokenizer(rendered[rendered.rindex(THINK) :], add_special_tokens=False)["input_ids"]

@@ -36,7 +36,7 @@ def longest_prompt(config: Config) -> PlannedPrompt:
     Raises:
         DataError, ConfigError, ModelError: the same as in training, about data, template or checkpoint.
     """
-    records = evenly(load_sources(config.data.train, config.allowed), _MEASURED_RECORDS)
+    records = evenly(load_sources(config.data.train_sources, config.allowed), _MEASURED_RECORDS)
     env = load_env(config, ())
     return PlannedPrompt(env.adapter, env.encode(max(records, key=env.prompt_length)))
 
@@ -45,12 +45,12 @@ def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_
     """Make a prompt of `images` images of one size and `text_tokens` short words of one token.
 
     Args:
-        config: only its model is used.
+        config: only its model, its system prompt and its template's switches are used.
         image_wh: (width, height) in pixels.
 
     Raises:
         DataError, ModelError: no such image can be encoded; no checkpoint there.
     """
-    adapter = adapter_of(config.model)
-    prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images)
+    adapter = adapter_of(config.model, chat_template_kwargs=config.data.chat_template_kwargs)
+    prompt = Prompt(IMAGE_TOKEN * images + " a" * text_tokens, ("made up",) * images, config.data.system_prompt)
     return PlannedPrompt(adapter, adapter.encode(prompt, [Image.new("RGB", image_wh)] * images))

@@ -20,11 +20,12 @@ from vlm_r1.report.drawing import (
     as_text,
     boxes_of,
     draw,
+    first_image,
     marks_of,
     placed_gold,
     shown_images,
 )
-from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.excerpt import Excerpt, context_of, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, checked_data_url
 from vlm_r1.report.tables import is_share, readable
@@ -73,6 +74,7 @@ class Card:
     record: str
     source: str
     problem: str
+    context: Excerpt | None
     gold: Excerpt
     views: tuple[View, ...]
 
@@ -97,6 +99,7 @@ def card(place: str, samples: Mapping[str, Sample], main: str, images: ImagePath
         record=record_of(first),
         source=visible(first.source[-LABEL_LIMIT:]),
         problem=problem_of(first),
+        context=context_of(first.context),
         gold=excerpt(value_text(first.gold), LABEL_LIMIT),
         views=tuple(_view(side, sample, main, images, urls) for side, sample in samples.items()),
     )
@@ -120,7 +123,7 @@ def _view(side: str, sample: Sample, main: str, images: ImagePaths, urls: dict[s
 def _drawn(sample: Sample, n_images: int) -> Iterator[tuple[int, DrawnBox]]:
     """Yield the truth, then the answer above it, each box with the index of its image."""
     yield from draw(truth_of(sample), n_images)
-    yield from draw(marks_of(sample.answer), n_images, 0, ANSWER_COLOUR)
+    yield from draw(marks_of(sample.answer, first_image(sample.record())), n_images, 0, ANSWER_COLOUR)
 
 
 def _image(
@@ -179,6 +182,8 @@ class RowWriter:
             "z": subset_of(first, [box for (box, _), _ in truth], ())["box_size"] if truth else "",
             "a": [self._answer(side, sample, place, group) for side, sample in samples.items()],
         }
+        if context := context_of(first.context):
+            row["c"] = context.short
         if len(first.images) > 1:
             row["m"] = [place + 1, len(first.images)]
         if first.images:
@@ -198,7 +203,7 @@ class RowWriter:
         if found == RIGHT:
             answer["o"] = 1
         if sample.images:
-            answer["b"] = _marks(marks_of(sample.answer), len(sample.images), place)
+            answer["b"] = _marks(marks_of(sample.answer, first_image(sample.record())), len(sample.images), place)
         return answer
 
 

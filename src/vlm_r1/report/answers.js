@@ -59,7 +59,9 @@
       if (index) shown.append(make("span", { class: "arrow", "aria-hidden": "true" }, "→"));
       shown.append(answer);
     });
-    return make("li", { class: "card", tabindex: "-1" }, make("h4", {}, row.q || "(no text)"), shown, meta);
+    const before = row.c ? [make("p", { class: "note" }, row.c)] : [];
+    const question = make("h4", {}, row.q || "(no text)");
+    return make("li", { class: "card", tabindex: "-1" }, ...before, question, shown, meta);
   }
 
   function heap(name, rows, total, open) {
@@ -86,7 +88,7 @@
 
   const texts = new Map();
   function textOf(row) {
-    if (!texts.has(row)) texts.set(row, [row.q, row.i, row.t, ...row.a.map((one) => one.x)].join("\n").toLowerCase());
+    if (!texts.has(row)) texts.set(row, [row.c || "", row.q, row.i, row.t, ...row.a.map((one) => one.x)].join("\n").toLowerCase());
     return texts.get(row);
   }
 

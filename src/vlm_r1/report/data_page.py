@@ -9,7 +9,7 @@ from vlm_r1.config.schema import DataSource
 from vlm_r1.curation.data_check import DataCheck
 from vlm_r1.report.build import page_template
 from vlm_r1.report.drawing import LABEL_LIMIT, DrawnBox, DrawnImage, as_text, draw, gold_boxes, shown_images
-from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.excerpt import Excerpt, context_of, excerpt, visible
 from vlm_r1.report.images import EXACT_SIDE_PX, data_url
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.types import Record
@@ -22,6 +22,7 @@ class ShownRecord:
     record_id: str
     source: str
     problem: str
+    context: Excerpt | None
     gold: Excerpt
     images: tuple[DrawnImage, ...]
 
@@ -61,6 +62,7 @@ def _show(record: Record, check: DataCheck) -> ShownRecord:
         record_id=visible(record.id[:LABEL_LIMIT]),
         source=visible(record.source[-LABEL_LIMIT:]),
         problem=visible(" ".join(record.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
+        context=context_of(record.context),
         gold=excerpt(as_text(record.answer), LABEL_LIMIT),
         images=tuple(_show_image(record, place, drawn, check) for place in shown_images(len(record.images), drawn)),
     )

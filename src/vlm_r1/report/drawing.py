@@ -46,10 +46,18 @@ class DrawnImage:
     missing: str = ""
 
 
-def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
+def first_image(record: Record) -> int:
+    """Return the index of the question's first image: those of earlier turns come before it."""
+    return len(record.images) - len(record.question_images)
+
+
+def boxes_of(value: AnswerValue, first: int = 0) -> Iterator[tuple[PlacedBox, str]]:
     """Yield all finite boxes in an answer with their labels, in order, in any task's form.
 
-    A box lies on the image whose index its object holds as "image", or else on the first.
+    A box lies on the image whose index its object holds as "image", or else on the question's first.
+
+    Args:
+        first: from `first_image`.
 
     >>> list(boxes_of([10, 20, 110, 220]))
     [(PlacedBox(box=(10.0, 20.0, 110.0, 220.0), image=0), '')]
@@ -60,20 +68,20 @@ def boxes_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
     """
     if isinstance(value, list) and len(numbers := [_float(v) for v in value if type(v) in (int, float)]) == 4:
         if len(value) == 4 and all(map(math.isfinite, numbers)):
-            yield PlacedBox((numbers[0], numbers[1], numbers[2], numbers[3]), 0), ""
+            yield PlacedBox((numbers[0], numbers[1], numbers[2], numbers[3]), first), ""
     elif isinstance(value, list):
         for item in value:
-            yield from boxes_of(item) if isinstance(item, list | dict) else ()
+            yield from boxes_of(item, first) if isinstance(item, list | dict) else ()
     elif isinstance(value, dict):
         found = next((value[key] for key in ("bbox_2d", "bbox", "box") if key in value), None)
         label, image = value.get("label", ""), value.get("image")
-        place = image if isinstance(image, int) else 0
+        place = image if isinstance(image, int) else first
         yield from ((PlacedBox(box, place), str(label)) for (box, _), _ in boxes_of(found))
     elif isinstance(value, str) and isinstance(parsed := parse_box(value), Parsed):
-        yield PlacedBox(parsed.value, 0), ""
+        yield PlacedBox(parsed.value, first), ""
 
 
-def marks_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
+def marks_of(value: AnswerValue, first: int = 0) -> Iterator[tuple[PlacedBox, str]]:
     """Yield the boxes of an answer, or its point as a box without sides on the last image, where `gui_click` looks.
 
     >>> list(marks_of([3.5, 7]))
@@ -88,7 +96,7 @@ def marks_of(value: AnswerValue) -> Iterator[tuple[PlacedBox, str]]:
         if math.isfinite(x) and math.isfinite(y):
             yield PlacedBox((x, y, x, y), -1), ""
             return
-    yield from boxes_of(value)
+    yield from boxes_of(value, first)
 
 
 def gold_boxes(record: Record) -> list[tuple[PlacedBox, str]]:
@@ -136,7 +144,7 @@ def placed_gold(record: Record, tasks: Set[str]) -> list[tuple[PlacedBox, str]]:
     Args:
         tasks: names of the tasks that may be asked; the folder may come from a stranger.
     """
-    written = list(boxes_of(record.answer))
+    written = list(boxes_of(record.answer, first_image(record)))
     if record.task in tasks and (len(record.images) > 1 or (isinstance(record.answer, list) and not written)):
         with suppress(VlmR1Error):  # it cannot use the gold answer
             return _asked_of_the_task(record)

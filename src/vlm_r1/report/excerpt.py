@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vlm_r1.runtime.text import visible
@@ -25,6 +26,19 @@ class Excerpt:
     def fits(self) -> bool:
         """True if the text is one short line, so that there is nothing to unfold."""
         return not self.left_out and "\n" not in self.head.strip() and len(self.head) <= 110
+
+
+CONTEXT_LIMIT = 600  # characters of the messages before a question that are shown
+
+
+def context_of(messages: Iterable[Mapping[str, str]]) -> Excerpt | None:
+    """Return the messages before a question, a line for each; None if there are none.
+
+    >>> context_of([{"role": "system", "content": "Be brief."}])
+    Excerpt(head='system: Be brief.', left_out=0, tail='')
+    """
+    lines = [f"{one['role']}: {one['content'].replace('<image>', ' ').strip()}" for one in messages]
+    return excerpt("\n".join(lines), CONTEXT_LIMIT) if lines else None
 
 
 def excerpt(text: str, limit: int) -> Excerpt:

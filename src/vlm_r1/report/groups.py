@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.data.access import NOWHERE, Access
+from vlm_r1.parsing.messages import split_context
 from vlm_r1.registry import is_outside
 from vlm_r1.report.drawing import (
     LABEL_LIMIT,
@@ -20,10 +21,11 @@ from vlm_r1.report.drawing import (
     as_text,
     boxes_of,
     draw,
+    first_image,
     placed_gold,
     shown_images,
 )
-from vlm_r1.report.excerpt import Excerpt, excerpt, visible
+from vlm_r1.report.excerpt import Excerpt, context_of, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, FETCHING_S, data_url
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
@@ -89,6 +91,7 @@ class ShownGroup:
     source: str
     task: str
     problem: str
+    context: Excerpt | None
     gold: Excerpt
     images: tuple[DrawnImage, ...]
     images_left_out: int
@@ -179,6 +182,7 @@ def _show_group(rows: Sequence[RolloutRow], scale: Scale, access: Access, tasks:
         source=visible(first.source[:LABEL_LIMIT]),
         task=visible(first.task[:LABEL_LIMIT]),
         problem=visible(" ".join(first.problem.replace("<image>", " ")[:LABEL_LIMIT].split())),
+        context=context_of(first.context),
         gold=excerpt(as_text(first.gold), LABEL_LIMIT),
         images=images,
         images_left_out=len(first.images) - len(images),
@@ -202,12 +206,15 @@ def _drawn(rows: Sequence[RolloutRow], scale: Scale, tasks: Set[str]) -> Iterato
         return
     for row in sorted(rows, key=_rank):
         answer = None if isinstance(row.answer, str) else row.answer  # numbers in a text are no boxes
-        yield from draw(boxes_of(answer), n_images, row.completion, scale.colour(row.reward))
+        yield from draw(
+            boxes_of(answer, first_image(_record(first))), n_images, row.completion, scale.colour(row.reward)
+        )
     yield from draw(placed_gold(_record(first), tasks), n_images)
 
 
 def _record(row: RolloutRow) -> Record:
-    return Record(row.record_id, row.task, row.problem, row.images, row.gold)
+    system, history = split_context(row.context)
+    return Record(row.record_id, row.task, row.problem, row.images, row.gold, system=system, history=history)
 
 
 def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox]], access: Access) -> DrawnImage:

@@ -269,9 +269,10 @@ def _protocol(name: str, givens: Sequence[RewardInput[Any]], logged: dict[str, l
 
 
 def _prompt(given: RewardInput[Any]) -> Any:
-    """Return the line's own prompt, or else the question as one user message."""
+    """Return the line's own prompt, or else the messages before the question and the question as the user's."""
     own = given.record.row.get("prompt")
-    return own if isinstance(own, str | list) else [{"role": "user", "content": given.record.problem}]
+    record = given.record
+    return own if isinstance(own, str | list) else [*record.context, {"role": "user", "content": record.problem}]
 
 
 def columns_of(given: RewardInput[Any]) -> dict[str, Any]:

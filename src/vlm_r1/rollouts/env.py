@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size, load_image
 from vlm_r1.errors import DataError, ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.chat import with_long_texts
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import Logged
 from vlm_r1.rewards.guard import REWARD_TIMEOUT_S
@@ -78,10 +80,8 @@ class Env:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        try:
+        with _naming(record):
             encoded = self.adapter.encode(prompt, [self._images.load(path) for path in prompt.images])
-        except (DataError, ModelError) as error:
-            raise type(error)(f"{record.source}: {error}") from error
         self._refuse_long(record, len(encoded.ids_L))
         encoded = replace(
             encoded,
@@ -101,7 +101,27 @@ class Env:
     def prompt_length(self, record: Record) -> int:
         """Return the number of tokens of the record's prompt; images are measured, not decoded."""
         prompt, _ = self.ask(record)
-        return self.adapter.prompt_length(prompt, [image_size(path, self.access) for path in prompt.images])
+        sizes_wh = [image_size(path, self.access) for path in prompt.images]
+        with _naming(record):
+            return self.adapter.prompt_length(prompt, sizes_wh)
+
+    def check_context(self, records: Iterable[Record]) -> None:
+        """Render the first record with a system message, and the first with each number of earlier turns.
+
+        A chat template has a system role and several turns, or it has not: the texts do not matter.
+
+        Raises:
+            ModelError: the template leaves a message out; names the record.
+        """
+        seen = {(False, 0)}
+        for record in records:
+            kind = (bool(record.system), len(record.history))
+            if kind not in seen:
+                seen.add(kind)
+                with _naming(record):
+                    prompt, _ = self.ask(record)
+                    self.adapter.render(prompt)
+                    self.adapter.render(with_long_texts(prompt))
 
     def check_length(self, record: Record) -> None:
         """Refuse a record whose prompt is too long.
@@ -170,6 +190,15 @@ class Env:
         self._cached_bytes += _bytes(encoded)
         while self._cached_bytes > CACHE_BYTES:
             self._cached_bytes -= _bytes(self._cache.popitem(last=False)[1])
+
+
+@contextmanager
+def _naming(record: Record) -> Generator[None]:
+    """Within this context errors about data and model start with the record's file and line."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        raise type(error)(f"{record.source}: {error}") from error
 
 
 def same_encoding(a: EncodedPrompt, b: EncodedPrompt) -> bool:

@@ -19,7 +19,7 @@ from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rollouts.env import Env
 from vlm_r1.sampling.base import SamplingParams, completion_seed
 from vlm_r1.sampling.endpoint import Endpoint, Say, ask
-from vlm_r1.sampling.endpoint_chat import Reply, chat_content
+from vlm_r1.sampling.endpoint_chat import Reply, chat_messages
 from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
 
 J = TypeVar("J")
@@ -92,8 +92,8 @@ class RemoteModel:
         record = question.record
         prompt, _ = self.env.ask(record)
         return ask(
-            self.endpoint,
-            chat_content(prompt.text, question.encoded.images),
+            replace(self.endpoint, chat_template_kwargs=self.env.adapter.chat_template_kwargs),
+            chat_messages(prompt, question.encoded.images),
             self.params,
             completion_seed(self.run_seed, 0, record, question.number),
             where=record.source or record.id,

@@ -18,6 +18,7 @@ from vlm_r1.config.secrets import masked
 from vlm_r1.errors import CheckpointError
 from vlm_r1.files import read_bytes
 from vlm_r1.parsing.json_values import is_object
+from vlm_r1.parsing.messages import is_context
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.checkpoint import numbered
 from vlm_r1.runtime.text import json_text, writable
@@ -50,9 +51,10 @@ SCHEMA = pa.schema(
         ("tokens", pa.int64()),
         ("stop_reason", pa.string()),
         ("extra", pa.string()),
+        ("context", pa.string()),
     ]
 )
-_LATER = {"extra": "{}"}
+_LATER = {"extra": "{}", "context": "[]"}
 """Columns that files of earlier versions lack → their default values."""
 
 _MAY_BE_NULL = ("reward_name", "reward", "advantage", "reason")
@@ -61,12 +63,12 @@ _NO_PARQUET = (OSError, ValueError, KeyError, TypeError, NotImplementedError, Me
 
 _LARGEST_FLOAT = int(sys.float_info.max)
 
-JSON_COLUMNS = ("gold", "answer", "parts", "metrics", "extra")
+JSON_COLUMNS = ("gold", "answer", "parts", "metrics", "extra", "context")
 
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One logged completion; `gold`, `answer`, `parts`, `metrics` and `extra` are decoded.
+    """One logged completion; `gold`, `answer`, `parts`, `metrics`, `extra` and `context` are decoded.
 
     Attributes:
         step: number of the step, from 1.
@@ -86,6 +88,7 @@ class RolloutRow:
         tokens: number of tokens of the completion.
         stop_reason: "stop" or "length".
         extra: further values that rewards logged, by name; empty in files of older versions.
+        context: the messages before the question (`Record.context`); empty in files of older versions.
     """
 
     step: int
@@ -113,6 +116,7 @@ class RolloutRow:
     tokens: int
     stop_reason: str
     extra: dict[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
+    context: tuple[dict[str, str], ...] = ()
 
 
 def rollouts_path(run_dir: Path, step: int) -> Path:
@@ -185,6 +189,7 @@ def _rows(step: int, index: int, group: Group) -> Iterator[dict[str, Any]]:
         "reward_name": record.reward and masked(record.reward),
         "gold": json_text(record.answer),
         "prompt": group.encoded.text,
+        "context": json_text(record.context),
     }
     for completion, rollout in enumerate(group.rollouts):
         score = rollout.score
@@ -225,8 +230,12 @@ def _value(where: str, name: str, text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: {name} is not JSON: {error}") from error
-    if name not in ("gold", "answer") and not is_object(value):
+    if name not in ("gold", "answer", "context") and not is_object(value):
         raise CheckpointError(f"{where}: {name} is {value!r:.80}; wanted a JSON object")
+    if name == "context":
+        if not is_context(value):
+            raise CheckpointError(f"{where}: context is {value!r:.80}; wanted a list of role and content")
+        return tuple(value)
     if name in ("parts", "metrics") and (odd := [v for v in value.values() if not _is_number(v)]):
         raise CheckpointError(f"{where}: {name} holds {odd[0]!r:.80}; wanted numbers")
     return value

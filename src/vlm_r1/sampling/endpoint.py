@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import Any
@@ -54,6 +54,7 @@ class Endpoint:
         retries: how often a question is asked again before the evaluation ends.
         api_key_env: environment variable of the key; None: none is sent.
         engine: the program that serves, a key of `endpoint_chat.NEUTRAL`, or any other text.
+        chat_template_kwargs: switches of the chat template that it renders questions with.
 
     Raises:
         ConfigError: a number is too small, or there is no such variable, or no key in it.
@@ -66,6 +67,7 @@ class Endpoint:
     retries: int = 6
     api_key_env: str | None = None
     engine: str = ""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.retries < 0 or not self.timeout_s > 0:
@@ -166,7 +168,7 @@ def served_models(endpoint: Endpoint) -> dict[str, str]:
 
 def ask(
     endpoint: Endpoint,
-    content: Sequence[Mapping[str, Any]],
+    messages: Sequence[Mapping[str, Any]],
     params: SamplingParams,
     seed: int,
     *,
@@ -177,7 +179,7 @@ def ask(
     """Ask a question until there is an answer.
 
     Args:
-        content: from `chat_content`.
+        messages: from `chat_messages`.
         seed: decides the draws, as far as the server can, and the lengths of the pauses.
         where: file and line of the record, for messages.
         stopped: set if nobody wants the answer any more; ends a pause.
@@ -187,7 +189,10 @@ def ask(
         EndpointError: there is none, with what was asked, and what the server said.
     """
     stopped, chance = stopped or Event(), random.Random(seed)
-    body = json.dumps(chat_request(endpoint.model, content, params, seed, endpoint.engine)).encode()
+    request = chat_request(
+        endpoint.model, messages, params, seed, endpoint.engine, switches=endpoint.chat_template_kwargs
+    )
+    body = json.dumps(request).encode()
     failure, attempt = _TryAgainError("not asked"), 0
     for attempt in range(endpoint.retries + 1):
         if attempt:
@@ -201,11 +206,11 @@ def ask(
         except _TryAgainError as error:
             failure = error
         except EndpointError as error:
-            raise EndpointError(f"{_asked(endpoint, content, params, where)}: {error}. {_KEPT}") from None
+            raise EndpointError(f"{_asked(endpoint, messages, params, where)}: {error}. {_KEPT}") from None
         if failure.wait_s > LONGEST_RETRY_AFTER_S:
             break
     raise EndpointError(
-        f"{_asked(endpoint, content, params, where)}: no answer after {attempt + 1} attempts; the last: {failure}. Is "
+        f"{_asked(endpoint, messages, params, where)}: no answer after {attempt + 1} attempts; the last: {failure}. Is "
         f"the server up and not overloaded (--concurrency {endpoint.concurrency})? {_KEPT}"
     )
 
@@ -301,10 +306,12 @@ def _pause_s(attempt: int) -> float:
     return min(FIRST_WAIT_S * 2.0 ** (attempt - 1), MAX_WAIT_S)
 
 
-def _asked(endpoint: Endpoint, content: Sequence[Mapping[str, Any]], params: SamplingParams, where: str) -> str:
+def _asked(endpoint: Endpoint, messages: Sequence[Mapping[str, Any]], params: SamplingParams, where: str) -> str:
     """Who was asked what, for messages."""
-    characters = sum(len(part["text"]) for part in content if part["type"] == "text")
-    pictures = sum(part["type"] == "image_url" for part in content)
+    plain = [message["content"] for message in messages if isinstance(message["content"], str)]
+    parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
+    characters = sum(map(len, plain)) + sum(len(part["text"]) for part in parts if part["type"] == "text")
+    pictures = sum(part["type"] == "image_url" for part in parts)
     asked = f"{characters} characters, {pictures} pictures, max_tokens {params.max_completion_length}"
     return f"{where + ': ' if where else ''}{endpoint.base_url}, model {endpoint.model}, asked with {asked}"
 

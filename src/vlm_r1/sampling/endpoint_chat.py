@@ -15,7 +15,7 @@ from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.parsing.tags import END_THINK, THINK
 from vlm_r1.runtime.text import writable
 from vlm_r1.sampling.base import SamplingParams
-from vlm_r1.types import IMAGE_TOKEN, StopReason
+from vlm_r1.types import IMAGE_TOKEN, Prompt, StopReason
 
 _ENDS: Mapping[str | None, StopReason] = {
     None: StopReason.STOP,
@@ -69,12 +69,34 @@ def chat_content(text: str, images: Sequence[Image.Image]) -> list[dict[str, Any
     return content
 
 
+def chat_messages(prompt: Prompt, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+    """Return a prompt as OpenAI's messages: the system's, earlier turns, and the question, each with its pictures.
+
+    >>> chat_messages(Prompt("Is it red?", (), "Be brief."), [])[0]
+    {'role': 'system', 'content': 'Be brief.'}
+    """
+    left = iter(images)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    for role, text in prompt.turns:
+        own = [next(left) for _ in range(text.count(IMAGE_TOKEN))]
+        messages.append({"role": role, "content": chat_content(text, own) if role == "user" else text})
+    return messages
+
+
 def chat_request(
-    model: str, content: Sequence[Mapping[str, Any]], params: SamplingParams, seed: int, engine: str = ""
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    params: SamplingParams,
+    seed: int,
+    engine: str = "",
+    *,
+    switches: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
     """Return the body of a request, in which nothing is left to the server's own settings, as far as it is known.
 
     Args:
+        messages: from `chat_messages`.
+        switches: of the chat template; vLLM, SGLang and llama.cpp read them under this name.
         engine: a key of `NEUTRAL`. Other servers get filters only if they have an effect: many refuse what they do not
             know.
     """
@@ -82,11 +104,12 @@ def chat_request(
     drawn = {"top_p": params.top_p, **filters, "seed": seed % 2**31} if params.temperature else {}
     return {
         "model": model,
-        "messages": [{"role": "user", "content": list(content)}],
+        "messages": list(messages),
         "temperature": params.temperature,
         "max_tokens": params.max_completion_length,
         **NEUTRAL.get(engine, {}),
         **drawn,
+        **({"chat_template_kwargs": dict(switches)} if switches else {}),
     }
 
 

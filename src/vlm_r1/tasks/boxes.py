@@ -1,7 +1,8 @@
 """Functions that all box tasks share: they wrap a bare question, read the gold answer, and say where boxes lie.
 
 The boxes of `Rec`, `MultiRec` and `Ovd` lie on one image. Their field `image` is its index (0 is the first, -1 the
-last), or None for the record's only image.
+last), or None for the question's only image. If the question shows none, that is the only image of earlier turns. Those
+come first, so it is the record's last image either way.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def wrap(record: Record, sentence: str) -> str:
     problem = record.problem.lower()
     if "bbox" in problem or "bounding box" in problem:
         return record.problem
-    return IMAGE_TOKEN * len(record.images) + sentence.format(
+    return IMAGE_TOKEN * len(record.question_images) + sentence.format(
         record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
     )
 
@@ -46,7 +47,8 @@ def read_gold(
     Args:
         parse: the rule of the task.
         boxes: returns all boxes of an answer.
-        image: index of the image of the boxes; None: the record must have exactly one.
+        image: index of the image of the boxes; None: the question must have exactly one, or none and its earlier turns
+            exactly one.
         what, form: kind and form of the answer, for the error message, e.g. "box" and "[x1, y1, x2, y2]".
 
     Raises:
@@ -54,9 +56,9 @@ def read_gold(
     """
     if image is not None:
         check_image(record, image)
-    elif len(record.images) != 1:
-        advice = "; name the image of the boxes, e.g. Rec(image=1): docs/add_a_task.md" if record.images else ""
-        raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(record.images)}{advice}")
+    elif len(images := record.question_images or record.images) != 1:
+        advice = "; name the image of the boxes, e.g. Rec(image=1): docs/add_a_task.md" if images else ""
+        raise DataError(f"{record.source}: task {record.task} wants exactly 1 image, got {len(images)}{advice}")
     text = record.answer if isinstance(record.answer, str) else json.dumps(record.answer)
     parsed = parse(text)
     if isinstance(parsed, ParseFailure):
@@ -90,13 +92,13 @@ def check_image(record: Record, image: int) -> None:
 
 
 def frame_of(frames: tuple[ImageFrame, ...], image: int | None) -> ImageFrame:
-    """Return the frame of the image with this index; for None that of the only image."""
-    return frames[image or 0]
+    """Return the frame of the image with this index; for None that of the last, see above."""
+    return frames[-1 if image is None else image]
 
 
 def placed(boxes: Iterable[Box], image: int | None) -> tuple[PlacedBox, ...]:
-    """Put all boxes on the image with this index; for None on the only image."""
-    return tuple(PlacedBox(box, image or 0) for box in boxes)
+    """Put all boxes on the image with this index; for None on the last, see above."""
+    return tuple(PlacedBox(box, -1 if image is None else image) for box in boxes)
 
 
 def box_json(box: Box, image: int | None) -> AnswerValue:

@@ -50,7 +50,7 @@ class GuiClick:
         if _SPEAKS_OF_POINTS.search(record.problem):
             return record.problem
         instruction = record.problem.replace(IMAGE_TOKEN, "").strip().rstrip(".")
-        return IMAGE_TOKEN * len(record.images) + _QUESTION.format(instruction=instruction)
+        return IMAGE_TOKEN * len(record.question_images) + _QUESTION.format(instruction=instruction)
 
     def gold(self, record: Record) -> Region:
         """Read the region, a box (a list or `{"bbox_2d": […]}`) or a polygon `[[x, y], …]`, or the text of either."""

@@ -18,7 +18,7 @@ from vlm_r1.types import IMAGE_TOKEN, BoxFormat, ImageFrame, Prompt, Record, Thi
 
 @dataclass(frozen=True)
 class Template:
-    """The words around a question; all of them go into the user turn.
+    """The words around a question; all of them go into the last turn of the user.
 
     Attributes:
         name: its name in recipes, e.g. "r1".
@@ -131,10 +131,10 @@ def make_templates(
 
 
 def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Prompt:
-    """Put a record's question into a template, after its system message, if its line has one.
+    """Put a record's question into a template; its system message and earlier turns stay as they are.
 
     Raises:
-        DataError: the text does not have one `<image>` for each image.
+        DataError: the text does not have one `<image>` for each image of the question.
     """
     box_instruction = template.box_instruction if task.answer_is_box else ""
     question = task.question(record) if template.wraps else record.problem
@@ -143,14 +143,13 @@ def build_prompt(task: Task[Any, Any], record: Record, template: Template) -> Pr
         text = images + _join(template.instruction, question, box_instruction)
     else:
         text = _join(question, template.instruction, box_instruction)
-    if record.system:
-        text = f"{record.system.rstrip()}\n{text}"
-    if text.count(IMAGE_TOKEN) != len(record.images):
+    n_images = len(record.question_images)
+    if text.count(IMAGE_TOKEN) != n_images:
         raise DataError(
-            f"{record.source}: the prompt has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} marks for "
-            f"{len(record.images)} images; wanted one for each"
+            f"{record.source}: the prompt has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} marks for {n_images} images; "
+            "wanted one for each"
         )
-    return Prompt(text=text, images=record.images)
+    return Prompt(text, record.images, record.system, record.history)
 
 
 def gold_completion(

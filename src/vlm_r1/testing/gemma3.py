@@ -6,13 +6,15 @@ from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes, tile_edge, tile_vision_sizes
 
-# An excerpt of Gemma 3's own template, for user and assistant turns with images.
+# An excerpt of Gemma 3's own template, for turns with images; a system message begins the user's first turn.
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] | replace('assistant', 'model') }}\n"
-    "{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{{ bos_token }}{% set ns = namespace(system='') %}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{% set ns.system = message['content'][0]['text'] + '\n\n' %}"
+    "{% else %}<start_of_turn>{{ message['role'] | replace('assistant', 'model') }}\n{{ ns.system }}"
+    "{% set ns.system = '' %}{% if message['content'] is string %}{{ message['content'] | trim }}"
     "{% else %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<start_of_image>"
-    "{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}<end_of_turn>\n{% endfor %}"
+    "{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}<end_of_turn>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 

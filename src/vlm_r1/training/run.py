@@ -181,8 +181,8 @@ def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[So
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train, config.allowed, max_bad_records=max_bad_records)
-    held_out = {name: load_sources([source], config.allowed) for name, source in config.data.eval.items()}
+    records = load_sources(config.data.train_sources, config.allowed, max_bad_records=max_bad_records)
+    held_out = {name: load_sources([source], config.allowed) for name, source in config.data.eval_sources.items()}
     everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))
@@ -192,11 +192,12 @@ def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[So
 def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     """Load tokenizer and image processor, and check the sets with them.
 
-    No row may hold text that is a control token of the model. No prompt may be longer than `max_prompt_length`.
+    No row may hold text that is a control token of the model. No prompt may be longer than `max_prompt_length`. The
+    chat template must write system messages and earlier turns.
 
     Raises:
-        ConfigError: a template is unknown.
-        ModelError: there is no usable checkpoint.
+        ConfigError: a template is unknown, or the chat template ignores a switch.
+        ModelError: there is no usable checkpoint, or its chat template leaves a message out.
         DataError: records have such text or too long prompts; names the first 20 and counts the rest.
     """
     templates = make_templates(
@@ -204,7 +205,7 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     )
     access = access_of(config.data, (source.image_root for source in config.sources))
     env = Env(
-        adapter_of(config.model),
+        adapter_of(config.model, chat_template_kwargs=config.data.chat_template_kwargs),
         templates,
         config.rewards,
         combination=config.reward_combination,
@@ -215,7 +216,9 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     files = [file for records in sets if isinstance(records, Sources) for file in records.files]
     if problems := [problem for file in files for problem in find_control_tokens(file, env.adapter.own_tokens())]:
         raise DataError(summarise(problems))
-    _check_each([record for records in sets for record in evenly(records)], env.check_length)
+    checked = [record for records in sets for record in evenly(records)]
+    env.check_context(checked)
+    _check_each(checked, env.check_length)
     return env
 
 

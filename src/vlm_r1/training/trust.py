@@ -234,7 +234,9 @@ def _inputs(checked: Sequence[CheckedRecord], learner: Learner, env: Env, report
     found: list[Inputs] = []
     for one in checked:
         prompt, _ = env.ask(one.record)
-        found.append(stock_inputs(processor, prompt, [load_image(path, env.access) for path in prompt.images]))
+        found.append(
+            stock_inputs(processor, env.adapter, prompt, [load_image(path, env.access) for path in prompt.images])
+        )
         own, due = list(one.encoded.ids_L), found[-1]["input_ids"][0].tolist()
         if own != due:
             place = next(n for n in count() if own[n : n + 1] != due[n : n + 1])

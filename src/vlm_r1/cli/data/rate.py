@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vlm_r1.cli.answering import add_answering_arguments
@@ -87,6 +88,7 @@ def _rate(args: argparse.Namespace, low: float, high: float) -> None:
     params = SamplingParams(args.max_completion_length, args.temperature)
     settings = {"model": str(args.model), "asked": asked_with, "n": args.num_generations, "seed": args.seed}
     settings |= {name: getattr(args, name) for name in ("task", "temperature", "dtype", "min_pixels", "max_pixels")}
+    settings |= {name: value for name in ("system_prompt", "chat_template_kwargs") if (value := getattr(args, name))}
     settings |= {"reward": args.reward and masked(args.reward)}
     settings |= {"weights": hash_model(str(args.model), env.adapter.config)}
     with display.bar("rate", len(records)) as advance:
@@ -142,11 +144,16 @@ def _write(args: argparse.Namespace, records: Sequence[Record], ratings: Sequenc
         for place in kept:
             rating = ratings[place]
             line = vlm_r1_line(
-                records[place],
+                _as_in_its_row(records[place]),
                 pass_rate=round(rating.pass_rate(args.pass_from) or 0.0, 6),
                 mean_accuracy=round(rating.mean_accuracy, 6),
             )
             file.write(json_text(line) + "\n")
+
+
+def _as_in_its_row(record: Record) -> Record:
+    """The record with the system message of its row, not that of the model that was asked."""
+    return record if record.system == record.columns.get("system") else replace(record, system=None)
 
 
 def _spread(rates: Sequence[float], low: float, high: float) -> Table:

@@ -12,9 +12,9 @@ from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.parsing.tags import read_gold
-from vlm_r1.types import AnswerValue
+from vlm_r1.types import AnswerValue, Turn
 
-__all__ = ["Example", "Format", "Row", "find_answer", "has_answer", "make_example", "shown", "split_gold"]
+__all__ = ["Context", "Example", "Format", "Row", "find_answer", "has_answer", "make_example", "shown", "split_gold"]
 
 Row = Mapping[str, Any]
 """One JSON object of a data file."""
@@ -30,18 +30,35 @@ _MORE_ANSWER_KEYS = ("response", "label", "output", "target", "gt", "gold", "gt_
 
 
 @dataclass(frozen=True)
+class Context:
+    """What a row has around its question.
+
+    Attributes:
+        names: image paths of all its messages; empty if they are elsewhere in the row.
+        system: the system message, or None.
+        history: earlier turns, oldest first.
+    """
+
+    names: tuple[str, ...] = ()
+    system: str | None = None
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True)
 class Example:
     """The content of a row, in the same form for all formats.
 
     Attributes:
         problem: the question, with one `<image>` for each image.
-        images: paths relative to the image root, absolute paths, URLs or data URIs, as written in the row.
+        images: paths relative to the image root, absolute paths, URLs or data URIs, as written in the row; those of
+            earlier turns first.
         answer: the gold answer without tags.
         thought: gold reasoning, if there is any.
         reward: name of the accuracy reward, if the row names one.
         coordinates: unit of the boxes, if the row states it.
-        system: a system message, which goes before the question.
+        system: a system message.
         columns: the keys that were not used, with their values.
+        history: earlier turns, oldest first, with one `<image>` for each of their images.
     """
 
     problem: str
@@ -52,6 +69,7 @@ class Example:
     coordinates: Coordinates | None = None
     system: str | None = None
     columns: Mapping[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
+    history: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,9 +93,8 @@ def make_example(
     gold: Any,
     used: Collection[str],
     *,
-    names: tuple[str, ...] | None = None,
+    context: Context = Context(),
     coordinates: Coordinates | None = None,
-    system: str | None = None,
 ) -> Example:
     """Make an example from the findings of a format and from the keys that mean the same in every format.
 
@@ -86,9 +103,8 @@ def make_example(
         problem: the question, with or without `<image>`.
         gold: the gold answer; a text may carry tags.
         used: the format's own keys, which do not become columns.
-        names: image paths, if they are not under a key of the row.
+        context: system message, earlier turns and image paths of messages; the system message also becomes a column.
         coordinates: unit of the boxes, if the row states it.
-        system: the system message; it also becomes a column.
 
     Raises:
         DataError: the question is not a text, or empty; there is no answer; images and `<image>` marks do not match; or
@@ -97,16 +113,18 @@ def make_example(
     if not isinstance(problem, str):
         raise DataError(f"the question is {shown(problem)}, wanted a text")
     found, image_keys = find_images(row)
+    names, system = context.names, context.system
     if names and found and not same_pictures(names, found):
         raise DataError(
             f'pictures stand in the message and under "{image_keys[0]}"; wanted them in one of these places'
         )
-    problem, images = place_images(problem, names or found)
-    if not images and not problem.strip():
+    history, problem, images = _place_images(context.history, problem, names or found)
+    if not problem.strip():
         raise DataError("the question is empty")
     check_marks(system or "", "the system's message")
     thought, answer = split_gold(gold)
-    check_filled(problem, "the question")
+    for text in (problem, *(turn.text for turn in history)):
+        check_filled(text, "the question")
     check_filled(answer, "the answer")
     check_unread({"answer": answer}, n_images=1)
     ignored = {*used, *_EVERYWHERE, *image_keys, "image", "images"}
@@ -121,7 +139,25 @@ def make_example(
         coordinates=coordinates,
         system=system,
         columns=columns if system is None else {"system": system, **columns},
+        history=history,
     )
+
+
+_TURN_ENDS = "\0\n\0"
+"""Stands between the texts of the user while their images are placed."""
+
+
+def _place_images(
+    history: tuple[Turn, ...], question: str, names: tuple[str, ...]
+) -> tuple[tuple[Turn, ...], str, tuple[str, ...]]:
+    """Call `place_images` for the user's texts together: without marks all pictures come before the first of them."""
+    asked = [turn.text for turn in history if turn.role == "user"]
+    if any(_TURN_ENDS in text for text in (*asked, question)):
+        raise DataError("a message holds NUL characters; remove them")
+    placed, images = place_images(_TURN_ENDS.join([*asked, question]), names)
+    *texts, question = placed.split(_TURN_ENDS)
+    left = iter(texts)
+    return tuple(turn._replace(text=next(left)) if turn.role == "user" else turn for turn in history), question, images
 
 
 def has_answer(row: Row, keys: Sequence[str] = ANSWER_KEYS) -> bool:

@@ -14,14 +14,14 @@ def _recognises(row: Row) -> bool:
 def _read(row: Row) -> Example:
     """Read `prompt` or `messages`, and the answer from the assistant's message or from another key (`find_answer`).
 
-    A system message goes before the question, and also becomes the column `system`.
+    A system message and earlier turns are given before the question; the system message is also the column `system`.
     """
     if row.get("objects") is not None:
         raise DataError('the key "objects" is one of format ms_swift: set format: ms_swift')
     key = "prompt" if row.get("prompt") is not None else "messages"
     turns = read_turns(row[key])
     gold, used = find_gold(row, turns)
-    return make_example(row, turns.question, gold, (key, *used), names=turns.names, system=turns.system)
+    return make_example(row, turns.question, gold, (key, *used), context=turns.context)
 
 
 CONVERSATIONAL = Format("prompt or messages", _recognises, _read)

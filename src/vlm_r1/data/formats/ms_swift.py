@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from vlm_r1.data.coordinates import Coordinates
@@ -27,27 +28,32 @@ def _recognises(row: Row) -> bool:
 def _read(row: Row) -> Example:
     """Read `messages`, `images` and `objects`: {"ref": texts, "bbox": boxes or points, "bbox_type": "real" or "norm1"}.
 
-    Placeholders take the refs and boxes in order, first in the question, then in the answer. An answer of boxes alone
+    Placeholders take the refs and boxes in order: earlier turns, the question, the answer. An answer of boxes alone
     becomes a box or a list of boxes; pairs of ref and box become a list of labelled boxes; JSON is parsed; another text
     stays a text. Each ref and each box must have its placeholder. `image_id` is ignored, since these tasks have one
     image.
     """
     turns = read_turns(row["messages"])
-    if _BOX in turns.question:
+    history = turns.context.history
+    asked = "".join([*(turn.text for turn in history), turns.question])
+    if _BOX in asked:
+        where = "question" if _BOX in turns.question else "message of an earlier turn"
         raise DataError(
-            f"the question holds {_BOX}, but each model family writes boxes in coordinates of its own; wanted boxes in "
+            f"the {where} holds {_BOX}, but each model family writes boxes in coordinates of its own; wanted boxes in "
             "the answer alone"
         )
     gold, used = find_gold(row, turns)
     refs, boxes, coordinates = _objects(row["objects"])
     left = iter(refs)
+    history = tuple(turn._replace(text=_fill(turn.text, _REF, left)) for turn in history)
     question = _fill(turns.question, _REF, left)
     written = gold if isinstance(gold, str) else ""
     _check_none_is_left("box", boxes, written.count(_BOX), _BOX)
-    _check_none_is_left("ref", refs, turns.question.count(_REF) + written.count(_REF), _REF)
+    _check_none_is_left("ref", refs, asked.count(_REF) + written.count(_REF), _REF)
     answer = _answer(gold, left, iter(boxes)) if isinstance(gold, str) else gold
     keys = ("messages", "objects", *used)
-    return make_example(row, question, answer, keys, names=turns.names, coordinates=coordinates, system=turns.system)
+    context = replace(turns.context, history=history)
+    return make_example(row, question, answer, keys, context=context, coordinates=coordinates)
 
 
 def _check_none_is_left(what: str, found: list[Any], n_places: int, placeholder: str) -> None:

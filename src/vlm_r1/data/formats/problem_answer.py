@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vlm_r1.data.formats.base import Example, Format, Row, find_answer, has_answer, make_example, shown
+from vlm_r1.data.formats.base import Context, Example, Format, Row, find_answer, has_answer, make_example, shown
+from vlm_r1.data.formats.turns import read_pairs
 from vlm_r1.errors import DataError
 
 _QUESTIONS = ("problem", "question", "query", "instruction")
@@ -10,6 +11,10 @@ _QUESTIONS = ("problem", "question", "query", "instruction")
 
 _ANSWERS = ("answer", "ground_truth", "solution")
 """Keys of the answer; the first one present counts, or else a synonym."""
+
+
+_AROUND = ("system", "history")
+"""Keys of what is given before the question."""
 
 
 def _is_easy_r1(row: Row) -> bool:
@@ -35,18 +40,24 @@ def _is_question_answer(row: Row) -> bool:
 
 
 def _read_question_answer(row: Row) -> Example:
-    """Read the one key of `_QUESTIONS` that is present, Alpaca's `input` after an `instruction`, and the answer."""
+    """Read the one key of `_QUESTIONS` that is present, Alpaca's `input` after an `instruction`, and the answer.
+
+    As ms-swift and LLaMA-Factory write them, `system` is the system message, and `history` earlier turns:
+    [[question, answer], …].
+    """
     asked = [key for key in _QUESTIONS if row.get(key) not in (None, "")]
     if len(asked) != 1:
         keys = " and ".join(f'"{key}"' for key in asked or _QUESTIONS)
         raise DataError(f"{keys} {'all look like the question' if asked else 'are empty'}; wanted one of them")
-    if row.get("history"):
-        raise DataError(f'"history" is {shown(row["history"])}; wanted one question a record, without earlier turns')
+    system, history = row.get("system") or None, row.get("history")
+    if not isinstance(system, str | None):
+        raise DataError(f'"system" is {shown(system)}, wanted a text')
+    context = Context(system=system, history=read_pairs(history) if history else ())
     answer, used = find_answer(row, _ANSWERS)
     question, more = row[asked[0]], row.get("input")
     if asked[0] != "instruction" or not isinstance(more, str) or not more:
-        return make_example(row, question, answer, used=(asked[0], *used))
-    return make_example(row, f"{question}\n{more}", answer, used=("instruction", "input", *used))
+        return make_example(row, question, answer, (asked[0], *_AROUND, *used), context=context)
+    return make_example(row, f"{question}\n{more}", answer, ("instruction", "input", *_AROUND, *used), context=context)
 
 
 EASY_R1 = Format("problem, answer", _is_easy_r1, _read_easy_r1)

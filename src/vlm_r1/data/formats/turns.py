@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from vlm_r1.data.formats.base import Row, find_answer
+from vlm_r1.data.formats.base import Context, Row, find_answer
 from vlm_r1.data.formats.media import path_in
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.errors import DataError
 from vlm_r1.parsing.json_values import is_list, is_object
-from vlm_r1.types import IMAGE_TOKEN
+from vlm_r1.types import IMAGE_TOKEN, Turn
 
 _ROLES = {"developer": "system", "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """Other names of the roles system, user and assistant."""
@@ -28,30 +28,27 @@ class Turns:
     """The content of a list of messages.
 
     Attributes:
-        question: the user's message, with one `<image>` for each image in it.
-        names: image paths in the message; empty if they are elsewhere in the row.
-        gold: the assistant's message, or None; in ShareGPT's form it may be any JSON value.
-        system: the system message, or None.
+        question: the last message of the user, with one `<image>` for each image in it.
+        gold: the assistant's message after it, or None; in ShareGPT's form it may be any JSON value.
+        answered: whether there is a message after it.
+        context: the system message and earlier turns, and the image paths of all messages.
     """
 
     question: Any
-    names: tuple[str, ...]
     gold: Any
-    system: str | None
+    context: Context
+    answered: bool = False
 
 
-_ORDERS: tuple[tuple[str, ...], ...] = tuple(
-    (*system, "user", *assistant) for system in ((), ("system",)) for assistant in ((), ("assistant",))
-)
 _FILLED = {"content", "from"}
 _WANTED = (
-    "; wanted one of the user, a system message before it or none, and one of the assistant after it or none, each "
-    'with "role" and "content"'
+    "; wanted the user and the assistant by turns, a system message before them or none, and the user's question at "
+    'the end, with its answer or without, each with "role" and "content"'
 )
 
 
 def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WANTED) -> Turns:
-    """Read at most one message of the system, one of the user, and at most one of the assistant, in this order.
+    """Read [system] (user assistant)* user [assistant]; the last question is asked, what stands before it is given.
 
     Args:
         messages: a list of {"role", "content"}, where the content is a text or a list of {"type": "text" | "image", …};
@@ -59,26 +56,54 @@ def read_turns(messages: Any, name: str = "the messages are", wanted: str = _WAN
         name, wanted: beginning and end of the error message for another order.
 
     Raises:
-        DataError: another order, several questions (a record is one question), or a content of another kind.
+        DataError: another order, or a content of another kind.
     """
     if isinstance(messages, str):
         if _LIST_AS_TEXT.match(messages):
             raise DataError(f"{name} {shown(messages)}, a text that spells a list; wanted the list itself")
-        return Turns(messages, (), None, None)
+        return Turns(messages, None, Context())
     whole = is_list(messages) and all(is_object(m) and _FILLED & m.keys() for m in messages)
-    roles: tuple[Any, ...] = tuple(map(_role, messages)) if whole else ()
-    if roles not in _ORDERS:
+    roles: list[Any] = list(map(_role, messages)) if whole else []
+    first = int(roles[:1] == ["system"])
+    n_turns = len(roles) - first
+    if not n_turns or roles[first:] != (["user", "assistant"] * n_turns)[:n_turns]:
         raise DataError(f"{name} {shown(messages)}{wanted}")
-    contents = dict(zip(roles, map(_content, messages), strict=True))
-    for role in ("system", "assistant"):
-        text = contents.get(role, ("",))[0]
-        if isinstance(text, str) and IMAGE_TOKEN in text:
-            raise DataError(f"the {role}'s message holds an image; wanted text")
-    question, names = contents["user"]
-    system = contents.get("system", (None,))[0]
-    if not isinstance(system, str | None):
-        raise DataError(f"the system's message is {shown(system)}, wanted a text")
-    return Turns(question, names, contents.get("assistant", (None,))[0], system or None)
+    contents = [_content(message) for message in messages]
+    asked = len(contents) - 1 - (roles[-1] == "assistant")
+    system = _text(contents[0][0], "the system's message") if first else None
+    history = tuple(
+        Turn(role, _text(content, f"an earlier message of the {role}", may_show=role == "user"))
+        for role, (content, _) in zip(roles[first:asked], contents[first:asked], strict=True)
+    )
+    gold = contents[-1][0] if roles[-1] == "assistant" else None
+    if isinstance(gold, str) and IMAGE_TOKEN in gold:
+        raise DataError("the assistant's message holds an image; wanted text")
+    names = tuple(name for _, own in contents for name in own)
+    return Turns(contents[asked][0], gold, Context(names, system or None, history), asked < len(contents) - 1)
+
+
+def read_pairs(history: Any) -> tuple[Turn, ...]:
+    """Read earlier turns as ms-swift and Alpaca's followers write them: [[question, answer], …].
+
+    Raises:
+        DataError: it is no such list.
+    """
+    pairs = history if is_list(history) else [history]
+    if not all(is_list(pair) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
+        raise DataError(f'"history" is {shown(history)}; wanted earlier turns [[question, answer], …], or no such key')
+    messages = [{"role": role, "content": text} for pair in pairs for role, text in zip(_PAIR, pair, strict=True)]
+    return read_turns([*messages, {"role": "user", "content": ""}]).context.history
+
+
+_PAIR = ("user", "assistant")
+
+
+def _text(content: Any, what: str, *, may_show: bool = False) -> str:
+    if not isinstance(content, str):
+        raise DataError(f"{what} is {shown(content)}, wanted a text")
+    if IMAGE_TOKEN in content and not may_show:
+        raise DataError(f"{what} holds an image; wanted text")
+    return content
 
 
 def find_gold(row: Row, turns: Turns) -> tuple[Any, tuple[str, ...]]:

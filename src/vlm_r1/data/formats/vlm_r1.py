@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vlm_r1.data.formats.base import Example, Format, Row, make_example, shown
 from vlm_r1.data.formats.turns import read_turns
 from vlm_r1.errors import DataError
-from vlm_r1.parsing.json_values import is_list
 
 
 def _is_training(row: Row) -> bool:
@@ -15,20 +16,22 @@ def _is_training(row: Row) -> bool:
 def _read_training(row: Row) -> Example:
     """Read `conversations`: a turn of "human" with the question, and one of "gpt" with the gold answer.
 
-    As in ShareGPT, a turn of "system" may come before them, or the key `system` may hold its text. The roles may also
-    be called user and assistant.
+    As in ShareGPT, a turn of "system" may come before them, or the key `system` may hold its text, and earlier turns
+    of both may stand between. The roles may also be called user and assistant.
     """
-    wanted = ', wanted one turn "from": "human", then one "from": "gpt"'
+    wanted = ', wanted turns "from": "human" and "from": "gpt" in turn, the last with the answer'
     turns = read_turns(row["conversations"], '"conversations" is', wanted)
-    if not is_list(row["conversations"]) or len(row["conversations"]) == 1 + (turns.system is not None):
+    context = turns.context
+    if not turns.answered:
         raise DataError(f'"conversations" is {shown(row["conversations"])}{wanted}')
     apart = row.get("system") or None
-    if turns.system and apart and apart != turns.system:
+    if context.system and apart and apart != context.system:
         raise DataError('a turn of the system and the key "system" differ; wanted one of them')
     if not isinstance(apart, str | None):
         raise DataError(f'"system" is {shown(apart)}, wanted a text')
     used = ("conversations", "system")
-    return make_example(row, turns.question, turns.gold, used, names=turns.names, system=turns.system or apart)
+    context = replace(context, system=context.system or apart)
+    return make_example(row, turns.question, turns.gold, used, context=context)
 
 
 def _is_evaluation(row: Row) -> bool:
