@@ -58,6 +58,15 @@ QUESTION = "<image>Please provide the bounding box coordinates of the region thi
             id="r1_ovd_before_the_question",
         ),
         pytest.param(
+            "r1_ic",
+            REC,
+            QUESTION
+            + " First thinks about the reasoning process in the mind and then provides the user with the answer. The "
+            "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+            "respectively, i.e., <think> reasoning process here </think><answer> json format answer here </answer>",
+            id="r1_ic_after_the_question",
+        ),
+        pytest.param(
             "free",
             VQA,
             "<image><image>Same? If it helps, first think in <think> </think> tags. Output the final answer in "

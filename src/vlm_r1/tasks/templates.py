@@ -46,6 +46,11 @@ _R1_OVD = (
     "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
     "reasoning process here </think><answer> answer here </answer>\n"
 )
+_R1_IC = (
+    "First thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think><answer> json format answer here </answer>"
+)
 
 TEMPLATES: Mapping[str, Template] = {
     # The original repository's template: for boxes its "rec", for all else its default.
@@ -54,6 +59,8 @@ TEMPLATES: Mapping[str, Template] = {
     "r1_default": Template("r1_default", Thinking.REQUIRED, _R1),
     # The original's "odLength".
     "r1_ovd": Template("r1_ovd", Thinking.REQUIRED, _R1_OVD, instruction_first=True),
+    # The original's "ic", which asks for an answer in JSON.
+    "r1_ic": Template("r1_ic", Thinking.REQUIRED, _R1_IC),
     # The paper, section 5.1.
     "paper": Template(
         "paper",
