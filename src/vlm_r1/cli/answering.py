@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text
+from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text, sampling_seed
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.types import BoxFormat
 
@@ -160,8 +160,9 @@ def open_data(args: argparse.Namespace) -> Sources:
         coordinates=args.coordinates,
         orientation=args.orientation,
         system_prompt=args.system_prompt or None,
+        sampling_strategy=args.sampling_strategy,
     )
-    records = load_sources([source], allowed_of(args))
+    records = load_sources([source], allowed_of(args), seed=sampling_seed(args))
     check_rewards(REWARDS, records)
     return records
 

@@ -24,7 +24,8 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_new_run
 from vlm_r1.runtime.terminal import Terminal, styled
-from vlm_r1.training.run import check_engines, held_out_lines, load_checked_records, load_env
+from vlm_r1.training.data_lines import held_out_lines, source_lines
+from vlm_r1.training.run import check_engines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
 
@@ -67,7 +68,8 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         console.print(line)
     for line in _images(evenly(records, _MEASURED_RECORDS), env):
         console.print(line)
-    for line in (*held_out_lines(records, held_out), *_context(evenly(records, _MEASURED_RECORDS), config)):
+    measured = evenly(records, _MEASURED_RECORDS)
+    for line in (*source_lines(records), *held_out_lines(records, held_out), *_context(measured, config)):
         console.print(line)
     console.print("dry run: all checks passed, nothing was written", style="green")
 

@@ -12,6 +12,9 @@ from vlm_r1.registry import may_be_allowed, plain_name
 if TYPE_CHECKING:
     from vlm_r1.config.data import Allowed
 
+RECIPE_SEED = 42
+"""Default of the option `seed` of a recipe."""
+
 
 def count(text: str) -> int:
     """Parse a whole number of at least 1."""
@@ -58,6 +61,29 @@ def path_text(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def sampling_strategy(text: str) -> str:
+    """Parse a `sampling_strategy`."""
+    from vlm_r1.config.strategy import checked_strategy
+
+    try:
+        return checked_strategy(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def sampling_seed(args: argparse.Namespace) -> int:
+    """Return the seed of a random `--sampling-strategy`.
+
+    Raises:
+        ConfigError: it is given without effect.
+    """
+    from vlm_r1.errors import ConfigError
+
+    if args.sampling_seed is not None and not args.sampling_strategy.startswith("random"):
+        raise ConfigError("--sampling-seed has no effect without --sampling-strategy random:N: remove it")
+    return RECIPE_SEED if args.sampling_seed is None else args.sampling_seed
+
+
 def outside_name(text: str) -> str:
     """Parse the name of an object of the user's own, which rows may then name."""
     if not may_be_allowed(text):
@@ -75,6 +101,19 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--orientation", default="upright", choices=["upright", "stored"], help="of the images the gold boxes lie on"
+    )
+    parser.add_argument(
+        "--sampling-strategy",
+        type=sampling_strategy,
+        default="all",
+        metavar="WHICH",
+        help="read some records of the file: first:N, last:N, random:N or a percentage, N%% (default: all)",
+    )
+    parser.add_argument(
+        "--sampling-seed",
+        type=seed,
+        metavar="SEED",
+        help=f"seed of random:N; a recipe's is its option seed (default: {RECIPE_SEED}, as in recipes)",
     )
 
 

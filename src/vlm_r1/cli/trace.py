@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     config = _without_trackers(load_config(args.recipe, args.overrides))
-    records = load_sources(config.data.train_sources, config.allowed)
+    records = load_sources(config.data.train_sources, config.allowed, seed=config.seed)
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Terminal()

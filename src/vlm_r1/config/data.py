@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from vlm_r1.config.base import NonNegativeInt, PathText, PlainName, PositiveFloat, PositiveInt, Section
+from vlm_r1.config.strategy import checked_strategy
 from vlm_r1.config.words import Coordinates, ThinkingChoice
 from vlm_r1.registry import may_be_allowed, quoted
 
@@ -143,6 +144,11 @@ class DataSource(Section):
         default="id",
         description="What split_range hashes: the id, or the image, by its path as written; then all records of a "
         "picture fall on the same side.",
+    )
+    sampling_strategy: Annotated[str, AfterValidator(checked_strategy)] = Field(
+        default="all",
+        description="Keep some records of split_range, in their order: all, first:N, last:N (or end:N) or random:N, "
+        "with N a number of records or a percentage, N%, rounded up. random is seeded by seed.",
     )
     weight: PositiveFloat | None = Field(
         default=None,

@@ -33,6 +33,9 @@ _UNKNOWN_WH = (1, 1)
 
 FORMAT = "format"
 
+Progress = Callable[[Iterator[Any], int, str], Iterable[Any]]
+"""Wraps an iterator, given its length and a name, to show a progress bar."""
+
 
 @dataclass
 class Pictures:
@@ -69,6 +72,7 @@ class DataCheck:
         low: records whose gold answer does not earn full marks.
         left_out: records whose reward returns None for the gold answer.
         access: remote images that may be fetched for a page about the file.
+        chosen: how many records were looked at, e.g. "1,000 of 50,000 records (random:1000)".
         coordinates: advice if the boxes do not look like pixels; None if they do.
         duplicates: sentences about records that occur twice.
         leakage: sentences about pictures shared with other files, by file name.
@@ -90,6 +94,7 @@ class DataCheck:
     first: tuple[str, str] = ("", "")
     left_out: list[Problem] = field(default_factory=list[Problem])
     access: Access = NOWHERE
+    chosen: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -105,7 +110,8 @@ def check_data(
     images: bool,
     against: Iterable[DataSource] = (),
     allowed: Allowed = NOTHING,
-    progress: Callable[[Iterator[Any], int, str], Iterable[Any]] = lambda found, total, name: found,
+    seed: int = 0,
+    progress: Progress = lambda found, total, name: found,
 ) -> DataCheck:
     """Read a file row by row; judge each gold answer by the functions that judge in training.
 
@@ -113,6 +119,7 @@ def check_data(
         images: whether all image files are decoded.
         against: files that should share no picture with this one, e.g. the test set.
         allowed: what rows may name.
+        seed: seeds a random `sampling_strategy`.
         progress: wraps an iterator, given its length and a name, to show a progress bar.
 
     Raises:
@@ -122,7 +129,7 @@ def check_data(
     """
     task = get_task(source.task)
     try:
-        file = RecordFile(source, allowed)
+        file = RecordFile(source, allowed, seed=seed)
     except DataError as error:
         problem = Problem(source.path, str(error))
         return DataCheck(source.format, [], Pictures(), [problem], [], None, [], {})
@@ -130,13 +137,6 @@ def check_data(
     scanned = progress(file.scan(pictures.measure if images else None), len(file), source.path)
     judged, problems = _judge_all(scanned, pictures, task, template)
     records = [record for record, _ in judged]
-    leakage = {}
-    for other in against:
-        other_pictures, other_file = Pictures(), RecordFile(other, allowed)
-        scanned = progress(other_file.scan(other_pictures.measure), len(other_file), other.path)
-        others = [found for found in scanned if isinstance(found, Record)]
-        if sentence := find_leakage(records, pictures.hashes, others, other_pictures.hashes):
-            leakage[other.path] = sentence
     return DataCheck(
         format=file.format,
         judged=judged,
@@ -149,9 +149,14 @@ def check_data(
         ],
         coordinates=_coordinates_advice(source, file, pictures),
         duplicates=find_duplicates(records, pictures.hashes),
-        leakage=leakage,
+        leakage={
+            other.path: sentence
+            for other in against
+            if (sentence := _leakage(records, pictures, RecordFile(other, allowed), progress))
+        },
         left_out=[_left_out(record, task) for record, score in judged if score.parts[ACCURACY] is None],
         access=file.access,
+        chosen=file.describe(),
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
         first=(records[0].source, _conversation(records[0], task, template)) if records else ("", ""),
@@ -163,6 +168,14 @@ def _conversation(record: Record, task: Task[Any, Any], template: Template) -> s
     before = [f"{message['role']}: {message['content']}" for message in record.context]
     question = build_prompt(task, record, template).text
     return "\n".join([*before, f"user: {question}" if before else question])
+
+
+def _leakage(records: Sequence[Record], pictures: Pictures, other: RecordFile, progress: Progress) -> str | None:
+    """Return a sentence if another file shows a picture of these records."""
+    other_pictures = Pictures()
+    scanned = progress(other.scan(other_pictures.measure), len(other), other.source.path)
+    others = [found for found in scanned if isinstance(found, Record)]
+    return find_leakage(records, pictures.hashes, others, other_pictures.hashes)
 
 
 def _warnings(records: Sequence[Record], task: Task[Any, Any], template: Template) -> dict[str, list[Problem]]:

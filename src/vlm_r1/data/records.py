@@ -12,6 +12,7 @@ from typing import overload
 import numpy as np
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
+from vlm_r1.config.strategy import parse_strategy
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.formats import AUTO, recognise_row
 from vlm_r1.data.hub import cache_folder, local_rows
@@ -19,6 +20,7 @@ from vlm_r1.data.images import image_size
 from vlm_r1.data.jsonl import find_rows
 from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember
 from vlm_r1.data.split import select_split
+from vlm_r1.data.strategy import select_rows
 from vlm_r1.errors import DataError
 from vlm_r1.types import Record
 
@@ -58,11 +60,13 @@ class RecordFile(LazyRecords):
     Attributes:
         source: the file, and the settings by which its records are asked and judged.
         format: name of the format of its rows; "auto" if no known format was recognised.
+        n_found: number of its records before `sampling_strategy` chose among them.
 
     Args:
         source: see the attribute.
         allowed: what rows may name.
         cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
+        seed: the recipe's; it seeds a random `sampling_strategy`.
 
     Raises:
         ConfigError: unknown format.
@@ -70,12 +74,16 @@ class RecordFile(LazyRecords):
             Bad rows are found by `check`, or when they are drawn.
     """
 
-    def __init__(self, source: DataSource, allowed: Allowed = NOTHING, cache: Path | None = None) -> None:
+    def __init__(
+        self, source: DataSource, allowed: Allowed = NOTHING, cache: Path | None = None, *, seed: int = 0
+    ) -> None:
         offsets = find_rows(local_rows(source.path, cache))
         self.source = source
         self._cache = cache or cache_folder()
         self.format = find_format(offsets.lines(), source.format)
         self._offsets = select_split(offsets, source, self.format)
+        self.n_found = len(self._offsets)
+        self._offsets = select_rows(self._offsets, source.sampling_strategy, seed, self._portable_lines())
         self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
 
     @property
@@ -85,6 +93,19 @@ class RecordFile(LazyRecords):
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some records of the file, or of its split, are left out."""
+        return self.source.sampling_strategy != "all"
+
+    def describe(self) -> str:
+        """Say how many records there are, e.g. "1,000 of 50,000 records (random:1000)"."""
+        strategy = self.source.sampling_strategy
+        if strategy == "all":
+            return f"{len(self):,} records"
+        more = ", but there are no more" if parse_strategy(strategy).asks_for_more(self.n_found) else ""
+        return f"{len(self):,} of {self.n_found:,} records ({strategy}{more})"
 
     def _record(self, index: int) -> Record:
         found = self._reader.read(self._offsets.line(index), int(self._offsets.numbers_N[index]))
@@ -114,11 +135,16 @@ class RecordFile(LazyRecords):
             DataFileError: the file cannot be read; the message names it.
         """
         total = hashlib.blake2b(digest_size=32)
-        kept_in = b"" if self._offsets.path == self.source.path else f"{self._cache}/".encode()
-        for line in self._offsets.lines():
-            total.update(line.replace(kept_in, b"") if kept_in else line)
+        for line in self._portable_lines():
+            total.update(line)
             total.update(b"\n")
         return total.hexdigest()
+
+    def _portable_lines(self) -> Iterator[bytes]:
+        """Yield the bytes of all rows, the same on every machine: without the folder of embedded pictures."""
+        kept_in = b"" if self._offsets.path == self.source.path else f"{self._cache}/".encode()
+        for line in self._offsets.lines():
+            yield line.replace(kept_in, b"") if kept_in else line
 
     def image_paths(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Yield number and image paths of each row that can be read; images and answers are not read."""

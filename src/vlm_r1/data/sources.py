@@ -97,6 +97,7 @@ def load_sources(
     cache: Path | None = None,
     *,
     max_bad_records: float = 0,
+    seed: int = 0,
 ) -> Sources:
     """Open files in the given order, and check their rows and the headers of their images.
 
@@ -108,6 +109,7 @@ def load_sources(
         allowed: what rows may name.
         cache: folder for the rows and images of tables; None: `hub.cache_folder()`.
         max_bad_records: bad rows that are left in their place (`most_bad_records`); a file that cannot be read is none.
+        seed: the recipe's; it seeds a random `sampling_strategy`.
 
     Raises:
         ConfigError: unknown format.
@@ -117,7 +119,7 @@ def load_sources(
     problems: list[Problem] = []
     for source in sources:
         try:
-            files.append(RecordFile(source, allowed, cache))
+            files.append(RecordFile(source, allowed, cache, seed=seed))
         except DataError as error:
             problems.append(Problem(source.path, str(error)))
             continue

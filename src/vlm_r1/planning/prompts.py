@@ -36,7 +36,8 @@ def longest_prompt(config: Config) -> PlannedPrompt:
     Raises:
         DataError, ConfigError, ModelError: the same as in training, about data, template or checkpoint.
     """
-    records = evenly(load_sources(config.data.train_sources, config.allowed), _MEASURED_RECORDS)
+    found = load_sources(config.data.train_sources, config.allowed, seed=config.seed)
+    records = evenly(found, _MEASURED_RECORDS)
     env = load_env(config, ())
     return PlannedPrompt(env.adapter, env.encode(max(records, key=env.prompt_length)))
 

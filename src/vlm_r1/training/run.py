@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vlm_r1.data.access import access_of
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.prompts import PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records, shared_pictures
+from vlm_r1.data.sources import Sources, evenly, load_sources, most_bad_records
 from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.evaluation.asking import recipe_notes
@@ -30,6 +30,7 @@ from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
+from vlm_r1.training.data_lines import held_out_lines, source_lines
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
@@ -119,7 +120,7 @@ def _open(
         display.say(line, "yellow")
     display.say(f"{len(records):,} records")
     if display.enabled:
-        for line in held_out_lines(records, held_out):
+        for line in (*source_lines(records), *held_out_lines(records, held_out)):
             display.say(line)
     for sentence in called:
         display.say(sentence)
@@ -154,18 +155,6 @@ def check_engines(config: Config) -> None:
     get_optimizer(config.training.optim)
 
 
-def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
-    """Return a line for each held-out set, with the number of its records whose pictures are trained on."""
-    lines: list[str] = []
-    for name, n_shared in shared_pictures(records, held_out).items():
-        advice = " (split_by: image keeps them apart)" if n_shared else ""
-        lines.append(
-            f"held out     {name}: {len(held_out[name]):,} records, of which {n_shared:,} show pictures that are "
-            f"trained on{advice}"
-        )
-    return lines
-
-
 def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:
     """Load training records, and held-out records by name, and check lines, tasks, rewards and gold answers.
 
@@ -181,8 +170,11 @@ def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[So
     """
     if not config.data.train:
         raise ConfigError("data.train is empty: name at least one JSONL file, e.g. --data.train.0.path=my.jsonl")
-    records = load_sources(config.data.train_sources, config.allowed, max_bad_records=max_bad_records)
-    held_out = {name: load_sources([source], config.allowed) for name, source in config.data.eval_sources.items()}
+    seed, sources = config.seed, config.data.train_sources
+    records = load_sources(sources, config.allowed, max_bad_records=max_bad_records, seed=seed)
+    held_out = {
+        name: load_sources([source], config.allowed, seed=seed) for name, source in config.data.eval_sources.items()
+    }
     everything = [record for one_set in (records, *held_out.values()) for record in evenly(one_set)]
     check_rewards(config.rewards, everything)
     _check_each(everything, lambda record: get_task(record.task).gold(record))

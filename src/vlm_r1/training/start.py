@@ -9,7 +9,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from vlm_r1.config import Config
+from vlm_r1.config.data import DataSource
 from vlm_r1.config.secrets import masked
+from vlm_r1.data.records import RecordFile
 from vlm_r1.data.sources import Sources
 from vlm_r1.models.parts import PartSize
 from vlm_r1.training.learner import Learner
@@ -35,11 +37,8 @@ def start_table(sizes: Sequence[PartSize], config: Config) -> Table:
 def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sources]) -> dict[str, Any]:
     """Return the same as JSON, with the records of each file: `{"parameters": …, "precision": …, "records": …}`."""
     data = learner.config.data
-    counts = [
-        {"path": masked(source.path), "records": len(file)}
-        for source, file in zip(data.train, records.files, strict=True)
-    ]
-    held = {name: {"path": masked(data.eval[name].path), "records": len(one_set)} for name, one_set in held_out.items()}
+    counts = [_count(source, [file]) for source, file in zip(data.train, records.files, strict=True)]
+    held = {name: _count(data.eval[name], one_set.files) for name, one_set in held_out.items()}
     precision, layout = learner.descriptions
     return {
         "parameters": {size.part: {"total": size.parameters, "trainable": size.trainable} for size in learner.sizes},
@@ -48,3 +47,11 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
         "processes": learner.accelerator.num_processes,
         "records": {"train": counts, "eval": held},
     }
+
+
+def _count(source: DataSource, files: Sequence[RecordFile]) -> dict[str, Any]:
+    """Return the facts about one source: its path and its records; with `sampling_strategy` also of how many."""
+    found: dict[str, Any] = {"path": masked(source.path), "records": sum(map(len, files))}
+    if source.sampling_strategy != "all":
+        found |= {"of": sum(file.n_found for file in files), "sampling_strategy": source.sampling_strategy}
+    return found

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text
+from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text, sampling_seed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,8 +74,10 @@ def run(args: argparse.Namespace) -> int:
         reward=args.reward,
         coordinates=args.coordinates,
         orientation=args.orientation,
+        sampling_strategy=args.sampling_strategy,
     )
-    against = [source.model_copy(update={"path": path, "format": "auto"}) for path in args.against]
+    whole = {"format": "auto", "sampling_strategy": "all"}
+    against = [source.model_copy(update={"path": path, **whole}) for path in args.against]
     template = get_template(args.template)
     check = check_data(
         source,
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         images=not args.no_images,
         allowed=allowed_of(args),
         against=against,
+        seed=sampling_seed(args),
         progress=_with_progress,
     )
     console = Terminal(soft_wrap=True)
@@ -151,6 +154,8 @@ def _facts(source: DataSource, check: DataCheck, images_read: bool) -> Table:
     default = get_task(source.task).reward
     table = Table(title=source.path, title_justify="left", show_header=False, box=None)
     table.add_row("format", check.format)
+    if source.sampling_strategy != "all":
+        table.add_row("looked at", check.chosen)
     table.add_row("good records", f"{len(records)}")
     table.add_row("task", source.task)
     table.add_row("images per record", _histogram(len(record.images) for record in records))

@@ -1,0 +1,25 @@
+"""Lines about the data of a run, said at its start and by `--dry-run`: how many records there are, and of how many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vlm_r1.config.secrets import masked
+from vlm_r1.data.sources import Sources, shared_pictures
+
+
+def source_lines(records: Sources) -> list[str]:
+    """Return a line for each training file of which some records are left out, with how many and why."""
+    return [f"data         {masked(file.source.path)}: {file.describe()}" for file in records.files if file.is_partial]
+
+
+def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
+    """Return a line for each held-out set, with the number of its records whose pictures are trained on."""
+    lines: list[str] = []
+    for name, n_shared in shared_pictures(records, held_out).items():
+        advice = " (split_by: image keeps them apart)" if n_shared else ""
+        (file,) = held_out[name].files
+        lines.append(
+            f"held out     {name}: {file.describe()}, of which {n_shared:,} show pictures that are trained on{advice}"
+        )
+    return lines
