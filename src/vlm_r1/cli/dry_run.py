@@ -24,7 +24,7 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_new_run
 from vlm_r1.runtime.terminal import Terminal, styled
-from vlm_r1.training.data_lines import held_out_lines, source_lines
+from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
 from vlm_r1.training.run import check_engines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record
@@ -62,7 +62,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
-    for sentence in (*recipe_notes(config), *called):
+    for sentence in (*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ()), *called):
         console.print(sentence)
     for line in _plan(config, stage, len(records), encoded, env):
         console.print(line)

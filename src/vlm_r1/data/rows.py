@@ -19,11 +19,11 @@ from vlm_r1.data.formats.base import shown
 from vlm_r1.data.image_paths import ImagePaths, image_paths
 from vlm_r1.data.images import SWAPS_SIDES, image_orientation
 from vlm_r1.data.options import with_options
+from vlm_r1.data.reward_keys import reward_of
 from vlm_r1.errors import DataError, brief
 from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_object
 from vlm_r1.registry import exactly
-from vlm_r1.rewards.names import reward_from_data
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
 
 MAX_LISTED = 20
@@ -122,7 +122,7 @@ class RowReader:
             images=images,
             answer=answer,
             thought=example.thought,
-            reward=self._reward(example.reward) if example.reward else self.source.reward,
+            reward=reward_of(example, self._allowed_rewards, self.source.reward),
             source=place,
             template=self.source.template,
             system=(self.source.system_prompt if example.system is None else example.system) or None,
@@ -131,12 +131,9 @@ class RowReader:
             history=example.history,
         )
 
-    def _reward(self, name: str) -> str:
-        """The name of a reward in a row, if rows may name it: one of ours, or one that the user names too."""
-        return reward_from_data(name, self._allowed_rewards)
-
     @cached_property
     def _allowed_rewards(self) -> tuple[str, ...]:
+        """Rewards that rows may name beside ours: those that are allowed, and the one that the source names."""
         return (*self.allowed.allowed_rewards, *exactly([self.source.reward]))
 
     def image_paths(self, line: bytes) -> tuple[str, ...]:

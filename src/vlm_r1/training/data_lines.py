@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vlm_r1.config.secrets import masked
-from vlm_r1.data.sources import Sources, shared_pictures
+from vlm_r1.data.reward_keys import unused_reward_keys
+from vlm_r1.data.sources import Sources, evenly, shared_pictures
+
+LOOKED_AT = 2000
+"""Number of rows that are read again to find keys which may mean a reward."""
 
 
 def source_lines(records: Sources) -> list[str]:
     """Return a line for each training file of which some records are left out, with how many and why."""
     return [f"data         {masked(file.source.path)}: {file.describe()}" for file in records.files if file.is_partial]
+
+
+def reward_lines(records: Sources) -> list[str]:
+    """Return a line for each key of the training rows that may mean a reward but is not used.
+
+    At most `LOOKED_AT` rows are looked at, evenly spaced.
+    """
+    looked_at = evenly(records, LOOKED_AT)
+    of = "" if len(looked_at) == len(records) else f" (of {len(looked_at):,} records that were looked at)"
+    return [f"data.train: {sentence}{of}" for sentence in unused_reward_keys(looked_at)]
 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:

@@ -30,7 +30,7 @@ from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
-from vlm_r1.training.data_lines import held_out_lines, source_lines
+from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
@@ -116,7 +116,7 @@ def _open(
         display.say(line)
     if start.changes:
         display.say(f"the learning rate goes on at {learner.learning_rate:g}")
-    for line in recipe_notes(config):
+    for line in (*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())):
         display.say(line, "yellow")
     display.say(f"{len(records):,} records")
     if display.enabled:
