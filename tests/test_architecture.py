@@ -32,7 +32,6 @@ MANY_PARAMETERS = frozenset(  # file::function; may only shrink
         "policy/attention.py::SharedPrefix.attend",
         "policy/attention.py::masked_attention",
         "policy/attention.py::shared_prefix_attention",
-        "policy/head.py::_ChunkedLogProbs.forward",
         "policy/kernels.py::_cpu_backward_once",
         "policy/kernels.py::_plain_backward",
         "policy/kernels.py::_varlen",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
-from trl import GRPOConfig
 
 from vlm_r1.config import as_dict, load_config, parse_overrides, save_config
 from vlm_r1.config.data import NOTHING
 from vlm_r1.config.load import validate
 from vlm_r1.config.markdown import reference
-from vlm_r1.config.schema import Config, GrpoSection
+from vlm_r1.config.schema import Config
 from vlm_r1.config.training import TrainingSection
 from vlm_r1.errors import ConfigError
 
@@ -206,18 +204,6 @@ def test_every_option_is_documented() -> None:
     ):
         assert f"| `{key}` |" in text
     assert "| |" not in text
-
-
-def test_defaults_of_the_objective_are_those_of_trl_but_for_those_that_are_named() -> None:
-    trls = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
-    ours = {name: field.default for name, field in GrpoSection.model_fields.items() if name in trls}
-    assert {name: (value, trls[name]) for name, value in ours.items() if value != trls[name]} == {
-        "loss_type": ("grpo", "dapo"),
-        "use_bias_correction_kl": (False, True),
-        "steps_per_generation": (1, None),  # TRL counts micro-batches; None makes one optimizer step, as 1 does here
-    }
-    not_trls = {"dynamic_sampling_rounds", "perception_coef", "perception_entropy_coef"}
-    assert GrpoSection.model_fields.keys() - ours.keys() == not_trls
 
 
 def test_a_bias_correction_without_a_kl_has_no_effect(recipe) -> None:

@@ -43,6 +43,8 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "grpo.dynamic_sampling_rounds": 2,
         "grpo.perception_coef": 0.02,
         "grpo.perception_entropy_coef": 0.01,
+        "grpo.entropy_coef": 0.01,
+        "grpo.top_entropy_quantile": 0.5,
         "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "training.eval_steps": 1,

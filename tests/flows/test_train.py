@@ -94,6 +94,18 @@ def test_a_run_writes_what_docs_runs_says(recipe, rec_files, tiny_checkpoint) ->
         ),
         pytest.param({"grpo.loss_type": "gspo", "grpo.num_iterations": 2, "grpo.scale_rewards": "batch"}, id="gspo"),
         pytest.param({"grpo.mask_truncated_completions": True, "sampling.temperature": 1.4}, id="masked"),
+        pytest.param(
+            {
+                "grpo.loss_type": "bnpo",
+                "grpo.num_iterations": 2,
+                "grpo.delta": 1.5,
+                "grpo.off_policy_mask_threshold": 1e-4,
+                "grpo.multi_objective_aggregation": "normalize_then_sum",
+                "grpo.entropy_coef": 0.01,
+                "grpo.top_entropy_quantile": 0.5,
+            },
+            id="bnpo, by entropy",
+        ),
     ],
 )
 def test_neither_layout_nor_micro_batches_change_the_result(options, recipe, tmp_path) -> None:
@@ -129,6 +141,27 @@ def test_kl_starts_at_zero_and_clipping_needs_a_second_iteration(recipe) -> None
     assert first["kl"] > 0  # from the second iteration; the first has exactly 0
     assert first["clip_ratio/low"] + first["clip_ratio/high"] > 0
     assert math.isfinite(last["grad_norm"])
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "options"),
+    [
+        pytest.param("bnpo", {"epsilon": 1e-3}, id="bnpo"),
+        pytest.param("cispo", {"epsilon_high": 1.001}, id="cispo"),
+        pytest.param("sapo", {"sapo_temperature_neg": 2.0, "scale_rewards": "rloo"}, id="sapo"),
+        pytest.param("luspo", {"epsilon": 1e-4, "delta": 1.1}, id="luspo"),
+        pytest.param("vespo", {"vespo_k_neg": 2.0, "scale_rewards": "reinforce_plus_plus"}, id="vespo"),
+    ],
+)
+def test_every_loss_trains(loss_type, options, recipe) -> None:
+    own = {"loss_type": loss_type, "num_iterations": 2, "off_policy_mask_threshold": 1e-5} | options
+    path = recipe(**{f"grpo.{name}": value for name, value in own.items()}, **{"training.max_steps": 2})
+    _, rows, _ = run(path)
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert any(row["off_policy_masked"] > 0 for row in rows)
+    assert ("policy_weight" in rows[0]) == (loss_type in ("cispo", "vespo"))
+    if loss_type in ("bnpo", "luspo", "cispo"):
+        assert any(row["clip_ratio/high"] > 0 for row in rows)
 
 
 def test_on_policy_ratio_is_one(recipe) -> None:

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trl.trainer.grpo_trainer import GRPOTrainer
 
-from vlm_r1.grpo.loss import LOSSES, LossInput, grpo_loss, importance_ratio, k3_kl, loss_normalizer
+from testing_losses import (
+    MAX_COMPLETION_LENGTH,
+    group_tokens,
+    loss_of,
+    normalizer_of,
+    random_batch,
+    tensor,
+    trl_loss,
+)
+from vlm_r1.grpo.loss import LOSSES, importance_ratio, k3_kl, loss_normalizer
 
 LOSS_TYPES = list(LOSSES)
-MAX_COMPLETION_LENGTH = 10
-
-
-def tensor(values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def limit(loss_type, epsilon_high):
-    """`epsilon_high` of a recipe whose ratios end at 1 + `epsilon_high`: cispo's is the cap itself, as TRL's."""
-    return 1 + epsilon_high if loss_type == "cispo" else epsilon_high
-
-
-def loss_of(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, normalizer=None, corrected=False):
-    """Loss of a batch (logprobs, old, ref, advantages, mask), normalised as the whole of it."""
-    mask_NT = batch[4]
-    if normalizer is None:
-        normalizer = loss_normalizer(LOSSES[loss_type], len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
-    given = LossInput(*batch, epsilon=epsilon, epsilon_high=limit(loss_type, epsilon_high))
-    return grpo_loss(given, LOSSES[loss_type], normalizer=normalizer, beta=beta, use_bias_correction_kl=corrected)
-
-
-def random_batch(seed=0, n=24, t=7, spread=0.4):
-    """Ragged completions with ratios on both sides of both clips, one of them fully masked, padding that is not 0."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(shape, dtype=torch.float64, generator=generator)
-
-    logprobs_NT = -normal(n, t).abs() - 0.5
-    lengths_N = torch.randint(1, t + 1, (n,), generator=generator)
-    lengths_N[-1] = 0
-    mask_NT = torch.arange(t) < lengths_N[:, None]
-    old_NT, ref_NT = logprobs_NT + spread * normal(n, t), logprobs_NT + spread * normal(n, t)
-    return logprobs_NT.requires_grad_(), old_NT, ref_NT, normal(n), mask_NT
+CLIPPED = [name for name, loss in LOSSES.items() if loss.surrogate == "clipped"]
+LIMITED = [*CLIPPED, "cispo"]
 
 
 # By hand: completion 0 has A = 1 and two tokens with ratios 1.5 (clipped to 1.3) and 0.5; completion 1 has A = −2 and
@@ -63,6 +37,8 @@ HAND = (
 )
 TOKEN_LOSSES = (-1.3, -0.5, 1.6)  # −min(1.5, 1.3), −min(0.5, 0.8), −min(−2·0.5, −2·0.8)
 SEQUENCE_RATIO = math.sqrt(1.5 * 0.5)  # the geometric mean of completion 0: 0.866, within the clip
+PHI_0 = math.exp(3) * 0.75**2 * math.exp(-3 * 0.75)  # k 2 and λ 3 where A > 0; ratio 1.5 · 0.5 of completion 0
+PHI_1 = math.exp(2) * 0.5**3 * math.exp(-2 * 0.5)  # k 3 and λ 2 where A < 0; ratio 0.5 of completion 1
 K3 = 2 - LN(2) - 1  # of the one token whose reference is twice as likely
 
 
@@ -80,6 +56,20 @@ K3 = 2 - LN(2) - 1  # of the one token whose reference is twice as likely
             (-1.3 * LN(0.75) - 0.5 * LN(0.25) + 2 * 0.5 * LN(0.2)) / 3,
             K3 / 3,
             id="cispo: log-probabilities weighted by ratios up to 1.3, mean over three tokens",
+        ),
+        pytest.param("bnpo", (-1.3 - 0.5 + 1.6) / 3 / 1, K3 / 3 / 1, id="bnpo: mean over the tokens of one group"),
+        pytest.param("luspo", (-2 * SEQUENCE_RATIO + 1.6) / 2, K3 / 2, id="luspo: gspo, times the length"),
+        pytest.param(
+            "sapo",
+            (-(4 / (1 + math.exp(-0.5)) + 4 / (1 + math.exp(0.5))) / 2 + 2 * 4 / 1.05 / (1 + math.exp(1.05 * 0.5))) / 2,
+            K3 / 2 / 2,
+            id="sapo: sigmoids of ±0.5, at temperature 1.05 where the advantage is negative",
+        ),
+        pytest.param(
+            "vespo",
+            (-PHI_0 * (LN(0.75) + LN(0.25)) + 2 * PHI_1 * LN(0.2)) / 3,
+            K3 / 3,
+            id="vespo: log-probabilities weighted by phi of each completion, mean over three tokens",
         ),
     ],
 )
@@ -125,48 +115,14 @@ def test_on_policy_the_gradient_is_minus_advantage(loss_type):
     logprobs_NT, _, _, advantages_N, mask_NT = random_batch()
     output = loss_of((logprobs_NT, logprobs_NT.detach(), None, advantages_N, mask_NT), loss_type, normalizer=1.0)
     (gradient_NT,) = torch.autograd.grad(output.loss, logprobs_NT)
-    per_token = 1 if loss_type in ("dr_grpo", "dapo", "cispo") else mask_NT.sum(1, keepdim=True).clamp(min=1)
-    torch.testing.assert_close(gradient_NT, -advantages_N[:, None] * mask_NT / per_token)
+    batch = (logprobs_NT, logprobs_NT, None, advantages_N, mask_NT)
+    per_token = {"completion": mask_NT.sum(1, keepdim=True).clamp(min=1), "group": group_tokens(batch)[:, None]}
+    expected_NT = -advantages_N[:, None] * mask_NT / per_token.get(LOSSES[loss_type].mean, 1)
+    torch.testing.assert_close(gradient_NT, expected_NT)
     assert output.sums["clipped_low"] == output.sums["clipped_high"] == output.sums["kl_sum"] == 0
 
 
 # TRL's own code as the oracle
-
-
-def trl_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0, corrected=False):
-    """`GRPOTrainer._compute_loss` on given log-probabilities; `self` holds just the attributes that it reads."""
-    logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = batch
-    trainer = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs_NT, torch.zeros_like(logprobs_NT), None),
-        _metrics={"eval": defaultdict(list)},
-        _entropy_bonus_enabled=False,
-        accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x),
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=corrected),
-        aux_loss_enabled=False,
-        beta=beta,
-        epsilon_low=epsilon,
-        epsilon_high=limit(loss_type, epsilon_high),
-        importance_sampling_level="sequence" if loss_type == "gspo" else "token",
-        loss_type="grpo" if loss_type == "gspo" else loss_type,
-        max_completion_length=MAX_COMPLETION_LENGTH,
-        model=SimpleNamespace(training=False),
-        off_policy_mask_threshold=None,
-        top_entropy_quantile=1.0,
-        use_vllm=False,
-    )
-    ids_NT = torch.zeros_like(mask_NT, dtype=torch.long)
-    inputs = {
-        "prompt_ids": ids_NT[:, :1],
-        "prompt_mask": ids_NT[:, :1],
-        "completion_ids": ids_NT,
-        "completion_mask": mask_NT.long(),
-        "advantages": advantages_N,
-        "old_per_token_logps": old_NT,
-        "ref_per_token_logps": ref_NT,
-        "num_items_in_batch": mask_NT.sum(),
-    }
-    loss = GRPOTrainer._compute_loss(trainer, None, inputs)
-    return loss, {name: values[0] for name, values in trainer._metrics["eval"].items()}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -178,12 +134,12 @@ def test_equal_to_trl(loss_type, corrected, beta, seed):
     options = {"epsilon": 0.1, "epsilon_high": 0.15, "beta": beta, "corrected": corrected}
     expected, metrics = trl_loss(batch, loss_type, **options)
     output = loss_of(batch, loss_type, **options)
-    torch.testing.assert_close(output.loss, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(output.loss, expected, atol=1e-12, rtol=0)
     gradients = [torch.autograd.grad(loss, batch[0])[0] for loss in (output.loss, expected)]
-    torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
-    if beta:
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+    if beta and loss_type != "bnpo":
         assert output.sums["kl_sum"] / output.sums["tokens"] == pytest.approx(metrics["kl"])
-    for side in ("high",) if loss_type == "cispo" else ("low", "high"):
+    for side in () if loss_type not in LIMITED else ("high",) if loss_type == "cispo" else ("low", "high"):
         clipped = output.sums[f"clipped_{side}"] / output.sums["tokens"]
         assert clipped > 0, "the case must exercise both clips"
         if loss_type in (
@@ -211,7 +167,7 @@ def test_trl_notices_a_bias_correction_of_the_kl_on_one_side_alone(loss_type, on
     assert (abs(plain - expected) < 1e-12) == on_policy
 
 
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", LIMITED)
 def test_trl_notices_swapped_clip_bounds(loss_type):
     batch = random_batch()
     expected, _ = trl_loss(batch, loss_type, epsilon=0.05, epsilon_high=0.3)
@@ -230,28 +186,31 @@ def test_the_types_differ():
 def naive_loss(batch, loss_type, *, epsilon=0.2, epsilon_high=0.3, beta=0.0):
     logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT = batch
     total = logprobs_NT.sum() * 0
-    for lp_T, old_T, ref_T, advantage, mask_T in zip(logprobs_NT, old_NT, ref_NT, advantages_N, mask_NT, strict=True):
+    for n, mask_T in enumerate(mask_NT):
+        lp_T, old_T, ref_T, advantage = logprobs_NT[n], old_NT[n], ref_NT[n], advantages_N[n]
         lp_T, old_T, ref_T = lp_T[mask_T], old_T[mask_T], ref_T[mask_T]
         if not len(lp_T):
             continue
-        ratio = torch.exp((lp_T - old_T).mean()) if loss_type == "gspo" else torch.exp(lp_T - old_T)
+        by_sequence = loss_type in ("gspo", "luspo")
+        ratio = torch.exp((lp_T - old_T).mean()) if by_sequence else torch.exp(lp_T - old_T)
         outside = (ratio > 1 + epsilon_high) if advantage > 0 else (ratio < 1 - epsilon)
         bound = 1 + epsilon_high if advantage > 0 else 1 - epsilon
-        weight = ratio.detach().clamp(max=1 + epsilon_high)
+        capped = ratio.detach().clamp(max=1 + epsilon_high)
+        temperature, k, lam = (1.0, 2.0, 3.0) if advantage > 0 else (1.05, 3.0, 2.0)
+        w = torch.exp((lp_T - old_T).detach().sum())
         kl_T = torch.exp(ref_T - lp_T) - (ref_T - lp_T) - 1
-        gain_T = weight * lp_T if loss_type == "cispo" else torch.where(outside, torch.full_like(ratio, bound), ratio)
-        loss_T = -gain_T * advantage + beta * kl_T
-        total = total + (loss_T.sum() if loss_type in ("dr_grpo", "dapo", "cispo") else loss_T.mean())
-    return (
-        total
-        / {
-            "grpo": len(mask_NT),
-            "gspo": len(mask_NT),
-            "dr_grpo": len(mask_NT) * MAX_COMPLETION_LENGTH,
-            "dapo": mask_NT.sum(),
-            "cispo": mask_NT.sum(),
-        }[loss_type]
-    )
+        gain_T = {
+            "cispo": capped * lp_T,
+            "sapo": 4 / temperature / (1 + torch.exp(-temperature * (ratio - 1))),
+            "vespo": math.exp(lam) * w**k * torch.exp(-lam * w) * lp_T,
+        }.get(loss_type, torch.where(outside, torch.full_like(ratio, bound), ratio))
+        loss_T = (-gain_T * advantage + beta * kl_T).expand_as(lp_T)
+        if loss_type == "bnpo":  # groups of four
+            loss_T = loss_T / mask_NT[n // 4 * 4 : n // 4 * 4 + 4].sum()
+        total = total + (loss_T.mean() if loss_type in ("grpo", "gspo", "sapo") else loss_T.sum())
+    N, tokens = len(mask_NT), mask_NT.sum()
+    over = {"dr_grpo": N * MAX_COMPLETION_LENGTH, "dapo": tokens, "cispo": tokens, "vespo": tokens, "bnpo": N // 4}
+    return total / over.get(loss_type, N)
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -275,11 +234,12 @@ def test_gradient_equals_autograd_of_the_naive_formula(loss_type):
 )
 def test_micro_batches_add_up(loss_type, cut, beta, seed):
     batch = random_batch(seed)
-    mask_NT = batch[4]
-    normalizer = loss_normalizer(LOSSES[loss_type], len(mask_NT), int(mask_NT.sum()), MAX_COMPLETION_LENGTH)
+    normalizer, tokens_N = normalizer_of(batch, loss_type), group_tokens(batch)
     whole = loss_of(batch, loss_type, beta=beta)
     parts = [
-        loss_of(tuple(x[rows] for x in batch), loss_type, beta=beta, normalizer=normalizer)
+        loss_of(
+            tuple(x[rows] for x in batch), loss_type, beta=beta, normalizer=normalizer, group_tokens_N=tokens_N[rows]
+        )
         for rows in (slice(0, cut), slice(cut, None))
     ]
     added = parts[0].loss + parts[1].loss
@@ -340,7 +300,7 @@ def test_beta_without_a_reference_is_refused():
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_an_empty_batch_has_a_normaliser(loss_type):
-    assert loss_normalizer(LOSSES[loss_type], 0, 0, MAX_COMPLETION_LENGTH) == 1.0
+    assert loss_normalizer(LOSSES[loss_type], 0, 0, MAX_COMPLETION_LENGTH, groups=0) == 1.0
 
 
 def test_k3_estimates_the_divergence():

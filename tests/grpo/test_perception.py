@@ -13,9 +13,10 @@ from testing_policy import completions
 from vlm_r1.config import load_config
 from vlm_r1.config.objective import LOSSES, GrpoSection
 from vlm_r1.errors import ConfigError
+from vlm_r1.grpo.batch import loss_batches
 from vlm_r1.grpo.perception import perception_losses, perception_output
 from vlm_r1.grpo.trainer import train
-from vlm_r1.grpo.update import compute_loss, loss_batches, update_policy
+from vlm_r1.grpo.update import compute_loss, update_policy
 from vlm_r1.models import Adapter
 from vlm_r1.planning.plan import make_plan
 from vlm_r1.planning.prompts import made_up_prompt

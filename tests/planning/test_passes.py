@@ -84,7 +84,7 @@ def counted(model: Any, run: Callable[[], object]) -> int:
     return meter.peak - start
 
 
-def real_pass(small: Small, section: ModelSection, autocast: bool) -> int:
+def real_pass(small: Small, section: ModelSection, autocast: bool, entropy_gradient: bool = False) -> int:
     model = load_model(section, small.adapter)
     if autocast:  # what tests have is random; published weights are such that this loses nothing
         for parameter in frozen_matrices(model):
@@ -96,8 +96,8 @@ def real_pass(small: Small, section: ModelSection, autocast: bool) -> int:
     def run() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
             seen = small.adapter.with_features(model, small.batch.prompts)
-            scored = policy(small.batch._replace(prompts=seen))
-        scored.logprobs_NT.sum().backward()
+            scored = policy(small.batch._replace(prompts=seen), entropy_gradient=entropy_gradient)
+        (scored.logprobs_NT + scored.entropies_NT if entropy_gradient else scored.logprobs_NT).sum().backward()
 
     return counted(model, run)
 
@@ -136,6 +136,14 @@ def test_a_pass_of_every_kind(options: dict[str, Any], autocast: bool, small) ->
     section = one.section(**options)
     planned = policy_pass(one.shapes(section, autocast), one.batch).total
     assert planned == pytest.approx(real_pass(one, section, autocast), rel=PASS_TOLERANCE)
+
+
+def test_a_pass_with_an_entropy_bonus(small) -> None:
+    one = small("qwen2_5_vl")
+    section = one.section()
+    planned = policy_pass(one.shapes(section), one.batch, entropy_gradient=True).total
+    real = real_pass(one, section, autocast=False, entropy_gradient=True)
+    assert planned == pytest.approx(real, rel=PASS_TOLERANCE)
 
 
 def test_layers_that_stand_for_others_are_needed(small) -> None:

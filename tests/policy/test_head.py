@@ -76,6 +76,50 @@ def test_equals_full_log_softmax(wrap, bias: bool, banned: tuple[int, ...], chun
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("banned", [BANNED, ()], ids=["banned", "none banned"])
+@pytest.mark.parametrize("wrap", [lambda head: head, WrappedLinear], ids=["linear", "wrapped"])
+def test_the_gradient_of_entropies_is_autograds(wrap, banned: tuple[int, ...], chunk: int) -> None:
+    """Of both outputs together, as a loss with a bonus asks for it."""
+    hidden, head, ids, grad = problem()
+    entropy_grad = grad.flip(0) ** 2
+    leaves = [hidden, *head.parameters()]
+    expected = obvious(hidden, head, ids, banned)
+    found = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, banned, entropy_gradient=True)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+    for cotangents in ((grad, entropy_grad), (0 * grad, entropy_grad), (grad, 0 * grad)):
+        pairs = (torch.autograd.grad(values, leaves, cotangents, retain_graph=True) for values in (found, expected))
+        for a, b in zip(*pairs, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+    without = torch.autograd.grad(token_logprobs(hidden, wrap(head), ids, TEMPERATURE, banned)[0], leaves, grad)
+    control = torch.autograd.grad(found, leaves, (grad, entropy_grad))
+    assert (without[0] - control[0]).abs().max() > 1e-3
+
+
+def test_the_gradient_of_an_entropy_by_hand() -> None:
+    # probabilities 1/3 and 2/3, H = ln 3 − 2/3 ln 2; ∂H/∂z = −p (log p + H) = ∓2/9 ln 2, halved by the temperature
+    head = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0], [4.0]]).log())
+    _, entropies = token_logprobs(torch.ones(1, 1), head, torch.tensor([0]), 2.0, (), entropy_gradient=True)
+    (gradient,) = torch.autograd.grad(entropies, head.weight)
+    ln_2 = 0.6931472
+    torch.testing.assert_close(gradient, torch.tensor([[2 / 9 * ln_2 / 2], [-2 / 9 * ln_2 / 2]]), atol=1e-6, rtol=0)
+
+
+def test_the_gradient_of_entropies_makes_no_larger_tensor_and_only_if_asked(monkeypatch) -> None:
+    monkeypatch.setattr(head_module, "CHUNK_LOGITS", 7 * V)
+    hidden, head, ids, _ = problem()
+    made: list[int] = []
+    for asked in (False, True):
+        values = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED, entropy_gradient=asked)
+        with Sizes() as sizes:
+            torch.autograd.grad(sum(values).sum() if asked else values[0].sum(), hidden)
+        made.append(max(shape.numel() for shape in sizes.shapes))
+        assert values[1].requires_grad is asked
+    assert made == [7 * V, 7 * V]
+
+
 def test_by_hand() -> None:
     # weights 1, 4, 100 to the power 1/2 without the last: 1/3 and 2/3; ln 3 − 2/3 ln 2 = 0.6365 nats
     head = nn.Linear(1, 3, bias=False)

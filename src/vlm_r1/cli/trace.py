@@ -83,8 +83,9 @@ def _show_group(console: Terminal, record: Record, env: Env, config: Config) -> 
     """
     import torch
 
+    from vlm_r1.grpo.batch import loss_batches
     from vlm_r1.grpo.reference import Reference
-    from vlm_r1.grpo.update import assign_advantages, compute_loss, global_normalizer, loss_batches
+    from vlm_r1.grpo.update import assign_advantages, compute_loss, global_normalizer, set_entropy_range
     from vlm_r1.rollouts.groups import sample_groups
     from vlm_r1.runtime.phases import Phases
     from vlm_r1.runtime.terminal import styled
@@ -112,6 +113,7 @@ def _show_group(console: Terminal, record: Record, env: Env, config: Config) -> 
         reference = Reference(config, env.adapter, learner)
         for batch in batches:
             batch.ref_logprobs_NT = reference.logprobs_NT(batch.batch)
+    set_entropy_range(batches, [], learner)
     with torch.no_grad():
         learner.seed_passes()
         found = [compute_loss(batch, learner, normalizer) for batch in batches]

@@ -15,8 +15,17 @@ from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Sec
 from vlm_r1.config.words import ADVANTAGES
 
 Ratio = Literal["token", "sequence"]
-Surrogate = Literal["clipped", "detached"]
-Mean = Literal["completion", "tokens", "constant"]
+Surrogate = Literal["clipped", "detached", "soft", "gamma"]
+Mean = Literal["completion", "tokens", "constant", "sum", "group"]
+Aggregation = Literal["sum_then_normalize", "normalize_then_sum"]
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "clipped": ("epsilon", "epsilon_high", "delta"),
+    "detached": ("epsilon_high",),
+    "soft": ("sapo_temperature_neg", "sapo_temperature_pos"),
+    "gamma": ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"),
+}
+"""The options of the section `grpo` that each surrogate reads."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,15 @@ class Loss:
         surrogate: how ratio and advantage make the loss of a token.
             clipped: the ratio carries the gradient and is clipped.
             detached: the log-probability carries the gradient; the ratio is its weight and has a cap.
+            soft: the ratio carries the gradient through a sigmoid, which takes the place of the clip.
+            gamma: as detached; the weight is a smooth function of the ratio of the whole completion.
             A function: maps `LossInput` and ratios (N, T) to `TokenLosses` (docs/add_an_objective.md).
         mean: how the losses of tokens are averaged.
             completion: the mean over each completion's tokens, then over completions.
             tokens: the mean over all tokens.
             constant: the sum over tokens divided by completions times the length cap.
+            sum: the sum over each completion's tokens, then the mean over completions.
+            group: the mean over all tokens of each group, then over groups.
     """
 
     ratio: Ratio
@@ -58,6 +71,10 @@ LOSSES: Mapping[str, Loss] = {
     "dapo": Loss(ratio="token", surrogate="clipped", mean="tokens"),
     "gspo": Loss(ratio="sequence", surrogate="clipped", mean="completion"),
     "cispo": Loss(ratio="token", surrogate="detached", mean="tokens"),
+    "bnpo": Loss(ratio="token", surrogate="clipped", mean="group"),
+    "sapo": Loss(ratio="token", surrogate="soft", mean="completion"),
+    "luspo": Loss(ratio="sequence", surrogate="clipped", mean="sum"),
+    "vespo": Loss(ratio="token", surrogate="gamma", mean="tokens"),
 }
 
 
@@ -71,7 +88,9 @@ class GrpoSection(Section):
         default="grpo",
         description="grpo: mean of per-completion token means; dr_grpo: token sum over a constant length; "
         "dapo: mean over all tokens; gspo: grpo with one ratio per completion; "
-        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient. Your own: "
+        "cispo: dapo with the ratio as a capped weight, so that every token keeps its gradient; bnpo: mean over groups "
+        "of their token means; sapo: grpo with a smooth gate instead of the clip; luspo: gspo with sums instead of "
+        "means, so that length is no handicap; vespo: dapo with a smooth weight for each completion. Your own: "
         "docs/add_an_objective.md.",
     )
     epsilon: PositiveFloat = Field(
@@ -81,6 +100,44 @@ class GrpoSection(Section):
         default=None,
         description="Clip of the ratio above, 1 + epsilon_high; default epsilon. cispo, as in TRL: the cap itself, at "
         "least 1, e.g. 5.",
+    )
+    delta: PositiveFloat | None = Field(
+        default=None,
+        description="Two-sided clip: largest ratio where the advantage is negative, more than 1 + epsilon_high, e.g. "
+        "4; default: no limit there.",
+    )
+    sapo_temperature_neg: PositiveFloat = Field(
+        default=1.05, description="sapo: how fast the gate closes where the advantage is not positive."
+    )
+    sapo_temperature_pos: PositiveFloat = Field(
+        default=1.0, description="sapo: how fast the gate closes where the advantage is positive."
+    )
+    vespo_k_pos: NonNegativeFloat = Field(
+        default=2.0, description="vespo: how much less completions count that became unlikelier; advantage at least 0."
+    )
+    vespo_lambda_pos: PositiveFloat = Field(
+        default=3.0, description="vespo: how much less completions count that became likelier; advantage at least 0."
+    )
+    vespo_k_neg: NonNegativeFloat = Field(
+        default=3.0, description="vespo: how much less completions count that became unlikelier; advantage below 0."
+    )
+    vespo_lambda_neg: PositiveFloat = Field(
+        default=2.0, description="vespo: how much less completions count that became likelier; advantage below 0."
+    )
+    off_policy_mask_threshold: PositiveFloat | None = Field(
+        default=None,
+        description="Leave completions with a negative advantage out of the policy loss if the policy has moved from "
+        "what sampled them by more than this, in nats a token, e.g. 0.5; default: never.",
+    )
+    top_entropy_quantile: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Only this share of the step's tokens, those of highest entropy, trains the policy, e.g. 0.2; "
+        "1: all. Costs one more forward pass for each update.",
+    )
+    entropy_coef: NonNegativeFloat = Field(
+        default=0.0, description="Weight of the mean entropy of a token, in nats, as a bonus; 0: none."
     )
     beta: NonNegativeFloat = Field(
         default=0.0, description="Weight of the KL (k3) to the frozen start; 0: no reference is kept."
@@ -99,8 +156,14 @@ class GrpoSection(Section):
     )
     scale_rewards: Annotated[str, AfterValidator(TableName(ADVANTAGES))] = Field(
         default="group",
-        description="Divide advantages by the standard deviation of the group, of the batch, or not at all. Your own: "
-        "docs/add_an_objective.md.",
+        description="Divide advantages by the standard deviation of the group, of the batch, or not at all; rloo: not "
+        "at all, and compare with the other answers only; reinforce_plus_plus: by the standard deviation of all "
+        "advantages. Your own: docs/add_an_objective.md.",
+    )
+    multi_objective_aggregation: Aggregation = Field(
+        default="sum_then_normalize",
+        description="sum_then_normalize: advantages of the total reward; normalize_then_sum (GDPO): each component is "
+        "compared within its group by itself, then they are weighted and summed.",
     )
     dynamic_sampling_rounds: PositiveInt = Field(
         default=1,
@@ -141,31 +204,46 @@ class GrpoSection(Section):
 
     @model_validator(mode="after")
     def _limits_have_effect(self):
+        if self.multi_objective_aggregation == "normalize_then_sum" and self.changes("scale_rewards"):
+            raise ValueError(
+                "scale_rewards has no effect with multi_objective_aggregation normalize_then_sum, which divides by the "
+                "deviation of the group and then of the batch: remove it"
+            )
         if self.loss_type in LOSSES:  # of a loss from outside nothing is known until it is imported
             self.check_limits(LOSSES[self.loss_type])
         return self
 
     def check_limits(self, loss: Loss) -> None:
-        """Check that `epsilon` and `epsilon_high` suit a loss and have an effect on it.
+        """Check that the options that some surrogates read suit a loss and have an effect on it.
+
+        A surrogate from outside may read any of them.
 
         Raises:
             ValueError: says what to change.
         """
         surrogate = loss.surrogate
-        limited = self.changes("epsilon") or self.changes("epsilon_high")
-        if surrogate == "clipped" and limited and not self.ratio_can_differ:
+        if callable(surrogate):
+            return
+        read = OPTIONS[surrogate]
+        changed = [option for options in OPTIONS.values() for option in options if self.changes(option)]
+        if unread := [option for option in changed if option not in read]:
             raise ValueError(
-                "epsilon and epsilon_high have no effect with num_iterations 1 and steps_per_generation 1, where the "
-                "ratio is exactly 1: remove them, or set one of these to 2 or more"
+                f"{unread[0]} has no effect with loss_type {self.loss_type}, which reads {', '.join(read)}: remove it"
             )
-        if surrogate == "detached" and self.changes("epsilon"):
+        if changed and surrogate != "detached" and not self.ratio_can_differ:
             raise ValueError(
-                f"epsilon has no effect with loss_type {self.loss_type}, which has no lower limit: remove it"
+                f"{changed[0]} has no effect with num_iterations 1 and steps_per_generation 1, where the ratio is "
+                "exactly 1: remove it, or set one of these to 2 or more"
             )
         if surrogate == "detached" and self.upper_epsilon < 1:
             raise ValueError(
                 f"loss_type {self.loss_type} caps the ratio at epsilon_high itself, and not at 1 + epsilon_high; got "
                 f"{self.upper_epsilon}, wanted at least 1: for example epsilon_high: 5"
+            )
+        if self.delta is not None and self.delta <= 1 + self.upper_epsilon:
+            raise ValueError(
+                f"delta is {self.delta}; wanted more than {1 + self.upper_epsilon:g}, which is 1 + epsilon_high, or it "
+                "would clip positive advantages too"
             )
 
     @property

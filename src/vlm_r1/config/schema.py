@@ -135,3 +135,23 @@ class Config(Section):
                 "rewards: all weights are 0, so nothing would be learnt; wanted for example accuracy: 1, format: 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _objective_has_effect(self):
+        combination, aggregation = self.reward_combination, self.grpo.multi_objective_aggregation
+        if aggregation == "normalize_then_sum" and combination != "sum":
+            raise ValueError(
+                f"grpo.multi_objective_aggregation normalize_then_sum compares each component by itself and sums them, "
+                f"so reward_combination {combination} has no effect: set it to sum, or remove the aggregation"
+            )
+        cuts = ("engine", "top_p", "top_k", "min_p")
+        sampled_by_policy = not any(self.sampling.changes(name) for name in cuts) and not (
+            self.model.lora and self.model.lora.lora_dropout
+        )
+        threshold = self.grpo.off_policy_mask_threshold
+        if threshold is not None and sampled_by_policy and not self.grpo.ratio_can_differ:
+            raise ValueError(
+                "grpo.off_policy_mask_threshold has no effect with num_iterations 1 and steps_per_generation 1, where "
+                "the policy itself sampled: remove it, or set one of these to 2 or more"
+            )
+        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ADVANTAGES = ("group", "batch", "none")
+ADVANTAGES = ("group", "batch", "none", "rloo", "reinforce_plus_plus")
 """Names of the table `ADVANTAGES` of `grpo/advantage.py`."""
 
 SAMPLERS = ("hf",)

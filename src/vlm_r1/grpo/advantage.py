@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,12 +17,13 @@ _EPS = 1e-4
 def group_advantages(rewards_PG: Tensor, scale_rewards: str, judged_PG: Tensor | None = None) -> Tensor:
     """Compare each completion's reward with the mean of its group.
 
-    `A = (r − mean_G r) / (s + 1e-4)`, where `s` is the unbiased standard deviation of the group ("group") or of all
-    rewards of the batch ("batch"); with "none", `A = r − mean_G r`. A group whose rewards are all equal gets exactly 0,
+    `A = (r − mean_G r) / (s + 1e-4)`, where `s` is the unbiased standard deviation of the group ("group"), of all
+    rewards of the batch ("batch") or of all `r − mean_G r` of the batch ("reinforce_plus_plus"); with "none",
+    `A = r − mean_G r`; with "rloo", r minus the mean of the others. A group whose rewards are all equal gets exactly 0,
     without rounding errors. So it can be left out of the update without changing the gradient.
 
     Args:
-        rewards_PG: finite floats (P, G), G ≥ 2. For "batch", pass the rewards of the whole step, of all processes.
+        rewards_PG: finite floats (P, G), G ≥ 2, of the whole step, of all processes.
         scale_rewards: a name of `ADVANTAGES`, or `package.module:Name` of such a function.
         judged_PG: bool (P, G); False if all components left the completion out. Then mean and standard deviation do not
             count it, its reward may be anything, and its advantage is 0, as in TRL. None: all were judged.
@@ -78,10 +79,68 @@ def scaled_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
     return differences_PG / (rewards_N.std() + _EPS) if len(rewards_N) > 1 else differences_PG
 
 
+def leave_one_out(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    """Return `r − mean of the other judged rewards of its group`, which is the difference times n / (n − 1).
+
+    Source: RLOO, arXiv 2402.14740. There KL is part of the reward; here `beta` is in the loss.
+    """
+    counts_P1 = judged_PG.sum(dim=1, keepdim=True)
+    return differences(rewards_PG, judged_PG) * counts_P1 / (counts_P1 - 1).clamp(min=1)
+
+
+def whitened_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    """Return the differences over the standard deviation of all *differences*; those of "batch" are over rewards.
+
+    The mean of all differences is 0, because that of each group is; so nothing is subtracted, and a group of equal
+    rewards keeps exactly 0.
+
+    Source: REINFORCE++ with baseline, arXiv 2501.03262, for one reward a completion.
+    """
+    return _over_deviation(differences(rewards_PG, judged_PG), judged_PG)
+
+
+def _over_deviation(values_PG: Tensor, judged_PG: Tensor) -> Tensor:
+    judged_N = values_PG[judged_PG]
+    return values_PG / (judged_N.std() + _EPS) if len(judged_N) > 1 else values_PG
+
+
+def decoupled_advantages(parts_PGK: Tensor, weights_K: Sequence[float]) -> Tensor:
+    """Compare each component of the reward within its group by itself, then weigh, sum, and scale by the batch.
+
+    `z_k = (r_k − mean_G r_k) / (std_G r_k + 1e-4)`, `s = Σ_k w_k z_k`, `A = s / (std s + 1e-4)`, where the last
+    deviation is that of the whole step. TRL subtracts the mean of s too; it is 0, because that of each group is.
+
+    Args:
+        parts_PGK: components (P, G, K), G ≥ 2, of the whole step, of all processes; NaN where a component left a
+            completion out: then mean and deviation do not count it, and it adds 0. If all did, its advantage is 0.
+        weights_K: those of the components.
+
+    Returns:
+        Advantages (P, G). A group in which no weighted component differs gets exactly 0.
+
+    Source: GDPO, arXiv 2601.05242, as in TRL 1.16 (`multi_objective_aggregation: normalize_then_sum`).
+
+    >>> decoupled_advantages(torch.tensor([[[0.0, 0.0], [1.0, 100.0]], [[0.0, 1.0], [0.0, 1.0]]]), [1.0, 1.0])
+    tensor([[-1.2245,  1.2245],
+            [ 0.0000,  0.0000]])
+    """
+    present_PGK = ~parts_PGK.isnan()
+    sums_PG = torch.zeros_like(parts_PGK[..., 0])
+    for k, weight in enumerate(weights_K):
+        sums_PG += weight * group_advantages(parts_PGK[..., k], "group", judged_PG=present_PGK[..., k])
+    return _over_deviation(sums_PG, present_PGK.any(dim=-1))
+
+
 Advantages = Callable[[Tensor, Tensor], Tensor]
 """(rewards_PG, 0 where not judged; judged_PG) → advantages (P, G)."""
 
-ADVANTAGES: Mapping[str, Advantages] = {"group": scaled_by_group, "batch": scaled_by_batch, "none": differences}
+ADVANTAGES: Mapping[str, Advantages] = {
+    "group": scaled_by_group,
+    "batch": scaled_by_batch,
+    "none": differences,
+    "rloo": leave_one_out,
+    "reinforce_plus_plus": whitened_by_batch,
+}
 
 
 def get_advantages(name: str) -> Advantages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from vlm_r1.config.secrets import masked
+from vlm_r1.grpo.compared import has_signal
 from vlm_r1.rewards.base import TrainerState
 from vlm_r1.rewards.call import Logged
 from vlm_r1.rollouts.groups import sample_groups
@@ -43,7 +44,7 @@ def collect_groups(
             draws, records = run.next_records()
         groups = run.do_together(partial(_sample, run, params, phases, logged, draws=draws, records=records))
         own |= {(round_number, rank, place): group for place, group in enumerate(groups)}
-        for process, found in enumerate(learner.gather([[_has_signal(group) for group in groups]])):
+        for process, found in enumerate(learner.gather([[has_signal(group, config) for group in groups]])):
             signals |= {(round_number, process, place): signal for place, signal in enumerate(found)}
         if sum(signals.values()) >= wanted:
             break
@@ -86,7 +87,3 @@ def _sample(
             trainer_state=TrainerState(learner.step, config.training.max_steps),
             logged=logged,
         )
-
-
-def _has_signal(group: Group) -> bool:
-    return len({rollout.score.reward for rollout in group.rollouts} - {None}) > 1

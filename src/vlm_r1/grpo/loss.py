@@ -7,15 +7,16 @@ wrapper that averages gradients over processes, multiply the loss by their numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlm_r1.config.objective import LOSSES, Loss
 from vlm_r1.errors import ConfigError
+from vlm_r1.grpo.surrogates import SURROGATES, LossInput, TokenLosses, clipped_surrogate
 from vlm_r1.registry import resolve
 
 __all__ = [
@@ -24,53 +25,14 @@ __all__ = [
     "LossInput",
     "LossOutput",
     "TokenLosses",
+    "clipped_surrogate",
     "get_loss",
     "grpo_loss",
     "importance_ratio",
     "k3_kl",
     "loss_normalizer",
+    "tokens_of_each",
 ]
-
-
-@dataclass(frozen=True)
-class LossInput:
-    """The input of an objective: one micro-batch, and the limits of its ratios.
-
-    Attributes:
-        logprobs_NT: log-probabilities of the completion tokens under the policy, with gradient (natural log, ≤ 0).
-        old_logprobs_NT: the same under the policy that sampled; `logprobs_NT.detach()` in the first iteration.
-        ref_logprobs_NT: the same under the frozen reference, or None.
-        advantages_N: one for each completion.
-        mask_NT: bool, True for tokens that count: the completion up to and with its stop token.
-        epsilon: the recipe's `grpo.epsilon`: how far a ratio may be below 1.
-        epsilon_high: the recipe's `grpo.epsilon_high`: how far it may be above 1.
-        sampled_logprobs_NT: log-probabilities that the sampler drew the tokens with. They differ from `old_logprobs_NT`
-            if the sampler is not exactly the policy: another engine, or a distribution that top-p cut. None: unknown.
-    """
-
-    logprobs_NT: Tensor
-    old_logprobs_NT: Tensor
-    ref_logprobs_NT: Tensor | None
-    advantages_N: Tensor
-    mask_NT: Tensor
-    epsilon: float
-    epsilon_high: float
-    sampled_logprobs_NT: Tensor | None = None
-
-
-class TokenLosses(NamedTuple):
-    """The result of a surrogate: a loss for each token, and which ratios reached a limit.
-
-    Attributes:
-        losses_NT: floats with gradient; values at masked positions are ignored.
-        clipped_low_NT: bool, True if the ratio is below the lower limit and this stops or bounds the gradient; None:
-            there is no lower limit.
-        clipped_high_NT: the same for the upper limit.
-    """
-
-    losses_NT: Tensor
-    clipped_low_NT: Tensor | None = None
-    clipped_high_NT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +46,8 @@ class LossOutput:
             "kl_sum": k3, without beta, but with the ratio if that weighs it; 0 without a reference.
             "clipped_low", "clipped_high": tokens whose ratio reached a limit, see `TokenLosses`.
             "sampler_gap_sum": distances of the old log-probabilities from the sampler's, if those are known.
+            "weight_sum": weights of the surrogate, if it has any.
+            "off_policy": tokens of completions that `off_policy_mask_threshold` leaves out, if it is set.
         largest_sampler_gap: the largest of these distances, in nats; detached. None: unknown.
     """
 
@@ -104,32 +68,55 @@ def get_loss(name: str) -> Loss:
     return found
 
 
-def loss_normalizer(loss: Loss, completions: int, tokens: int, max_completion_length: int) -> float:
+def loss_normalizer(
+    loss: Loss, completions: int, tokens: int, max_completion_length: int, groups: int | None = None
+) -> float:
     """Return the count that the loss of a whole batch is divided by; at least 1, so that an empty batch gives 0.
 
     Args:
-        loss: its `mean` decides. completion: the number of completions, each of which adds its token mean; tokens: the
-            number of tokens; constant: completions times the length cap, so that length earns nothing.
+        loss: its `mean` decides. completion, sum: the number of completions, each of which adds the mean or the sum of
+            its tokens; tokens: the number of tokens; constant: completions times the length cap, so that length earns
+            nothing; group: the number of groups.
         completions: their number in the whole batch, over all processes, fully masked ones included.
         tokens: number of unmasked tokens in the whole batch, over all processes.
         max_completion_length: the sampling cap, in tokens.
+        groups: their number in the whole batch, over all processes; only the mean over groups needs it.
 
-    >>> [loss_normalizer(LOSSES[name], 16, 1000, 512) for name in ("grpo", "dr_grpo", "dapo", "gspo", "cispo")]
-    [16.0, 8192.0, 1000.0, 16.0, 1000.0]
+    Raises:
+        ValueError: the mean is over groups, and their number is not given.
+
+    >>> [loss_normalizer(LOSSES[name], 16, 1000, 512, groups=2) for name in ("grpo", "dr_grpo", "dapo", "sapo", "bnpo")]
+    [16.0, 8192.0, 1000.0, 16.0, 2.0]
     """
-    counts = {"completion": completions, "tokens": tokens, "constant": completions * max_completion_length}
+    if loss.mean == "group" and groups is None:
+        raise ValueError("the mean of this loss is over groups: wanted their number")
+    counts = {
+        "completion": completions,
+        "sum": completions,
+        "tokens": tokens,
+        "constant": completions * max_completion_length,
+        "group": groups or 0,
+    }
     return float(max(counts[loss.mean], 1))
 
 
 def grpo_loss(
-    given: LossInput, loss: Loss, *, normalizer: float, beta: float = 0.0, use_bias_correction_kl: bool = False
+    given: LossInput,
+    loss: Loss,
+    *,
+    normalizer: float,
+    beta: float = 0.0,
+    use_bias_correction_kl: bool = False,
+    entropy_normalizer: float = 1.0,
 ) -> LossOutput:
-    """Compute the policy-gradient loss of one micro-batch, with an optional KL term.
+    """Compute the policy-gradient loss of one micro-batch, with an optional KL term and an optional entropy bonus.
 
     The loss of a token is `l = surrogate(ρ, A) + beta · k3`, where ρ is `importance_ratio` and the surrogate is that of
-    the loss, e.g. `clipped_surrogate`. If the mean is over completions, each completion adds the mean of `l` over its
-    tokens; otherwise each token adds its `l`. The sum is divided by `normalizer`. With `use_bias_correction_kl` the KL
-    term is `beta · ρ · k3`; this ρ has its gradient and is not clipped.
+    the loss, e.g. `clipped_surrogate`; it is 0 for tokens without `policy_tokens`. If the mean is over completions,
+    each completion adds the mean of `l` over its tokens; if it is over groups, each token adds `l` over the tokens of
+    its group; otherwise each token adds its `l`. The sum is divided by `normalizer`. With `use_bias_correction_kl` the
+    KL term is `beta · ρ · k3`; this ρ has its gradient and is not clipped. With `entropy_coef` the sum of the entropies
+    over `entropy_normalizer`, times the coefficient, is subtracted.
 
     Masked positions may hold anything (padding, −inf, NaN): they add 0 to the loss and to the gradient. A sampled token
     has a probability, so an unmasked −inf or NaN is a bug of the caller. It is not hidden here: the trainer then sees a
@@ -137,86 +124,111 @@ def grpo_loss(
 
     Args:
         normalizer: from `loss_normalizer`.
+        entropy_normalizer: number of tokens in the whole batch, over all processes, whose entropy reaches the
+            threshold.
 
     Raises:
-        ValueError: beta without a reference.
+        ValueError: beta without a reference, an entropy option without entropies, or a mean over groups without their
+            tokens.
         ConfigError: a surrogate from outside returned something that is no `TokenLosses` of shape (N, T).
 
     Source: GRPO arXiv 2402.03300 · Dr. GRPO arXiv 2503.20783 · DAPO arXiv 2503.14476 · GSPO arXiv 2507.18071 ·
-    CISPO arXiv 2506.13585 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in TRL 1.16.
+    CISPO arXiv 2506.13585 · LUSPO arXiv 2602.05261 · the ratio on the KL term: DeepSeek-V3.2 arXiv 2512.02556, as in
+    TRL 1.16. Those of other surrogates are in `surrogates.py`.
     """
     given = _with_masked_positions_0(given)
     mask_NT = given.mask_NT
     ratio_NT = importance_ratio(given.logprobs_NT, given.old_logprobs_NT, mask_NT, loss)
     token = _token_losses(given, ratio_NT, loss)
-    losses_NT = token.losses_NT
+    trained_NT, near_N1 = policy_tokens(given)
+    losses_NT = token.losses_NT.masked_fill(~trained_NT, 0.0)
     kl_NT = torch.zeros_like(losses_NT)
     if given.ref_logprobs_NT is not None:
         kl_NT = k3_kl(given.logprobs_NT, given.ref_logprobs_NT, mask_NT) * (ratio_NT if use_bias_correction_kl else 1.0)
         losses_NT = losses_NT + beta * kl_NT
     elif beta:
         raise ValueError(f"beta is {beta}, but there are no log-probabilities of a reference")
-    if loss.mean == "completion":
-        losses_NT = losses_NT / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
-    nothing_NT = torch.zeros_like(mask_NT)
+    losses_NT = losses_NT / tokens_of_each(mask_NT, loss, given.group_tokens_N)
+    total = losses_NT.masked_fill(~mask_NT, 0.0).sum() / normalizer  # a surrogate from outside may leave NaN there
+    if given.options.entropy_coef:
+        total = total - given.options.entropy_coef * _entropy_sum(given) / entropy_normalizer
+    sums = _sums(given, token, near_N1) | {"kl_sum": kl_NT}
+    gaps_NT = sums.get("sampler_gap_sum")
+    return LossOutput(
+        loss=total,
+        sums={name: x_NT.detach().masked_fill(~mask_NT, 0).sum() for name, x_NT in sums.items()},
+        largest_sampler_gap=None if gaps_NT is None else gaps_NT.detach().max(),
+    )
+
+
+def _sums(given: LossInput, token: TokenLosses, near_N1: Tensor) -> dict[str, Tensor]:
+    """Return what to add up for the log, of each token; the KL is not among it."""
+    nothing_NT = torch.zeros_like(given.mask_NT)
     sums = {
-        "kl_sum": kl_NT,
         "clipped_low": nothing_NT if token.clipped_low_NT is None else token.clipped_low_NT,
         "clipped_high": nothing_NT if token.clipped_high_NT is None else token.clipped_high_NT,
-        "tokens": torch.ones_like(losses_NT),
+        "tokens": torch.ones_like(given.logprobs_NT),
     }
-    largest_gap = None
     if given.sampled_logprobs_NT is not None:
         sums["sampler_gap_sum"] = (given.old_logprobs_NT - given.sampled_logprobs_NT).abs()
-        largest_gap = sums["sampler_gap_sum"].detach().max()
-    return LossOutput(
-        loss=losses_NT.masked_fill(~mask_NT, 0.0).sum() / normalizer,  # a surrogate from outside may leave NaN there
-        sums={name: (values_NT.detach() * mask_NT).sum().to(losses_NT.dtype) for name, values_NT in sums.items()},
-        largest_sampler_gap=largest_gap,
-    )
+    if token.weights_NT is not None:
+        sums["weight_sum"] = token.weights_NT
+    if given.options.off_policy_mask_threshold is not None:
+        sums["off_policy"] = (~near_N1).expand_as(given.mask_NT)
+    return sums
 
 
-def clipped_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
-    """Return `−min(ρ A, clip(ρ, 1 − epsilon, 1 + epsilon_high) A)`: no gradient beyond the clip, away from 1.
+def policy_tokens(given: LossInput) -> tuple[Tensor, Tensor]:
+    """Return which tokens have a policy loss, bool (N, T), and which completions are near enough, bool (N, 1).
 
-    Source: PPO arXiv 1707.06347; one clip for each side: DAPO arXiv 2503.14476.
-    """
-    advantages_N1, low, high = given.advantages_N[:, None], 1 - given.epsilon, 1 + given.epsilon_high
-    return TokenLosses(
-        -torch.minimum(ratio_NT * advantages_N1, ratio_NT.clamp(low, high) * advantages_N1),
-        clipped_low_NT=(ratio_NT < low) & (advantages_N1 < 0),
-        clipped_high_NT=(ratio_NT > high) & (advantages_N1 > 0),
-    )
-
-
-def detached_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
-    """Return `−stop_gradient(min(ρ, epsilon_high)) A log π`: each token keeps its gradient, with a capped weight.
-
-    The cap is `epsilon_high` itself, not 1 + epsilon_high, as in TRL 1.16; `epsilon` is not used, as in the paper's
-    experiments. `clipped_high_NT` marks all tokens with a capped weight; TRL counts only those with A > 0.
+    Left out are tokens whose entropy is below `entropy_threshold` ("Beyond the 80/20 Rule", arXiv 2506.01939), and
+    completions with A < 0 from which the policy has moved: the mean over their tokens of
+    `log π_sampled − log π` is above `off_policy_mask_threshold` (DeepSeek-V3.2, arXiv 2512.02556, equation 9). What
+    sampled them is the sampler, or the old policy where its log-probabilities are not known. Both still count in the
+    normalizer and in the KL term, as in TRL 1.16.
 
     Raises:
-        ConfigError: the cap is below 1, which would scale all gradients down. It is so if a recipe names a loss from
-            outside and sets no `epsilon_high`.
-
-    Source: CISPO, MiniMax-M1 arXiv 2506.13585.
+        ValueError: a threshold without entropies.
     """
-    if given.epsilon_high < 1:
-        raise ConfigError(
-            f"the ratio is capped at grpo.epsilon_high itself; got {given.epsilon_high}, wanted at least 1"
-        )
-    weights_NT = ratio_NT.detach().clamp(max=given.epsilon_high)
-    return TokenLosses(
-        -weights_NT * given.advantages_N[:, None] * given.logprobs_NT,
-        clipped_high_NT=(ratio_NT > given.epsilon_high) & given.mask_NT,
-    )
+    trained_NT, near_N1 = torch.ones_like(given.mask_NT), torch.ones_like(given.mask_NT[:, :1])
+    if given.entropy_threshold > -math.inf:
+        trained_NT = _entropies(given) >= given.entropy_threshold
+    threshold = given.options.off_policy_mask_threshold
+    if threshold is not None:
+        sampled_NT = given.old_logprobs_NT if given.sampled_logprobs_NT is None else given.sampled_logprobs_NT
+        sums_N1 = (sampled_NT - given.logprobs_NT.detach()).sum(dim=1, keepdim=True)  # 0 where masked
+        distances_N1 = sums_N1 / given.mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
+        near_N1 = (given.advantages_N[:, None] >= 0) | (distances_N1 <= threshold)
+    return trained_NT & near_N1, near_N1
 
 
-SURROGATES: Mapping[str, Callable[[LossInput, Tensor], TokenLosses]] = {
-    "clipped": clipped_surrogate,
-    "detached": detached_surrogate,
-}
-"""(micro-batch, whose log-probabilities are 0 where masked; ratios (N, T)) → losses of its tokens."""
+def _entropy_sum(given: LossInput) -> Tensor:
+    """Sum the entropies of the tokens that reach the threshold."""
+    entropies_NT = _entropies(given)
+    counted_NT = given.mask_NT & (entropies_NT.detach() >= given.entropy_threshold)
+    return entropies_NT.masked_fill(~counted_NT, 0.0).sum()
+
+
+def _entropies(given: LossInput) -> Tensor:
+    if given.entropies_NT is None:
+        raise ValueError("an option of entropies is set, but there are no entropies")
+    return given.entropies_NT
+
+
+def tokens_of_each(mask_NT: Tensor, loss: Loss, group_tokens_N: Tensor | None = None) -> Tensor:
+    """Return by what the loss of each token is divided before the sum: (N, 1), at least 1.
+
+    Raises:
+        ValueError: the mean is over groups, and their tokens are not given.
+    """
+    counts_N = mask_NT.sum(dim=1)
+    if loss.mean == "group":
+        if group_tokens_N is None:
+            raise ValueError("the mean of this loss is over groups: wanted the tokens of each group")
+        counts_N = group_tokens_N
+    elif loss.mean != "completion":
+        counts_N = torch.ones_like(counts_N)
+    return counts_N[:, None].clamp(min=1)
 
 
 def _token_losses(given: LossInput, ratio_NT: Tensor, loss: Loss) -> TokenLosses:
@@ -280,4 +292,5 @@ def _with_masked_positions_0(given: LossInput) -> LossInput:
         old_logprobs_NT=given.old_logprobs_NT.masked_fill(padding_NT, 0.0),
         ref_logprobs_NT=filled(given.ref_logprobs_NT),
         sampled_logprobs_NT=filled(given.sampled_logprobs_NT),
+        entropies_NT=filled(given.entropies_NT),
     )

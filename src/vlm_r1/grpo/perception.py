@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlm_r1.config.objective import GrpoSection, Loss
 from vlm_r1.config.words import Layout
-from vlm_r1.grpo.loss import k3_kl
+from vlm_r1.grpo.loss import k3_kl, tokens_of_each
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs, count_positions
 from vlm_r1.training.learner import Learner
 from vlm_r1.types import EncodedPrompt
@@ -81,7 +81,14 @@ def perception_losses(
 
 
 def perception_output(
-    logprobs_NT: Tensor, blank_logprobs_NT: Tensor, mask_NT: Tensor, loss: Loss, grpo: GrpoSection, *, normalizer: float
+    logprobs_NT: Tensor,
+    blank_logprobs_NT: Tensor,
+    mask_NT: Tensor,
+    loss: Loss,
+    grpo: GrpoSection,
+    *,
+    normalizer: float,
+    group_tokens_N: Tensor | None = None,
 ) -> PerceptionOutput:
     """Average `perception_losses` over a micro-batch as its policy loss is averaged.
 
@@ -90,12 +97,12 @@ def perception_output(
         blank_logprobs_NT: of the same completions, with blank images.
         mask_NT: bool, True for tokens that count.
         normalizer: from `loss_normalizer`, of the whole batch, completions without images included.
+        group_tokens_N: tokens of each completion's whole group; a mean over groups needs it.
     """
     losses_NT = perception_losses(
         logprobs_NT, blank_logprobs_NT, mask_NT, grpo.perception_coef, grpo.perception_entropy_coef
     )
-    if loss.mean == "completion":
-        losses_NT = losses_NT / mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
+    losses_NT = losses_NT / tokens_of_each(mask_NT, loss, group_tokens_N)
     kl_NT = k3_kl(logprobs_NT.detach(), blank_logprobs_NT.detach(), mask_NT)
     return PerceptionOutput(
         losses_NT.sum() / normalizer,

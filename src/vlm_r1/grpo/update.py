@@ -4,20 +4,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 
 from vlm_r1.config import Config
-from vlm_r1.grpo.advantage import group_advantages
+from vlm_r1.grpo.batch import LossBatch, kept_tokens, loss_batches
+from vlm_r1.grpo.compared import advantages_of, compare
+from vlm_r1.grpo.entropy import ALL_TOKENS, EntropyRange, top_entropies
 from vlm_r1.grpo.loss import LossInput, LossOutput, get_loss, grpo_loss, loss_normalizer
 from vlm_r1.grpo.parts import cut
-from vlm_r1.grpo.perception import BlankBatch, apart, blank_batch, blank_prompts, both, perception_output
+from vlm_r1.grpo.perception import apart, both, perception_output
 from vlm_r1.grpo.reference import Reference
-from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
+from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, mean_of, ratio, total
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.diagnosis import Suspect, find_cause
@@ -25,60 +27,14 @@ from vlm_r1.training.learner import Learner
 from vlm_r1.types import Group, StopReason
 
 
-@dataclass
-class LossBatch:
-    """A micro-batch with everything that its loss needs.
-
-    Attributes:
-        batch: the completions.
-        labels_N: name them, e.g. "train.jsonl:7, completion 3 of 8".
-        positions: how many positions the language model computes for it.
-        advantages_N: one for each completion.
-        kept_N1: bool, False for completions that are left out of the loss.
-        sampled_logprobs_NT: those that the tokens were sampled with.
-        old_logprobs_NT: the policy's log-probabilities before the first update; None: not yet computed.
-        ref_logprobs_NT: the reference's; None without a KL term.
-        blank: the completions on blank images; None without a perception-aware term, or without images.
-    """
-
-    batch: CompletionBatch
-    labels_N: list[str]
-    positions: int
-    advantages_N: torch.Tensor
-    kept_N1: torch.Tensor
-    sampled_logprobs_NT: torch.Tensor
-    old_logprobs_NT: torch.Tensor | None = None
-    ref_logprobs_NT: torch.Tensor | None = None
-    blank: BlankBatch | None = None
-
-    def one(self, n: int) -> LossBatch:
-        """Return the n-th completion by itself."""
-        batch = self.batch.one(n)
-        T = len(batch.ids_P_G_T[0][0])
-        old, ref = (None if x is None else x[n : n + 1, :T] for x in (self.old_logprobs_NT, self.ref_logprobs_NT))
-        own = slice(n, n + 1)
-        return LossBatch(
-            batch,
-            self.labels_N[own],
-            self.positions,
-            self.advantages_N[own],
-            self.kept_N1[own],
-            self.sampled_logprobs_NT[own, :T],
-            old,
-            ref,
-            self.blank and self.blank.of_one(n),
-        )
-
-
 def assign_advantages(groups: Sequence[Group], config: Config, learner: Learner) -> list[Group]:
     """Return the groups of this process with the advantages of their rollouts.
 
     Rewards of all processes are gathered, because the standard deviation of the batch is a global number.
+    `compared.py` says what is compared.
     """
-    own = [[math.nan if r.score.reward is None else r.score.reward for r in group.rollouts] for group in groups]
-    by_process = learner.gather([own])
-    rewards_PG = torch.tensor([rewards for process in by_process for rewards in process], dtype=torch.float64)
-    advantages_PG = group_advantages(rewards_PG, config.grpo.scale_rewards, judged_PG=~rewards_PG.isnan())
+    by_process = learner.gather([compare(groups, config)])
+    advantages_PG = advantages_of([numbers for process in by_process for numbers in process], config)
     first = sum(len(process) for process in by_process[: learner.accelerator.process_index])
     return [
         replace(group, rollouts=tuple(replace(r, advantage=a) for r, a in zip(group.rollouts, row, strict=True)))
@@ -99,9 +55,9 @@ def update_policy(
 
     There are `steps_per_generation` parts, each with a normalizer of its own. The old log-probabilities are those
     before the first of these updates. For the first part they are those of its first pass, detached; the other parts
-    have a pass without gradient for them (`_remember_old_logprobs`). With beta 0, a group whose advantages are all zero
-    cannot change the gradient and is not computed. It still counts in the normalizer, and the same parameters get a
-    gradient (`_zero_weight_probe`).
+    have a pass without gradient for them (`_remember_old_logprobs`). Without KL and entropy bonus, a group whose
+    advantages are all zero cannot change the gradient and is not computed. It still counts in the normalizer, and the
+    same parameters get a gradient (`_zero_weight_probe`).
 
     Args:
         fallback_group: any group of this process, for the case that `groups` or a part of them is empty.
@@ -122,6 +78,8 @@ def update_policy(
             _remember_old_logprobs(parts[1:], learner)
     found: list[Mapping[str, torch.Tensor]] = []
     for part in parts * grpo.num_iterations:
+        with phases("policy"):
+            set_entropy_range(part.batches, part.left_out, learner)
         learner.seed_passes()  # a part has the same dropout in each pass, which would otherwise change ratios
         for batch in part.batches:
             with phases("policy"):
@@ -142,26 +100,30 @@ class _Part:
 
     Attributes:
         informative: those that can change the gradient.
+        left_out: the others.
         batches: at least one, so that every process takes part in the update.
         normalizer: the count that the part's loss is divided by, over all processes.
     """
 
     informative: list[Group]
+    left_out: list[Group]
     batches: list[LossBatch]
     normalizer: float
 
 
 def _part_of(groups: Sequence[Group], fallback_group: Group, learner: Learner) -> _Part:
     informative = [group for group in groups if _can_change_the_gradient(group, learner.config)]
+    left_out = [group for group in groups if not _can_change_the_gradient(group, learner.config)]
     probe = _zero_weight_probe(groups, informative, fallback_group)
     batches = [*loss_batches(informative, learner), *loss_batches(probe, learner, weightless=True)]
-    return _Part(informative, batches, global_normalizer(groups, learner))
+    return _Part(informative, left_out, batches, global_normalizer(groups, learner))
 
 
 def _can_change_the_gradient(group: Group, config: Config) -> bool:
     """Return whether a rollout has an advantage, or a term is there that needs none."""
-    perceived = config.grpo.perception_coef and group.encoded.frames
-    return bool(config.grpo.beta or perceived or any(rollout.advantage for rollout in group.rollouts))
+    grpo = config.grpo
+    perceived = grpo.perception_coef and group.encoded.frames
+    return bool(grpo.beta or grpo.entropy_coef or perceived or any(rollout.advantage for rollout in group.rollouts))
 
 
 @torch.no_grad()
@@ -172,6 +134,34 @@ def _remember_old_logprobs(parts: Sequence[_Part], learner: Learner) -> None:
         for batch in part.batches:
             scored, _ = apart(learner.score(both(batch.batch, batch.blank)), batch.blank)
             batch.old_logprobs_NT = scored.logprobs_NT
+
+
+def set_entropy_range(batches: Sequence[LossBatch], left_out: Sequence[Group], learner: Learner) -> None:
+    """Tell the micro-batches of an update which tokens train by their entropy, if an option asks for it.
+
+    A quantile is over all processes, so every micro-batch goes through the policy once more before, without gradient
+    and with the dropout that it will have.
+
+    Args:
+        left_out: groups of this process that are in no micro-batch; their tokens count in the quantile.
+    """
+    grpo, found = learner.config.grpo, ALL_TOKENS
+    if grpo.top_entropy_quantile < 1:
+        learner.seed_passes()
+        own = [_entropies(batch, learner) for batch in (*batches, *loss_batches(left_out, learner))]
+        everyone = learner.gather([np.concatenate([np.zeros(0), *own])])
+        found = top_entropies(np.concatenate(everyone), grpo.top_entropy_quantile)
+    elif grpo.entropy_coef:  # then no group is left out
+        found = EntropyRange(tokens=max(sum(learner.gather([sum(batch.tokens() for batch in batches)])), 1))
+    for batch in batches:
+        batch.entropy = found
+
+
+@torch.no_grad()
+def _entropies(batch: LossBatch, learner: Learner) -> np.ndarray:
+    """Return the entropies of the tokens that are in the loss, in nats."""
+    scored, _ = apart(learner.score(both(batch.batch, batch.blank)), batch.blank)
+    return scored.entropies_NT[scored.mask_NT & batch.kept_N1].double().cpu().numpy()
 
 
 def _diagnose(part: _Part, learner: Learner) -> str | None:
@@ -192,38 +182,6 @@ def _zero_weight_probe(groups: Sequence[Group], informative: Sequence[Group], fa
     return [replace(chosen, rollouts=chosen.rollouts[:1])]
 
 
-def loss_batches(groups: Sequence[Group], learner: Learner, weightless: bool = False) -> Iterator[LossBatch]:
-    """Cut the groups of this process into micro-batches, with their advantages.
-
-    Args:
-        weightless: leave all completions out of the loss.
-    """
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    labels = [
-        f"{group.record.source}, completion {g} of {len(group.rollouts)}"
-        for group in groups
-        for g in range(1, len(group.rollouts) + 1)
-    ]
-    kept_N = [not weightless and _is_kept(rollout.completion.stop_reason, learner.config) for rollout in rollouts]
-    completions_P_G = [[rollout.completion for rollout in group.rollouts] for group in groups]
-    batch = CompletionBatch.of_groups([group.encoded for group in groups], completions_P_G)
-    device = learner.accelerator.device
-    perceives = bool(learner.config.grpo.perception_coef) and not weightless
-    on_blank = blank_prompts(batch.prompts, learner) if perceives else {}
-    for micro in learner.micro_batches(batch, copies=1 + perceives):
-        blank = blank_batch(micro.batch, on_blank)
-        advantages = [rollouts[n].advantage for n in micro.rows_N]
-        yield LossBatch(
-            micro.batch,
-            [labels[n] for n in micro.rows_N],
-            micro.positions + (0 if blank is None else blank.positions(learner.setup.layout)),
-            torch.tensor(advantages, dtype=torch.float64, device=device),
-            torch.tensor([[kept_N[n]] for n in micro.rows_N], device=device),
-            micro.batch.sampled_logprobs_NT(device),
-            blank=blank,
-        )
-
-
 def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple[TokenLogProbs, LossOutput]:
     """Score a micro-batch and compute its share of the loss; remember the old log-probabilities in the batch.
 
@@ -231,7 +189,8 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         normalizer: from `global_normalizer`.
     """
     grpo = learner.config.grpo
-    scored, blank = apart(learner.score(both(batch.batch, batch.blank)), batch.blank)
+    computed = learner.score(both(batch.batch, batch.blank), entropy_gradient=bool(grpo.entropy_coef))
+    scored, blank = apart(computed, batch.blank)
     old_logprobs_NT = scored.logprobs_NT.detach() if batch.old_logprobs_NT is None else batch.old_logprobs_NT
     batch.old_logprobs_NT = old_logprobs_NT
     given = LossInput(
@@ -243,16 +202,31 @@ def compute_loss(batch: LossBatch, learner: Learner, normalizer: float) -> tuple
         epsilon=grpo.epsilon,
         epsilon_high=grpo.upper_epsilon,
         sampled_logprobs_NT=batch.sampled_logprobs_NT,
+        group_tokens_N=batch.group_tokens_N,
+        entropies_NT=scored.entropies_NT,
+        entropy_threshold=batch.entropy.threshold,
+        options=grpo,
     )
     loss = get_loss(grpo.loss_type)
     output = grpo_loss(
-        given, loss, normalizer=normalizer, beta=grpo.beta, use_bias_correction_kl=grpo.use_bias_correction_kl
+        given,
+        loss,
+        normalizer=normalizer,
+        beta=grpo.beta,
+        use_bias_correction_kl=grpo.use_bias_correction_kl,
+        entropy_normalizer=batch.entropy.tokens,
     )
     if batch.blank is None or blank is None:
         return scored, output
     rows_N = torch.tensor(batch.blank.rows_N, device=given.mask_NT.device)
     term = perception_output(
-        scored.logprobs_NT[rows_N], blank.logprobs_NT, given.mask_NT[rows_N], loss, grpo, normalizer=normalizer
+        scored.logprobs_NT[rows_N],
+        blank.logprobs_NT,
+        given.mask_NT[rows_N],
+        loss,
+        grpo,
+        normalizer=normalizer,
+        group_tokens_N=batch.group_tokens_N[rows_N],
     )
     return scored, replace(output, loss=output.loss + term.loss, sums={**output.sums, **term.sums})
 
@@ -284,7 +258,7 @@ def _found(scored: TokenLogProbs, output: LossOutput) -> Mapping[str, torch.Tens
     assert output.largest_sampler_gap is not None  # the log-probabilities were given
     return {
         "loss": output.loss.detach(),
-        "entropy_sum": scored.entropies_NT.sum(),
+        "entropy_sum": scored.entropies_NT.detach().sum(),
         "sampled_tokens": scored.mask_NT.sum(),
         **output.sums,
         "largest_gap": output.largest_sampler_gap,
@@ -317,29 +291,21 @@ def _check_tokens(counted: float, informative: Sequence[Group], config: Config) 
     Raises:
         RuntimeError: the loss left some out, which is a bug.
     """
-    completions = [rollout.completion for group in informative for rollout in group.rollouts]
-    sampled = sum(sum(c.sampled_T) for c in completions if _is_kept(c.stop_reason, config)) * config.grpo.num_iterations
+    sampled = sum(kept_tokens(group, config) for group in informative) * config.grpo.num_iterations
     if counted != sampled:
         raise RuntimeError(
             f"the loss counted {counted:.0f} tokens of {sampled}: some were left out; please report this"
         )
 
 
-def _is_kept(stop_reason: StopReason, config: Config) -> bool:
-    return not (config.grpo.mask_truncated_completions and stop_reason is StopReason.LENGTH)
-
-
 def global_normalizer(groups: Sequence[Group], learner: Learner) -> float:
     """Return the count that the loss of the whole step is divided by, over all processes."""
     config = learner.config
-    completions = [rollout.completion for group in groups for rollout in group.rollouts]
-    tokens = sum(sum(c.sampled_T) for c in completions if _is_kept(c.stop_reason, config))
-    counts = learner.gather([(len(completions), tokens)])
+    tokens = sum(kept_tokens(group, config) for group in groups)
+    counts = learner.gather([(sum(len(group.rollouts) for group in groups), tokens, len(groups))])
+    completions, tokens, groups_of_all = (sum(column) for column in zip(*counts, strict=True))
     return loss_normalizer(
-        get_loss(config.grpo.loss_type),
-        completions=sum(count for count, _ in counts),
-        tokens=sum(tokens for _, tokens in counts),
-        max_completion_length=config.sampling.max_completion_length,
+        get_loss(config.grpo.loss_type), completions, tokens, config.sampling.max_completion_length, groups_of_all
     )
 
 
@@ -356,6 +322,8 @@ def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) 
     }
     if config.grpo.beta:
         metrics["kl"] = ratio(sums["kl_sum"], tokens)
+    extra = {"policy_weight": "weight_sum", "off_policy_masked": "off_policy"}
+    metrics |= {name: ratio(sums[of], tokens) for name, of in extra.items() if of in sums}
     if config.grpo.perception_coef:
         metrics["perception_kl"] = ratio(sums.get("perception_kl_sum", 0.0), sums.get("perception_tokens", 0.0))
     return {name: metric for name, metric in metrics.items() if metric.reduction != "mean" or metric.count}

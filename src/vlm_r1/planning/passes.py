@@ -48,16 +48,19 @@ class OptimizerNeeds(NamedTuple):
     working: int
 
 
-def policy_pass(shapes: Shapes, batch: CompletionBatch) -> Peak:
+def policy_pass(shapes: Shapes, batch: CompletionBatch, *, entropy_gradient: bool = False) -> Peak:
     """Bytes of the forward and backward pass of a micro-batch's log-probabilities.
 
     The gradients of earlier micro-batches exist already, so they are not counted here.
+
+    Args:
+        entropy_gradient: the backward pass goes through entropies too, as an entropy bonus asks for.
     """
     _make_gradients(shapes)
-    return _score(shapes, batch)
+    return _score(shapes, batch, entropy_gradient)
 
 
-def _score(shapes: Shapes, batch: CompletionBatch) -> Peak:
+def _score(shapes: Shapes, batch: CompletionBatch, entropy_gradient: bool) -> Peak:
     policy = Policy(shapes.model, shapes.adapter, layout=shapes.setup.layout).train()
     with _metered(shapes) as meter:
         start = meter.live
@@ -65,8 +68,8 @@ def _score(shapes: Shapes, batch: CompletionBatch) -> Peak:
             batch = batch._replace(prompts=shapes.adapter.with_features(shapes.model, batch.prompts))
         meter.restart()
         with shapes.passes(keep_weights=False):
-            scored = policy(batch)
-        scored.logprobs_NT.sum().backward()
+            scored = policy(batch, entropy_gradient=entropy_gradient)
+        (scored.logprobs_NT + scored.entropies_NT if entropy_gradient else scored.logprobs_NT).sum().backward()
     return Peak(meter.peak - start - meter.weight_copies_at_peak, meter.weight_copies_at_peak)
 
 

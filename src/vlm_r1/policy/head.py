@@ -27,9 +27,15 @@ def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int
 
 
 def token_logprobs(
-    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, temperature: float, banned_ids: Sequence[int]
+    hidden_KH: Tensor,
+    head: nn.Module,
+    ids_K: Tensor,
+    temperature: float,
+    banned_ids: Sequence[int],
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return (log-probabilities of `ids_K` with gradient, entropies in nats without gradient), (K,), float32 or wider.
+    """Return (log-probabilities of `ids_K` with gradient, entropies in nats), (K,), float32 or wider.
 
     Both are of the softmax of `tempered_logits(head(hidden))`. It is computed in chunks, which the backward pass
     computes again: memory does not grow with vocabulary × tokens.
@@ -37,13 +43,24 @@ def token_logprobs(
     Args:
         head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
             goes through torch's checkpoint.
+        entropy_gradient: entropies have a gradient too. It costs the backward pass one more chunk of logits.
     """
     chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
     if isinstance(head, nn.Linear):
-        arguments = (hidden_KH, head.weight, head.bias, ids_K, temperature, tuple(banned_ids), chunk)
+        options = (temperature, tuple(banned_ids), chunk, entropy_gradient)
+        arguments = (hidden_KH, head.weight, head.bias, ids_K, options)
         return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
     chunks = [
-        checkpoint(_whole, hidden_KH[own], head, ids_K[own], temperature, banned_ids, use_reentrant=False)
+        checkpoint(
+            _whole,
+            hidden_KH[own],
+            head,
+            ids_K[own],
+            temperature,
+            banned_ids,
+            entropy_gradient=entropy_gradient,
+            use_reentrant=False,
+        )
         for own in _chunks(len(ids_K), chunk)
     ]
     logprobs, entropies = zip(*chunks, strict=True)  # type: ignore[arg-type]
@@ -51,10 +68,20 @@ def token_logprobs(
 
 
 def _whole(
-    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, temperature: float, banned_ids: Sequence[int]
+    hidden_KH: Tensor,
+    head: nn.Module,
+    ids_K: Tensor,
+    temperature: float,
+    banned_ids: Sequence[int],
+    *,
+    entropy_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     logprobs_KV = tempered_logits(head(hidden_KH), temperature, banned_ids).log_softmax(-1)
-    entropies_K = torch.special.entr(logprobs_KV.detach().exp()).sum(-1)
+    if entropy_gradient:  # banned tokens are left out of the product: 0 · −inf
+        finite_KV = logprobs_KV.index_fill(-1, _on(tuple(banned_ids), logprobs_KV.device), 0.0)
+        entropies_K = -(logprobs_KV.exp() * finite_KV).sum(-1)
+    else:
+        entropies_K = torch.special.entr(logprobs_KV.detach().exp()).sum(-1)
     return logprobs_KV.gather(-1, ids_K[:, None])[:, 0], entropies_K
 
 
@@ -68,10 +95,9 @@ class _ChunkedLogProbs(torch.autograd.Function):
         weight_VH: Tensor,
         bias_V: Tensor | None,
         ids_K: Tensor,
-        temperature: float,
-        banned_ids: tuple[int, ...],
-        chunk: int,
+        options: tuple[float, tuple[int, ...], int, bool],
     ) -> tuple[Tensor, Tensor]:
+        temperature, banned_ids, chunk, entropy_gradient = options
         dtype = _compute_dtype(hidden_KH)
         weight = weight_VH.to(dtype)
         bias = None if bias_V is None else bias_V.to(dtype)
@@ -82,14 +108,15 @@ class _ChunkedLogProbs(torch.autograd.Function):
             lse = lse_K[own] = logits.logsumexp(-1)
             logprobs_K[own] = logits.gather(-1, ids_K[own, None])[:, 0] - lse
             entropies_K[own] = _entropies(logits, lse, banned_ids)
-        ctx.save_for_backward(hidden_KH, weight_VH, bias_V, ids_K, lse_K)
+        ctx.save_for_backward(hidden_KH, weight_VH, bias_V, ids_K, lse_K, entropies_K if entropy_gradient else None)
         ctx.options = (temperature, banned_ids, chunk, dtype)
-        ctx.mark_non_differentiable(entropies_K)
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropies_K)
         return logprobs_K, entropies_K
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_KH, weight_VH, bias_V, ids_K, lse_K = ctx.saved_tensors
+        hidden_KH, weight_VH, bias_V, ids_K, lse_K, entropies_K = ctx.saved_tensors
         temperature, banned_ids, chunk, dtype = ctx.options
         weight = weight_VH.to(dtype)
         bias = None if bias_V is None else bias_V.to(dtype)
@@ -100,7 +127,11 @@ class _ChunkedLogProbs(torch.autograd.Function):
             hidden = hidden_KH[own].to(dtype)
             logits = tempered_logits(linear(hidden, weight, bias), temperature, banned_ids)
             grad = grads[0][own, None]
-            d_logits = logits.sub_(lse_K[own, None]).exp_().mul_(-grad)
+            logits.sub_(lse_K[own, None])
+            if entropies_K is None:
+                d_logits = logits.exp_().mul_(-grad)
+            else:
+                d_logits = _with_entropy(logits, entropies_K[own, None], grad, grads[1][own, None], banned_ids)
             d_logits.scatter_add_(-1, ids_K[own, None], grad).div_(temperature)
             d_hidden[own] = (d_logits.to(dtype) @ weight).to(d_hidden.dtype)
             if d_weight is not None:
@@ -108,7 +139,19 @@ class _ChunkedLogProbs(torch.autograd.Function):
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
         d_weight, d_bias = (None if d is None else d.to(weight_VH.dtype) for d in (d_weight, d_bias))
-        return d_hidden, d_weight, d_bias, None, None, None, None
+        return d_hidden, d_weight, d_bias, None, None
+
+
+def _with_entropy(
+    logprobs_KV: Tensor, entropies_K1: Tensor, grad_K1: Tensor, entropy_grad_K1: Tensor, banned_ids: tuple[int, ...]
+) -> Tensor:
+    """−p (g + h (log p + H)): what log-probabilities with gradient g and entropies H with gradient h ask of logits.
+
+    The g of the token itself is added later. ∂H/∂z_v = −p_v (log p_v + H).
+    """
+    probabilities_KV = logprobs_KV.exp()
+    finite_KV = logprobs_KV.index_fill_(-1, _on(banned_ids, logprobs_KV.device), 0.0)
+    return finite_KV.add_(entropies_K1).mul_(-entropy_grad_K1).sub_(grad_K1).mul_(probabilities_KV)
 
 
 def _entropies(logits_KV: Tensor, lse_K: Tensor, banned_ids: tuple[int, ...]) -> Tensor:

@@ -76,7 +76,7 @@ class TokenLogProbs(NamedTuple):
 
     Attributes:
         logprobs_NT: log-probabilities in nats, float32 or wider; 0 where the mask is False.
-        entropies_NT: entropies in nats, without gradient; 0 where the mask is False.
+        entropies_NT: entropies in nats, without gradient unless asked for; 0 where the mask is False.
         mask_NT: True on tokens that count, False on padding and on tokens that were given.
     """
 
@@ -102,11 +102,14 @@ class Policy(nn.Module):
         if layout == "packed":
             use_shared_prefix(adapter.unwrap(model))
 
-    def forward(self, batch: CompletionBatch, layout: Layout | None = None) -> TokenLogProbs:
+    def forward(
+        self, batch: CompletionBatch, layout: Layout | None = None, *, entropy_gradient: bool = False
+    ) -> TokenLogProbs:
         """Score all completions of the batch under softmax(logits / temperature), placeholder tokens excluded.
 
         Args:
             layout: a layout other than the policy's own, to compare the two.
+            entropy_gradient: entropies have a gradient too.
         """
         hidden = packed_hidden if (layout or self.layout) == "packed" else rows_hidden
         hidden_KH = hidden(self.model, self.adapter, batch.prompts, batch.ids_P_G_T)
@@ -116,7 +119,14 @@ class Policy(nn.Module):
         if not bool(counts_K.all()):
             ids_K, hidden_KH = ids_K[counts_K], hidden_KH[counts_K.to(device)]
         head = self.adapter.unwrap(self.model).get_output_embeddings()
-        scored = token_logprobs(hidden_KH, head, ids_K.to(device), self.temperature, self.adapter.banned_ids())
+        scored = token_logprobs(
+            hidden_KH,
+            head,
+            ids_K.to(device),
+            self.temperature,
+            self.adapter.banned_ids(),
+            entropy_gradient=entropy_gradient,
+        )
         mask_NT = pad_sequence([torch.tensor(mask_T) for mask_T in masks_N], batch_first=True).to(device)
         logprobs_NT, entropies_NT = (
             values_K.new_zeros(mask_NT.shape).masked_scatter(mask_NT, values_K) for values_K in scored

@@ -85,9 +85,9 @@ class Learner:
         """The transformers (or peft) model inside all wrappers, for sampling and saving."""
         return self.bare_policy.model
 
-    def score(self, batch: CompletionBatch) -> TokenLogProbs:
-        """The policy's log-probabilities, as training computes them, with gradient."""
-        return self.policy(batch)
+    def score(self, batch: CompletionBatch, *, entropy_gradient: bool = False) -> TokenLogProbs:
+        """The policy's log-probabilities, as training computes them, with gradient; that of entropies if asked."""
+        return self.policy(batch, entropy_gradient=entropy_gradient)
 
     def micro_batches(self, batch: CompletionBatch, copies: int = 1) -> list[MicroBatch]:
         """Cut this process's batch by `max_tokens_per_micro_batch`.
