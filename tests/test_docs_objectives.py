@@ -49,7 +49,7 @@ def test_the_tests_of_the_page_pass():
         test()
 
 
-@pytest.mark.parametrize("loss", ["losses:SAPO", "losses:SEQUENCE_CISPO", "corrected:CORRECTED"])
+@pytest.mark.parametrize("loss", ["losses:TAPERED", "losses:SEQUENCE_CISPO", "corrected:CORRECTED"])
 def test_a_run_with_everything_of_the_page(loss, recipe, tmp_path):
     options = {
         f"{section}.{key}": value for tree in RECIPES for section in tree for key, value in tree[section].items()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 import torch
+from trl.trainer.rloo_trainer import RLOOTrainer
 
 from testing_losses import (
     loss_of,
@@ -267,3 +270,25 @@ def test_a_mean_over_groups_wants_to_know_them():
 def test_an_option_of_entropies_without_entropies_is_refused(more):
     with pytest.raises(ValueError, match="no entropies"):
         loss_of(random_batch(), "grpo", **more)
+
+
+def test_on_policy_luspo_has_the_gradient_of_trls_rloo_trainer():
+    logprobs_NT, _, _, advantages_N, mask_NT = random_batch()
+    batch = (logprobs_NT, logprobs_NT.detach(), None, advantages_N, mask_NT)
+    trainer = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs_NT, torch.zeros_like(logprobs_NT), None),
+        _metrics={"eval": defaultdict(list)},
+        accelerator=SimpleNamespace(gather=lambda x: x, reduce=lambda x, reduction: x),
+        aux_loss_enabled=False,
+        epsilon_low=0.2,
+        epsilon_high=0.2,
+        model=SimpleNamespace(training=False),
+    )
+    ids_NT = torch.zeros_like(mask_NT, dtype=torch.long)
+    inputs = {"prompt_ids": ids_NT, "prompt_mask": ids_NT, "completion_ids": ids_NT, "completion_mask": mask_NT.long()}
+    inputs |= {"advantages": advantages_N, "old_logps": (logprobs_NT * mask_NT).sum(1).detach()}
+    theirs = torch.autograd.grad(RLOOTrainer._compute_loss(trainer, None, inputs), logprobs_NT)[0]
+    mine = torch.autograd.grad(loss_of(batch, "luspo").loss, logprobs_NT)[0]
+    torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+    other = torch.autograd.grad(loss_of(batch, "gspo").loss, logprobs_NT)[0]
+    assert (other - theirs).abs().max() > 1e-3

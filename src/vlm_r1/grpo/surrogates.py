@@ -116,7 +116,7 @@ def soft_surrogate(given: LossInput, ratio_NT: Tensor) -> TokenLosses:
 
     τ is `sapo_temperature_pos` where A > 0, else `sapo_temperature_neg`. At ρ = 1 the gradient is −A, for any τ.
 
-    Source: SAPO arXiv 2511.20347, equation 5 and following, as in TRL 1.16.
+    Source: SAPO arXiv 2511.20347, as in TRL 1.16.
     """
     advantages_N1, options = given.advantages_N[:, None], given.options
     positive, negative = options.sapo_temperature_pos, options.sapo_temperature_neg
