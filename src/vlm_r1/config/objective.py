@@ -133,7 +133,7 @@ class GrpoSection(Section):
         default=1.0,
         ge=0,
         le=1,
-        description="Only this share of the step's tokens, those of highest entropy, trains the policy, e.g. 0.2; "
+        description="Only this share of an update's tokens, those of highest entropy, trains the policy, e.g. 0.2; "
         "1: all. Costs one more forward pass for each update.",
     )
     entropy_coef: NonNegativeFloat = Field(
