@@ -92,8 +92,10 @@ def _show_group(console: Terminal, record: Record, env: Env, config: Config) -> 
     from vlm_r1.sampling import SamplingParams
     from vlm_r1.sampling.build import build_sampler
     from vlm_r1.training.learner import Learner
+    from vlm_r1.training.run import distribution_of
 
-    learner = Learner(config, env.adapter, None, temperature=config.sampling.temperature)
+    temperature, penalty = distribution_of(config, "grpo")
+    learner = Learner(config, env.adapter, None, temperature=temperature, repetition_penalty=penalty)
     learner.begin_step()
     sampler = build_sampler(learner.bare_policy, config.sampling)
     with learner.autocast_for_sampling():

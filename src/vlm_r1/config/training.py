@@ -38,6 +38,11 @@ class SamplingSection(Section):
     min_p: float = Field(
         default=0.0, ge=0, lt=1, description="Drop tokens less likely than min_p times the likeliest; 0: none."
     )
+    repetition_penalty: PositiveFloat = Field(
+        default=1.0,
+        description="Logits of tokens that stand in the prompt or the completion so far are divided by it, negative "
+        "ones multiplied, in sampling, in training passes and in evaluations; 1: none.",
+    )
     max_completion_length: PositiveInt = Field(
         default=512, description="Cap on sampled tokens, the stop token included."
     )

@@ -12,9 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
-from vlm_r1.config.base import NonNegativeFloat, NonNegativeInt, PlainName, PositiveInt, Probability, Section
+from vlm_r1.config.base import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainName,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
 from vlm_r1.config.yaml_text import NO_YAML, read_yaml
 from vlm_r1.errors import ConfigError
 from vlm_r1.files import read_text
@@ -57,6 +65,7 @@ class Decoding(Section):
 
     Attributes:
         temperature, top_p, top_k, min_p: see `SamplingParams`.
+        repetition_penalty: the same; results do not name one of 1, so they can be compared with older ones.
         max_completion_length: cap in tokens; None: as the model was trained.
         samples: k, answers to each record.
         seed: decides the draws of a temperature above 0.
@@ -66,9 +75,17 @@ class Decoding(Section):
     top_p: Probability = 1.0
     top_k: NonNegativeInt = 0
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    repetition_penalty: PositiveFloat = 1.0
     max_completion_length: PositiveInt | None = None
     samples: PositiveInt = 1
     seed: NonNegativeInt = 0
+
+    @model_serializer(mode="wrap")
+    def _without_a_neutral_penalty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if content.get("repetition_penalty") == 1:
+            del content["repetition_penalty"]
+        return content
 
     @model_validator(mode="after")
     def _has_effect(self) -> Decoding:

@@ -29,6 +29,7 @@ class Reference:
                 adapter,
                 learner.setup.of_frozen_copy(),
                 temperature=config.sampling.temperature,
+                repetition_penalty=config.sampling.repetition_penalty,
                 device=learner.accelerator.device,
             )
             self.frozen = frozen.requires_grad_(False).eval()

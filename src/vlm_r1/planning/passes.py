@@ -48,20 +48,24 @@ class OptimizerNeeds(NamedTuple):
     working: int
 
 
-def policy_pass(shapes: Shapes, batch: CompletionBatch, *, entropy_gradient: bool = False) -> Peak:
+def policy_pass(
+    shapes: Shapes, batch: CompletionBatch, *, entropy_gradient: bool = False, repetition_penalty: float = 1.0
+) -> Peak:
     """Bytes of the forward and backward pass of a micro-batch's log-probabilities.
 
     The gradients of earlier micro-batches exist already, so they are not counted here.
 
     Args:
         entropy_gradient: the backward pass goes through entropies too, as an entropy bonus asks for.
+        repetition_penalty: of tokens that stand before; 1: none.
     """
     _make_gradients(shapes)
-    return _score(shapes, batch, entropy_gradient)
+    return _score(shapes, batch, entropy_gradient, repetition_penalty)
 
 
-def _score(shapes: Shapes, batch: CompletionBatch, entropy_gradient: bool) -> Peak:
-    policy = Policy(shapes.model, shapes.adapter, layout=shapes.setup.layout).train()
+def _score(shapes: Shapes, batch: CompletionBatch, entropy_gradient: bool, repetition_penalty: float) -> Peak:
+    layout = shapes.setup.layout
+    policy = Policy(shapes.model, shapes.adapter, layout=layout, repetition_penalty=repetition_penalty).train()
     with _metered(shapes) as meter:
         start = meter.live
         with shapes.passes(keep_weights=False):

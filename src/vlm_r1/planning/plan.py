@@ -156,7 +156,12 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
         static=static_memory(config, shapes),
-        policy=policy_pass(shapes, batch, entropy_gradient=bool(config.grpo.entropy_coef)),
+        policy=policy_pass(
+            shapes,
+            batch,
+            entropy_gradient=bool(config.grpo.entropy_coef),
+            repetition_penalty=config.sampling.repetition_penalty,
+        ),
         sampling=_sampling(config, shapes, lengths, encoded),
         checks=_checks(shapes, encoded, lengths.completion) if config.training.trust_checks else Peak(),
         prompt=prompt,

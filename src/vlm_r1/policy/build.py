@@ -98,6 +98,7 @@ def build_policy(
     setup: Setup,
     *,
     temperature: float = 1.0,
+    repetition_penalty: float = 1.0,
     weights: str | Path | None = None,
     device: torch.device | None = None,
 ) -> Policy:
@@ -105,6 +106,7 @@ def build_policy(
 
     Args:
         temperature: logits are divided by it.
+        repetition_penalty: of tokens that stand before; 1: none.
         weights: a folder to take the weights from instead of `section.path`, e.g. a checkpoint.
         device: the device to move it to; None: it stays on the CPU.
 
@@ -114,4 +116,4 @@ def build_policy(
     model = load_model(section, adapter, weights, setup.precision)
     if device is not None:
         model.to(device)
-    return Policy(model, adapter, temperature, setup.layout)
+    return Policy(model, adapter, temperature, setup.layout, repetition_penalty)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
+
+from vlm_r1.policy.penalty import Seen, penalty_slopes
 
 CHUNK_LOGITS = 1 << 25
 """How many logits exist at once: 128 MiB in float32, or 220 tokens of a vocabulary of 152 thousand."""
@@ -33,52 +35,62 @@ def token_logprobs(
     temperature: float,
     banned_ids: Sequence[int],
     *,
+    seen: Seen | None = None,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return (log-probabilities of `ids_K` with gradient, entropies in nats), (K,), float32 or wider.
 
-    Both are of the softmax of `tempered_logits(head(hidden))`. It is computed in chunks, which the backward pass
-    computes again: memory does not grow with vocabulary × tokens.
+    Both are of the softmax of `tempered_logits(head(hidden))`, `penalised` if tokens were seen. It is computed in
+    chunks, which the backward pass computes again: memory does not grow with vocabulary × tokens.
 
     Args:
         head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
             goes through torch's checkpoint.
+        seen: what stands before each token, if repetition has a penalty.
         entropy_gradient: entropies have a gradient too. It costs the backward pass one more chunk of logits.
     """
     chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
+    rule = _Rule(temperature, tuple(banned_ids), seen)
     if isinstance(head, nn.Linear):
-        options = (temperature, tuple(banned_ids), chunk, entropy_gradient)
-        arguments = (hidden_KH, head.weight, head.bias, ids_K, options)
+        arguments = (hidden_KH, head.weight, head.bias, ids_K, rule, chunk, entropy_gradient)
         return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
     chunks = [
-        checkpoint(
-            _whole,
-            hidden_KH[own],
-            head,
-            ids_K[own],
-            temperature,
-            banned_ids,
-            entropy_gradient=entropy_gradient,
-            use_reentrant=False,
-        )
+        checkpoint(_whole, hidden_KH[own], head, ids_K[own], rule.of(own), entropy_gradient, use_reentrant=False)
         for own in _chunks(len(ids_K), chunk)
     ]
     logprobs, entropies = zip(*chunks, strict=True)  # type: ignore[arg-type]
     return torch.cat(logprobs), torch.cat(entropies)
 
 
+class _Rule(NamedTuple):
+    """From the logits of the head to those whose softmax counts."""
+
+    temperature: float
+    banned_ids: tuple[int, ...]
+    seen: Seen | None
+
+    def of(self, own: slice) -> _Rule:
+        """Return the rule for some of the scored tokens."""
+        return self if self.seen is None else self._replace(seen=self.seen.chunk(own))
+
+    def __call__(self, logits_KV: Tensor) -> Tensor:
+        tempered_KV = tempered_logits(logits_KV, self.temperature, self.banned_ids)
+        slopes_KV = self.slopes(tempered_KV)
+        return tempered_KV if slopes_KV is None else tempered_KV * slopes_KV
+
+    def slopes(self, tempered_KV: Tensor) -> Tensor | None:
+        """Return by what the penalty for repetition multiplies logits; None: there is none."""
+        if self.seen is None:
+            return None
+        return penalty_slopes(tempered_KV, self.seen.mask(tempered_KV.shape[-1]), self.seen.penalty)
+
+
 def _whole(
-    hidden_KH: Tensor,
-    head: nn.Module,
-    ids_K: Tensor,
-    temperature: float,
-    banned_ids: Sequence[int],
-    *,
-    entropy_gradient: bool,
+    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, rule: _Rule, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    logprobs_KV = tempered_logits(head(hidden_KH), temperature, banned_ids).log_softmax(-1)
+    logprobs_KV = rule(head(hidden_KH)).log_softmax(-1)
     if entropy_gradient:  # banned tokens are left out of the product: 0 · −inf
-        finite_KV = logprobs_KV.index_fill(-1, _on(tuple(banned_ids), logprobs_KV.device), 0.0)
+        finite_KV = logprobs_KV.index_fill(-1, _on(rule.banned_ids, logprobs_KV.device), 0.0)
         entropies_K = -(logprobs_KV.exp() * finite_KV).sum(-1)
     else:
         entropies_K = torch.special.entr(logprobs_KV.detach().exp()).sum(-1)
@@ -95,21 +107,21 @@ class _ChunkedLogProbs(torch.autograd.Function):
         weight_VH: Tensor,
         bias_V: Tensor | None,
         ids_K: Tensor,
-        options: tuple[float, tuple[int, ...], int, bool],
+        *options: Any,
     ) -> tuple[Tensor, Tensor]:
-        temperature, banned_ids, chunk, entropy_gradient = options
+        rule, chunk, entropy_gradient = options
         dtype = _compute_dtype(hidden_KH)
         weight = weight_VH.to(dtype)
         bias = None if bias_V is None else bias_V.to(dtype)
         wide = torch.promote_types(dtype, torch.float32)
         logprobs_K, entropies_K, lse_K = (hidden_KH.new_empty(len(ids_K), dtype=wide) for _ in range(3))
         for own in _chunks(len(ids_K), chunk):
-            logits = tempered_logits(linear(hidden_KH[own].to(dtype), weight, bias), temperature, banned_ids)
+            logits = rule.of(own)(linear(hidden_KH[own].to(dtype), weight, bias))
             lse = lse_K[own] = logits.logsumexp(-1)
             logprobs_K[own] = logits.gather(-1, ids_K[own, None])[:, 0] - lse
-            entropies_K[own] = _entropies(logits, lse, banned_ids)
+            entropies_K[own] = _entropies(logits, lse, rule.banned_ids)
         ctx.save_for_backward(hidden_KH, weight_VH, bias_V, ids_K, lse_K, entropies_K if entropy_gradient else None)
-        ctx.options = (temperature, banned_ids, chunk, dtype)
+        ctx.options = (rule, chunk, dtype)
         if not entropy_gradient:
             ctx.mark_non_differentiable(entropies_K)
         return logprobs_K, entropies_K
@@ -117,7 +129,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden_KH, weight_VH, bias_V, ids_K, lse_K, entropies_K = ctx.saved_tensors
-        temperature, banned_ids, chunk, dtype = ctx.options
+        rule, chunk, dtype = ctx.options
         weight = weight_VH.to(dtype)
         bias = None if bias_V is None else bias_V.to(dtype)
         d_hidden = torch.empty_like(hidden_KH)
@@ -125,21 +137,24 @@ class _ChunkedLogProbs(torch.autograd.Function):
         d_bias = lse_K.new_zeros(len(weight_VH)) if ctx.needs_input_grad[2] else None
         for own in _chunks(len(ids_K), chunk):
             hidden = hidden_KH[own].to(dtype)
-            logits = tempered_logits(linear(hidden, weight, bias), temperature, banned_ids)
+            logits = tempered_logits(linear(hidden, weight, bias), rule.temperature, rule.banned_ids)
+            slopes = rule.of(own).slopes(logits)
+            logits = (logits if slopes is None else logits * slopes).sub_(lse_K[own, None])
             grad = grads[0][own, None]
-            logits.sub_(lse_K[own, None])
             if entropies_K is None:
                 d_logits = logits.exp_().mul_(-grad)
             else:
-                d_logits = _with_entropy(logits, entropies_K[own, None], grad, grads[1][own, None], banned_ids)
-            d_logits.scatter_add_(-1, ids_K[own, None], grad).div_(temperature)
+                d_logits = _with_entropy(logits, entropies_K[own, None], grad, grads[1][own, None], rule.banned_ids)
+            d_logits.scatter_add_(-1, ids_K[own, None], grad).div_(rule.temperature)
+            if slopes is not None:
+                d_logits *= slopes
             d_hidden[own] = (d_logits.to(dtype) @ weight).to(d_hidden.dtype)
             if d_weight is not None:
                 _add_product(d_weight, d_logits, hidden)
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
         d_weight, d_bias = (None if d is None else d.to(weight_VH.dtype) for d in (d_weight, d_bias))
-        return d_hidden, d_weight, d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None, None, None
 
 
 def _with_entropy(

@@ -17,6 +17,7 @@ from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
 from vlm_r1.policy.head import token_logprobs
 from vlm_r1.policy.packed import Layout, packed_hidden
+from vlm_r1.policy.penalty import Seen
 from vlm_r1.policy.rows import rows_hidden
 from vlm_r1.types import Completion, EncodedPrompt
 
@@ -93,11 +94,19 @@ class Policy(nn.Module):
     `packed` with it. Logits exist only for completions, a chunk at a time (`head.py`).
     """
 
-    def __init__(self, model: PreTrainedModel, adapter: Adapter, temperature: float = 1.0, layout: Layout = "packed"):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapter: Adapter,
+        temperature: float = 1.0,
+        layout: Layout = "packed",
+        repetition_penalty: float = 1.0,
+    ):
         super().__init__()
         self.model = model
         self.adapter = adapter
         self.temperature = temperature
+        self.repetition_penalty = repetition_penalty
         self.layout = layout
         if layout == "packed":
             use_shared_prefix(adapter.unwrap(model))
@@ -106,6 +115,8 @@ class Policy(nn.Module):
         self, batch: CompletionBatch, layout: Layout | None = None, *, entropy_gradient: bool = False
     ) -> TokenLogProbs:
         """Score all completions of the batch under softmax(logits / temperature), placeholder tokens excluded.
+
+        With a penalty for repetition, logits of tokens that stand before are `penalised`.
 
         Args:
             layout: a layout other than the policy's own, to compare the two.
@@ -119,12 +130,17 @@ class Policy(nn.Module):
         if not bool(counts_K.all()):
             ids_K, hidden_KH = ids_K[counts_K], hidden_KH[counts_K.to(device)]
         head = self.adapter.unwrap(self.model).get_output_embeddings()
+        seen = None
+        if self.repetition_penalty != 1:
+            prompts = [prompt.ids_L for prompt in batch.prompts]
+            seen = Seen.of(self.repetition_penalty, prompts, batch.ids_P_G_T, counts_K, device)
         scored = token_logprobs(
             hidden_KH,
             head,
             ids_K.to(device),
             self.temperature,
             self.adapter.banned_ids(),
+            seen=seen,
             entropy_gradient=entropy_gradient,
         )
         mask_NT = pad_sequence([torch.tensor(mask_T) for mask_T in masks_N], batch_first=True).to(device)

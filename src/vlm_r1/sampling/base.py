@@ -21,6 +21,8 @@ class SamplingParams:
         top_k: keep this many likeliest tokens; 0 keeps all.
         min_p: drop tokens less likely than min_p times the likeliest, in [0, 1).
         max_completion_length: cap in tokens, the stop token included.
+        repetition_penalty: logits of tokens that stand in the prompt or the completion so far are divided by it if they
+            are positive, else multiplied; before temperature and filters. Greedy decoding has it too. 1: none.
     """
 
     max_completion_length: int
@@ -28,6 +30,7 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     @classmethod
     def of(cls, section: SamplingSection) -> SamplingParams:

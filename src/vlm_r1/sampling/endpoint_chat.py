@@ -108,9 +108,20 @@ def chat_request(
         "temperature": params.temperature,
         "max_tokens": params.max_completion_length,
         **NEUTRAL.get(engine, {}),
+        **_penalty(params.repetition_penalty, engine),
         **drawn,
         **({"chat_template_kwargs": dict(switches)} if switches else {}),
     }
+
+
+def _penalty(penalty: float, engine: str) -> dict[str, float]:
+    """The penalty for repetition by the server's own name; an unknown server gets vLLM's, and may refuse it.
+
+    llama.cpp looks at the last 64 tokens, unless it is told to look at all (-1).
+    """
+    if penalty == 1:
+        return {}
+    return {"repeat_penalty": penalty, "repeat_last_n": -1} if engine == "llamacpp" else {"repetition_penalty": penalty}
 
 
 def read_reply(body: bytes, max_tokens: int) -> Reply:

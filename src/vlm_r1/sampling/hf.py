@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.head import tempered_logits
+from vlm_r1.policy.penalty import penalised
 from vlm_r1.sampling.base import SamplingParams
 from vlm_r1.sampling.decoding import Decoding, choose_decoding
 from vlm_r1.sampling.filters import draw, filter_logprobs, uniforms
@@ -55,10 +56,14 @@ class HFSampler:
         device = logits_NV.device
         uniforms_NT = uniforms([seed for seeds_G in seeds_P_G for seed in seeds_G], T).to(device)
         stop_ids = torch.tensor(self.adapter.stop_ids(self.model), device=device)
+        seen_NV = _seen(prompts, G, logits_NV) if params.repetition_penalty != 1 else None
         done_N = torch.zeros(len(logits_NV), dtype=torch.bool, device=device)
         ids, logprobs = [], []
         for step in range(T):
-            token_N, logprob_N = choose_tokens(logits_NV, uniforms_NT[:, step], params, self.adapter.banned_ids())
+            banned_ids = self.adapter.banned_ids()
+            token_N, logprob_N = choose_tokens(logits_NV, uniforms_NT[:, step], params, banned_ids, seen_NV)
+            if seen_NV is not None:
+                seen_NV.scatter_(1, token_N[:, None], True)
             ids.append(token_N)
             logprobs.append(logprob_N)
             done_N |= torch.isin(token_N, stop_ids)
@@ -75,15 +80,31 @@ class HFSampler:
         return Completion.sampled(ids, logprobs[:end], self.adapter.decode(ids), reason, self._version)
 
 
+def _seen(prompts: Sequence[EncodedPrompt], G: int, logits_NV: torch.Tensor) -> torch.Tensor:
+    """Return which tokens stand in the prompt of each completion: bool (N, V)."""
+    seen_PV = torch.zeros(len(prompts), logits_NV.shape[1], dtype=torch.bool)
+    for seen_V, prompt in zip(seen_PV, prompts, strict=True):
+        seen_V[list(prompt.ids_L)] = True
+    return seen_PV.to(logits_NV.device).repeat_interleave(G, 0)
+
+
 def choose_tokens(
-    logits_NV: torch.Tensor, uniforms_N: torch.Tensor, params: SamplingParams, banned_ids: Sequence[int]
+    logits_NV: torch.Tensor,
+    uniforms_N: torch.Tensor,
+    params: SamplingParams,
+    banned_ids: Sequence[int],
+    seen_NV: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the next token of each completion; returns token ids (N,) and their log-probabilities (N,).
 
     Args:
         uniforms_N: numbers in [0, 1) that decide the draws.
+        seen_NV: bool, the tokens of the prompt and of the completion so far; None: their repetition has no penalty.
     """
-    logprobs_NV = tempered_logits(logits_NV, params.temperature or 1.0, banned_ids).log_softmax(-1)
+    logits_NV = tempered_logits(logits_NV, params.temperature or 1.0, banned_ids)
+    if seen_NV is not None:
+        logits_NV = penalised(logits_NV, seen_NV, params.repetition_penalty)
+    logprobs_NV = logits_NV.log_softmax(-1)
     if params.temperature == 0:
         token_N = logprobs_NV.argmax(-1)
     else:

@@ -91,12 +91,15 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
 def decoding_of(config: Config) -> Decoding:
     """Return how held-out records are answered: once, greedily; or several times, drawn as in training.
 
+    A penalty for repetition belongs to the policy, so the greedy answer has it too.
+
     The seed of a draw is of the run's seed, the record and the number of the draw. So each evaluation of a run has the
     same, whatever the step and the number of processes.
     """
     sampling, draws = config.sampling, config.training.num_generations_eval
     if draws == 1:
-        return Decoding(max_completion_length=sampling.max_completion_length)
+        kept = {"max_completion_length", "repetition_penalty"}
+        return Decoding(**sampling.model_dump(include=kept))
     return Decoding(**sampling.model_dump(exclude={"engine"}), samples=draws, seed=config.seed)
 
 

@@ -54,14 +54,29 @@ class Learner:
         skipped_in_a_row: number of last updates that were skipped because their gradient was not finite.
     """
 
-    def __init__(self, config: Config, adapter: Adapter, checkpoint: Path | None, *, temperature: float):
+    def __init__(
+        self,
+        config: Config,
+        adapter: Adapter,
+        checkpoint: Path | None,
+        *,
+        temperature: float,
+        repetition_penalty: float = 1.0,
+    ):
         self.config = config
         self.adapter = adapter
         training = config.training
         self.setup = setup_of(config, adapter)
         self.accelerator = make_accelerator(config, self.setup.precision.autocast)
         seed_step(config.seed, 0, 0)
-        policy = build_policy(config.model, adapter, self.setup, temperature=temperature, weights=checkpoint)
+        policy = build_policy(
+            config.model,
+            adapter,
+            self.setup,
+            temperature=temperature,
+            repetition_penalty=repetition_penalty,
+            weights=checkpoint,
+        )
         _check_that_updates_count(policy.model)
         self.sizes = size_by_part(policy.model, adapter)
         check_rates(training.learning_rates, self.sizes)

@@ -91,8 +91,8 @@ def _open(
     called = all_do(lambda: call_rewards([records, *held_out.values()], env, config.training.max_steps))
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
-    temperature = config.sampling.temperature if stage == "grpo" else 1.0
-    learner = Learner(config, env.adapter, start.checkpoint, temperature=temperature)
+    temperature, penalty = distribution_of(config, stage)
+    learner = Learner(config, env.adapter, start.checkpoint, temperature=temperature, repetition_penalty=penalty)
     rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
     shard(range(config.training.prompts_per_step), 0, world)
     most_bad = most_bad_records(config.data.max_bad_records, len(stream))
@@ -133,6 +133,11 @@ def _open(
     if display.enabled and resume:
         drawing.write_bad(run.folder.path / BAD_RECORDS)
     return run
+
+
+def distribution_of(config: Config, stage: Stage) -> tuple[float, float]:
+    """Return temperature and repetition penalty of the distribution that is trained; SFT trains the model's own."""
+    return (config.sampling.temperature, config.sampling.repetition_penalty) if stage == "grpo" else (1.0, 1.0)
 
 
 _NO_LOCKS = "this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"

@@ -159,7 +159,7 @@ def _check(
     two = _two(checked)
     inputs = [] if report.problems else _inputs(two, learner, env, report)
     if not report.problems:
-        witness = Witness(learner.bare_policy, inputs, temperature)
+        witness = Witness(learner.bare_policy, inputs, temperature, params.repetition_penalty if params else 1.0)
         _check_passes(two, witness, learner, report, sampler=sampler, params=params, reference=reference)
     if everyone := [problem for own in learner.gather([report.problems]) for problem in own]:
         raise ModelError(

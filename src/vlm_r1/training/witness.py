@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from vlm_r1.models.precision import weights_dtype
 from vlm_r1.models.stock import Inputs, decoded_logits, stock_attention, stock_logits
@@ -74,12 +75,13 @@ class Witness:
     Attributes:
         policy: the policy whose model is used; its weights are not copied.
         inputs: the inputs of each prompt.
-        temperature: the recipe's, which the policy should have too.
+        temperature, repetition_penalty: the recipe's, which the policy should have too.
     """
 
     policy: Policy
     inputs: Sequence[Inputs]
     temperature: float
+    repetition_penalty: float = 1.0
 
     def side(self, batch: CompletionBatch, parameters: Sequence[nn.Parameter]) -> Side:
         """Compute the completions of the prompts, in the order of groups; with gradients if there are parameters."""
@@ -135,7 +137,22 @@ class Witness:
     def _logprobs(self, inputs: Inputs, ids_T: Sequence[int], compute: Logits = stock_logits) -> Tensor:
         adapter, model = self.policy.adapter, self.policy.model
         logits_TV = compute(adapter.unwrap(model), inputs, ids_T)
+        if self.repetition_penalty != 1:
+            logits_TV = _penalised(logits_TV, inputs["input_ids"][0].tolist(), ids_T, self.repetition_penalty)
         return tempered_logits(logits_TV, self.temperature, adapter.banned_ids()).log_softmax(-1)
+
+
+def _penalised(logits_TV: Tensor, prompt_L: Sequence[int], ids_T: Sequence[int], penalty: float) -> Tensor:
+    """Call transformers' own processor for each token, with the tokens before it, each once.
+
+    Its scatter writes a repeated token several times, so its gradient would count as often.
+    """
+    processor: Callable[[Tensor, Tensor], Tensor] = RepetitionPenaltyLogitsProcessor(penalty)  # type: ignore[assignment]
+    rows = []
+    for t, logits_V in enumerate(logits_TV):
+        before = torch.tensor([sorted({*prompt_L, *ids_T[:t]})], device=logits_TV.device)
+        rows.append(processor(before, logits_V[None]))
+    return torch.cat(rows)
 
 
 def policy_side(
