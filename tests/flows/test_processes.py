@@ -48,6 +48,7 @@ def test_two_processes_equal_one(recipe, rec_files, tmp_path) -> None:
         "rewards": {"accuracy": 1.0, "format": 0.5, "testing_rewards:letters": 1.0, LEAVES_OUT: 1.0},
         "data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}},
         "training.eval_steps": 1,
+        "sampling.repetition_penalty": 1.1,
         "training.num_generations_eval": 3,
         "data.train": [{"path": str(rec_files["train"])}, {"path": str(_text_only(tmp_path)), "task": "vqa"}],
     }
