@@ -143,7 +143,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "cli/train.py": "flows/test_train.py",
     "converters/coco_objects.py": "converters/test_coco.py",
     "data/json_text.py": "data/test_json_files.py",
-    "export/model_card.py": "export/test_model.py",
     "geometry/candidates.py": "geometry/test_matching.py",
     "parsing/round_boxes.py": "parsing/test_boxes.py",
     "parsing/units.py": "parsing/test_numbers.py",

@@ -62,6 +62,8 @@ def test_what_an_export_says(home) -> None:
         "task": "rec",
         "template": "mine",
         "thinking": "absent",
+        "system_prompt": None,
+        "chat_template_kwargs": {},
         "templates": {"mine": {"box_instruction": "", **OWN}},
         "max_completion_length": 6,
         "adapter": None,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vlm_r1.config import DataSource
 from vlm_r1.curation.data_check import check_data
-from vlm_r1.curation.data_warnings import AS_TEXT, COMMAS, LABELS, MARKS, TOKENS, TWICE
+from vlm_r1.curation.data_warnings import AS_TEXT, COMMAS, EARLIER, LABELS, MARKS, TOKENS, TWICE
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.tasks.templates import get_template
 
@@ -189,6 +189,9 @@ def test_dark_16_bit_pictures(check, tmp_path, greatest, said):
         pytest.param({"meta": {"file": "b.png"}}, "vqa", None, id="remarks in an object"),
         pytest.param({"choices": ["a", "b"]}, "vqa", "holds options, which task vqa does not ask", id="options"),
         pytest.param({"system": "Be brief."}, "vqa", 'the column "system" of 1 records is not asked', id="system"),
+        pytest.param({"system_prompt": "Be brief."}, "vqa", 'the column "system_prompt" of 1 records', id="prompt"),
+        pytest.param({"history": [["a", "b"]]}, "vqa", 'the column "history" of 1 records is not asked', id="history"),
+        pytest.param({"history": []}, "vqa", None, id="no history"),
         pytest.param({"choices": ["no", "b"]}, "choice", None, id="options of a choice"),
         pytest.param({"level": 3, "source": "coco"}, "vqa", None, id="remarks"),
     ],
@@ -196,6 +199,22 @@ def test_dark_16_bit_pictures(check, tmp_path, greatest, said):
 def test_columns_that_are_not_asked(check, columns, task, said):
     notes = check({"problem": "Is it?", "answer": "no", **columns}, task=task).notes
     assert [said in note for note in notes] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("said", "n"),
+    [
+        pytest.param("It is at [10, 20, 30, 40].", 1, id="a box"),
+        pytest.param('{"point_2d": [10.5, 20]}', 1, id="a point"),
+        pytest.param("(10,20),(30,40)", 1, id="corners"),
+        pytest.param("There are 3, in 2 rows.", 0, id="numbers"),
+        pytest.param("As in [1].", 0, id="a remark"),
+    ],
+)
+def test_coordinates_in_earlier_answers_are_said(check, said, n):
+    messages = [("user", "<image>Where?"), ("assistant", said), ("user", "Is it at [1, 2, 3, 4]?"), ("assistant", "no")]
+    row = {"messages": [{"role": role, "content": text} for role, text in messages]}
+    assert len(check(row, task="vqa").warnings.get(EARLIER, [])) == n
 
 
 @pytest.mark.parametrize(

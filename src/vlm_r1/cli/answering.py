@@ -48,12 +48,13 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     parser.add_argument(
         "--system-prompt",
         metavar="TEXT",
+        type=_system_text,
         help='system message of questions whose rows have none (default: the run\'s, else none; "": none)',
     )
     parser.add_argument(
         "--chat-template-kwargs",
         metavar="JSON",
-        type=switches,
+        type=_switches,
         help="switches of the model's chat template, e.g. '{\"enable_thinking\": false}' (default: the run's)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
@@ -79,7 +80,16 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     )
 
 
-def switches(text: str) -> dict[str, Any]:
+def _system_text(text: str) -> str:
+    from vlm_r1.config.data import system_text
+
+    try:
+        return system_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _switches(text: str) -> dict[str, Any]:
     """Read `--chat-template-kwargs`: an object of JSON."""
     try:
         value: Any = json.loads(text)

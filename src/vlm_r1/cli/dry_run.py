@@ -19,6 +19,7 @@ from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.grpo.trainer import check_objective
 from vlm_r1.models.loading import empty_model
 from vlm_r1.models.parts import check_rates, size_by_part
+from vlm_r1.parsing.tags import END_THINK
 from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
@@ -27,7 +28,7 @@ from vlm_r1.runtime.terminal import Terminal, styled
 from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
 from vlm_r1.training.run import check_engines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
-from vlm_r1.types import EncodedPrompt, Record
+from vlm_r1.types import EncodedPrompt, Record, Thinking
 
 _ENCODED_RECORDS = 64
 """Number of prompts that are encoded to estimate lengths, spread evenly over the data."""
@@ -62,7 +63,9 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
         check_rates(config.training.learning_rates, sizes)
         console.print(start_table(sizes, config))
-    for sentence in (*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ()), *called):
+    notes = [*recipe_notes(config), *_closed_thought(sample[0], encoded[0], env)]
+    notes += reward_lines(records) if stage == "grpo" else []
+    for sentence in (*notes, *called):
         console.print(sentence)
     for line in _plan(config, stage, len(records), encoded, env):
         console.print(line)
@@ -136,6 +139,18 @@ def _context(records: Sequence[Record], config: Config) -> list[str]:
     lines += [f"turns        {talks:,} of {len(records):,} records have earlier turns"] if talks else []
     switches = config.data.chat_template_kwargs
     return lines + ([f"chat         the template with {json.dumps(switches)}"] if switches else [])
+
+
+def _closed_thought(record: Record, encoded: EncodedPrompt, env: Env) -> list[str]:
+    """Return a line if the chat template closes the thought that the template of the question asks for."""
+    template = env.templates.of(record)
+    if template.thinking is Thinking.ABSENT or not encoded.text.rstrip().endswith(END_THINK):
+        return []
+    return [
+        f"the checkpoint's chat template ends in {END_THINK}: it has closed the thought, but template {template.name} "
+        "asks for one in the answer. Take one without (direct), or another data.chat_template_kwargs, if that is not "
+        "meant"
+    ]
 
 
 def _images(records: Sequence[Record], env: Env) -> list[str]:

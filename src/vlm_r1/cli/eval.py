@@ -37,11 +37,8 @@ if TYPE_CHECKING:
     from vlm_r1.sampling.endpoint import Endpoint
     from vlm_r1.types import Record
 
-_DECIDED = ("task", "template", "max_completion_length")
+_DECIDED = ("task", "template", "system_prompt", "max_completion_length")
 """Options that a protocol may decide."""
-
-_CHAT = ("system_prompt", "chat_template_kwargs")
-"""Settings of how a model is asked that a result names if there are any."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,14 +105,19 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     if named is None:
         stem = as_plain_name(args.data.stem)
         named = Protocol(
-            name=stem, title=args.data.name, data=DataSet(set=stem), task=args.task, template=args.template
+            name=stem,
+            title=args.data.name,
+            data=DataSet(set=stem),
+            task=args.task,
+            template=args.template,
+            system_prompt=args.system_prompt,
         )
     else:
-        decided = {"task": named.task, "template": named.template}
+        decided = {"task": named.task, "template": named.template, "system_prompt": named.system_prompt}
         decided |= {"max_completion_length": named.decoding.max_completion_length}
         for key in _DECIDED:
             given, value = getattr(args, key), decided[key]
-            if given is None and isinstance(value, str) and ":" in value:
+            if key != "system_prompt" and given is None and isinstance(value, str) and ":" in value:
                 raise ConfigError(
                     f"protocol {args.protocol}: {key} {quoted(value)} is code, and a protocol may come from a "
                     f"stranger. If you have it and trust it, say --{key} {value:.100} too"
@@ -159,12 +161,14 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
         display.say(line, "yellow")
     env, ask = _load_ask(args, protocol, endpoint, display)
     resolved = resolve_protocol(
-        protocol, env.templates.default, args.max_completion_length, records, data.files[0].hash_rows()
+        protocol,
+        env.templates.default,
+        args.max_completion_length,
+        records,
+        data.files[0].hash_rows(),
+        system_prompt=args.system_prompt,
     )
-    asked = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__}
-    asked |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    asked |= {key: value for key in _CHAT if (value := getattr(args, key))}
-    asked |= {"dtype": args.dtype} if endpoint is None else {}
+    asked = _asked_with(args, env, endpoint)
     model_hash = hash_model(args.model, env.adapter.config) if endpoint is None else ""
     model = args.model if endpoint is None else endpoint.model
     server = {} if endpoint is None else {"endpoint": endpoint.base_url, "as": args.model}
@@ -191,6 +195,14 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     if args.page:
         display.say(f"page: {_write_page(args, path)}")
     return path
+
+
+def _asked_with(args: argparse.Namespace, env: Env, endpoint: Endpoint | None) -> dict[str, Any]:
+    """Return how the model was asked, as far as no protocol says it."""
+    asked: dict[str, Any] = {"box_format": env.adapter.box_format.value, "adapter": type(env.adapter).__name__}
+    asked |= {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    asked |= {"chat_template_kwargs": args.chat_template_kwargs} if args.chat_template_kwargs else {}
+    return asked | ({"dtype": args.dtype} if endpoint is None else {})
 
 
 def written(path: Path, protocol: Protocol) -> str:

@@ -81,7 +81,8 @@ def check_domains(allowed: Allowed, image_roots: Iterable[str]) -> None:
         )
 
 
-def _system_prompt(text: str) -> str:
+def system_text(text: str) -> str:
+    """Return a system prompt unchanged; ValueError if it says nothing or has an image."""
     if text and not text.strip():
         raise ValueError("a system prompt of blanks says nothing: write a system message, or remove it")
     if "<image>" in text:
@@ -89,7 +90,7 @@ def _system_prompt(text: str) -> str:
     return text
 
 
-SystemPrompt = Annotated[str, AfterValidator(_system_prompt)]
+SystemPrompt = Annotated[str, AfterValidator(system_text)]
 """A system message: text without images."""
 
 _GIVEN_BY_US = ("messages", "conversation", "tools", "documents", "add_generation_prompt", "continue_final_message")

@@ -39,7 +39,7 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.evaluation.significance import mcnemar_p, permutation_p
 from vlm_r1.parsing.json_values import is_number, is_object
 
-_ASKING = ("data", "task", "template", "decoding", "sample")
+_ASKING = ("data", "task", "template", "system_prompt", "decoding", "sample")
 """Keys of a protocol that decide what is asked. What was asked is known, and a task that is code is not run here."""
 
 _LARGEST = 1e100  # bound of a value, so that sums are finite

@@ -69,7 +69,13 @@ def choose_records(records: Sequence[Record], subset: Subset | None) -> Sequence
 
 
 def resolve_protocol(
-    protocol: Protocol, template: Template | None, max_completion_length: int, records: Sequence[Record], data_hash: str
+    protocol: Protocol,
+    template: Template | None,
+    max_completion_length: int,
+    records: Sequence[Record],
+    data_hash: str,
+    *,
+    system_prompt: str | None = None,
 ) -> dict[str, Any]:
     """Return the protocol with everything that it leaves open, as JSON: it goes into the result.
 
@@ -78,10 +84,12 @@ def resolve_protocol(
         max_completion_length: cap in tokens of an answer.
         records: those that are asked.
         data_hash: of the rows of the data.
+        system_prompt: the system message of records whose rows have none; None: none.
     """
     content = protocol.model_dump(mode="json")
     content["decoding"]["max_completion_length"] = max_completion_length
     content["template"] = None if template is None else {**asdict(template), "thinking": template.thinking.value}
+    content["system_prompt"] = system_prompt or None
     content["task"] = protocol.task or records[0].task
     content["data"] |= {"asked": len(records), "hash": data_hash}
     return content

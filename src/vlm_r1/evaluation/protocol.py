@@ -23,6 +23,7 @@ from vlm_r1.config.base import (
     Probability,
     Section,
 )
+from vlm_r1.config.data import SystemPrompt
 from vlm_r1.config.yaml_text import NO_YAML, read_yaml
 from vlm_r1.errors import ConfigError
 from vlm_r1.files import read_text
@@ -122,6 +123,7 @@ class Protocol(Section):
         data: the records.
         task: the task that asks, reads and measures; None: that of each record.
         template: the words around the question; None: those with which the model was trained.
+        system_prompt: the system message of questions whose rows have none; None: the model's of training; "": none.
         several: which of several boxes counts.
         reading: "strict": by our parsers; "official": as the original VLM-R1 reads, its mistakes included, which is how
             the paper's numbers were made; "official_baseline": as it reads models that were not trained to think.
@@ -144,6 +146,7 @@ class Protocol(Section):
     data: DataSet
     task: str | None = None
     template: str | None = None
+    system_prompt: SystemPrompt | None = None
     several: Several = "error"
     reading: Reading = "strict"
     level: Literal["expression", "object"] = "expression"

@@ -20,6 +20,7 @@ from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.official import OFFICIAL, official_score
 from vlm_r1.parsing.choices import options_in_problem
 from vlm_r1.parsing.json_values import is_list
+from vlm_r1.parsing.messages import is_context, split_context
 from vlm_r1.parsing.options import OPTIONS
 from vlm_r1.registry import quoted, suggestion
 from vlm_r1.rewards.base import TRAINED, TrainerState
@@ -27,7 +28,7 @@ from vlm_r1.scoring.settings import Row, RowSettings, Scoring, check_names, rewa
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt, check_rewards, judge
 from vlm_r1.tasks.templates import Templates, make_templates
-from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record, Score
+from vlm_r1.types import AnswerValue, BoxFormat, ImageFrame, Record, Score, Turn
 
 _WITHOUT_GOLD: Mapping[str, AnswerValue] = {"rec": [0, 0, 1, 1], "ovd": [], "vqa": "?", "math": "0"}
 """Gold answers for cases that have none. They are used only with `_FORM_REWARDS`, which do not read them."""
@@ -171,6 +172,7 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
     else:
         text, gold, images = row["text"], row["gold"], row.get("images") or ()
         frames, box_format = _logged_frames(source, row)
+    system, history = _before(source, row)
     record = Record(
         id=str(row.get("record_id", row.get("id", source))),
         task=settings.task,
@@ -179,7 +181,9 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         answer=gold,
         reward=settings.reward,
         source=source,
+        system=system,
         columns=_with_options(row, settings.task),
+        history=history,
     )
     task.gold(record)
     own = scoring.own_templates.get(settings.template)
@@ -194,6 +198,15 @@ def _attempt(source: str, row: Row, scoring: Scoring) -> tuple[Attempt, BoxForma
         completion_ids=_token_ids(row),
         trainer_state=_trainer_state(row, scoring),
     ), box_format
+
+
+def _before(source: str, row: Row) -> tuple[str | None, tuple[Turn, ...]]:
+    """Return the system message and the earlier turns of a logged answer; cases have none."""
+    found: Any = None if _is_case(row) else row.get("context")
+    context: object = [] if found is None else [*cast("Sequence[object]", found)] if isinstance(found, tuple) else found
+    if not is_context(context):
+        raise DataError(f'{source}: "context" is {found!r:.80}; wanted a list of messages with role and content')
+    return split_context(context)
 
 
 def _check_numbers(source: str, row: Row) -> None:
