@@ -152,6 +152,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "rewards/kept_torch.py": "rewards/test_kept_state.py",
     "rollouts/reward_check.py": "flows/test_trl_rewards.py",
     "testing/gemma3.py": "testing/test_tiny.py",
+    "testing/gemma4.py": "testing/test_tiny.py",
     "testing/glm4v.py": "testing/test_tiny.py",
     "testing/idefics3.py": "testing/test_tiny.py",
     "testing/internvl.py": "testing/test_tiny.py",

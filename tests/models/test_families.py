@@ -59,8 +59,8 @@ LINEAR = ("qwen3_5", "qwen3_5_moe")
 ROWS = (*LINEAR, *GENERIC)
 """Families that layout `auto` computes in rows; the generic adapter's only because nobody vouches for them."""
 
-TOLERANCES = {family: 3e-5 if family in LINEAR else TOLERANCE for family in ALL}
-"""Of log-probabilities in float64, computed in another order."""
+TOLERANCES = {family: 3e-5 if family in (*LINEAR, "gemma4") else TOLERANCE for family in ALL}
+"""Of log-probabilities in float64, computed in another order. Gemma 4's norms and pooling are float32."""
 
 TOLERANCES_SAVED = {family: 0.0 if family in GENERIC else 1e-5 for family in ALL}
 """Of logits in float32 after saving and loading; the generic adapter replaces no modules."""
@@ -89,7 +89,7 @@ UNREACHED = {
 def test_every_family_has_a_tiny_checkpoint() -> None:
     assert set(FAMILIES) == set(ADAPTERS)
     assert not set(GENERIC) & set(ADAPTERS)
-    assert Counter(KIND_OF[family] for family in ALL) == {"patch grid": 8, "inline": 5, "generic": 2}
+    assert Counter(KIND_OF[family] for family in ALL) == {"patch grid": 10, "inline": 6, "generic": 2}
 
 
 class Made(NamedTuple):
@@ -126,8 +126,8 @@ AMONG_WORDS = "first <image> then <image>, last <image> end"
 PICTURES = [picture_of(84, 56, 2), picture_of(56, 112, 3), picture_of(40, 40, 4)]
 
 
-# SmolVLM's wants num2words, for videos; its images are those of Idefics3
-@pytest.mark.parametrize("family", [family for family in ALL if family != "smolvlm"])
+# SmolVLM's wants num2words, for videos; its images are those of Idefics3. GLM-GA has none; it sees as GLM-4.6V
+@pytest.mark.parametrize("family", [family for family in ALL if family not in ("smolvlm", "glmga")])
 @pytest.mark.parametrize("kind", CONVERSATIONS)
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # GLM's
 def test_prompts_are_those_of_the_stock_processor(kind: str, family: str, family_adapter) -> None:
@@ -151,7 +151,7 @@ def test_prompts_are_those_of_the_stock_processor(kind: str, family: str, family
         assert torch.equal(tensor, expected[name]), name
     types = adapter.token_types(torch.tensor([encoded.ids_L]))
     assert {name: tensor.tolist() for name, tensor in types.items()} == {
-        name: tensor.tolist() for name, tensor in expected.items() if name == "token_type_ids"
+        name: tensor.tolist() for name, tensor in expected.items() if name in ("token_type_ids", *types)
     }
 
 

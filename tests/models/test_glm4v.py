@@ -1,11 +1,16 @@
-"""What sets GLM-4.1V and GLM-4.5V apart: answers in boxes, several stop tokens, areas of two frames."""
+"""What sets GLM-V apart: answers in boxes, several stop tokens, areas of two frames."""
 
 from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken
 
 from testing_families import encode, picture_of
+from vlm_r1.errors import ModelError
 from vlm_r1.geometry.frames import from_original, to_original
 from vlm_r1.models import load_adapter
 from vlm_r1.tasks import get_task
@@ -13,7 +18,7 @@ from vlm_r1.tasks.judge import Attempt, judge
 from vlm_r1.tasks.templates import make_templates
 from vlm_r1.types import BoxFormat, Record
 
-every_family = pytest.mark.parametrize("family", ["glm4v", "glm4v_moe"])
+every_family = pytest.mark.parametrize("family", ["glm4v", "glm4v_moe", "glm46v", "glmga"])
 
 
 @every_family
@@ -71,3 +76,17 @@ def test_a_small_side_is_first_enlarged_to_one_token(family_adapter) -> None:
     """10 × 40 px → 28 × 112 at one scale; Qwen's processors would round the 10 px down to nothing first."""
     adapter = family_adapter("glm4v")
     assert encode(adapter, "<image>", [picture_of(10, 40)]).frames[0].input_wh == (28, 112)
+
+
+def test_a_factor_by_which_the_stock_processors_differ_is_refused(family_checkpoint, tmp_path) -> None:
+    """GLM-GA's `patch_expand_factor` enlarges the grid with torchvision, and without it does nothing."""
+    folder = Path(shutil.copytree(family_checkpoint("glmga"), tmp_path / "copy"))
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    for factor, fits in ((1, True), (2, False)):
+        settings["patch_expand_factor"] = factor
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        if fits:
+            assert load_adapter(folder).factor == 28
+            continue
+        with pytest.raises(ModelError, match=r"patch_expand_factor 2, by which .* differ: set it to 1"):
+            load_adapter(folder)

@@ -1,4 +1,4 @@
-"""InternVL, Gemma 3, Idefics3, SmolVLM and LLaVA-OneVision: their combined and their image processors.
+"""InternVL, Gemma 3, Gemma 4, Idefics3, SmolVLM and LLaVA-OneVision: their combined and their image processors.
 
 What they share with all families is in test_families.py.
 """
@@ -41,7 +41,9 @@ def test_an_image_processor_of_another_model_is_an_error(family: str, family_ada
     other_size: Any = AutoImageProcessor.from_pretrained(adapter.config.name_or_path)
     for setting in ("size", "max_image_size"):
         setattr(other_size, setting, {"height": 28, "width": 28, "longest_edge": 28})
-    with pytest.raises(ModelError, match="makes squares of 28 pixels, not 56"):
+    other_size.pooling_kernel_size = 2
+    misfit = "has pooling_kernel_size 2, not 3" if family == "gemma4" else "makes squares of 28 pixels, not 56"
+    with pytest.raises(ModelError, match=f"the image processor {misfit}: it belongs to another model"):
         type(adapter)(adapter.config, adapter.tokenizer, other_size).check("there")
 
 

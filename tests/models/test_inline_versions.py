@@ -21,7 +21,7 @@ from vlm_r1.models import ADAPTERS, load_adapter, load_model
 from vlm_r1.models.inline import InlineImages
 
 PROCESSORS = {name: own.processor_class for name, own in ADAPTERS.items() if issubclass(own, InlineImages)}
-FAMILIES = sorted(PROCESSORS)
+FAMILIES = sorted(set(PROCESSORS) - {"gemma4"})  # which transformers 4 never had
 SIGLIP = ("gemma3", "llava_onevision")
 IDEFICS = ("idefics3", "smolvlm")
 

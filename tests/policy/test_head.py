@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vlm_r1.policy import head as head_module
-from vlm_r1.policy.head import tempered_logits, token_logprobs
+from vlm_r1.policy.head import PLAIN, AfterHead, tempered_logits, token_logprobs
 
 K, H, V = 23, 6, 50  # tokens, hidden size, vocabulary
 BANNED = (3, 49)
@@ -30,8 +30,12 @@ def problem(dtype: torch.dtype = torch.float64, bias: bool = True) -> tuple[Tens
     return hidden, head, ids, torch.randn(K, generator=generator, dtype=torch.float64)
 
 
-def obvious(hidden: Tensor, head: nn.Module, ids: Tensor, banned: Sequence[int]) -> tuple[Tensor, Tensor]:
-    logits = head(hidden).to(torch.promote_types(hidden.dtype, torch.float32)) / TEMPERATURE
+def obvious(
+    hidden: Tensor, head: nn.Module, ids: Tensor, banned: Sequence[int], after: AfterHead = PLAIN
+) -> tuple[Tensor, Tensor]:
+    logits = head(hidden).to(torch.promote_types(hidden.dtype, torch.float32)) * after.scale
+    logits = logits if after.cap is None else after.cap * torch.tanh(logits / after.cap)
+    logits = logits / TEMPERATURE
     logits = logits.index_fill(-1, torch.tensor(banned, dtype=torch.long), float("-inf"))
     logprobs = logits.log_softmax(-1)
     terms = logprobs.exp() * logprobs.masked_fill(logprobs == float("-inf"), 0.0)
@@ -228,3 +232,38 @@ def test_tempered_logits_by_hand() -> None:
     logits = torch.tensor([1.0, 4.0, 100.0]).log()
     expected = torch.tensor([1 / 3, 2 / 3, 0.0]).log()
     torch.testing.assert_close(tempered_logits(logits, 2.0, (2,)).log_softmax(-1), expected)
+
+
+# What models do to their logits after the head ------------------------------------------------------------------------
+
+AFTER = {
+    "scaled, as Cohere's": AfterHead(0.25),
+    "capped, as Gemma's": AfterHead(cap=1.5),
+    "scaled, then capped": AfterHead(2.0, 1.5),
+}
+
+
+@pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
+@pytest.mark.parametrize("wrap", [lambda head: head, WrappedLinear], ids=["linear", "wrapped"])
+def test_scaled_and_capped_logits_equal_the_obvious_way(wrap, after: AfterHead, chunk: int) -> None:
+    hidden, head, ids, grad = problem()
+    leaves = [hidden, *head.parameters()]
+    expected, expected_entropies = obvious(hidden, head, ids, BANNED, after)
+    gradients = torch.autograd.grad(expected, leaves, grad)
+    scored, entropies = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, BANNED, after_head=after)
+    torch.testing.assert_close(scored, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(entropies, expected_entropies, atol=1e-12, rtol=0)
+    for mine, due in zip(torch.autograd.grad(scored, leaves, grad), gradients, strict=True):
+        torch.testing.assert_close(mine, due, atol=1e-12, rtol=0)
+    plain, _ = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, BANNED)
+    assert float((plain - expected).detach().abs().max()) > 0.1, "without it the numbers are others"
+
+
+def test_after_the_head_by_hand() -> None:
+    """Scale 0.5, cap 2: 4 → 2 → 2 tanh(1) = 1.5232. Its slope is 0.5 (1 − tanh²(1)) = 0.5 · 0.41997 = 0.2100."""
+    after, logits = AfterHead(0.5, 2.0), torch.tensor([0.0, 4.0, -4.0])
+    capped = after(logits)
+    torch.testing.assert_close(capped, torch.tensor([0.0, 1.5232, -1.5232]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.slope(capped), torch.tensor([0.5, 0.2100, 0.2100]), atol=1e-4, rtol=0)
+    assert after(torch.tensor([1e4], dtype=torch.bfloat16)).tolist() == [2.0], "no logit is above the cap"
+    assert PLAIN(logits) is logits

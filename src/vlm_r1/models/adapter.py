@@ -54,6 +54,8 @@ class Adapter(ABC):
         vision_taps: the key of the vision config that lists inner layers whose features the language model adds to the
             inputs of its first layers, e.g. "deepstack_visual_indexes"; empty if there are no such layers.
         chat_template_kwargs: switches of the chat template, set in every rendering, e.g. {"enable_thinking": False}.
+        logit_scale: the model's forward multiplies the logits of the output head by it, as Cohere's models do.
+        logit_cap: the model's forward caps logits x softly after that, as cap · tanh(x / cap); None: it does not.
         answer_wrappers: tokens that a model writes around an answer and that do not belong to it, e.g.
             ("<|begin_of_box|>", "<|end_of_box|>").
     """
@@ -68,6 +70,8 @@ class Adapter(ABC):
     why_not_shared: ClassVar[str] = ""
     knows_family: ClassVar[bool] = True
     vision_taps: ClassVar[str] = ""
+    logit_scale: float = 1.0
+    logit_cap: float | None = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.config = config

@@ -66,10 +66,14 @@ class InlineImages(Adapter):
         remedy = "it belongs to another model; copy preprocessor_config.json from the original checkpoint"
         if missing := [name for name in self.settings if not hasattr(self.image_processor, name)]:
             raise ModelError(f"{source}: the image processor has no {', '.join(missing)}: {remedy}")
+        if misfit := self.misfit():
+            raise ModelError(f"{source}: {misfit}: {remedy}")
+
+    def misfit(self) -> str | None:
+        """Return how the image processor does not fit the model's config, in words; None: it fits."""
         edge = self.config.vision_config.image_size  # type: ignore[attr-defined]
         edge = edge if isinstance(edge, int) else edge[0]
-        if self.tile != edge:
-            raise ModelError(f"{source}: the image processor makes squares of {self.tile} pixels, not {edge}: {remedy}")
+        return None if self.tile == edge else f"the image processor makes squares of {self.tile} pixels, not {edge}"
 
     def encode(self, prompt: Prompt, images: Sequence[Image]) -> EncodedPrompt:
         text = self.render(prompt)

@@ -27,6 +27,7 @@ from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.chat import check_switches
 from vlm_r1.models.gemma3 import Gemma3
+from vlm_r1.models.gemma4 import Gemma4
 from vlm_r1.models.generic import Generic
 from vlm_r1.models.glm4v import Glm4v
 from vlm_r1.models.idefics3 import Idefics3, SmolVLM
@@ -41,8 +42,11 @@ from vlm_r1.types import BoxFormat
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "gemma3": Gemma3,
+    "gemma4": Gemma4,
+    "glm46v": Glm4v,
     "glm4v": Glm4v,
     "glm4v_moe": Glm4v,
+    "glmga": Glm4v,
     "idefics3": Idefics3,
     "internvl": InternVL,
     "llava_onevision": LlavaOnevision,

@@ -35,7 +35,7 @@ def stock_processor(adapter: Adapter) -> Any:
     """Return the combined processor of the checkpoint's family, with its own tokenizer and image processor.
 
     Its settings come from the checkpoint's files, or else from the adapter. The video processor is left out, since it
-    needs torchvision.
+    needs torchvision, and what hears.
 
     Raises:
         ModelError: transformers has no such processor, or it cannot be built here; says why.
@@ -51,18 +51,29 @@ def stock_processor(adapter: Adapter) -> Any:
         raise ModelError(f"{name} cannot be built here: {reason}") from error
 
 
+_LEFT_OUT = ("video_processor", "feature_extractor")
+"""Parts of combined processors for videos, which need torchvision, and for sounds."""
+
+
+class _Seeing(ProcessorMixin):
+    """Comes after a family's processor, which hands its parts on by name."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{name: part for name, part in kwargs.items() if name not in _LEFT_OUT})
+
+
 def _build(stock: Any, adapter: Adapter) -> Any:
-    attributes = [name for name in stock.get_attributes() if name != "video_processor"]
-    changes = {"get_attributes": classmethod(lambda cls: attributes), "video_processor": None}
-    without_videos: Any = type(stock.__name__, (stock,), changes)
+    attributes = [name for name in stock.get_attributes() if name not in _LEFT_OUT]
+    changes = {"get_attributes": classmethod(lambda cls: attributes), **dict.fromkeys(_LEFT_OUT)}
+    seeing: Any = type(stock.__name__, (stock, _Seeing), changes)
     own = {"image_processor": adapter.image_processor, "tokenizer": adapter.tokenizer}
     taken = inspect.signature(stock.__init__).parameters
     path = adapter.config.name_or_path
     of_files = ProcessorMixin.get_processor_dict(path)[0] if path else {}
     settings = {**adapter.processor_settings(), **{name: x for name, x in of_files.items() if name in taken}}
-    settings = {name: value for name, value in settings.items() if name not in (*own, "video_processor")}
-    video = {"video_processor": None} if "video_processor" in taken else {}
-    processor = without_videos(**own, **video, **settings)
+    settings = {name: value for name, value in settings.items() if name not in (*own, *_LEFT_OUT)}
+    absent = dict.fromkeys(name for name in _LEFT_OUT if name in taken)
+    processor = seeing(**own, **absent, **settings)
     processor.chat_template = adapter.tokenizer.chat_template
     return processor
 

@@ -209,6 +209,9 @@ def shared_prefix_attention(
         ValueError: this attention cannot be exact: the layer has dropout, capped scores or a window without masks.
     """
     if shared_prefix is None:
+        if attention_mask is None and 1 < query.shape[2] < key.shape[2]:
+            # a model that computes its last layers for the last tokens alone (Gemma 4) gives its own "sdpa" a mask then
+            attention_mask = _seen_by_the_last(query.shape[2], key)
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)  # type: ignore[return-value]
     if dropout:
         raise ValueError("packed attention has no dropout: set the checkpoint's attention_dropout to 0")
@@ -232,6 +235,12 @@ def use_shared_prefix(model: PreTrainedModel) -> None:
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None) -> Tensor:
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def _seen_by_the_last(length: int, keys: Tensor) -> Tensor:
+    """(1, 1, length, keys): which keys the last tokens of a row see. (torch's causal mask begins at the first.)"""
+    ones = torch.ones(length, keys.shape[2], dtype=torch.bool, device=keys.device)
+    return ones.tril(keys.shape[2] - length)[None, None]
 
 
 def _take(x: Tensor, slices: Sequence[slice]) -> Tensor:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from vlm_r1.config import Config
 from vlm_r1.config.model import ModelSection
@@ -44,14 +46,23 @@ class Setup:
         model = policy.adapter.unwrap(policy.model)
         layout = self.layout_reason
         if self.layout == "packed":
-            text_config = model.config.get_text_config()
-            head_dim = (
-                getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
-            )
             dtype = self.precision.computing_in(model)
-            if obstacle := obstacle_on(policy.model.device, dtype, head_dim, head_dim):
+            found = (obstacle_on(policy.model.device, dtype, d, d) for d in head_dims(model.config.get_text_config()))
+            if obstacle := next(filter(None, found), None):
                 layout += f"; attention goes by matrix products, which is slower, because {obstacle}"
         return self.precision.describe(model), layout
+
+
+def head_dims(text_config: PretrainedConfig) -> list[int]:
+    """Return the sizes of attention heads of a language model, the smallest first; layers may differ (Gemma 4).
+
+    >>> from transformers import Gemma4TextConfig, Qwen2Config
+    >>> head_dims(Qwen2Config(hidden_size=64, num_attention_heads=4)), head_dims(Gemma4TextConfig())
+    ([16], [256, 512])
+    """
+    layers: Any = getattr(text_config, "per_layer_config", None)
+    own: list[Any] = [layers[n] for n in range(text_config.num_hidden_layers)] if layers else [text_config]
+    return sorted({getattr(one, "head_dim", None) or one.hidden_size // one.num_attention_heads for one in own})
 
 
 def choose_setup(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +18,43 @@ from vlm_r1.policy.penalty import Seen, penalty_slopes
 
 CHUNK_LOGITS = 1 << 25
 """How many logits exist at once: 128 MiB in float32, or 220 tokens of a vocabulary of 152 thousand."""
+
+
+@dataclass(frozen=True)
+class AfterHead:
+    """What a model's forward does to the logits x of its output head: cap · tanh(scale · x / cap), or scale · x.
+
+    Attributes:
+        scale: as Cohere's models multiply their logits; 1 in most families.
+        cap: the largest logit, as Gemma's models have it (`final_logit_softcapping`); None: there is none.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """True if it changes nothing."""
+        return self.scale == 1.0 and self.cap is None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return the model's logits from those of the head, in float32 or wider if they change.
+
+        >>> AfterHead(0.25, 2.0)(torch.tensor([0.0, 8.0, 8000.0])).round(decimals=3).tolist()
+        [0.0, 1.523, 2.0]
+        """
+        if self.is_plain:
+            return logits
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * self.scale
+        return logits if self.cap is None else (logits / self.cap).tanh_() * self.cap
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """Return the derivative of the model's logits by those of the head: scale · (1 − (logit / cap)²)."""
+        return self.scale if self.cap is None else (1 - (logits / self.cap).square_()) * self.scale
+
+
+PLAIN = AfterHead()
+"""Of most families."""
 
 
 def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int]) -> Tensor:
@@ -35,13 +73,14 @@ def token_logprobs(
     temperature: float,
     banned_ids: Sequence[int],
     *,
+    after_head: AfterHead = PLAIN,
     seen: Seen | None = None,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return (log-probabilities of `ids_K` with gradient, entropies in nats), (K,), float32 or wider.
 
-    Both are of the softmax of `tempered_logits(head(hidden))`, `penalised` if tokens were seen. It is computed in
-    chunks, which the backward pass computes again: memory does not grow with vocabulary × tokens.
+    Both are of the softmax of `tempered_logits(after_head(head(hidden)))`, `penalised` if tokens were seen. It is
+    computed in chunks, which the backward pass computes again: memory does not grow with vocabulary × tokens.
 
     Args:
         head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
@@ -50,7 +89,7 @@ def token_logprobs(
         entropy_gradient: entropies have a gradient too. It costs the backward pass one more chunk of logits.
     """
     chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
-    rule = _Rule(temperature, tuple(banned_ids), seen)
+    rule = _Rule(after_head, temperature, tuple(banned_ids), seen)
     if isinstance(head, nn.Linear):
         arguments = (hidden_KH, head.weight, head.bias, ids_K, rule, chunk, entropy_gradient)
         return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
@@ -65,6 +104,7 @@ def token_logprobs(
 class _Rule(NamedTuple):
     """From the logits of the head to those whose softmax counts."""
 
+    after_head: AfterHead
     temperature: float
     banned_ids: tuple[int, ...]
     seen: Seen | None
@@ -74,7 +114,7 @@ class _Rule(NamedTuple):
         return self if self.seen is None else self._replace(seen=self.seen.chunk(own))
 
     def __call__(self, logits_KV: Tensor) -> Tensor:
-        tempered_KV = tempered_logits(logits_KV, self.temperature, self.banned_ids)
+        tempered_KV = tempered_logits(self.after_head(logits_KV), self.temperature, self.banned_ids)
         slopes_KV = self.slopes(tempered_KV)
         return tempered_KV if slopes_KV is None else tempered_KV * slopes_KV
 
@@ -137,7 +177,8 @@ class _ChunkedLogProbs(torch.autograd.Function):
         d_bias = lse_K.new_zeros(len(weight_VH)) if ctx.needs_input_grad[2] else None
         for own in _chunks(len(ids_K), chunk):
             hidden = hidden_KH[own].to(dtype)
-            logits = tempered_logits(linear(hidden, weight, bias), rule.temperature, rule.banned_ids)
+            of_model = rule.after_head(linear(hidden, weight, bias))
+            logits = tempered_logits(of_model, rule.temperature, rule.banned_ids)
             slopes = rule.of(own).slopes(logits)
             logits = (logits if slopes is None else logits * slopes).sub_(lse_K[own, None])
             grad = grads[0][own, None]
@@ -148,6 +189,8 @@ class _ChunkedLogProbs(torch.autograd.Function):
             d_logits.scatter_add_(-1, ids_K[own, None], grad).div_(rule.temperature)
             if slopes is not None:
                 d_logits *= slopes
+            if not rule.after_head.is_plain:
+                d_logits *= rule.after_head.slope(of_model)
             d_hidden[own] = (d_logits.to(dtype) @ weight).to(d_hidden.dtype)
             if d_weight is not None:
                 _add_product(d_weight, d_logits, hidden)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
-from vlm_r1.policy.head import token_logprobs
+from vlm_r1.policy.head import AfterHead, token_logprobs
 from vlm_r1.policy.packed import Layout, packed_hidden
 from vlm_r1.policy.penalty import Seen
 from vlm_r1.policy.rows import rows_hidden
@@ -140,6 +140,7 @@ class Policy(nn.Module):
             ids_K.to(device),
             self.temperature,
             self.adapter.banned_ids(),
+            after_head=AfterHead(self.adapter.logit_scale, self.adapter.logit_cap),
             seen=seen,
             entropy_gradient=entropy_gradient,
         )

@@ -86,7 +86,8 @@ def packing_obstacle(text_config: Any) -> str | None:
     kinds = set(getattr(text_config, "layer_types", None) or ["full_attention"])
     if foreign := kinds - {"full_attention", "sliding_attention"}:
         return f"it has layers of {', '.join(sorted(foreign))}, whose state runs through siblings"
-    if getattr(text_config, "use_bidirectional_attention", None):
+    # "vision": only tokens of images do, for which masks are made (`_attention_mask`)
+    if getattr(text_config, "use_bidirectional_attention", None) not in (None, False, "vision"):
         return "its tokens see both ways"
     if getattr(text_config, "attn_logit_softcapping", None):
         return "it caps attention scores"

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
+from vlm_r1.policy.head import AfterHead
 from vlm_r1.policy.kernels import attend, wide_scores
 from vlm_r1.policy.packed import packing_obstacle
 from vlm_r1.policy.rows import as_forward_takes, prompt_rows
@@ -46,6 +47,7 @@ def shared(
     base, device = adapter.unwrap(model), model.device
     use_shared_prefix(base)
     backbone, head = adapter.backbone(model), base.get_output_embeddings()
+    after_head = AfterHead(adapter.logit_scale, adapter.logit_cap)
     cache = PrefixCache([len(prompt.ids_L) for prompt in prompts], G)
     positions_P = adapter.positions(model, prompts)
     ids_1L = torch.tensor([[token for prompt in prompts for token in prompt.ids_L]], device=device)
@@ -69,9 +71,9 @@ def shared(
             use_cache=False,
             shared_prefix=cache,
         ).last_hidden_state
-        return head(hidden_N1H[:, 0])
+        return after_head(head(hidden_N1H[:, 0]))
 
-    return head(hidden_1LH[0, last_P]).repeat_interleave(G, 0), next_logits
+    return after_head(head(hidden_1LH[0, last_P])).repeat_interleave(G, 0), next_logits
 
 
 def expanded(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vlm_r1.errors import ConfigError
 from vlm_r1.registry import suggestion
-from vlm_r1.testing import gemma3, glm4v, idefics3, internvl, llava_onevision, qwen_vl
+from vlm_r1.testing import gemma3, gemma4, glm4v, idefics3, internvl, llava_onevision, qwen_vl
 from vlm_r1.testing.common import (
     TAGS,
     TinyFamily,
@@ -38,8 +38,11 @@ __all__ = [
 
 TINY: dict[str, TinyFamily] = {
     "gemma3": gemma3.GEMMA3,
+    "gemma4": gemma4.GEMMA4,
+    "glm46v": glm4v.GLM46V,
     "glm4v": glm4v.GLM4V,
     "glm4v_moe": glm4v.GLM4V_MOE,
+    "glmga": glm4v.GLMGA,
     "idefics3": idefics3.IDEFICS3,
     "internvl": internvl.INTERNVL,
     "llava_onevision": llava_onevision.LLAVA_ONEVISION,

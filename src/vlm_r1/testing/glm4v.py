@@ -1,7 +1,8 @@
-"""Tiny GLM-4.1V and GLM-4.5V."""
+"""Tiny GLM-4.1V, GLM-4.5V, GLM-4.6V (its small and its large model) and GLM-GA."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from vlm_r1.testing.common import TinyFamily, TinySize, Vocabulary, text_sizes
@@ -87,11 +88,19 @@ def _glm4v_moe(tokenizer: Any, size: TinySize) -> dict[str, Any]:
     return config
 
 
-def _image_processor(size: TinySize) -> dict[str, Any]:
+def _glm46v(tokenizer: Any, size: TinySize) -> dict[str, Any]:
+    """GLM-4.6V is a mixture of experts; its small model, Flash, is dense. One class has both as parts by their type."""
+    config = _glm4v_moe(tokenizer, size)
+    config["text_config"]["model_type"] = "glm4v_moe_text"
+    config["vision_config"]["model_type"] = "glm4v_moe_vision"
+    return config
+
+
+def _image_processor(name: str, size: TinySize) -> dict[str, Any]:
     patch_size = size.patch_size or 14
     area = (patch_size * 2) ** 2
     return {
-        "image_processor_type": "Glm4vImageProcessor",
+        "image_processor_type": name,
         "patch_size": patch_size,
         "merge_size": 2,
         "temporal_patch_size": 2,
@@ -100,5 +109,7 @@ def _image_processor(size: TinySize) -> dict[str, Any]:
     }
 
 
-GLM4V = TinyFamily(VOCABULARY, _glm4v, _image_processor)
-GLM4V_MOE = TinyFamily(VOCABULARY, _glm4v_moe, _image_processor)
+GLM4V = TinyFamily(VOCABULARY, _glm4v, partial(_image_processor, "Glm4vImageProcessor"))
+GLM4V_MOE = TinyFamily(VOCABULARY, _glm4v_moe, partial(_image_processor, "Glm4vImageProcessor"))
+GLM46V = TinyFamily(VOCABULARY, _glm46v, partial(_image_processor, "Glm46VImageProcessor"))
+GLMGA = TinyFamily(VOCABULARY, _glm4v, partial(_image_processor, "GlmgaImageProcessor"))
