@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from vlm_r1.types import BoxFormat, EncodedPrompt, Prompt
 FAMILIES = tuple(sorted(TINY))
 """Every family with a tiny checkpoint: `@pytest.mark.parametrize("family", FAMILIES)`."""
 
-GENERIC = ("llava", "llava_next")
+GENERIC = ("aya_vision", "llava", "llava_next")
 """Model types without an adapter of their own, which the generic one suits."""
 
 SIZE = TinySize(num_key_value_heads=2, initializer_range=0.1)
@@ -111,7 +112,15 @@ class Outsider(NamedTuple):
     config: Mapping[str, Any]
     image_processor: Mapping[str, Any]
     processor: Mapping[str, Any]
+    vocabulary: Vocabulary = VOCABULARY
+    placeholder: str = "<image>"
 
+
+OF_COHERE = replace(
+    VOCABULARY,
+    special_tokens=(*VOCABULARY.special_tokens, "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>"),
+    plain_tokens=(*VOCABULARY.plain_tokens, "TILE_1", "TILE_2", "TILE_GLOBAL", "<|IMG_LINE_BREAK|>"),
+)
 
 OUTSIDERS = {
     "llava": Outsider(
@@ -140,11 +149,13 @@ OUTSIDERS = {
         {"processor_class": "PaliGemmaProcessor"},
     ),
     "aya_vision": Outsider(
-        {"model_type": "cohere2"},
+        {"model_type": "cohere2", "logit_scale": 0.25},
         {"model_type": "siglip_vision_model"},
         {},
         {"image_processor_type": "GotOcr2ImageProcessor", "size": {"height": 56, "width": 56}},
         {"processor_class": "AyaVisionProcessor", "patch_size": 28, "img_size": 56},
+        OF_COHERE,
+        "<|IMG_PATCH|>",
     ),
 }
 
@@ -164,10 +175,10 @@ def write_family(model_type: str, folder: Path, corpus: Iterable[str]) -> None:
         return {
             "text_config": {**text_sizes(tokenizer, size), **outsider.text},
             "vision_config": {**VISION, **outsider.vision},
-            "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+            "image_token_index": tokenizer.convert_tokens_to_ids(outsider.placeholder),
             **outsider.config,
         }
 
-    family = TinyFamily(VOCABULARY, config, lambda size: dict(outsider.image_processor))
+    family = TinyFamily(outsider.vocabulary, config, lambda size: dict(outsider.image_processor))
     write_checkpoint(model_type, family, folder, corpus, seed=1, size=SIZE)
     (folder / "processor_config.json").write_text(json.dumps(outsider.processor), encoding="utf-8")

@@ -1,9 +1,9 @@
 """The adapter for any other image-text model of transformers. It uses the model's own combined processor.
 
 The model must be a decoder that reads image features in the places of placeholder tokens, at ordinary positions and
-with plain causal attention. Its logits must be exactly head(hidden): no scaling or soft-capping after it. `prepare`
-checks all of this on the loaded model and refuses otherwise. For that it compares the arguments that the language model
-gets in the stock forward with those that it gets from this adapter.
+with plain causal attention. `prepare` checks this on the loaded model and refuses otherwise. For that it compares the
+arguments that the language model gets in the stock forward with those that it gets from this adapter. It also measures
+what the forward does to the logits of the output head: nothing, or a scale or a soft cap that the config names.
 
 The adapter cannot limit pixels. It does not know how large the model sees an image, so boxes cannot be in those pixels.
 It needs a blank image of the right size to know a length. It bans only tokens that config or processor name. Prompts
@@ -19,6 +19,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.errors import ModelError
 from vlm_r1.models.adapter import Adapter
+from vlm_r1.models.foreign import ADAPTER, BROKEN, foreign, refusal
 from vlm_r1.models.remote_code import check_no_code
 from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
 
@@ -39,12 +41,12 @@ _OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_id
 _OF_VISION = {"last_hidden_state", "pooler_output", "hidden_states", "attentions"}
 """Outputs of `get_image_features`; the language model gets only `pooler_output`."""
 
-_AFTERTHOUGHTS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "lm_head_multiplier")
-"""Settings of language models that change logits after the output head; None and 1 change nothing."""
+_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Settings by which the forwards of some models multiply or divide the logits of the output head, and others do not."""
+
+_FILES = "Copy the files of processor, tokenizer and template from the original checkpoint"
 
 _IMAGE_TOKEN_SETTING = re.compile(r"(image|video|vision|boi|eoi).*token_(id|index)|(boi|eoi)_(id|index)")
-
-_REMEDY = "It needs an adapter of its own: see docs/add_a_model.md"
 
 
 class Generic(Adapter):
@@ -57,11 +59,16 @@ class Generic(Adapter):
 
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         self.processor = self.load_processor(config)
+        if missing := [part for part in ("tokenizer", "image_processor") if not hasattr(self.processor, part)]:
+            raise ModelError(
+                f'the {type(self.processor).__name__} of model type "{config.model_type}" has no '
+                f"{' and no '.join(missing)}. {ADAPTER}"
+            )
         self.processor.tokenizer.chat_template = tokenizer.chat_template
         super().__init__(config, self.processor.tokenizer, self.processor.image_processor)
         placeholder_id = getattr(config, "image_token_id", None)
         if placeholder_id is None:
-            raise ModelError(f'the config of model type "{config.model_type}" names no image token. {_REMEDY}')
+            raise ModelError(f'the config of model type "{config.model_type}" names no image token. {ADAPTER}')
         self.placeholder = self.tokenizer.convert_ids_to_tokens(placeholder_id) or ""
         self.template_image_token = getattr(self.processor, "image_token", None) or self.placeholder
         self.vision_modules: tuple[str, ...] = ()  # known once `prepare` has seen the model
@@ -76,13 +83,10 @@ class Generic(Adapter):
         path = config.name_or_path
         try:
             processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except BROKEN as error:
             check_no_code(str(path), error)
-            raise ModelError(
-                f'{path}: cannot load the processor: {str(error).strip().splitlines()[0]} (model type "'
-                f'{config.model_type}" has no adapter of its own, so all of its processor is needed, with what that '
-                "needs, such as torchvision)"
-            ) from error
+            why = f'model type "{config.model_type}" has no adapter of its own, so all of its processor is needed'
+            raise refusal(f"{path}: cannot load the processor ({why})", error, f"{_FILES}. {ADAPTER}") from error
         if not isinstance(processor, ProcessorMixin):
             raise ModelError(
                 f"{path}: there is no processor for images and text, but a {type(processor).__name__}: copy "
@@ -112,14 +116,15 @@ class Generic(Adapter):
         """
         raise ModelError(
             f'min_pixels and max_pixels have no effect on model type "{self.config.model_type}", which has no adapter '
-            f"of its own: remove them, and set the size in the checkpoint's preprocessor_config.json. {_REMEDY}"
+            f"of its own: remove them, and set the size in the checkpoint's preprocessor_config.json. {ADAPTER}"
         )
 
     def banned_ids(self) -> tuple[int, ...]:
-        """Return every token that config or processor name as one of images or videos."""
+        """Return every token that config or processor name as one of images or videos, and that the vocabulary has."""
         settings = self.config.to_dict().items()
         named = {value for name, value in settings if _IMAGE_TOKEN_SETTING.fullmatch(name) and isinstance(value, int)}
-        return tuple(sorted({self.placeholder_id, *named, *getattr(self.processor, "image_token_ids", ())}))
+        named |= {self.placeholder_id, *getattr(self.processor, "image_token_ids", ())}
+        return tuple(sorted(token for token in named if token < self.config.get_text_config().vocab_size))
 
     def image_features(
         self, model: PreTrainedModel, prompts: Sequence[EncodedPrompt]
@@ -152,22 +157,21 @@ class Generic(Adapter):
             ModelError: it does not suit the model; says why.
         """
         decoder, kind = _decoder(model), f'model type "{self.config.model_type}"'
-        text_config = self.config.get_text_config()
-        for name in _AFTERTHOUGHTS:
-            if getattr(text_config, name, None) not in (None, 1):
-                raise ModelError(f"{kind} changes its logits after the output head ({name}). {_REMEDY}")
         if decoder is None or not hasattr(model, "get_image_features"):
-            raise ModelError(f"{kind} has no language model that reads features of images. {_REMEDY}")
+            raise ModelError(f"{kind} has no language model that reads features of images. {ADAPTER}")
         self._find_parts(model, {decoder, model.get_input_embeddings()})
         if model.device.type == "meta":
             return  # a model of shapes without weights: there is nothing to compare
         training = model.training
         model.eval()
         with torch.no_grad():
-            difference = self._difference(model, decoder)
+            difference = self._difference(model, decoder) or self._find_after_head(model)
         model.train(training)
         if difference:
-            raise ModelError(f"the generic adapter does not suit {kind}: {difference}. {_REMEDY}")
+            raise ModelError(f"{self._unsuited(difference)}. {ADAPTER}")
+
+    def _unsuited(self, why: str) -> str:
+        return f'the generic adapter does not suit model type "{self.config.model_type}": {why}'
 
     def _find_parts(self, model: Any, of_language: set[torch.nn.Module]) -> None:
         """Find vision and projector modules: children of the base model without any module of the language model.
@@ -188,15 +192,15 @@ class Generic(Adapter):
         bos = self.tokenizer.bos_token
         adds = not (bos and text.startswith(bos))  # the processor's own apply_chat_template does the same
         nested = [list(images)] if images else None
-        try:
-            return dict(self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds))
-        except (ValueError, TypeError, AttributeError, IndexError) as error:
-            if images:
-                raise
-            raise ModelError(
-                f'the processor of model type "{self.config.model_type}" wants an image in every prompt ({error}): '
-                f"leave records without images out, or give them one. {_REMEDY}"
-            ) from error
+        what, remedy = f'the processor of model type "{self.config.model_type}"', f"{_FILES}. {ADAPTER}"
+        if images:
+            what += f" fails on images of {', '.join(f'{w} x {h}' for w, h in (one.size for one in images))} pixels"
+        else:
+            what += " wants an image in every prompt"
+            remedy = f"Leave records without images out, or give them one. {ADAPTER}"
+        with foreign(what, remedy):
+            made = self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=adds)
+        return dict(made)
 
     def _seen(self, model: PreTrainedModel, prompt: EncodedPrompt) -> Any:
         """Return the output of the stock model's `get_image_features` for a prompt."""
@@ -210,30 +214,32 @@ class Generic(Adapter):
         self._in_pieces = isinstance(pooled, list | tuple)
         if self._in_pieces:
             return pooled
-        images = pooled if len(pooled) == len(prompt.frames) else [pooled]  # otherwise these are tiles of one image
-        return [image.flatten(0, -2) for image in images]
+        if len(pooled) == len(prompt.frames):
+            return [image.flatten(0, -2) for image in pooled]
+        tokens = pooled.flatten(0, -2)  # of the tiles of all images
+        counts = [self.image_tokens(*frame.original_wh) for frame in prompt.frames] if len(prompt.frames) > 1 else []
+        return tokens.split(counts) if sum(counts) == len(tokens) else [tokens]
 
     def _difference(self, model: Any, decoder: torch.nn.Module) -> str | None:
         """Compare what the language model gets in the stock forward and in ours; returns why they differ, or None."""
         prompt, picture = Prompt("<image>?", ("",)), linear_gradient("L").convert("RGB").resize((336, 224))
         encoded = self.encode(prompt, [picture])
-        if more := sorted(set(self._seen(model, encoded)) - _OF_VISION):
+        with foreign(self._unsuited("its get_image_features fails on what its processor makes")):
+            seen = self._seen(model, encoded)
+        if more := sorted(set(seen) - _OF_VISION):
             return f"its images have {', '.join(more)} besides their features"
         inputs = _on(model, self._inputs(encoded.text, [picture]))
         features = self.image_features(model, [encoded])
         ids_1L = inputs["input_ids"]
         (own_positions,) = self.positions(model, [encoded])
-        stock = _handed_on(model, decoder, inputs)
-        ours = _handed_on(
-            model,
-            decoder,
-            {
-                "input_ids": ids_1L,
-                "attention_mask": torch.ones_like(ids_1L),
-                "position_ids": own_positions,
-                **self.vision_arguments(features),
-            },
-        )
+        our_arguments = {
+            "input_ids": ids_1L,
+            "attention_mask": torch.ones_like(ids_1L),
+            "position_ids": own_positions,
+            **self.vision_arguments(features),
+        }
+        with foreign(self._unsuited("its forward fails")):
+            stock, ours = (_handed_on(model, decoder, arguments) for arguments in (inputs, our_arguments))
         positions = stock.pop("position_ids", None)
         ours.pop("position_ids", None)
         if positions is not None and not torch.equal(positions, own_positions):
@@ -247,6 +253,21 @@ class Generic(Adapter):
         if not all(torch.allclose(stock[name], ours[name], rtol=1e-3, atol=1e-3) for name in _tensors(ours)):
             return "its features of images do not arrive as they should"
         return None
+
+    def _find_after_head(self, model: Any) -> str | None:
+        """Measure what the stock forward makes of given logits of its head; returns what is wrong, or None."""
+        text_config, ids = self.config.get_text_config(), self.tokenize("a red circle")
+        named = {name: value for name in _SCALES if (value := getattr(text_config, name, None))}
+        scales = [1.0, *(scale for value in named.values() for scale in (float(value), 1 / value))]
+        cap = getattr(text_config, "final_logit_softcapping", None)
+        with foreign(self._unsuited("its forward fails on text")):
+            given, made = _made_of_logits(model, torch.tensor([ids], device=model.device))
+        for scale, one in product(scales, (None, cap) if cap else (None,)):
+            due = given * scale if one is None else one * torch.tanh(given * scale / one)
+            if due.shape == made.shape and torch.allclose(due, made, rtol=0.02, atol=1e-3):
+                self.logit_scale, self.logit_cap = scale, one
+                return None
+        return "it changes its logits after the output head, and not by a scale or a soft cap that its config names"
 
 
 class _ReachedError(Exception):
@@ -269,6 +290,22 @@ def _handed_on(model: Any, decoder: torch.nn.Module, arguments: Mapping[str, Any
     finally:
         hook.remove()
     return handed
+
+
+def _made_of_logits(model: Any, ids_1L: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put logits from −50 to 50 in the place of the head's; returns them, and what the stock forward makes of them."""
+    given: list[torch.Tensor] = []
+
+    def put(head: Any, arguments: Any, logits: torch.Tensor) -> torch.Tensor:
+        given.append(torch.linspace(-50, 50, logits.numel(), device=logits.device).reshape(logits.shape).to(logits))
+        return given[0]
+
+    hook = model.get_output_embeddings().register_forward_hook(put)
+    try:
+        made = model(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), use_cache=False).logits
+    finally:
+        hook.remove()
+    return given[0].float(), made.float()
 
 
 def _tensors(arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:

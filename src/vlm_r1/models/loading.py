@@ -10,7 +10,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -26,6 +25,7 @@ from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.chat import check_switches
+from vlm_r1.models.foreign import BROKEN, missing_package
 from vlm_r1.models.gemma3 import Gemma3
 from vlm_r1.models.gemma4 import Gemma4
 from vlm_r1.models.generic import Generic
@@ -70,12 +70,6 @@ _WANTED = {
     "model": "model.safetensors, whole, or its shards and their index; copy them from the original checkpoint",
 }
 """The files that `_load` wants, for its error messages."""
-
-_BROKEN = (
-    *(OSError, ValueError, LookupError, ImportError, RuntimeError, EOFError, TypeError, AttributeError),
-    *(ArithmeticError, MemoryError, StrictDataclassError),
-)
-"""What transformers and torch raise on files that are missing or damaged."""
 
 
 def load_adapter(
@@ -289,7 +283,8 @@ def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:
         ) from error
     except torch.OutOfMemoryError:
         raise
-    except (*_BROKEN, SafetensorError) as error:
+    except (*BROKEN, SafetensorError) as error:
         check_no_code(path, error)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: cannot load the {what}: {reason} (wanted {_WANTED[what]})") from error
+        remedy = missing_package(error) or f"wanted {_WANTED[what]}"
+        raise ModelError(f"{path}: cannot load the {what}: {reason} ({remedy})") from error
