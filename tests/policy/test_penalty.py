@@ -63,8 +63,9 @@ def test_which_tokens_were_seen(scored, expected) -> None:
     assert [set(row.nonzero()[:, 0].tolist()) for row in seen.chunk(slice(1, 3)).mask(8)] == expected[1:3]
 
 
+@pytest.mark.parametrize("bonus", [False, True], ids=["log-probabilities", "and entropies"])
 @pytest.mark.parametrize("linear", [True, False], ids=["linear head", "another module"])
-def test_the_head_equals_autograd_of_the_naive_formula(linear: bool, monkeypatch) -> None:
+def test_the_head_equals_autograd_of_the_naive_formula(linear: bool, bonus: bool, monkeypatch) -> None:
     """In chunks of 3 tokens; token 0 is banned."""
     monkeypatch.setattr(head_module, "CHUNK_LOGITS", 3 * 8 if linear else 3 << 18)
     generator = torch.Generator().manual_seed(1)
@@ -88,12 +89,16 @@ def test_the_head_equals_autograd_of_the_naive_formula(linear: bool, monkeypatch
             ]
             logprobs_KV = torch.cat(rows).log_softmax(-1)
             logprobs = logprobs_KV.gather(1, ids[:, None])[:, 0]
-            entropies = torch.special.entr(logprobs_KV.detach().exp()).sum(-1)
+            entropies = -(logprobs_KV.exp() * logprobs_KV.masked_fill(logprobs_KV == -torch.inf, 0.0)).sum(-1)
         else:
             module = head if linear else nn.Sequential(head)
-            logprobs, entropies = token_logprobs(hidden, module, ids, TEMPERATURE, (0,), seen=seen)
-        (logprobs * weights).sum().backward()
-        found.append([logprobs.detach(), entropies, hidden.grad, head.weight.grad.clone(), head.bias.grad.clone()])
+            logprobs, entropies = token_logprobs(
+                hidden, module, ids, TEMPERATURE, (0,), seen=seen, entropy_gradient=bonus
+            )
+        ((logprobs * weights).sum() + (entropies @ weights.flip(0) if bonus else 0.0)).backward()
+        found.append(
+            [logprobs.detach(), entropies.detach(), hidden.grad, head.weight.grad.clone(), head.bias.grad.clone()]
+        )
     for own, other in zip(*found, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-12)
 
