@@ -18,7 +18,7 @@ from vlm_r1.models.stock import stock_inputs, stock_processor
 from vlm_r1.parsing.tags import END_THINK, THINK
 from vlm_r1.types import Prompt, Turn
 
-WITHOUT = {"smolvlm"}
+WITHOUT = {"smolvlm", "glmga"}
 """Families whose processor cannot be built here (test_stock.py)."""
 
 NO_SYSTEM = set(GENERIC)

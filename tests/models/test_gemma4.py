@@ -113,7 +113,9 @@ def test_packed_rows_and_the_stock_forward_are_equal(text: dict[str, Any], audio
     packed, rows = score(policy, batch), score(policy, batch, "rows")
     assert max(largest_difference(packed, rows)) < TOLERANCE
     processor = stock_processor(adapter)
-    inputs = [stock_inputs(processor, Prompt(text, ()), PICTURES[: text.count("<image>")]) for text in TEXTS]
+    pictures = [PICTURES[: text.count("<image>")] for text in TEXTS]
+    asked = [Prompt(text, ("",) * len(own)) for text, own in zip(TEXTS, pictures, strict=True)]
+    inputs = [stock_inputs(processor, adapter, *pair) for pair in zip(asked, pictures, strict=True)]
     for prompt, own in zip(batch.prompts, inputs, strict=True):
         assert list(prompt.ids_L) == own["input_ids"][0].tolist()
     chosen = ("k_proj", "embed_vision", "embed_tokens")
