@@ -53,8 +53,7 @@ KIND_OF = {
 """Of each family's adapter."""
 
 LINEAR = ("qwen3_5", "qwen3_5_moe")
-"""Families whose prompts cannot be shared by packing: linear attention, which computes in float32 whatever the weights.
-"""
+"""Families whose prompts cannot be shared by packing: linear attention, in float32 whatever the weights."""
 
 ROWS = (*LINEAR, *GENERIC)
 """Families that layout `auto` computes in rows; the generic adapter's only because nobody vouches for them."""
