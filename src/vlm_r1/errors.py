@@ -30,6 +30,10 @@ class DataFileError(DataError):
     """A data file as a whole has changed or gone since the program opened it; no single record is at fault."""
 
 
+class OverlongError(DataError):
+    """The prompt of a record is longer than the recipe allows; nothing else is wrong with the record."""
+
+
 class RewardError(VlmR1Error):
     """A user's reward function raised, or returned something that is no reward; the message names its place."""
 

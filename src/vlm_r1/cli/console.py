@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from vlm_r1.config import Config
 
+_COUNTS = ("ci95", "n", "overlong_prompts")
+"""Keys of a held-out set in `summary.json` that are no metrics."""
+
 
 def quiet_libraries() -> None:
     """Keep transformers' progress bars and hints out of our output; errors are still shown."""
@@ -33,6 +36,9 @@ def show_result(config: Config, summary: Mapping[str, Any]) -> None:
     console, page = Terminal(), write_report(config)
     if summary["before"]:
         console.print(before_after_table(summary, config.training.num_generations_eval))
+    for name, after in summary["after"].items():
+        if overlong := after.get("overlong_prompts"):
+            console.print(f"{name}: {after['n']:,} records, without {overlong:,} whose prompts are too long")
     console.print(f"run folder  {config.output_dir}", f"report      {page}", sep="\n", soft_wrap=True)
 
 
@@ -68,7 +74,7 @@ def before_after_table(summary: Mapping[str, Any], draws: int = 1) -> Table:
         table.add_column(column, justify=justify, no_wrap=column != "set", overflow="fold")  # numbers are never cut
     for name, after in summary["after"].items():
         before = summary["before"][name]
-        for index, metric in enumerate(key for key in after if key in before and key not in ("ci95", "n")):
+        for index, metric in enumerate(key for key in after if key in before and key not in _COUNTS):
             gain = f"{100 * (after[metric] - before[metric]):+.1f}"
             table.add_row(
                 name if index == 0 else "",

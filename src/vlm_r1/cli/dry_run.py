@@ -26,6 +26,7 @@ from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_new_run
 from vlm_r1.runtime.terminal import Terminal, styled
 from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
+from vlm_r1.training.overlong import fitting, leave_out_overlong
 from vlm_r1.training.run import check_engines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
 from vlm_r1.types import EncodedPrompt, Record, Thinking
@@ -53,8 +54,9 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_new_run(config)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
+    records, held_out = leave_out_overlong(config, env, records, held_out)
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
-    sample = evenly(records, _ENCODED_RECORDS)
+    sample = fitting(evenly(records, _ENCODED_RECORDS), env, config)
     encoded = [env.encode(record) for record in sample]
     console = Terminal()
     console.print(_first_prompt(sample[0], encoded[0], env))

@@ -215,6 +215,9 @@ class DataSection(Allowed):
     max_prompt_length: PositiveInt | None = Field(
         default=None, description="Longer prompts, in tokens with image tokens, are an error; null: no limit."
     )
+    filter_overlong_prompts: bool = Field(
+        default=False, description="Leave out and count the records with longer prompts instead."
+    )
     shuffle: bool = Field(default=True, description="A new seeded order in each epoch; false: file order.")
     dataloader_num_workers: NonNegativeInt = Field(
         default=2, description="Threads that decode images of the next step during this one; 0: none."
@@ -255,6 +258,15 @@ class DataSection(Allowed):
     @model_validator(mode="after")
     def _domains_have_effect(self):
         check_domains(self, (source.image_root for source in (*self.train, *self.eval.values())))
+        return self
+
+    @model_validator(mode="after")
+    def _filter_has_effect(self):
+        if self.filter_overlong_prompts and self.max_prompt_length is None:
+            raise ValueError(
+                "data.filter_overlong_prompts has no effect without data.max_prompt_length: set the greatest number of "
+                "tokens of a prompt, or remove it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -61,6 +62,7 @@ class RecordFile(LazyRecords):
         source: the file, and the settings by which its records are asked and judged.
         format: name of the format of its rows; "auto" if no known format was recognised.
         n_found: number of its records before `sampling_strategy` chose among them.
+        n_overlong: how many of these were then left out because their prompts are too long.
 
     Args:
         source: see the attribute.
@@ -82,7 +84,7 @@ class RecordFile(LazyRecords):
         self._cache = cache or cache_folder()
         self.format = find_format(offsets.lines(), source.format)
         self._offsets = select_split(offsets, source, self.format)
-        self.n_found = len(self._offsets)
+        self.n_found, self.n_overlong = len(self._offsets), 0
         self._offsets = select_rows(self._offsets, source.sampling_strategy, seed, self._portable_lines())
         self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
 
@@ -97,15 +99,24 @@ class RecordFile(LazyRecords):
     @property
     def is_partial(self) -> bool:
         """Whether some records of the file, or of its split, are left out."""
-        return self.source.sampling_strategy != "all"
+        return self.source.sampling_strategy != "all" or self.n_overlong > 0
+
+    def without_overlong(self, indices: Collection[int]) -> RecordFile:
+        """Return the file without the records at these indices, whose prompts are too long."""
+        other = copy(self)
+        other._offsets = self._offsets.take(np.array([i for i in range(len(self)) if i not in indices], dtype=np.int64))
+        other.n_overlong = len(indices)
+        return other
 
     def describe(self) -> str:
         """Say how many records there are, e.g. "1,000 of 50,000 records (random:1000)"."""
-        strategy = self.source.sampling_strategy
-        if strategy == "all":
-            return f"{len(self):,} records"
-        more = ", but there are no more" if parse_strategy(strategy).asks_for_more(self.n_found) else ""
-        return f"{len(self):,} of {self.n_found:,} records ({strategy}{more})"
+        strategy, why = self.source.sampling_strategy, list[str]()
+        if strategy != "all":
+            more = ", but there are no more" if parse_strategy(strategy).asks_for_more(self.n_found) else ""
+            why.append(f"{strategy}{more}")
+        if self.n_overlong:
+            why.append(f"{self.n_overlong:,} left out, whose prompts are longer than max_prompt_length")
+        return f"{len(self):,} of {self.n_found:,} records ({'; '.join(why)})" if why else f"{len(self):,} records"
 
     def _record(self, index: int) -> Record:
         found = self._reader.read(self._offsets.line(index), int(self._offsets.numbers_N[index]))

@@ -22,16 +22,26 @@ class Sources(LazyRecords):
 
     Attributes:
         files: the files, in order.
-        bad: `file:line` of rows that were found bad but left in their place.
+        bad: `file:line` of rows that were found bad or too long but left in their place.
+        overlong: of a sample of the records, how many have too long prompts, and how many were measured; (0, 0): these
+            records are left out of the files, or nobody measured.
     """
 
-    def __init__(self, files: Sequence[RecordFile], bad: Collection[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[RecordFile], bad: Collection[str] = (), overlong: tuple[int, int] = (0, 0)
+    ) -> None:
         self.files = tuple(files)
         self.bad = frozenset(bad)
+        self.overlong = overlong
         self._ends_S = np.cumsum([0, *map(len, self.files)])
 
     def __len__(self) -> int:
         return int(self._ends_S[-1])
+
+    @property
+    def n_overlong(self) -> int:
+        """How many records were left out of the files because their prompts are too long."""
+        return sum(file.n_overlong for file in self.files)
 
     def _record(self, index: int) -> Record:
         file = int(np.searchsorted(self._ends_S, index, side="right")) - 1

@@ -9,6 +9,7 @@ from PIL import Image
 from vlm_r1.config import Config
 from vlm_r1.data.sources import evenly, load_sources
 from vlm_r1.models import Adapter, adapter_of
+from vlm_r1.training.overlong import fitting
 from vlm_r1.training.run import load_env
 from vlm_r1.types import IMAGE_TOKEN, EncodedPrompt, Prompt
 
@@ -39,7 +40,7 @@ def longest_prompt(config: Config) -> PlannedPrompt:
     found = load_sources(config.data.train_sources, config.allowed, seed=config.seed)
     records = evenly(found, _MEASURED_RECORDS)
     env = load_env(config, ())
-    return PlannedPrompt(env.adapter, env.encode(max(records, key=env.prompt_length)))
+    return PlannedPrompt(env.adapter, env.encode(max(fitting(records, env, config), key=env.prompt_length)))
 
 
 def made_up_prompt(config: Config, image_wh: tuple[int, int], images: int, text_tokens: int) -> PlannedPrompt:

@@ -114,9 +114,15 @@ def compare(run: Run) -> list[Comparison]:
     rows = []
     for dataset in datasets:
         before, after = (_estimates(run, moment, dataset) for moment in ("before", "after"))
-        n = lookup(sides["after"], dataset, "n") or lookup(sides["before"], dataset, "n")
+        n, overlong = (
+            lookup(sides["after"], dataset, key) or lookup(sides["before"], dataset, key)
+            for key in ("n", "overlong_prompts")
+        )
+        counted = f"{n:,}" if isinstance(n, int) else ""
+        if isinstance(overlong, int):
+            counted += f", without {overlong:,} whose prompts are too long"
         for metric in dict.fromkeys([*before, *after]):
-            rows.append(_comparison(dataset, metric, n, before.get(metric), after.get(metric)))
+            rows.append(_comparison(dataset, metric, counted, before.get(metric), after.get(metric)))
     return rows
 
 
@@ -160,7 +166,7 @@ def _estimates(run: Run, moment: str, dataset: str) -> dict[str, Estimate]:
     metrics = evaluation.metrics if evaluation else {}
     estimates: dict[str, Estimate] = {}
     for name, value in values.items():
-        if name == "n" or not _is_number(value):
+        if name in ("n", "overlong_prompts") or not _is_number(value):
             continue
         found = metrics.get(_IN_EVALUATIONS.get(name, name))
         interval = values.get("ci95") if found is None and not estimates else found and found.ci95
@@ -168,7 +174,7 @@ def _estimates(run: Run, moment: str, dataset: str) -> dict[str, Estimate]:
     return estimates
 
 
-def _comparison(dataset: str, metric: str, n: Any, before: Estimate | None, after: Estimate | None) -> Comparison:
+def _comparison(dataset: str, metric: str, n: str, before: Estimate | None, after: Estimate | None) -> Comparison:
     percent, difference, better = is_share(metric), "", None
     if before and after:
         change = after.mean - before.mean
@@ -177,7 +183,7 @@ def _comparison(dataset: str, metric: str, n: Any, before: Estimate | None, afte
     return Comparison(
         dataset=readable(dataset),
         metric=readable(metric),
-        n=f"{n:,}" if isinstance(n, int) else "",
+        n=n,
         before=before and cell(before, percent),
         after=after and cell(after, percent),
         difference=difference.replace("-", "−"),

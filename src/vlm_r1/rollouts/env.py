@@ -18,7 +18,7 @@ from PIL.Image import Image
 from vlm_r1.data.access import Access
 from vlm_r1.data.ahead import ImagesAhead
 from vlm_r1.data.images import image_size, load_image
-from vlm_r1.errors import DataError, ModelError
+from vlm_r1.errors import DataError, ModelError, OverlongError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.chat import with_long_texts
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
@@ -72,7 +72,8 @@ class Env:
         """Build the record's prompt, load its images and encode both.
 
         Raises:
-            DataError: an image cannot be read, or the prompt is longer than `max_prompt_length`; names the record.
+            OverlongError: the prompt is longer than `max_prompt_length`.
+            DataError: an image cannot be read; names the record.
             ModelError: the prompt cannot be encoded, e.g. its text holds the model's own placeholder; names the record.
         """
         prompt, template = self.ask(record)
@@ -127,16 +128,21 @@ class Env:
         """Refuse a record whose prompt is too long.
 
         Raises:
-            DataError: it has more than `max_prompt_length` tokens; image tokens are never cut.
+            OverlongError: it has more than `max_prompt_length` tokens; image tokens are never cut.
         """
         if self.max_prompt_length is not None:
             self._refuse_long(record, self.prompt_length(record))
 
+    def is_overlong(self, record: Record) -> bool:
+        """Return whether the record's prompt has more than `max_prompt_length` tokens; images are measured."""
+        return self.max_prompt_length is not None and self.prompt_length(record) > self.max_prompt_length
+
     def _refuse_long(self, record: Record, length: int) -> None:
         if self.max_prompt_length is not None and length > self.max_prompt_length:
-            raise DataError(
+            raise OverlongError(
                 f"{record.source}: record {record.id}: the prompt has {length} tokens, more than max_prompt_length "
-                f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, or drop the record"
+                f"{self.max_prompt_length}: raise data.max_prompt_length, lower model.max_pixels, drop the record, or "
+                "set data.filter_overlong_prompts"
             )
 
     def judge(

@@ -13,8 +13,15 @@ LOOKED_AT = 2000
 
 
 def source_lines(records: Sources) -> list[str]:
-    """Return a line for each training file of which some records are left out, with how many and why."""
-    return [f"data         {masked(file.source.path)}: {file.describe()}" for file in records.files if file.is_partial]
+    """Return a line for each training file of which some records are left out, and how many more may be."""
+    lines = [f"data         {masked(file.source.path)}: {file.describe()}" for file in records.files if file.is_partial]
+    n, measured = records.overlong
+    if n:
+        lines.append(
+            f"data         of {measured:,} records that were measured, {n:,} have prompts longer than "
+            "max_prompt_length: such records are left out when they are drawn"
+        )
+    return lines
 
 
 def reward_lines(records: Sources) -> list[str]:

@@ -10,10 +10,14 @@ from typing import Any
 
 from vlm_r1.data.prompts import Draw, PromptStream, shard
 from vlm_r1.data.rows import Problem, summarise
-from vlm_r1.errors import DataError, DataFileError, ModelError, brief
+from vlm_r1.errors import DataError, DataFileError, ModelError, OverlongError, brief
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.training.processes import as_agreed
 from vlm_r1.types import Record
+
+
+class _Overlong(Problem):
+    """A record that is left out because its prompt is too long."""
 
 
 @dataclass
@@ -26,6 +30,8 @@ class Drawing:
         rank, world: number of this process, and of all.
         gather: accelerate's `gather_object`.
         bad: the records that were skipped, by `file:line`: `{"step": 7, "source": "a.jsonl:3", "error": …}`.
+        leaves_out_overlong: skip records whose prompts are too long, without limit; otherwise they are bad.
+        n_overlong: how often such a record was drawn and skipped.
     """
 
     stream: PromptStream
@@ -34,6 +40,8 @@ class Drawing:
     world: int
     gather: Callable[[list[Any]], list[Any]]
     bad: dict[str, dict[str, Any]]
+    leaves_out_overlong: bool = False
+    n_overlong: int = 0
 
     def next(
         self, n: int, step: int, prepare: Callable[[Record], object], skip: Callable[[Sequence[str]], None]
@@ -93,11 +101,14 @@ class Drawing:
         except (DataError, ModelError) as error:
             text = str(error)
             source = source or text.partition(": ")[0]
-            return Problem(source, text.removeprefix(f"{source}: "))
+            leave_out = self.leaves_out_overlong and isinstance(error, OverlongError)
+            return (_Overlong if leave_out else Problem)(source, text.removeprefix(f"{source}: "))
         return record
 
     def _count(self, problems: Sequence[Problem], step: int, skip: Callable[[Sequence[str]], None]) -> None:
-        new = {problem.source: problem for problem in problems if problem.source not in self.bad}
+        bad = [problem for problem in problems if not isinstance(problem, _Overlong)]
+        self.n_overlong += len(problems) - len(bad)
+        new = {problem.source: problem for problem in bad if problem.source not in self.bad}
         if not new:
             return
         skip([str(problem) for problem in new.values()])
@@ -114,12 +125,14 @@ class Drawing:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"stream": self.stream.state_dict(), "bad_records": list(self.bad.values())}
+        overlong = {"overlong_prompts": self.n_overlong} if self.leaves_out_overlong else {}
+        return {"stream": self.stream.state_dict(), "bad_records": list(self.bad.values()), **overlong}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where the drawing stood that returned `state`."""
         self.stream.load_state_dict(state["stream"])
         self.bad = {entry["source"]: entry for entry in state.get("bad_records", ())}
+        self.n_overlong = state.get("overlong_prompts", 0)
 
     def write_bad(self, path: Path) -> None:
         """Write the bad records so far, a JSON object on each line; without any, the file is removed."""

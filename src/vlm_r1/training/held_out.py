@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Config
+from vlm_r1.data.sources import Sources
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
@@ -62,6 +63,8 @@ def evaluate_in_training(
         summary = summarize_evaluation(
             groups, name=f"{moment}-{name}", data=source, step=learner.step, seed=learner.config.seed
         )
+        if isinstance(records, Sources) and records.n_overlong:
+            summary["overlong_prompts"] = records.n_overlong
         if learner.accelerator.is_main_process:
             run.check_in_place()
             write_evaluation(run.evaluations, summary, groups)
@@ -151,7 +154,8 @@ def _brief(run: RunFolder, moment: str, name: str) -> dict[str, Any]:
     if "iou" in metrics:
         brief["mean_iou"] = brief.pop("iou")
     first = "accuracy_iou50" if "accuracy_iou50" in metrics else next(iter(metrics))
-    return {**brief, "ci95": metrics[first]["ci95"], "n": evaluation["n"]}
+    left_out = {key: evaluation[key] for key in ("overlong_prompts",) if key in evaluation}
+    return {**brief, "ci95": metrics[first]["ci95"], "n": evaluation["n"], **left_out}
 
 
 def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.optimizer import get_optimizer
+from vlm_r1.training.overlong import leave_out_overlong
 from vlm_r1.training.processes import all_do, first_does, join_processes
 from vlm_r1.training.resume import Stage, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
@@ -83,8 +84,7 @@ def _open(
     display: Display,
 ) -> TrainingRun:
     start = first_does(lambda: find_start(folder, config, resume, allow, stage))
-    records, held_out = all_do(lambda: load_checked_records(config, config.data.max_bad_records if resume else 0))
-    env = all_do(lambda: load_env(config, [records, *held_out.values()]))
+    env, records, held_out = _open_data(config, resume)
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
     start = first_does(lambda: check_inputs(start, inputs, allow, folder))
@@ -96,7 +96,7 @@ def _open(
     rank, world = learner.accelerator.process_index, learner.accelerator.num_processes
     shard(range(config.training.prompts_per_step), 0, world)
     most_bad = most_bad_records(config.data.max_bad_records, len(stream))
-    drawing = Drawing(stream, most_bad, rank, world, learner.gather, {})
+    drawing = Drawing(stream, most_bad, rank, world, learner.gather, {}, config.data.filter_overlong_prompts)
     if start.checkpoint is not None:
         drawing.load_state_dict({**start.state, "stream": stream_state(start, stream.state_dict()["records"])})
         learner.load_checkpoint(start.checkpoint, start.state)
@@ -138,6 +138,13 @@ def _open(
 def distribution_of(config: Config, stage: Stage) -> tuple[float, float]:
     """Return temperature and repetition penalty of the distribution that is trained; SFT trains the model's own."""
     return (config.sampling.temperature, config.sampling.repetition_penalty) if stage == "grpo" else (1.0, 1.0)
+
+
+def _open_data(config: Config, resume: bool) -> tuple[Env, Sources, dict[str, Sources]]:
+    """Load and check all data; returns what asks and judges, training records, and held-out records by name."""
+    records, held_out = all_do(lambda: load_checked_records(config, config.data.max_bad_records if resume else 0))
+    env = all_do(lambda: load_env(config, [records, *held_out.values()]))
+    return env, *all_do(lambda: leave_out_overlong(config, env, records, held_out))
 
 
 _NO_LOCKS = "this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
@@ -189,8 +196,9 @@ def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[So
 def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
     """Load tokenizer and image processor, and check the sets with them.
 
-    No row may hold text that is a control token of the model. No prompt may be longer than `max_prompt_length`. The
-    chat template must write system messages and earlier turns.
+    No row may hold text that is a control token of the model. No prompt may be longer than `max_prompt_length`, unless
+    the recipe leaves out such records (`leave_out_overlong`). The chat template must write system messages and earlier
+    turns.
 
     Raises:
         ConfigError: a template is unknown, or the chat template ignores a switch.
@@ -215,7 +223,8 @@ def load_env(config: Config, sets: Sequence[Sequence[Record]]) -> Env:
         raise DataError(summarise(problems))
     checked = [record for records in sets for record in evenly(records)]
     env.check_context(checked)
-    _check_each(checked, env.check_length)
+    if not config.data.filter_overlong_prompts:
+        _check_each(checked, env.check_length)
     return env
 
 

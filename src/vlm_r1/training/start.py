@@ -50,8 +50,12 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
 
 
 def _count(source: DataSource, files: Sequence[RecordFile]) -> dict[str, Any]:
-    """Return the facts about one source: its path and its records; with `sampling_strategy` also of how many."""
+    """Return the facts about one source: its path and its records; and of how many, if some are left out."""
     found: dict[str, Any] = {"path": masked(source.path), "records": sum(map(len, files))}
+    if any(file.is_partial for file in files):
+        found |= {"of": sum(file.n_found for file in files)}
     if source.sampling_strategy != "all":
-        found |= {"of": sum(file.n_found for file in files), "sampling_strategy": source.sampling_strategy}
+        found |= {"sampling_strategy": source.sampling_strategy}
+    if overlong := sum(file.n_overlong for file in files):
+        found |= {"overlong_prompts": overlong}
     return found

@@ -47,7 +47,8 @@ def read_state(folder: Path, step: int) -> dict[str, Any]:
     whole = all(is_list(numbers) and all(map(_is_count, numbers)) for numbers in lists)
     bad = state.get("bad_records", [])
     named = is_list(bad) and all(is_object(entry) and isinstance(entry.get("source"), str) for entry in bad)
-    if not (whole and named and _is_count(state.get("skipped_in_a_row")) and is_object(inputs)):
+    counts = [state.get("skipped_in_a_row"), state.get("overlong_prompts", 0)]
+    if not (whole and named and all(map(_is_count, counts)) and is_object(inputs)):
         raise CheckpointError(f"{path}: is not the state of a trainer: wanted step, skipped_in_a_row, stream")
     return state
 

@@ -187,6 +187,8 @@ class TrainingRun:
         self.state = self.drawing.state_dict()
         if self.drawing.bad:
             numbers["data/bad_records"] = len(self.drawing.bad)
+        if self.drawing.n_overlong:
+            numbers["data/overlong_prompts"] = self.drawing.n_overlong
         try:
             if self._evaluation_is_due():
                 numbers |= self.evaluate(self._moment())
