@@ -160,14 +160,8 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     for line in _doubts_of_data(protocol, len(data)):
         display.say(line, "yellow")
     env, ask = _load_ask(args, protocol, endpoint, display)
-    resolved = resolve_protocol(
-        protocol,
-        env.templates.default,
-        args.max_completion_length,
-        records,
-        data.files[0].hash_rows(),
-        system_prompt=args.system_prompt,
-    )
+    cap, rows_hash, system = args.max_completion_length, data.files[0].hash_rows(), args.system_prompt
+    resolved = resolve_protocol(protocol, env.templates.default, cap, records, rows_hash, system_prompt=system)
     asked = _asked_with(args, env, endpoint)
     model_hash = hash_model(args.model, env.adapter.config) if endpoint is None else ""
     model = args.model if endpoint is None else endpoint.model
