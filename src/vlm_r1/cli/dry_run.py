@@ -25,7 +25,9 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.run_folder import check_new_run
 from vlm_r1.runtime.terminal import Terminal, styled
+from vlm_r1.training.budget import with_steps
 from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
+from vlm_r1.training.optimizer import check_schedule
 from vlm_r1.training.overlong import fitting, leave_out_overlong
 from vlm_r1.training.run import check_engines, load_checked_records, load_env
 from vlm_r1.training.start import start_table
@@ -55,6 +57,8 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
     records, held_out = leave_out_overlong(config, env, records, held_out)
+    config = with_steps(config, len(records))
+    check_schedule(config.training)
     called = call_rewards([records, *held_out.values()], env, config.training.max_steps)
     sample = fitting(evenly(records, _ENCODED_RECORDS), env, config)
     encoded = [env.encode(record) for record in sample]

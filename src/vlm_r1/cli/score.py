@@ -148,10 +148,11 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         allowed_tasks=tuple(args.allow_task),
         allowed_templates=tuple(args.allow_template),
     )
+    steps = trained_steps(args.cases)
     if not args.recipe:
-        steps, own = trained_steps(args.cases), _own_templates(args.cases)
-        return replace(chosen, own_templates=own, max_steps=steps[1] if steps else None)
+        return replace(chosen, own_templates=_own_templates(args.cases), max_steps=steps[1] if steps else None)
     recipe = load_config(args.recipe)
+    by_epochs = recipe.training.num_train_epochs is not None
     check_rewards(recipe.rewards, [])
     return replace(
         chosen,
@@ -159,7 +160,7 @@ def _scoring(args: argparse.Namespace) -> Scoring:
         combination=recipe.reward_combination,
         reward_timeout_s=recipe.reward_timeout_s,
         templates=make_templates(recipe.data.template, sections=recipe.data.templates),
-        max_steps=recipe.training.max_steps,
+        max_steps=(steps[1] if steps else None) if by_epochs else recipe.training.max_steps,
         allowed_rewards=(*chosen.allowed_rewards, *recipe.allowed.allowed_rewards),
         allowed_tasks=(*chosen.allowed_tasks, *(source.task for source in recipe.sources)),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -43,6 +44,8 @@ class TableName:
     """
 
     known: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names that others know, with what to do instead."""
 
     def __call__(self, name: str) -> str:
         """Return the name unchanged.
@@ -52,6 +55,8 @@ class TableName:
         """
         if name in self.known or is_own(name):
             return name
+        if name in self.refused:
+            raise ValueError(f"{name} is not one of ours: {self.refused[name]}")
         known = ", ".join(self.known)
         raise ValueError(
             f'unknown name "{name}". {suggestion(name, self.known)}Known: {known}. Your own: package.module:Name'

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Section, TableName
+from vlm_r1.config.base import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, TableName
 from vlm_r1.config.words import ADVANTAGES
 
 Ratio = Literal["token", "sequence"]
@@ -154,6 +154,15 @@ class GrpoSection(Section):
         "divides prompts_per_step. max_steps and the learning rate's schedule count rounds of sampling, not updates. "
         "(TRL counts micro-batches: its steps_per_generation / gradient_accumulation_steps.)",
     )
+    sync_ref_model: bool = Field(
+        default=False,
+        description="Move the reference towards the policy every ref_model_sync_steps steps (TR-DPO), for long runs; "
+        "false: it stays the start.",
+    )
+    ref_model_mixup_alpha: Probability = Field(
+        default=0.6, description="Share of the policy in the new reference; the rest is the old one. 1: a copy."
+    )
+    ref_model_sync_steps: PositiveInt = Field(default=512, description="Steps from one such move to the next.")
     scale_rewards: Annotated[str, AfterValidator(TableName(ADVANTAGES))] = Field(
         default="group",
         description="Divide advantages by the standard deviation of the group, of the batch, or not at all; rloo: not "
@@ -200,6 +209,11 @@ class GrpoSection(Section):
                 "perception_entropy_coef has no effect with perception_coef 0, where nothing is computed on blank "
                 "images: remove it, or set perception_coef"
             )
+        if self.sync_ref_model and not self.beta:
+            raise ValueError("sync_ref_model has no effect with beta 0, where there is no reference: set beta")
+        for option in ("ref_model_mixup_alpha", "ref_model_sync_steps"):
+            if not self.sync_ref_model and self.changes(option):
+                raise ValueError(f"{option} has no effect without sync_ref_model: true")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,16 @@ class Config(Section):
                 raise ValueError(
                     f"training.{option} has no effect without data.eval: name a held-out file, or remove it"
                 )
+        if self.training.num_train_epochs is not None and any(one.weight is not None for one in self.data.train):
+            raise ValueError(
+                "training.num_train_epochs: files with a weight are gone through at different speeds, so there is no "
+                "epoch of all: set training.max_steps instead, or remove the weights"
+            )
+        if self.grpo.sync_ref_model and self.model.lora is not None:
+            raise ValueError(
+                "grpo.sync_ref_model: with model.lora the reference is the model without LoRA adapters, which never "
+                "changes: remove one of the two"
+            )
         if "accuracy" not in self.rewards:
             sources = [f"data.train.{i}" for i, source in enumerate(self.data.train) if source.reward is not None]
             if sources:

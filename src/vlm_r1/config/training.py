@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vlm_r1.config.base import (
     NonNegativeFloat,
@@ -17,7 +18,8 @@ from vlm_r1.config.base import (
     is_own,
 )
 from vlm_r1.config.model import Part
-from vlm_r1.config.words import OPTIMIZERS, SAMPLERS, LayoutOption
+from vlm_r1.config.schedules import SCHEDULES, ScheduleName, by_step, check_options
+from vlm_r1.config.words import NO_OPTIMIZERS, OPTIMIZERS, SAMPLERS, WITHOUT_BETAS, LayoutOption
 
 
 class SamplingSection(Section):
@@ -48,10 +50,21 @@ class SamplingSection(Section):
     )
 
 
+def _steps_or_share(steps: int | float) -> int | float:
+    if not 0 <= steps < math.inf or (steps > 1 and steps != int(steps)):
+        raise ValueError(f"wanted a whole number of steps, or a share of all below 1, got {steps}")
+    return int(steps) if steps >= 1 else steps
+
+
 class TrainingSection(Section):
     """The loop: budget, optimizer, checkpoints, evaluation. Shared by `train` and `sft`."""
 
     max_steps: PositiveInt = Field(default=500, description="Steps; each takes prompts_per_step records.")
+    num_train_epochs: PositiveFloat | None = Field(
+        default=None,
+        description="Instead of max_steps: how often the training data are gone through. It makes epochs · records / "
+        "prompts_per_step steps, rounded up; null: max_steps decides.",
+    )
     prompts_per_step: PositiveInt = Field(default=16, description="P, records in a step, over all processes.")
     max_tokens_per_micro_batch: PositiveInt = Field(
         default=16384,
@@ -72,10 +85,11 @@ class TrainingSection(Section):
     trust_check_steps: NonNegativeInt = Field(
         default=100, description="Steps between later checks; 0: check only before the first two updates."
     )
-    optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS))] = Field(
+    optim: Annotated[str, AfterValidator(TableName(OPTIMIZERS, NO_OPTIMIZERS))] = Field(
         default="adamw",
-        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
-        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). Your own, for all "
+        description="adamw: torch.optim.AdamW, fused; muon: torch.optim.Muon, in float32 on a CPU, for the matrices of "
+        "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). The others are "
+        "transformers' (docs/finetuning.md). Your own, for all "
         "parameters: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
@@ -84,13 +98,20 @@ class TrainingSection(Section):
         description="Peak learning rates of parts of the model, e.g. {vision: 2e-7, projector: 1e-5}; model.freeze "
         "names parts that do not train.",
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+    lr_scheduler_type: Annotated[ScheduleName, BeforeValidator(by_step)] = Field(
         default="linear", description="Schedule of the learning rate over max_steps (transformers.get_scheduler)."
     )
-    warmup_steps: NonNegativeInt = Field(default=0, description="Steps in which the learning rate rises from 0.")
+    lr_scheduler_kwargs: dict[str, bool | int | float | str] = Field(
+        default_factory=dict[str, bool | int | float | str],
+        description="Options of the schedule by transformers' names, e.g. {min_lr_rate: 0.1} (docs/finetuning.md).",
+    )
+    warmup_steps: Annotated[int | float, AfterValidator(_steps_or_share)] = Field(
+        default=0, description="Steps in which the learning rate rises, mostly from 0; below 1: their share of all."
+    )
     weight_decay: NonNegativeFloat = Field(default=0.0, description="Decoupled weight decay.")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="First-moment decay of AdamW.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
+    adam_epsilon: PositiveFloat = Field(default=1e-8, description="Added to the root of AdamW's second moment.")
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
     mixed_precision: Literal["auto", "no", "bf16"] = Field(
         default="auto",
@@ -130,18 +151,30 @@ class TrainingSection(Section):
     )
 
     @model_validator(mode="after")
+    def _one_budget(self):
+        if self.num_train_epochs is not None and self.changes("max_steps"):
+            raise ValueError(
+                f"max_steps {self.max_steps} and num_train_epochs {self.num_train_epochs:g} both say how long the run "
+                "is: remove one of the two, or set max_steps to its default, 500, or num_train_epochs to null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_effect(self):
-        if self.warmup_steps and self.lr_scheduler_type == "constant":
+        check_options(self.lr_scheduler_type, self.lr_scheduler_kwargs, self.learning_rate)
+        if self.warmup_steps and not SCHEDULES[self.lr_scheduler_type].warms_up:
             raise ValueError(
                 "warmup_steps has no effect with lr_scheduler_type constant: use constant_with_warmup, or remove it"
             )
         if not self.trust_checks and self.changes("trust_check_steps"):
             raise ValueError("trust_check_steps has no effect with trust_checks false: remove one of the two")
-        for option in ("adam_beta1", "adam_beta2"):
+        for option in ("adam_beta1", "adam_beta2", "adam_epsilon"):
             if is_own(self.optim) and self.changes(option):
                 raise ValueError(
                     f"{option} has no effect with an optim of your own, which is given no options: remove it"
                 )
+            if self.optim in WITHOUT_BETAS and self.changes(option):
+                raise ValueError(f"{option} has no effect with optim {self.optim}: remove it, or use adamw")
         if self.save_steps is not None and self.changes("save_minutes"):
             raise ValueError(
                 f"save_minutes has no effect with save_steps {self.save_steps}, which counts steps: remove one"

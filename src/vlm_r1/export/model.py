@@ -28,7 +28,7 @@ from vlm_r1.runtime.checkpoint import (
     new_folder,
 )
 from vlm_r1.runtime.manifest import EDITED, check_manifest
-from vlm_r1.runtime.run_folder import RunFolder, step_of_weights
+from vlm_r1.runtime.run_folder import RunFolder, planned_steps, step_of_weights
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
@@ -50,9 +50,9 @@ def find_source(path: Path, step: int | None = None) -> Source:
     run = RunFolder(path)
     if not (path / "config.yaml").exists():
         raise CheckpointError(f"{path}: holds no run: there is no config.yaml. Wanted the output_dir of a run")
-    last = load_config(path / "config.yaml").training.max_steps
+    last = planned_steps(path, load_config(path / "config.yaml"))
     if step is None and run.model.exists():
-        return Source(run.model, step_of_weights(run.model, last), "after")
+        return Source(run.model, step_of_weights(run.model, last or 0), "after")
     folder = latest_checkpoint(run.checkpoints) if step is None else checkpoint_path(run.checkpoints, step)
     if folder is None or not folder.exists():
         there = ", ".join(str(checkpoint_step(found)) for found in list_checkpoints(run.checkpoints))
@@ -97,7 +97,7 @@ def export_run(
     _check_options(path, target, config, adapter_only, dtype)
     check_manifest(source.folder)
     _check_recipe(path / "config.yaml", config, allowed)
-    say(f"exporting {source.folder}, step {source.step} of {config.training.max_steps}")
+    say(f"exporting {source.folder}, step {source.step} of {planned_steps(path, config) or 'an unknown number'}")
     adapter = adapter_of(config.model, source.folder, chat_template_kwargs=config.data.chat_template_kwargs)
     with new_folder(target, step=source.step, edited=EDITED) as written:
         if adapter_only:

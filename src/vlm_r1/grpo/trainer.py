@@ -13,7 +13,7 @@ from vlm_r1.grpo.advantage import get_advantages
 from vlm_r1.grpo.collect import collect_groups
 from vlm_r1.grpo.loss import get_loss
 from vlm_r1.grpo.parts import check_parts
-from vlm_r1.grpo.reference import Reference
+from vlm_r1.grpo.reference import Reference, check_sync
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
 from vlm_r1.runtime.metrics import ratio, reduce_metrics
@@ -46,7 +46,8 @@ def train(
     check_objective(config)
     run = open_training(config, stage="grpo", resume=resume, display=display, allow=allow)
     learner = run.learner
-    reference = Reference(config, run.env.adapter, learner) if config.grpo.beta else None
+    start = run.start.checkpoint
+    reference = Reference(run.config, run.env.adapter, learner, start) if config.grpo.beta else None
     params = SamplingParams.of(config.sampling)
     warned = (params.top_p, params.top_k, params.min_p) != (1.0, 0, 0.0)
     judged = True  # whether all completions had a reward so far
@@ -63,6 +64,8 @@ def train(
             checked = groups or [fallback_group]
             run.check_trust(partial(check_sampled, checked, learner, run.env, run.sampler, params, scored_by), phases)
             metrics |= update_policy(groups, fallback_group, learner, reference, phases, places=places)
+            if reference is not None:
+                reference.mix(learner.step + 1)
             metrics |= rollout_metrics(groups)
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
@@ -81,6 +84,7 @@ def check_objective(config: Config) -> None:
     """
     check_parts(config, n_launched())
     get_advantages(config.grpo.scale_rewards)
+    check_sync(config)
     try:
         config.grpo.check_limits(get_loss(config.grpo.loss_type))
     except ValueError as error:

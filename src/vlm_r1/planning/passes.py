@@ -18,7 +18,7 @@ from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.decoding import PrefixCache, choose_decoding, shared
 from vlm_r1.sampling.hf import choose_tokens
-from vlm_r1.training.optimizer import make_optimizers
+from vlm_r1.training.optimizer import get_optimizer, make_optimizers, token_tables
 from vlm_r1.types import EncodedPrompt
 
 
@@ -144,13 +144,18 @@ def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
     """
     if is_own(section.optim):
         return OptimizerNeeds(sum(2 * p.nbytes * times for _, p, times in shapes.parameters(trainable=True)), 0)
+    times = {id(parameter): times for _, parameter, times in shapes.parameters()}
+    count = get_optimizer(section.optim).state_bytes
+    if count is not None:
+        tables = token_tables(shapes.model)
+        sizes = (times * count(p, id(p) in tables) for _, p, times in shapes.parameters(trainable=True))
+        return OptimizerNeeds(sum(sizes), 0)
     _make_gradients(shapes)
     optimizers = make_optimizers(shapes.model, section, shapes.adapter)
     with _metered(shapes) as meter:
         for optimizer in optimizers:
             optimizer.step()
         working = meter.peak - meter.live
-    times = {id(parameter): times for _, parameter, times in shapes.parameters()}
     state = sum(
         times[id(parameter)] * value.nbytes
         for optimizer in optimizers

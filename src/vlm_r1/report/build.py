@@ -167,7 +167,9 @@ def _gain(comparisons: list[Comparison]) -> Tile | None:
 
 
 def _steps(run: Run) -> Tile:
-    planned, done = lookup(run.config, "training", "max_steps"), len(run.metrics)
+    by_epochs = lookup(run.config, "training", "num_train_epochs") is not None
+    planned = lookup(run.environment, "steps") if by_epochs else lookup(run.config, "training", "max_steps")
+    done = len(run.metrics)
     going_on = isinstance(planned, int) and done < planned < 10**15
     return Tile("Steps", f"{done:,}", f"of {planned:,} planned" if going_on else "")
 

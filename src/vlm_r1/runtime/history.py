@@ -22,7 +22,7 @@ from vlm_r1.runtime.run_folder import RunFolder, read_json
 FILE = "state/history.json"
 
 _SHOWN = 5
-_REWRITTEN = ("saved", "changes")
+_REWRITTEN = ("saved", "changes", "steps")
 """Entries of `environment.json` that change while a run goes on."""
 
 

@@ -90,10 +90,25 @@ def trained_steps(path: Path) -> tuple[int, int] | None:
     """
     folders = [folder for folder in (path, *path.absolute().parents[:2]) if (folder / "config.yaml").is_file()]
     try:
-        steps = load_config(folders[0] / "config.yaml").training.max_steps if folders else 0
+        steps = planned_steps(folders[0], load_config(folders[0] / "config.yaml")) if folders else None
     except ConfigError:  # a config of another version
         return None
     return (step_of_weights(path, steps), steps) if steps else None
+
+
+def planned_steps(path: Path, config: Config) -> int | None:
+    """Return the steps of the run in a folder, which are in `environment.json` where epochs decide; None: not known.
+
+    Args:
+        config: the run's own recipe.
+    """
+    if config.training.num_train_epochs is None:
+        return config.training.max_steps
+    try:
+        steps = read_json(path / "environment.json").get("steps")
+    except CheckpointError:
+        return None
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
 
 
 def step_of_weights(path: Path, last: int) -> int:
@@ -141,7 +156,7 @@ def continue_run(
     Dropped are lines of metrics, rollouts and evaluations.
 
     Args:
-        facts: entries of an `environment.json` that is written anew.
+        facts: entries of an `environment.json` that is written anew; its "steps" are always written.
         changes: options and how they differ from the run so far, e.g. ("training.max_steps", "run 10, now 20");
             `environment.json` keeps them, with the step.
 
@@ -152,6 +167,7 @@ def continue_run(
         _write_config(run, config)
     kept = read_json(run.environment) if run.environment.exists() else {}
     now = {**(kept or {**environment(), **facts}), **({"saved": True} if step else {})}
+    now |= {"steps": facts["steps"]} if "steps" in facts else {}
     if changes:
         made = ({"after_step": step, "option": key, "change": what} for key, what in changes)
         now["changes"] = [*kept.get("changes", []), *made]

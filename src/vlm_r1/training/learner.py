@@ -31,7 +31,14 @@ from vlm_r1.runtime.manifest import EDITED, is_copy_of
 from vlm_r1.runtime.run_folder import RunFolder, mark_saved
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.training.processes import first_does, join_processes
-from vlm_r1.training.state import checkpoint_bytes, load_optimizers, set_schedules, why_not_usable, write_state
+from vlm_r1.training.state import (
+    checkpoint_bytes,
+    load_optimizers,
+    set_schedules,
+    why_not_usable,
+    write_state,
+    write_weights,
+)
 from vlm_r1.types import EncodedPrompt
 
 T = TypeVar("T")
@@ -50,6 +57,7 @@ class Learner:
         sizes: how many parameters each part has, and how many of them train.
         setup: types, attention and layout of its passes.
         descriptions: two lines for people about the setup, with its reasons.
+        beside: further models whose weights belong to a checkpoint, by name: a reference that changes.
         step: number of finished steps.
         skipped_in_a_row: number of last updates that were skipped because their gradient was not finite.
     """
@@ -87,6 +95,7 @@ class Learner:
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
         self.optimizers = [self.accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
         self.schedulers = [self.accelerator.prepare_scheduler(scheduler) for scheduler in schedulers]
+        self.beside: dict[str, nn.Module] = {}
         self.step = 0
         self.skipped_in_a_row = 0
 
@@ -222,9 +231,11 @@ class Learner:
         target, before = checkpoint_path(run.checkpoints, self.step), list_checkpoints(run.checkpoints)
         if target not in before or why_not_usable(target) is not None:
             needed = checkpoint_bytes(self.model, self.optimizers, self.config.model.lora is not None)
+            needed += sum(p.nbytes for model in self.beside.values() for p in model.parameters())
             whole = [path for path in before if path != target and path not in damaged]
             with new_folder(target, step=self.step, needed_bytes=needed) as folder:
                 write_state(folder / "state", self.optimizers, own)
+                write_weights(folder / "state", self.beside)
                 write_history(folder, run, whole[-1] if whole else None)
                 self._write_model(folder)
         if not before:

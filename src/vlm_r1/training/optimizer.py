@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import get_scheduler
+from transformers import Adafactor, get_scheduler
 
 from vlm_r1.config.model import Part
 from vlm_r1.config.schema import TrainingSection
@@ -19,6 +22,7 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.parts import PARTS
 from vlm_r1.registry import resolve
+from vlm_r1.training import bnb
 from vlm_r1.training.muon import Muon
 
 BUCKET = 1 << 25
@@ -36,23 +40,49 @@ class OptimizerKind:
     Attributes:
         make: makes the optimizer from parameter groups and the recipe's section.
         hidden_matrices: it optimizes only weights of hidden linear layers; AdamW optimizes all other parameters.
+        check: raises ConfigError if it cannot be used on this machine.
+        state_bytes: bytes of the state of a parameter, and whether that is an embedding; None: found by taking a step
+            on shapes. Of these kinds embeddings have a state in 32 bits.
     """
 
     make: Callable[[ParameterGroups, TrainingSection], torch.optim.Optimizer]
     hidden_matrices: bool = False
+    check: Callable[[], None] = lambda: None
+    state_bytes: Callable[[nn.Parameter, bool], int] | None = None
 
 
-def _adamw(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, betas=(section.adam_beta1, section.adam_beta2), fused=True)
+def _adamw(groups: ParameterGroups, section: TrainingSection, fused: bool = True) -> torch.optim.Optimizer:
+    betas = (section.adam_beta1, section.adam_beta2)
+    return torch.optim.AdamW(groups, betas=betas, eps=section.adam_epsilon, fused=fused)
+
+
+def _adafactor(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
+    return Adafactor(groups, lr=section.learning_rate, scale_parameter=False, relative_step=False)
+
+
+def _sgd(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=section.learning_rate)
 
 
 def _muon(groups: ParameterGroups, section: TrainingSection) -> torch.optim.Optimizer:
     return Muon(groups, weight_decay=section.weight_decay)
 
 
+def _bitsandbytes(bits: int, paged: bool) -> OptimizerKind:
+    return OptimizerKind(bnb.make_adamw(bits, paged), check=bnb.check_adamw(paged), state_bytes=bnb.state_bytes(bits))
+
+
 OPTIMIZERS: Mapping[str, OptimizerKind] = {
     "adamw": OptimizerKind(_adamw),
     "muon": OptimizerKind(_muon, hidden_matrices=True),
+    "adamw_torch_fused": OptimizerKind(_adamw),
+    "adamw_torch": OptimizerKind(partial(_adamw, fused=False)),
+    "adafactor": OptimizerKind(_adafactor),
+    "sgd": OptimizerKind(_sgd),
+    "adamw_8bit": _bitsandbytes(8, paged=False),
+    "adamw_bnb_8bit": _bitsandbytes(8, paged=False),
+    "paged_adamw_8bit": _bitsandbytes(8, paged=True),
+    "paged_adamw_32bit": _bitsandbytes(32, paged=True),
 }
 
 
@@ -104,6 +134,8 @@ def make_optimizers(
     if rest := {name: p for name, p in trainable.items() if id(p) not in hidden}:
         make = _adamw if kind.hidden_matrices else kind.make
         optimizers.append(make(_by_rate_and_decay(rest, section, adapter), section))
+        if kind.state_bytes is not None:
+            bnb.hold_whole(optimizers[0], [p for p in rest.values() if id(p) in token_tables(model)])
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
         optimizers.append(kind.make(_by_rate_and_decay(matrices, section, adapter), section))
     return optimizers
@@ -168,26 +200,63 @@ def _by_rate_and_decay(
 def make_schedulers(
     optimizers: list[torch.optim.Optimizer], section: TrainingSection
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:
-    """Make transformers' learning-rate schedule over `max_steps`, one for each optimizer."""
+    """Make transformers' learning-rate schedule over `max_steps`, one for each optimizer.
+
+    Its absolute ends (`min_lr`, `lr_end`) are those of `learning_rate`; a part with another rate ends at the same share
+    of its own. transformers takes the peak from the optimizer's defaults.
+    """
+    for optimizer in optimizers:
+        optimizer.defaults["lr"] = section.learning_rate
     return [
         get_scheduler(
             section.lr_scheduler_type,
             optimizer,
-            num_warmup_steps=section.warmup_steps,
+            num_warmup_steps=warmup_steps(section),
             num_training_steps=section.max_steps,
+            scheduler_specific_kwargs=dict(section.lr_scheduler_kwargs),
         )
         for optimizer in optimizers
     ]
 
 
+def warmup_steps(section: TrainingSection) -> int:
+    """Return `warmup_steps`; a share below 1 is that of max_steps, rounded up, as in transformers' Trainer."""
+    share = section.warmup_steps
+    return int(share) if share >= 1 else math.ceil(Fraction(str(share)) * section.max_steps)
+
+
+def check_schedule(section: TrainingSection) -> None:
+    """Check that warmup and decay of the schedule fit into the steps.
+
+    Args:
+        section: its `max_steps` are resolved (`budget.with_steps`).
+
+    Raises:
+        ConfigError: they do not.
+    """
+    warmup, decay = warmup_steps(section), section.lr_scheduler_kwargs.get("num_decay_steps", 0)
+    least = warmup + (1 if section.lr_scheduler_type == "polynomial" else int(decay) if decay else 0)
+    if least > section.max_steps and section.lr_scheduler_type in ("polynomial", "warmup_stable_decay"):
+        raise ConfigError(
+            f"training.lr_scheduler_type {section.lr_scheduler_type}: {warmup} steps of warmup and {least - warmup} of "
+            f"decay are more than the {section.max_steps} steps of the run: lower warmup_steps"
+            + (" or num_decay_steps" if decay else "")
+        )
+
+
+def token_tables(model: nn.Module) -> set[int]:
+    """Return the ids of the weights of embeddings, an output head that is tied to one included."""
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+
+
 def _hidden_matrices(model: nn.Module) -> set[int]:
     """Return the ids of weights of linear layers, without embeddings and output heads, whose rows are tokens."""
-    token_tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables = token_tables(model)
     return {
         id(module.weight)
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
         and module.weight.requires_grad
         and not name.endswith("lm_head")
-        and id(module.weight) not in token_tables
+        and id(module.weight) not in tables
     }

@@ -111,20 +111,38 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
             + "\n  ".join(map(str, forms))
             + "\nLeave model.lora as it was, or start a new run from an export of this one (vlm-r1 export)"
         )
-    if step > config.training.max_steps:
-        raise CheckpointError(
-            f"{run.path}: the newest checkpoint is of step {step}, but training.max_steps is now "
-            f"{config.training.max_steps}; wanted {step} or more"
-        )
     check_steps(run.metrics, step)
     rows = [row for row in (read_metrics(run.metrics) if step else []) if float(row["step"]) <= step]
     if rows:  # environment.json may be missing, or of an older version
         _check_stage(run, stage, rows[0].get("stage"))
     _check_evaluations(run, config, rows)
-    said = [*found.said, *_changed_files(run, found, _recorded(run)), *_finished(config, step)]
+    said = [*found.said, *_changed_files(run, found, _recorded(run))]
     if not environment:
         said.append("environment.json is missing: it is written anew")
     return replace(found, changes=tuple(changes), said=tuple(said))
+
+
+def check_budget(start: Start, config: Config, run: RunFolder) -> Start:
+    """Check that the run does not end before the step that it goes on from; returns the start, with a line at its end.
+
+    Args:
+        config: from `with_steps`.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    steps, epochs = config.training.max_steps, config.training.num_train_epochs
+    option = "training.max_steps" if epochs is None else "training.num_train_epochs"
+    if start.step > steps:
+        now = f"{steps}" if epochs is None else f"{epochs:g}, which is {steps} steps"
+        raise CheckpointError(
+            f"{run.path}: the newest checkpoint is of step {start.step}, but {option} is now {now}; wanted "
+            f"{start.step} {'' if epochs is None else 'steps '}or more"
+        )
+    if start.checkpoint is None or start.step < steps:
+        return start
+    ended = f"all {steps} steps are done: only what is missing of the end is made. To train on, add "
+    return replace(start, said=(*start.said, f"{ended}--{option}=N --allow {option}"))
 
 
 def check_inputs(start: Start, inputs: Mapping[str, str], allow: Sequence[str], run: RunFolder) -> Start:
@@ -195,7 +213,7 @@ def _changes(run: RunFolder, config: Config, allow: Sequence[str]) -> list[Chang
     found = [change for change in _differences(old, new) if change.key != "output_dir"]
     refused = [c for c in found if not (c.key.startswith(FREE) or _is_allowed(c.key, allow))]
     if refused:
-        longer = any(change.key == "training.max_steps" for change in refused)
+        longer = any(change.key in ("training.max_steps", "training.num_train_epochs") for change in refused)
         schedule = f" The learning rate then follows its schedule ({config.training.lr_scheduler_type}) over the new "
         schedule += "number of steps, and model/, the evaluation after training and the report are made anew."
         raise CheckpointError(
@@ -294,14 +312,6 @@ def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Mapping[str,
             "an option, give it on the command line, with --allow"
         )
     return tell_changes([name for name in changed if name != run.config.name], run)
-
-
-def _finished(config: Config, step: int) -> Iterator[str]:
-    if step == config.training.max_steps:
-        yield (
-            f"all {step} steps are done: only what is missing of the end is made. To train on, add "
-            "--training.max_steps=N --allow training.max_steps"
-        )
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[Change]:

@@ -30,14 +30,15 @@ from vlm_r1.sampling.build import build_sampler, get_sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import check_rewards
 from vlm_r1.tasks.templates import make_templates
+from vlm_r1.training.budget import with_steps
 from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
-from vlm_r1.training.optimizer import get_optimizer
+from vlm_r1.training.optimizer import check_schedule, get_optimizer
 from vlm_r1.training.overlong import leave_out_overlong
 from vlm_r1.training.processes import all_do, first_does, join_processes
-from vlm_r1.training.resume import Stage, check_inputs, find_start, lock_run, stream_state
+from vlm_r1.training.resume import Stage, check_budget, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
 from vlm_r1.training.stopping import StopRequest
@@ -88,6 +89,9 @@ def _open(
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
     start = first_does(lambda: check_inputs(start, inputs, allow, folder))
+    recipe, config = config, with_steps(config, len(records))
+    check_schedule(config.training)
+    start = first_does(lambda: check_budget(start, config, folder))
     called = all_do(lambda: call_rewards([records, *held_out.values()], env, config.training.max_steps))
     weights = [source.weight for source in config.data.train if source.weight is not None]
     stream = PromptStream(records.files, config.seed, config.data.shuffle, weights or None)
@@ -103,32 +107,18 @@ def _open(
     facts = {"stage": stage, **start_facts(learner, records, held_out)}
     first_does(
         lambda: (
-            continue_run(folder, config, start.step, facts, start.changes)
+            continue_run(folder, recipe, start.step, facts, start.changes)
             if resume
-            else begin_run(folder, config, facts)
+            else begin_run(folder, recipe, facts)
         )
     )
     sampler = build_sampler(learner.bare_policy, config.sampling)
     display.enabled = learner.accelerator.is_main_process
-    if folder.lock is not None and not folder.lock.exclusive:
-        display.say(_NO_LOCKS, "yellow")
-    for line in (*start.said, *(f"changed: {change}" for change in start.changes)):
-        display.say(line)
-    if start.changes:
-        display.say(f"the learning rate goes on at {learner.learning_rate:g}")
-    for line in (*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())):
-        display.say(line, "yellow")
-    display.say(f"{len(records):,} records")
-    if display.enabled:
-        for line in (*source_lines(records), *held_out_lines(records, held_out)):
-            display.say(line)
-    for sentence in called:
-        display.say(sentence)
-    display.say(start_table(learner.sizes, config))
-    for line in learner.descriptions:
-        display.say(line)
     stop = StopRequest(_peers(learner), tells=display.enabled)
     run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs, stage)
+    notes = [*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())]
+    of_data = [*source_lines(records), *held_out_lines(records, held_out)] if display.enabled else []
+    _introduce(run, len(records), notes, [*of_data, *called], recipe.training.num_train_epochs)
     run.n_bad = len(drawing.bad)
     if display.enabled and resume:
         drawing.write_bad(run.folder.path / BAD_RECORDS)
@@ -147,6 +137,33 @@ def _open_data(config: Config, resume: bool) -> tuple[Env, Sources, dict[str, So
     return env, *all_do(lambda: leave_out_overlong(config, env, records, held_out))
 
 
+def _introduce(
+    run: TrainingRun, records: int, notes: Sequence[str], lines: Sequence[str], epochs: float | None
+) -> None:
+    """Display what a run is about to do, with what changed since it was interrupted.
+
+    Args:
+        records: how many there are to train on.
+        notes: lines that warn.
+        lines: about data and rewards.
+    """
+    folder, config, learner, start, say = run.folder, run.config, run.learner, run.start, run.display.say
+    if folder.lock is not None and not folder.lock.exclusive:
+        say(_NO_LOCKS, "yellow")
+    for line in (*start.said, *(f"changed: {change}" for change in start.changes)):
+        say(line)
+    if start.changes:
+        say(f"the learning rate goes on at {learner.learning_rate:g}")
+    for line in notes:
+        say(line, "yellow")
+    of_epochs = f"; {epochs:g} epochs are {config.training.max_steps:,} steps" if epochs else ""
+    for line in (f"{records:,} records{of_epochs}", *lines):
+        say(line)
+    say(start_table(learner.sizes, config))
+    for line in learner.descriptions:
+        say(line)
+
+
 _NO_LOCKS = "this file system cannot lock files, so nothing keeps a second run out of the run folder: start none there"
 
 
@@ -161,10 +178,10 @@ def check_engines(config: Config) -> None:
     """Import the sampler and the optimizer that the recipe names.
 
     Raises:
-        ConfigError: a name cannot be imported.
+        ConfigError: a name cannot be imported, or cannot be used on this machine.
     """
     get_sampler(config.sampling.engine)
-    get_optimizer(config.training.optim)
+    get_optimizer(config.training.optim).check()
 
 
 def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:

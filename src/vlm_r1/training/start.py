@@ -45,6 +45,7 @@ def start_facts(learner: Learner, records: Sources, held_out: Mapping[str, Sourc
         "precision": precision,
         "layout": layout,
         "processes": learner.accelerator.num_processes,
+        "steps": learner.config.training.max_steps,
         "records": {"train": counts, "eval": held},
     }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from vlm_r1.errors import CheckpointError
 from vlm_r1.parsing.json_values import is_list, is_object
@@ -15,7 +17,7 @@ from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.manifest import FILE, find_damage
 from vlm_r1.runtime.run_folder import read_json
 
-_OF_RECIPE = ("initial_lr", "weight_decay", "betas")
+_OF_RECIPE = ("initial_lr", "weight_decay", "betas", "eps", "fused")
 """Settings of parameter groups that the recipe decides, also where a resumed run has a new recipe."""
 
 
@@ -29,6 +31,34 @@ def write_state(folder: Path, optimizers: Sequence[Any], own: Mapping[str, Any])
     for place, optimizer in enumerate(optimizers):
         torch.save(optimizer.state_dict(), _file(folder, place))
     (folder / "trainer.json").write_text(json.dumps(own), encoding="utf-8")
+
+
+def write_weights(folder: Path, models: Mapping[str, torch.nn.Module]) -> None:
+    """Write the weights of further models of a run, such as a reference that changes, each once, in their types."""
+    for name, model in models.items():
+        weights = {key: p.detach().cpu().contiguous() for key, p in model.named_parameters()}
+        save_file(weights, folder / f"{name}.safetensors")
+
+
+@torch.no_grad()
+def load_weights(folder: Path, name: str, model: torch.nn.Module) -> bool:
+    """Load what `write_weights` wrote; returns whether it is there.
+
+    Raises:
+        CheckpointError: it is not of this model.
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        return False
+    try:
+        weights, own = load_file(path), dict(model.named_parameters())
+        if weights.keys() != own.keys():
+            raise ValueError(f"has other weights, e.g. {min(weights.keys() ^ own.keys())}")
+        for key, parameter in own.items():
+            parameter.copy_(weights[key])
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be resumed from with this recipe: {error!r:.200}") from error
+    return True
 
 
 def read_state(folder: Path, step: int) -> dict[str, Any]:
@@ -69,7 +99,7 @@ def why_not_usable(checkpoint: Path) -> str | None:
 
 
 def load_optimizers(folder: Path, optimizers: Sequence[Any]) -> None:
-    """Load what `write_state` wrote. Learning rate, weight decay and betas stay those of the recipe.
+    """Load what `write_state` wrote. Learning rate, weight decay and the like stay those of the recipe.
 
     Raises:
         CheckpointError: a file cannot be read, or is not of these optimizers.
@@ -106,8 +136,17 @@ def checkpoint_bytes(model: torch.nn.Module, optimizers: Sequence[Any], adapters
         adapters_only: it holds only the weights that train (LoRA).
     """
     saved = [p for p in model.parameters() if p.requires_grad or not adapters_only]
-    states = [s for optimizer in optimizers for own in optimizer.state_dict()["state"].values() for s in own.values()]
-    return sum(t.nbytes for t in [*saved, *(s for s in states if isinstance(s, torch.Tensor))])
+    states = [tensor for optimizer in optimizers for tensor in _tensors(optimizer.state_dict()["state"])]
+    return sum(t.nbytes for t in [*saved, *states])
+
+
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of nested dictionaries; bitsandbytes nests its own."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif is_object(tree):
+        for value in tree.values():
+            yield from _tensors(value)
 
 
 def _file(folder: Path, place: int) -> Path:
