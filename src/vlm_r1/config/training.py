@@ -19,7 +19,7 @@ from vlm_r1.config.base import (
 )
 from vlm_r1.config.model import Part
 from vlm_r1.config.schedules import SCHEDULES, ScheduleName, by_step, check_options
-from vlm_r1.config.words import NO_OPTIMIZERS, OPTIMIZERS, SAMPLERS, WITHOUT_BETAS, LayoutOption
+from vlm_r1.config.words import NO_OPTIMIZERS, OF_BITSANDBYTES, OPTIMIZERS, SAMPLERS, WITHOUT_BETAS, LayoutOption
 
 
 class SamplingSection(Section):
@@ -91,6 +91,11 @@ class TrainingSection(Section):
         "layers, AdamW for the rest. Muon learns faster from random weights (docs/log.md). The others are "
         "transformers' (docs/finetuning.md). Your own, for all "
         "parameters: package.module:Name of a class of torch optimizers (docs/add_an_objective.md).",
+    )
+    offload_optimizer: bool = Field(
+        default=False,
+        description="Keep the optimizer's state, and a copy of the weights that train, in the CPU's memory and update "
+        "there: a GPU needs 8 bytes less for each weight that trains, and a step takes longer.",
     )
     learning_rate: NonNegativeFloat = Field(default=1e-6, description="Peak learning rate (paper: 1e-6; LoRA 1e-5).")
     learning_rates: dict[Part, PositiveFloat] = Field(
@@ -175,6 +180,11 @@ class TrainingSection(Section):
                 )
             if self.optim in WITHOUT_BETAS and self.changes(option):
                 raise ValueError(f"{option} has no effect with optim {self.optim}: remove it, or use adamw")
+        if self.offload_optimizer and self.optim in OF_BITSANDBYTES:
+            raise ValueError(
+                f"offload_optimizer keeps the state out of the GPU, and optim {self.optim} makes it small or pages it "
+                "there: choose one, e.g. offload_optimizer with adamw"
+            )
         if self.save_steps is not None and self.changes("save_minutes"):
             raise ValueError(
                 f"save_minutes has no effect with save_steps {self.save_steps}, which counts steps: remove one"

@@ -24,6 +24,8 @@ OPTIMIZERS = (
 )
 """Names of the table `OPTIMIZERS` of `training/optimizer.py`; those of transformers mean what they mean there."""
 
+OF_BITSANDBYTES = OPTIMIZERS[-4:]
+
 WITHOUT_BETAS = ("adafactor", "sgd")
 """Optimizers that adam_beta1, adam_beta2 and adam_epsilon do not concern."""
 

@@ -139,9 +139,13 @@ def _decode(shapes: Shapes, prompts: Sequence[EncodedPrompt], G: int, params: Sa
 def optimizer_step(shapes: Shapes, section: TrainingSection) -> OptimizerNeeds:
     """Run one step of the recipe's optimizers without data; returns the bytes of their state and of the step.
 
+    With `offload_optimizer` they need none of the GPU's memory.
+
     An optimizer from outside may look at numbers, which are not there. For it two numbers of state are assumed for each
     that trains, as AdamW has.
     """
+    if section.offload_optimizer:
+        return OptimizerNeeds(0, 0)
     if is_own(section.optim):
         return OptimizerNeeds(sum(2 * p.nbytes * times for _, p, times in shapes.parameters(trainable=True)), 0)
     times = {id(parameter): times for _, parameter, times in shapes.parameters()}

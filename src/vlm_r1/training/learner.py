@@ -177,6 +177,7 @@ class Learner:
             if finite:
                 optimizer.step()
             optimizer.zero_grad()
+        self.policy.zero_grad()  # an optimizer on the CPU knows only its copies
         if finite:
             self._check_weights(norm)
         if self.skipped_in_a_row >= self.config.training.max_skipped_steps:

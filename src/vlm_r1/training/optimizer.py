@@ -24,6 +24,7 @@ from vlm_r1.models.parts import PARTS
 from vlm_r1.registry import resolve
 from vlm_r1.training import bnb
 from vlm_r1.training.muon import Muon
+from vlm_r1.training.offload import Make, on_cpu
 
 BUCKET = 1 << 25
 """How many numbers of gradients are summed over the processes at once: 128 MiB in float32."""
@@ -128,16 +129,17 @@ def make_optimizers(
         ConfigError: `optim` does not name an optimizer.
     """
     kind = get_optimizer(section.optim)
+    place: Callable[[Make], Make] = on_cpu if section.offload_optimizer else lambda make: make
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden = _hidden_matrices(model) if kind.hidden_matrices else set()
     optimizers: list[torch.optim.Optimizer] = []
     if rest := {name: p for name, p in trainable.items() if id(p) not in hidden}:
-        make = _adamw if kind.hidden_matrices else kind.make
+        make = place(_adamw if kind.hidden_matrices else kind.make)
         optimizers.append(make(_by_rate_and_decay(rest, section, adapter), section))
         if kind.state_bytes is not None:
             bnb.hold_whole(optimizers[0], [p for p in rest.values() if id(p) in token_tables(model)])
     if matrices := {name: p for name, p in trainable.items() if id(p) in hidden}:
-        optimizers.append(kind.make(_by_rate_and_decay(matrices, section, adapter), section))
+        optimizers.append(place(kind.make)(_by_rate_and_decay(matrices, section, adapter), section))
     return optimizers
 
 

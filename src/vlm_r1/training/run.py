@@ -35,6 +35,7 @@ from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_line
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.offload import check_offload
 from vlm_r1.training.optimizer import check_schedule, get_optimizer
 from vlm_r1.training.overlong import leave_out_overlong
 from vlm_r1.training.processes import all_do, first_does, join_processes
@@ -182,6 +183,7 @@ def check_engines(config: Config) -> None:
     """
     get_sampler(config.sampling.engine)
     get_optimizer(config.training.optim).check()
+    check_offload(config.training)
 
 
 def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:
