@@ -15,6 +15,7 @@ from vlm_r1.config import load_config
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards import REWARDS, RewardInput
 from vlm_r1.rewards.call import resolve_reward
+from vlm_r1.rewards.model import is_reward_model
 from vlm_r1.types import ImageFrame, Record, Thinking
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,10 +43,10 @@ def modules(tmp_path_factory):
 
 def test_there_are_snippets_and_each_is_run():
     assert {language for language, _ in SNIPPETS} == {"python", "yaml", "bash"}
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 5
 
 
-@pytest.mark.parametrize("fragment", RECIPES, ids=["ours", "accuracy", "trl", "judge"])
+@pytest.mark.parametrize("fragment", RECIPES, ids=["ours", "accuracy", "trl", "reward_model", "judge"])
 def test_recipes_load_and_their_rewards_resolve(fragment, tmp_path):
     file = tmp_path / "recipe.yaml"
     base = {"output_dir": "run", "model": {"path": "model"}, "data": {"train": [{"path": "x.jsonl"}]}}
@@ -53,7 +54,7 @@ def test_recipes_load_and_their_rewards_resolve(fragment, tmp_path):
     config = load_config(file)
     sources = [source.reward for source in config.data.train if source.reward]
     names = [name for name in config.rewards if name != "accuracy"] + sources
-    assert any(":" in name for name in names)
+    assert any(":" in name or is_reward_model(name) for name in names)
     for name in names:
         resolve_reward(name, REWARDS)
 

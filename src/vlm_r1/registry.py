@@ -28,6 +28,9 @@ _TAKES_OPTIONS = ("reward",)  # kinds of objects whose names may have options, e
 _IN_RECIPES = ("reward",)  # kinds that a recipe may allow rows to name; others never stand in data files
 _SHOWN = 100
 
+NOT_IN_ROWS = ("reward_model",)
+"""Names of our own tables that a row of data may not choose: they open the files of a model, or ask the Hub for it."""
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `Did you mean "rec"? ` for the closest known name, or an empty string.
@@ -115,11 +118,12 @@ def exactly(names: Iterable[str | None]) -> list[str]:
 
 
 def may_be_allowed(name: str) -> bool:
-    """Return whether a name reads `package.module:Name`, or `package.module:Name(option=1)`."""
+    """Return whether a name reads `package.module:Name`, with or without options, or names a reward model with them."""
     try:
-        return is_outside(split_options(name)[0])
+        bare, options = split_options(name)
     except ValueError:
         return False
+    return is_outside(bare) or (bare in NOT_IN_ROWS and bool(options))
 
 
 def name_from_data(kind: str, name: object, table: Collection[str], allowed: Sequence[str] = ()) -> str:
@@ -130,7 +134,8 @@ def name_from_data(kind: str, name: object, table: Collection[str], allowed: Seq
         name: what the row holds, any JSON value.
         table: the names that every row may use.
         allowed: what the recipe or the command line allows besides: `package.module:Name` with any options, or with
-            options, `package.module:Name(size=3)` or `package.module:Name()`, exactly these.
+            options, `package.module:Name(size=3)` or `package.module:Name()`, exactly these. Names of `NOT_IN_ROWS`
+            are allowed with options only.
 
     Returns:
         The name. If an entry with options says the same, the entry as it is written, so that both make one object.
@@ -149,13 +154,18 @@ def name_from_data(kind: str, name: object, table: Collection[str], allowed: Seq
         bare, options = split_options(name) if kind in _TAKES_OPTIONS else (name, {})
     except ValueError as error:
         raise DataError(f"the {kind} {quoted(name)}: {error}") from None
-    if bare in table:
+    if bare in table and bare not in NOT_IN_ROWS:
         return name
     for entry in allowed:
-        if entry == bare:
+        if entry == bare and bare not in NOT_IN_ROWS:
             return name
         if "(" in entry and split_options(entry) == (bare, options):
             return entry
+    if bare in table:
+        raise DataError(
+            f"the {kind} {quoted(name)} opens files or asks the Hub, and data may not choose them. If you trust it, "
+            f"allow it: data.allowed_{kind}s in a recipe, or --allow-{kind}, with this text (docs/security.md)"
+        )
     if is_outside(bare) and bare.isascii():
         recipe = f"data.allowed_{kind}s: ['{bare}'] in a recipe, " if kind in _IN_RECIPES else ""
         raise DataError(

@@ -18,10 +18,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from testing_families import GENERIC, encode, picture_of
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models import ADAPTERS, load_adapter
-from vlm_r1.models.foreign import foreign
 from vlm_r1.models.generic import Generic
 from vlm_r1.models.stock import stock_processor
 from vlm_r1.policy.packed import choose_layout
+from vlm_r1.pretrained.foreign import foreign
 from vlm_r1.sampling.decoding import choose_decoding, expanded
 from vlm_r1.types import BoxFormat
 

@@ -135,6 +135,11 @@ def _table(plan: Plan, config: Config) -> Table:
         ("gradients", own.gradients, f"of the {trainable:,} that train"),
         ("optimizer", own.optimizer, f"state of {config.training.optim}"),
         ("reference", own.reference, "a second copy, for grpo.beta"),
+        (
+            "reward models",
+            own.reward_models,
+            "their weights, on each GPU; their passes come on top, while nothing else runs",
+        ),
         ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {_images(plan.images)} in a micro-batch"),
         ("", plan.policy.weight_copies, "copies of weights in bfloat16, which autocast makes"),
         ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, and their prompts"),

@@ -65,11 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         help="measure samples by a protocol, shipped or a YAML file; --out is then the result, a JSON file",
     )
-    parser.add_argument("--workers", type=count, help="processes (default: as many as cores, one for few rows)")
+    parser.add_argument(
+        "--workers", type=count, help="processes (default: as many as cores; one for few rows, and with a reward model)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Check all rows, score them, write the file and print a table."""
+    from vlm_r1.rewards.model import reward_models
     from vlm_r1.runtime.lock import lock_output
     from vlm_r1.runtime.progress import Display
     from vlm_r1.scoring.files import check_file, score_file
@@ -81,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         display.console.print(_template_note(args), soft_wrap=True)
     rows = check_file(args.cases, scoring)
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
+    if not args.workers and reward_models([*scoring.weights, scoring.reward, *scoring.allowed_rewards]):
+        workers = 1  # each process would load the model
     with lock_output(args.out), display.bar("score", rows) as advance:
         summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
     display.console.print(_table(summary))

@@ -139,6 +139,8 @@ def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
     """Make a table with a line for each completion. The log-probabilities of sampler and trainer should agree."""
     from rich.table import Table
 
+    from vlm_r1.rewards.names import short_names
+
     columns = [
         "#",
         "tokens",
@@ -146,7 +148,7 @@ def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
         "log p (sampler)",
         "log p (trainer)",
         "answer (px)",
-        *group.rollouts[0].score.parts,
+        *short_names(group.rollouts[0].score.parts).values(),
         "reward",
         "advantage",
         "reason",

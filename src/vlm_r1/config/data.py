@@ -42,7 +42,8 @@ class Allowed(Section):
     allowed_rewards: list[str] = Field(
         default_factory=list[str],
         description="Rewards of your own that rows may name besides those of REWARDS and of the recipe: "
-        "package.module:Name, with any options, or with options, package.module:Name(size=3), these alone.",
+        "package.module:Name, with any options, or with options, package.module:Name(size=3), these alone. A reward "
+        'model is allowed with its options, e.g. reward_model(path="org/name").',
     )
     allowed_protocols: list[Annotated[str, AfterValidator(_protocol)]] = Field(
         default_factory=list[str],
@@ -64,7 +65,10 @@ class Allowed(Section):
     def _outside(cls, names: list[str]) -> list[str]:
         for name in names:
             if not may_be_allowed(name):
-                raise ValueError(f"{quoted(name)} reads like no package.module:Name, e.g. my_package.rewards:Judge")
+                raise ValueError(
+                    f"{quoted(name)} reads like no package.module:Name, e.g. my_package.rewards:Judge, and like no "
+                    'reward_model(path="org/name")'
+                )
         return names
 
 

@@ -17,6 +17,7 @@ from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem
 from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.parsing.gold_boxes import boxes_in
+from vlm_r1.rewards.model import is_reward_model
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, check_gold, check_rewards, judge
@@ -244,13 +245,15 @@ def _frames(record: Record, pictures: Pictures) -> tuple[ImageFrame, ...]:
 def _low_scores(record: Record, score: Score, task: Task[Any, Any]) -> list[Problem]:
     """Return a problem if the gold answer does not earn full marks, and an empty list if it does."""
     fractions = any(edge != round(edge) for box, _ in task.boxes(task.gold(record)) for edge in box)
+    reward = record.reward or task.reward
     wanted = {ACCURACY: _ROUNDED_MARKS if fractions else _FULL_MARKS, FORMAT: _FULL_MARKS}
+    if is_reward_model(reward):  # its scores have no full marks
+        del wanted[ACCURACY]
     earned = {name: value for name, value in score.parts.items() if value is not None}
     low = [f"{name} {earned[name]:.3g}" for name, least in wanted.items() if earned.get(name, 1.0) < least]
     if not low:
         return []
     reason = f" ({score.reason})" if score.reason else ""
-    reward = record.reward or task.reward
     message = (
         f'the gold answer {record.answer!r:.80} scores {", ".join(low)}{reason} by the reward "{reward}"; wanted 1'
     )

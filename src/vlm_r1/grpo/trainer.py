@@ -16,6 +16,7 @@ from vlm_r1.grpo.parts import check_parts
 from vlm_r1.grpo.reference import Reference, check_sync
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
+from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics import ratio, reduce_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
@@ -150,9 +151,11 @@ def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
 def _headline(numbers: dict[str, float]) -> dict[str, float]:
     """Return the few numbers that the progress bar shows."""
     shown = {"reward": numbers["reward/mean"]} if "reward/mean" in numbers else {}
+    parts = {name: name[8:-5] for name in numbers if name.startswith("rewards/") and name.endswith("/mean")}
+    short = short_names(parts.values())
     for name, value in numbers.items():
-        if name.startswith("rewards/") and name.endswith("/mean"):
-            shown[name.split("/")[1]] = value
+        if name in parts:
+            shown[short[parts[name]]] = value
         if name.startswith("metrics/accuracy"):
             shown["acc@0.5" if "iou50" in name else "correct"] = value
     return shown

@@ -31,8 +31,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.errors import ModelError
 from vlm_r1.models.adapter import Adapter
-from vlm_r1.models.foreign import ADAPTER, BROKEN, foreign, refusal
-from vlm_r1.models.remote_code import check_no_code
+from vlm_r1.pretrained.foreign import ADAPTER, BROKEN, foreign, refusal
+from vlm_r1.pretrained.remote_code import check_no_code
 from vlm_r1.types import EncodedPrompt, ImageFrame, Prompt
 
 _OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")

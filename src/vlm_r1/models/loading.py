@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -25,7 +23,6 @@ from vlm_r1.config.schema import ModelSection
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.models.chat import check_switches
-from vlm_r1.models.foreign import BROKEN, missing_package
 from vlm_r1.models.gemma3 import Gemma3
 from vlm_r1.models.gemma4 import Gemma4
 from vlm_r1.models.generic import Generic
@@ -36,7 +33,8 @@ from vlm_r1.models.llava_onevision import LlavaOnevision
 from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
-from vlm_r1.models.remote_code import check_no_code, check_no_kernels
+from vlm_r1.pretrained.loading import load_with
+from vlm_r1.pretrained.remote_code import check_no_kernels
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
 
@@ -274,17 +272,4 @@ def _load(what: str, auto_class: Any, path: str | Path, **options: Any) -> Any:
 
 def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:
     """Call `loader(path)`; its errors become a `ModelError` that says what is missing where."""
-    try:
-        return loader(str(path), **options)
-    except UnpicklingError as error:
-        raise ModelError(
-            f"{path}: the file of the {what} is a pickle that holds more than weights: it could run any program "
-            f"and is not read (wanted {_WANTED[what]})"
-        ) from error
-    except torch.OutOfMemoryError:
-        raise
-    except (*BROKEN, SafetensorError) as error:
-        check_no_code(path, error)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        remedy = missing_package(error) or f"wanted {_WANTED[what]}"
-        raise ModelError(f"{path}: cannot load the {what}: {reason} ({remedy})") from error
+    return load_with(what, _WANTED[what], loader, path, **options)

@@ -22,6 +22,7 @@ from vlm_r1.policy.logprobs import CompletionBatch, count_positions
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.build import get_sampler
 from vlm_r1.training.held_out import decoding_of
+from vlm_r1.training.inputs import named_reward_models
 from vlm_r1.training.trust import CHECKED_COMPLETIONS, CHECKED_TOKENS
 from vlm_r1.training.witness import is_wide
 from vlm_r1.types import EncodedPrompt
@@ -52,6 +53,7 @@ class StaticMemory:
         reference: weights of a separate reference model; 0 if there is none.
         unsharded: what FSDP or ZeRO-3 keeps whole at a time: everything outside the layers and two layers, weights and
             gradients, in the type that computes.
+        reward_models: weights of those that a GPU holds; their passes are not counted.
     """
 
     sizes: list[PartSize]
@@ -61,6 +63,7 @@ class StaticMemory:
     optimizer_working: int
     reference: int
     unsharded: int
+    reward_models: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Plan:
     def phases(self) -> Mapping[str, int]:
         """Bytes at the peak of each phase, without the margin."""
         own = self.static
-        always = own.weights + own.optimizer + own.reference
+        always = own.weights + own.optimizer + own.reference + own.reward_models
         return {
             "trust checks": always + self.checks.total,
             "policy pass": always + own.gradients + self.policy.total,
@@ -120,8 +123,9 @@ class Plan:
         updated = (own.gradients + own.optimizer) // gpus
         whole = own.weights + own.reference
         return {
-            "ZeRO-2": whole + updated + passing.total + self.margin,
+            "ZeRO-2": whole + own.reward_models + updated + passing.total + self.margin,
             "ZeRO-3, FSDP": whole // gpus
+            + own.reward_models
             + updated
             + own.unsharded
             + passing.total
@@ -155,7 +159,7 @@ def make_plan(config: Config, prompt: PlannedPrompt, gpus: int) -> Plan:
     batch = CompletionBatch([encoded] * len(completions), [[[0] * T for T in own] for own in completions])
     members = [(p, g) for p, own in enumerate(completions) for g in range(len(own))]
     return Plan(
-        static=static_memory(config, shapes),
+        static=static_memory(config, shapes, gpus),
         policy=policy_pass(
             shapes,
             batch,
@@ -188,7 +192,7 @@ def least_total(config: Config, adapter: Adapter) -> int:
     """A lower bound of `Plan.total`, in bytes: static memory and CUDA, without any pass."""
     shapes = shapes_of(config, adapter)
     own = static_memory(config, shapes)
-    return own.weights + own.gradients + own.optimizer + own.reference + CONTEXT
+    return own.weights + own.gradients + own.optimizer + own.reference + own.reward_models + CONTEXT
 
 
 def _sampling(config: Config, shapes: Shapes, lengths: Lengths, prompt: EncodedPrompt) -> Peak:
@@ -210,8 +214,12 @@ def _checks(shapes: Shapes, prompt: EncodedPrompt, completion: int) -> Peak:
     return policy_pass(shapes.computing_exactly() if is_wide(shapes.model) else shapes, batch)
 
 
-def static_memory(config: Config, shapes: Shapes) -> StaticMemory:
-    """Count the bytes that no pass is needed for."""
+def static_memory(config: Config, shapes: Shapes, gpus: int = 1) -> StaticMemory:
+    """Count the bytes that no pass is needed for.
+
+    Raises:
+        ModelError: the config of a reward model cannot be loaded.
+    """
     state, working = optimizer_step(shapes, config.training)
     times = {id(p): times for _, p, times in shapes.parameters()}
     return StaticMemory(
@@ -222,6 +230,7 @@ def static_memory(config: Config, shapes: Shapes) -> StaticMemory:
         optimizer_working=working,
         reference=_reference(config, shapes),
         unsharded=_unsharded(shapes),
+        reward_models=_reward_models(config, gpus),
     )
 
 
@@ -237,6 +246,17 @@ def _reference(config: Config, shapes: Shapes) -> int:
         return 0
     dtype = frozen_copy(shapes.setup.precision).dtype
     return sum(p.numel() * times * (dtype or p.dtype).itemsize for _, p, times in shapes.parameters())
+
+
+def _reward_models(config: Config, gpus: int) -> int:
+    """Bytes of the reward models on the GPU that holds most; a process loads one once, however often it is named."""
+    judges = named_reward_models(config).values()
+    different = {(judge.path, judge.revision, judge.device, judge.dtype): judge for judge in judges}
+    sizes = {key: judge.nbytes() for key, judge in different.items() if judge.device != "cpu"}
+    own = sum(size for key, size in sizes.items() if different[key].gpu is None)
+    # on a GPU that is named by its number, every process loads it
+    fixed = [sum(size for key, size in sizes.items() if different[key].gpu == gpu) for gpu in range(gpus)]
+    return own + gpus * max(fixed)
 
 
 def _unsharded(shapes: Shapes) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vlm_r1.report.figures import Dot, Figure, Series, draw
 from vlm_r1.report.read import Evaluation
 from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_phases
+from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics_log import MetricsRow
 
 _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
@@ -73,9 +74,16 @@ def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> 
 
 
 def _reward(rows: Sequence[MetricsRow]) -> Figure | None:
-    components = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/mean")]
-    named = {"reward/mean": "total"} | {key: readable(key.split("/")[1]) for key in components}
+    named = {"reward/mean": "total"} | _components(rows, "/mean")
     return draw("Reward", "mean over completions", _series(rows, named), height=300)
+
+
+def _components(rows: Sequence[MetricsRow], end: str) -> dict[str, str]:
+    """Map the keys of this metric of each component of the reward to the component's name for people."""
+    keys = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith(end)]
+    names = {key: key.removeprefix("rewards/").removesuffix(end) for key in keys}
+    short = short_names(names.values())
+    return {key: readable(short[name]) for key, name in names.items()}
 
 
 def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Dot]]) -> Figure | None:
@@ -141,8 +149,7 @@ def _parse_failures(rows: Sequence[MetricsRow]) -> _Plot:
 
 def _left_out(rows: Sequence[MetricsRow]) -> _Plot:
     """Plot completions that one or all reward components left out; a step without them has no key, which means 0."""
-    components = [key for key in _keys(rows) if key.startswith("rewards/") and key.endswith("/left_out")]
-    names = {key: readable(key.removeprefix("rewards/").removesuffix("/left_out")) for key in components}
+    names = _components(rows, "/left_out")
     return _Plot("Left out by rewards", "completions", names | {"reward/left_out": "by all components"}, missing=0.0)
 
 

@@ -28,6 +28,7 @@ from vlm_r1.report.drawing import (
 from vlm_r1.report.excerpt import Excerpt, context_of, excerpt, visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.images import EXACT_SIDE_PX, FETCHING_S, data_url
+from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.rollout_log import RolloutRow, read_rollouts
 from vlm_r1.tasks import TASKS
 from vlm_r1.types import Record
@@ -225,11 +226,12 @@ def _show_image(row: RolloutRow, index: int, drawn: Iterable[tuple[int, DrawnBox
 
 
 def _show_completion(row: RolloutRow, scale: Scale) -> ShownCompletion:
+    short = short_names(row.parts)
     return ShownCompletion(
         index=row.completion,
         reward=number(row.reward, decimals=2),
         colour=scale.colour(row.reward),
-        parts=tuple((visible(name[:LABEL_LIMIT]), number(value, decimals=2)) for name, value in row.parts.items()),
+        parts=tuple((visible(short[name][:LABEL_LIMIT]), number(n, decimals=2)) for name, n in row.parts.items()),
         advantage=f"{row.advantage:+.2f}".replace("-", "−"),
         answer=None if row.answer is None else excerpt(as_text(row.answer), LABEL_LIMIT),
         reason=None if row.reason is None else visible(row.reason[:LABEL_LIMIT]),

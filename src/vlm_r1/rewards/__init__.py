@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from vlm_r1.rewards.base import RewardFunction, RewardInput
 from vlm_r1.rewards.boxes import (
@@ -27,12 +28,13 @@ from vlm_r1.rewards.detection import (
 from vlm_r1.rewards.format import format_reward, json_format, one_answer, tags
 from vlm_r1.rewards.length import cosine_length, overlong
 from vlm_r1.rewards.math import math_reward
+from vlm_r1.rewards.model import RewardModel
 from vlm_r1.rewards.numbers import count_relative, exact_number, numeric
 from vlm_r1.rewards.points import point_distance, point_in_region
 from vlm_r1.rewards.repetition import repetition
 from vlm_r1.rewards.text import anls, default, edit_ratio, exact_match
 
-REWARDS: Mapping[str, RewardFunction] = {
+REWARDS: Mapping[str, Callable[..., Any]] = {
     # one box
     "iou": iou_reward,
     "iou_threshold": iou_threshold_reward,
@@ -71,6 +73,8 @@ REWARDS: Mapping[str, RewardFunction] = {
     "cosine_length": cosine_length,
     "overlong": overlong,
     "repetition": repetition,
+    # any answer: a model judges; a recipe may name it, a row may not (`registry.NOT_IN_ROWS`)
+    "reward_model": RewardModel,
     # names of the original VLM-R1's accu_reward_method
     "all_match": exact_match,
     "length": cosine_length,

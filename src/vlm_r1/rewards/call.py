@@ -105,6 +105,8 @@ def evaluate(
         ValueError: a reward is not a finite number, or there is not one for each completion. Errors of the function
             itself are passed on with a note, and so is a `TimeUpError`.
     """
+    if reward.takes_batch:
+        return _one_for_each(name, reward.function(givens), givens)
     if not (reward.outside or reward.takes_columns or reward.is_async):
         returned = _call_one_by_one(name, reward.function, givens)
         return [_checked(name, value, given) for value, given in zip(returned, givens, strict=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from vlm_r1.config.secrets import masked, names_variable
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.registry import name_from_data, split_options
 from vlm_r1.rewards import REWARDS
+from vlm_r1.rewards.model import NAME
 from vlm_r1.rewards.signature import resolve_reward
 
 
@@ -41,3 +43,26 @@ def reward_from_data(name: str, allowed: tuple[str, ...] = ()) -> str:
         except ConfigError as error:
             raise DataError(str(error)) from None
     return checked
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return how tables and curves call the components of a reward: a reward model by the last part of its path.
+
+    Two that would be called alike keep their names.
+
+    >>> list(short_names(["iou", "reward_model(path='/models/judge', dtype='float32')"]).values())
+    ['iou', 'reward_model(judge)']
+    """
+    short = {name: _short_name(name) for name in names}
+    called = list(short.values())
+    return {name: one if called.count(one) == 1 else name for name, one in short.items()}
+
+
+def _short_name(name: str) -> str:
+    if not name.startswith(f"{NAME}("):
+        return name
+    try:
+        path = split_options(name)[1].get("path")
+    except ValueError:  # a name out of the files of a run, which may be cut or damaged
+        return name
+    return f"{NAME}({path.rstrip('/').rpartition('/')[2]})" if isinstance(path, str) else name

@@ -39,6 +39,7 @@ class Reward:
         function: the function with its options bound.
         takes_columns: whether its signature is TRL's.
         is_async: whether its result must be awaited.
+        takes_batch: whether it is called once for a list of inputs, and returns a list (ours alone).
         outside: whether it comes from outside, as `package.module:Name`.
         named: its named parameters without the options; for TRL's signature, protocol and columns.
         required: those of `named` that have no default.
@@ -54,6 +55,7 @@ class Reward:
     required: tuple[str, ...] = ()
     takes_all: bool = False
     bound: tuple[str, ...] = ()
+    takes_batch: bool = False
 
 
 def resolve_reward(spec: str, table: Mapping[str, AnyFunction]) -> Reward:
@@ -109,6 +111,7 @@ def _reward(spec: str, found: AnyFunction, options: Mapping[str, Any], outside: 
         required=tuple(p.name for p in plain if p.default is p.empty and p.name not in options),
         takes_all=takes_all,
         bound=tuple(options),
+        takes_batch=not outside and getattr(found, "takes_batch", False),
     )
 
 

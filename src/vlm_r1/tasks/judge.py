@@ -93,7 +93,8 @@ def judge(
     one_of_each = {id(attempt.record): attempt for attempt in attempts}  # a group's completions share their gold answer
     golds = {key: attempt.task.gold(attempt.record) for key, attempt in one_of_each.items()}
     specs = {spec for name in rewards for spec in _by_function(name, attempts)}
-    together = any(_resolve_reward(spec).takes_columns or _resolve_reward(spec).is_async for spec in specs)
+    resolved = [_resolve_reward(spec) for spec in specs]
+    together = any(reward.takes_columns or reward.is_async or reward.takes_batch for reward in resolved)
     # one by one unless a reward needs all at once: reward and metrics of a detection answer then share cached overlaps
     batches = [attempts] if together else [[attempt] for attempt in attempts]
     limit, logged = TimeLimit(timeout_s), Logged() if logged is None else logged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, NamedTuple
 
 from vlm_r1.config import Config, as_dict, load_config
@@ -160,12 +161,7 @@ def check_inputs(start: Start, inputs: Mapping[str, str], allow: Sequence[str], 
     if start.checkpoint is not None and not before:
         said.append("the checkpoint is of an older version, which kept no hashes: data and model are not compared")
     found = [
-        Change(
-            key,
-            "its files are not those that the run has used so far"
-            if key == "model.path"
-            else "its rows are not those that the run has used so far",
-        )
+        Change(key, f"its {_content_of(key)} are not those that the run has used so far")
         for key in inputs
         if key in before and inputs[key] != before[key]
     ]
@@ -182,6 +178,10 @@ def check_inputs(start: Start, inputs: Mapping[str, str], allow: Sequence[str], 
         if not any(_is_allowed(name, [key]) for name in known):
             raise ConfigError(f"--allow {key} has no effect: nothing changed there since the run started; remove it")
     return replace(start, changes=changes, said=tuple(said))
+
+
+def _content_of(key: str) -> str:
+    return "rows" if key.startswith("data.") and key.endswith(".path") else "files"
 
 
 def stream_state(start: Start, n_records: Sequence[int]) -> Mapping[str, Any]:
@@ -340,4 +340,4 @@ def _is_allowed(key: str, allow: Sequence[str]) -> bool:
 
 
 def _options(changes: Sequence[Change]) -> str:
-    return " ".join(f"--allow {change.key}" for change in changes)
+    return " ".join(f"--allow {quote(change.key)}" for change in changes)

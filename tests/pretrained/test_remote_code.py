@@ -19,7 +19,7 @@ from testing_families import BOX_FORMATS
 from vlm_r1.config.schema import LoraSection, ModelSection
 from vlm_r1.errors import ModelError
 from vlm_r1.models import load_adapter, load_model
-from vlm_r1.models.remote_code import check_no_code
+from vlm_r1.pretrained.remote_code import check_no_code
 from vlm_r1.types import Prompt
 
 AUTO = {
