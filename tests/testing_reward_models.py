@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from testing_families import write_family
 from vlm_r1.parsing.tags import split_tags
 from vlm_r1.rewards.base import RewardInput
 from vlm_r1.testing.common import Vocabulary, train_tokenizer
@@ -70,10 +72,36 @@ def write_reward_model(
     return str(folder)
 
 
-def judged(text: str, problem: str = "<image>which one is it?", **fields: Any) -> RewardInput[Any]:
+def write_judge(folder: Path, family: str) -> str:
+    """Write a reward model that takes pictures, of a family that has a class for it."""
+    write_family(family, folder, CORPUS)
+    config = AutoConfig.from_pretrained(folder)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float64)
+        for weight in model.parameters():
+            if not weight.any():  # such as Gemma's projector, without which pictures do not count
+                torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(folder)
+    if family == "gemma3":
+        settings = {"image_seq_length": config.mm_tokens_per_image, "processor_class": "Gemma3Processor"}
+        (folder / "processor_config.json").write_text(json.dumps(settings))
+    return str(folder)
+
+
+def judged(
+    text: str,
+    problem: str = "<image>which one is it?",
+    *,
+    pictures: tuple[str, ...] | None = None,
+    load_images: Callable[[], list[Any]] | None = None,
+    **fields: Any,
+) -> RewardInput[Any]:
     """A completion as a reward gets it."""
-    record = Record("1", "vqa", problem, ("a.png",) * problem.count("<image>"), "red", source="here:1", **fields)
-    return RewardInput(text, split_tags(text), Thinking.FREE, None, "red", (), record)
+    images = ("a.png",) * problem.count("<image>") if pictures is None else pictures
+    record = Record("1", "vqa", problem, images, "red", source="here:1", **fields)
+    return RewardInput(text, split_tags(text), Thinking.FREE, None, "red", (), record, load_images=load_images)
 
 
 def edit(path: Path, **keys: Any) -> None:

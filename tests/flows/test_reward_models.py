@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from testing_reward_models import judged, write_reward_model
+from testing_reward_models import judged, write_judge, write_reward_model
 from testing_runs import untimed
+from vlm_r1.cli.eval import _reward_models
 from vlm_r1.cli.main import main
 from vlm_r1.config import load_config
+from vlm_r1.data.images import load_image
 from vlm_r1.errors import CheckpointError, ModelError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.report.build import build_report
-from vlm_r1.rewards.model_scores import load_scorer
+from vlm_r1.rewards.model_loading import load_scorer
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 
@@ -130,3 +135,33 @@ def test_the_other_commands_judge_by_it(judge, rec_files, tiny_checkpoint, tmp_p
     samples = [json.loads(line) for line in Path("out/in_domain.samples.jsonl").read_text().splitlines()]
     expected = load_scorer(judge).scores([judged(s["text"], s["problem"]) for s in samples], 1)
     assert [s["parts"]["accuracy"] for s in samples] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_model_that_takes_pictures_sees_those_of_the_record(recipe, tmp_path) -> None:
+    judge = write_judge(tmp_path / "judge", "gemma3")
+    name = spec_of(judge)
+    path = recipe(rewards={name: 1.0}, **{"training.max_steps": 1})
+    train(load_config(path))
+    rollouts = read_rollouts(rollouts_path(path.parent / "run", 1))
+
+    def score(pictures) -> list[float | None]:
+        givens = [
+            judged(r.text, r.problem, pictures=r.images, load_images=partial(pictures, r.images)) for r in rollouts
+        ]
+        return load_scorer(judge).scores(givens, 1)
+
+    expected = score(lambda paths: [load_image(path) for path in paths])
+    assert [r.parts[name] for r in rollouts] == pytest.approx(expected, rel=1e-5)
+    others = score(lambda paths: [Image.new("RGB", (64, 64)) for path in paths])
+    assert max(abs(one - other) for one, other in zip(expected, others, strict=True)) > 1e-3, "a control"
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_same_model_only(judge, tmp_path) -> None:
+    """Its answers are kept under a hash of the files of the models that may judge them."""
+    folder = Path(shutil.copytree(judge, tmp_path / "judge"))
+    args = Namespace(reward=spec_of(folder), allow_reward=["my.rewards:Judge"])
+    first = _reward_models(args)
+    assert list(first["reward_models"]) == [spec_of(folder)]
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert _reward_models(args) != first
+    assert _reward_models(Namespace(reward="iou", allow_reward=[])) == {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testing_reward_models import write_reward_model
 from vlm_r1.config import load_config
 from vlm_r1.config.model import ModelSection
 from vlm_r1.errors import ConfigError, ModelError
@@ -97,6 +98,30 @@ def test_the_reference_is_as_large_as_planned(recipe, mixed_precision) -> None:
     reference = Reference(config, run.env.adapter, run.learner)
     weighed = sum(p.nbytes for p in reference.frozen.parameters())
     assert static_memory(config, shapes_of(config, run.env.adapter)).reference == weighed
+
+
+def test_reward_models_are_counted_where_they_are(planned, tmp_path) -> None:
+    """A tiny qwen2 has 16 weights a token, 2 layers, a norm of 16 and a head of 16.
+
+    A layer has four matrices of 16 · 16, three biases of 16, three matrices of 16 · 32, and two norms of 16.
+    """
+    judge = write_reward_model(tmp_path / "judge")
+    n_tokens = json.loads((tmp_path / "judge/config.json").read_text())["vocab_size"]
+    layer = 4 * 16 * 16 + 3 * 16 + 3 * 16 * 32 + 2 * 16
+    parameters = n_tokens * 16 + 2 * layer + 16 + 16
+
+    def held(gpus: int = 1, **options: object) -> int:
+        named = ", ".join(f"{name}={value!r}" for name, value in {"path": judge, **options}.items())
+        again = f"reward_model({named}, batch_size=2)"  # the same model is loaded once
+        return planned(gpus, rewards={f"reward_model({named})": 1.0, again: 1.0}).static.reward_models
+
+    assert held() == 8 * parameters, "as it is stored: float64"
+    assert held(dtype="bfloat16") == held(gpus=2, dtype="bfloat16", device="cuda") == 2 * parameters
+    assert held(device="cpu") == held(device="cuda:1") == 0, "another device"
+    assert held(gpus=2, device="cuda:1") == 2 * 8 * parameters, "both processes load it there"
+    plain, judged = planned(), planned(rewards={f"reward_model(path={judge!r})": 1.0})
+    assert judged.total - plain.total == 8 * parameters
+    assert judged.sharded(2)["ZeRO-3, FSDP"] - plain.sharded(2)["ZeRO-3, FSDP"] == 8 * parameters
 
 
 def test_several_gpus_share_the_prompts_and_shard_static_memory(planned) -> None:

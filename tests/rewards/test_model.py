@@ -15,7 +15,8 @@ from trl import GRPOConfig, GRPOTrainer
 from testing_reward_models import edit, judged, write_reward_model
 from vlm_r1.rewards import REWARDS
 from vlm_r1.rewards.call import call_reward, resolve_reward
-from vlm_r1.rewards.model_scores import load_scorer
+from vlm_r1.rewards.model_loading import load_scorer
+from vlm_r1.rewards.model_scores import Asked
 from vlm_r1.rewards.names import short_names
 
 TEXTS = [
@@ -108,14 +109,14 @@ def test_system_message_and_pictures(folder) -> None:
     """A model of texts sees the system message, and the question without the marks of its pictures."""
     scorer = load_scorer(folder)
     one = judged("red", "<image>which <image>one?\n", system="Be brief.")
-    assert scorer.text_of(one) == (
+    assert scorer.asked(one) == Asked(
         "<|start|>system\nBe brief.<|end|>\n<|start|>user\nwhich one?<|end|>\n<|start|>assistant\nred<|end|>\n"
     )
 
 
 def test_without_a_template_question_and_completion_are_two_lines(tmp_path) -> None:
     path = write_reward_model(tmp_path / "plain", template=None)
-    assert load_scorer(path).text_of(judged("red", "<image>which?")) == "which?\nred"
+    assert load_scorer(path).asked(judged("red", "<image>which?")) == Asked("which?\nred")
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     with torch.no_grad():
         expected = [float(model(**tokenizer(f"{PROBLEM}\n{text}", return_tensors="pt")).logits) for text in TEXTS]
@@ -140,7 +141,7 @@ def test_what_the_model_cannot_take_is_left_out_and_nothing_is_cut(text, options
 
 def test_max_length_counts_the_whole_conversation(folder) -> None:
     scorer = load_scorer(folder)
-    n_tokens = len(scorer.tokenizer(scorer.text_of(judged("red", PROBLEM)))["input_ids"])
+    n_tokens = len(scorer.tokenizer(scorer.asked(judged("red", PROBLEM)).text)["input_ids"])
     assert scores(folder, ["red"], max_length=n_tokens) != [None]
     assert scores(folder, ["red"], max_length=n_tokens - 1) == [None]
 

@@ -134,6 +134,16 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     return named
 
 
+def _reward_models(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Return a hash of each reward model that may judge, for the header of the answers; nothing if there is none."""
+    from vlm_r1.rewards.model import reward_models
+    from vlm_r1.runtime.model_hash import hash_model
+
+    judges = reward_models([args.reward, *args.allow_reward])
+    hashes = {name: hash_model(judge.path, judge.config()) for name, judge in judges.items()}
+    return {"reward_models": hashes} if hashes else {}
+
+
 def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     from vlm_r1.cli.answering import complete_arguments, find_model, open_data
     from vlm_r1.cli.endpoint import endpoint_of
@@ -167,6 +177,7 @@ def _evaluate(args: argparse.Namespace, protocol: Protocol) -> Path | None:
     model = args.model if endpoint is None else endpoint.model
     server = {} if endpoint is None else {"endpoint": endpoint.base_url, "as": args.model}
     header = {"protocol": resolved, "model": model_hash or model, "asked": asked, "reward": args.reward}
+    header |= _reward_models(args)
     log = AnswerLog(args.out, args.name, header)
     rows = _answer(display, log, share, records, ask)
     if rows is None:

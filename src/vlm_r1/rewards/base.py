@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -49,6 +49,8 @@ class RewardInput(Generic[V]):
         gold_boxes: the boxes of the gold answer, each with the image on which it lies; empty for tasks without boxes.
         completion_ids: token ids of the completion with the stop token; None: there are none.
         trainer_state: the progress of training.
+        load_images: opens the pictures of the record, as upright RGB images of Pillow, in their order; None: where
+            texts are judged without their pictures (`vlm-r1 score`, `vlm-r1 data check`).
         extra: further values that rewards log, by name; filled by TRL's `log_extra`.
         counts: numbers of events that rewards count, by metric name; a training step logs their sums.
     """
@@ -65,6 +67,7 @@ class RewardInput(Generic[V]):
     gold_boxes: tuple[PlacedBox, ...] = ()
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
+    load_images: Callable[[], Sequence[Any]] | None = None
     extra: dict[str, AnswerValue] = field(default_factory=dict[str, AnswerValue])
     counts: Counter[str] = field(default_factory=Counter[str])
 

@@ -70,7 +70,7 @@ class RewardModel:
             ModelError: the model cannot be loaded, or is no reward model.
             RewardError: it gives no finite number, or does not fit into memory.
         """
-        from vlm_r1.rewards.model_scores import load_scorer  # torch and transformers
+        from vlm_r1.rewards.model_loading import load_scorer  # torch and transformers
 
         scorer = load_scorer(self.path, self.revision, self.device, self.dtype)
         return scorer.scores(givens, self.batch_size, self.max_length)
@@ -87,13 +87,13 @@ class RewardModel:
         Raises:
             ModelError: there is none, or it is no reward model's.
         """
-        from vlm_r1.rewards.model_scores import load_config
+        from vlm_r1.rewards.model_loading import load_config
 
         return load_config(self.path, self.revision)
 
     def nbytes(self) -> int:
         """Return the bytes of its weights, from its config alone; ModelError as in `config`."""
-        from vlm_r1.rewards.model_scores import count_bytes
+        from vlm_r1.rewards.model_loading import count_bytes
 
         return count_bytes(self.config(), self.dtype)
 

@@ -162,10 +162,19 @@ class Env:
                 n_tokens=completion.length,
                 completion_ids=completion.ids_T,
                 trainer_state=trainer_state,
+                load_images=partial(self.load_images, record),
             )
             for record, encoded, completion in answered
         ]
         return self.judge_attempts(attempts, self.adapter.box_format, logged)
+
+    def load_images(self, record: Record) -> list[Image]:
+        """Open the pictures of a record as they are, not as the model sees them.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        return [load_image(path, self.access) for path in record.images]
 
     def judge_attempts(
         self, attempts: Sequence[Attempt], box_format: BoxFormat, logged: Logged | None = None

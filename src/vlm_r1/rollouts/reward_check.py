@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from vlm_r1.config.secrets import masked
 from vlm_r1.data.images import image_size
@@ -53,4 +54,14 @@ def _gold_attempt(record: Record, env: Env, state: TrainerState) -> Attempt:
     frames = tuple(ImageFrame(wh, wh) for wh in (image_size(path, env.access) for path in record.images))
     text = gold_completion(task, record, frames, BoxFormat.ORIGINAL_PIXELS, template)
     ids = tuple(env.adapter.tokenize(text))
-    return Attempt(text, record, frames, task, template, len(ids), completion_ids=ids, trainer_state=state)
+    return Attempt(
+        text,
+        record,
+        frames,
+        task,
+        template,
+        len(ids),
+        completion_ids=ids,
+        trainer_state=state,
+        load_images=partial(env.load_images, record),
+    )

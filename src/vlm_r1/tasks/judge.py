@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -42,6 +42,7 @@ class Attempt:
         n_tokens: number of tokens of the completion; None: not counted (rewards of length need it).
         completion_ids: the token ids; None: there are none.
         trainer_state: the progress of training.
+        load_images: opens the record's pictures for a reward that looks at them; None: they cannot be opened here.
     """
 
     text: str
@@ -52,6 +53,7 @@ class Attempt:
     n_tokens: int | None = None
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
+    load_images: Callable[[], Sequence[Any]] | None = None
 
 
 def byte_ids(text: str) -> tuple[int, ...]:
@@ -157,6 +159,7 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
         gold_boxes=task.boxes(gold),
         completion_ids=attempt.completion_ids,
         trainer_state=attempt.trainer_state,
+        load_images=attempt.load_images,
     )
     return given, parsed.reason if isinstance(parsed, ParseFailure) else None
 
