@@ -18,6 +18,7 @@ from vlm_r1.rewards.call import call_reward, resolve_reward
 from vlm_r1.rewards.model_loading import load_scorer
 from vlm_r1.rewards.model_scores import Asked
 from vlm_r1.rewards.names import short_names
+from vlm_r1.types import Turn
 
 TEXTS = [
     "the red circle",
@@ -111,6 +112,16 @@ def test_system_message_and_pictures(folder) -> None:
     one = judged("red", "<image>which <image>one?\n", system="Be brief.")
     assert scorer.asked(one) == Asked(
         "<|start|>system\nBe brief.<|end|>\n<|start|>user\nwhich one?<|end|>\n<|start|>assistant\nred<|end|>\n"
+    )
+
+
+def test_earlier_turns_come_before_the_question(folder) -> None:
+    """They are as the policy is asked: `Record.context`; the answer that is judged comes last."""
+    turns = (Turn("user", "<image>how many?"), Turn("assistant", "two"))
+    found = load_scorer(folder).asked(judged("red", "which?", history=turns, pictures=("a.png",), system="Be brief."))
+    assert found == Asked(
+        "<|start|>system\nBe brief.<|end|>\n<|start|>user\nhow many?<|end|>\n<|start|>assistant\ntwo<|end|>\n"
+        "<|start|>user\nwhich?<|end|>\n<|start|>assistant\nred<|end|>\n"
     )
 
 

@@ -90,23 +90,23 @@ class Scorer:
             RewardError: the chat template fails.
         """
         record = given.record
-        texts = {"system": record.system or "", "user": record.problem, "assistant": given.text}
-        if any(token in text for token in self._control_tokens for text in texts.values()):
+        question = {"role": "user", "content": record.problem}
+        turns = [*record.context, question, {"role": "assistant", "content": given.text}]
+        if any(token in turn["content"] for token in self._control_tokens for turn in turns):
             return None
         if self.processor is None:
-            texts["user"] = texts["user"].replace(IMAGE_TOKEN, "").strip()
-        if not texts["system"]:
-            del texts["system"]
+            asking = [turn["content"].replace(IMAGE_TOKEN, "").strip() for turn in turns[:-1]]
+            turns = [{**turn, "content": text} for turn, text in zip(turns, [*asking, given.text], strict=True)]
         if not self._has_template:
-            return Asked("\n".join(texts.values()))
+            return Asked("\n".join(turn["content"] for turn in turns))
         content = _parts if self.processor is not None else str
-        messages = [{"role": role, "content": content(text)} for role, text in texts.items()]
+        messages = [{**turn, "content": content(turn["content"])} for turn in turns]
         try:
             text = (self.processor or self.tokenizer).apply_chat_template(messages, tokenize=False)
         except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise RewardError(
                 f"{record.source}: the chat template of reward model {self.path} fails for messages of "
-                f"{', '.join(texts)}: {error}"
+                f"{', '.join(turn['role'] for turn in turns)}: {error}"
             ) from error
         return Asked(text, record.images if self.processor is not None else ())
 
