@@ -34,7 +34,7 @@ from vlm_r1.cli.console import quiet_libraries
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
 from vlm_r1.models import Adapter, load_adapter, load_model
-from vlm_r1.policy.head import token_logprobs
+from vlm_r1.policy.head import LogitRule, token_logprobs
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.runtime.run_folder import environment
 from vlm_r1.types import EncodedPrompt, Prompt
@@ -136,9 +136,8 @@ def _predictors(last_H: torch.Tensor, completions_GTH: torch.Tensor) -> torch.Te
 
 
 def _backward(model: Any, adapter: Adapter, hidden_GTH: torch.Tensor, ids_GT: torch.Tensor) -> torch.Tensor:
-    logprobs_K, _ = token_logprobs(
-        hidden_GTH.flatten(0, 1), model.get_output_embeddings(), ids_GT.flatten(), 1.0, adapter.banned_ids()
-    )
+    rule = LogitRule(1.0, tuple(adapter.banned_ids()))
+    logprobs_K, _ = token_logprobs(hidden_GTH.flatten(0, 1), model.get_output_embeddings(), ids_GT.flatten(), rule)
     logprobs_K.sum().backward()
     return logprobs_K.detach().view_as(ids_GT)
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vlm_r1.policy import head as head_module
-from vlm_r1.policy.head import PLAIN, AfterHead, tempered_logits, token_logprobs
+from vlm_r1.policy.head import PLAIN, AfterHead, LogitRule, tempered_logits, token_logprobs
 
 K, H, V = 23, 6, 50  # tokens, hidden size, vocabulary
 BANNED = (3, 49)
@@ -70,7 +70,7 @@ def chunk(request, monkeypatch) -> int:
 def test_equals_full_log_softmax(wrap, bias: bool, banned: tuple[int, ...], chunk: int) -> None:
     hidden, head, ids, grad = problem(bias=bias)
     expected, expected_entropies = obvious(hidden, head, ids, banned)
-    scored, entropies = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, banned)
+    scored, entropies = token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, banned))
     leaves = [hidden, *head.parameters()]
     torch.testing.assert_close(scored, expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(entropies, expected_entropies, atol=1e-12, rtol=0)
@@ -88,14 +88,16 @@ def test_the_gradient_of_entropies_is_autograds(wrap, banned: tuple[int, ...], c
     entropy_grad = grad.flip(0) ** 2
     leaves = [hidden, *head.parameters()]
     expected = obvious(hidden, head, ids, banned)
-    found = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, banned, entropy_gradient=True)
+    found = token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, banned), entropy_gradient=True)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
     for cotangents in ((grad, entropy_grad), (0 * grad, entropy_grad), (grad, 0 * grad)):
         pairs = (torch.autograd.grad(values, leaves, cotangents, retain_graph=True) for values in (found, expected))
         for a, b in zip(*pairs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
-    without = torch.autograd.grad(token_logprobs(hidden, wrap(head), ids, TEMPERATURE, banned)[0], leaves, grad)
+    without = torch.autograd.grad(
+        token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, banned))[0], leaves, grad
+    )
     control = torch.autograd.grad(found, leaves, (grad, entropy_grad))
     assert (without[0] - control[0]).abs().max() > 1e-3
 
@@ -105,7 +107,7 @@ def test_the_gradient_of_an_entropy_by_hand() -> None:
     head = nn.Linear(1, 2, bias=False)
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[1.0], [4.0]]).log())
-    _, entropies = token_logprobs(torch.ones(1, 1), head, torch.tensor([0]), 2.0, (), entropy_gradient=True)
+    _, entropies = token_logprobs(torch.ones(1, 1), head, torch.tensor([0]), LogitRule(2.0, ()), entropy_gradient=True)
     (gradient,) = torch.autograd.grad(entropies, head.weight)
     ln_2 = 0.6931472
     torch.testing.assert_close(gradient, torch.tensor([[2 / 9 * ln_2 / 2], [-2 / 9 * ln_2 / 2]]), atol=1e-6, rtol=0)
@@ -116,7 +118,7 @@ def test_the_gradient_of_entropies_makes_no_larger_tensor_and_only_if_asked(monk
     hidden, head, ids, _ = problem()
     made: list[int] = []
     for asked in (False, True):
-        values = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED, entropy_gradient=asked)
+        values = token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED), entropy_gradient=asked)
         with Sizes() as sizes:
             torch.autograd.grad(sum(values).sum() if asked else values[0].sum(), hidden)
         made.append(max(shape.numel() for shape in sizes.shapes))
@@ -129,7 +131,7 @@ def test_by_hand() -> None:
     head = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[1.0], [4.0], [100.0]]).log())
-    scored, entropies = token_logprobs(torch.ones(2, 1), head, torch.tensor([0, 1]), 2.0, (2,))
+    scored, entropies = token_logprobs(torch.ones(2, 1), head, torch.tensor([0, 1]), LogitRule(2.0, (2,)))
     torch.testing.assert_close(scored.exp(), torch.tensor([1 / 3, 2 / 3]))
     torch.testing.assert_close(entropies, torch.full((2,), 0.6365), atol=1e-4, rtol=0)
 
@@ -137,7 +139,7 @@ def test_by_hand() -> None:
 def test_a_banned_token_has_no_probability() -> None:
     hidden, head, ids, _ = problem()
     ids[5] = BANNED[0]
-    scored, _ = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED)
+    scored, _ = token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED))
     assert (scored == float("-inf")).nonzero().tolist() == [[5]]
 
 
@@ -147,7 +149,7 @@ def test_nothing_of_vocabulary_times_tokens_is_kept(wrap, monkeypatch) -> None:
     hidden, head, ids, _ = problem()
     saved: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
-        token_logprobs(hidden, wrap(head), ids, TEMPERATURE, BANNED)
+        token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, BANNED))
         small = max(saved)
         saved.clear()
         obvious(hidden, head, ids, BANNED)
@@ -172,7 +174,7 @@ def test_no_operator_makes_more_than_one_chunk_of_logits(monkeypatch) -> None:
     monkeypatch.setattr(head_module, "CHUNK_LOGITS", 7 * V)
     hidden, head, ids, grad = problem()
     with Sizes() as ours:
-        token_logprobs(hidden, head, ids, TEMPERATURE, BANNED)[0].backward(grad)
+        token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED))[0].backward(grad)
     with Sizes() as plain:
         obvious(hidden, head, ids, BANNED)[0].backward(grad)
     assert max(shape.numel() for shape in ours.shapes) == 7 * V
@@ -183,7 +185,7 @@ def test_a_frozen_head_gets_no_gradient_and_no_buffer_for_one() -> None:
     hidden, head, ids, grad = problem()
     expected = torch.autograd.grad(obvious(hidden, head, ids, BANNED)[0], hidden, grad)[0]
     head.requires_grad_(False)
-    scored, _ = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED)
+    scored, _ = token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED))
     with Sizes() as sizes:
         scored.backward(grad)
     torch.testing.assert_close(hidden.grad, expected, atol=1e-12, rtol=0)
@@ -199,7 +201,7 @@ def test_a_gradient_in_bfloat16_is_about_as_good_as_autograds(chunk: int) -> Non
     exact_hidden = hidden.detach().double().requires_grad_()
     exact = obvious(exact_hidden, exact_head, ids, BANNED)[0]
     autograds = obvious(hidden, head, ids, BANNED)[0]
-    mine = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED)[0]
+    mine = token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED))[0]
     assert mine.dtype == torch.float32
     assert error(mine, exact) <= 1.01 * error(autograds, exact)
 
@@ -219,7 +221,7 @@ def test_autocast_multiplies_in_bfloat16_and_sums_in_float32() -> None:
     hidden, head, ids, grad = problem(torch.float32)
     exact = torch.autograd.grad(obvious(hidden, head, ids, BANNED)[0], [hidden, head.weight], grad.float())
     with torch.autocast("cpu", torch.bfloat16), Sizes() as sizes:
-        scored, entropies = token_logprobs(hidden, head, ids, TEMPERATURE, BANNED)
+        scored, entropies = token_logprobs(hidden, head, ids, LogitRule(TEMPERATURE, BANNED))
     assert torch.Size([K, V]) in sizes.shapes
     assert scored.dtype == entropies.dtype == torch.float32
     for mine, true in zip(torch.autograd.grad(scored, [hidden, head.weight], grad.float()), exact, strict=True):
@@ -250,12 +252,12 @@ def test_scaled_and_capped_logits_equal_the_obvious_way(wrap, after: AfterHead, 
     leaves = [hidden, *head.parameters()]
     expected, expected_entropies = obvious(hidden, head, ids, BANNED, after)
     gradients = torch.autograd.grad(expected, leaves, grad)
-    scored, entropies = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, BANNED, after_head=after)
+    scored, entropies = token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, BANNED, after))
     torch.testing.assert_close(scored, expected, atol=1e-12, rtol=0)
     torch.testing.assert_close(entropies, expected_entropies, atol=1e-12, rtol=0)
     for mine, due in zip(torch.autograd.grad(scored, leaves, grad), gradients, strict=True):
         torch.testing.assert_close(mine, due, atol=1e-12, rtol=0)
-    plain, _ = token_logprobs(hidden, wrap(head), ids, TEMPERATURE, BANNED)
+    plain, _ = token_logprobs(hidden, wrap(head), ids, LogitRule(TEMPERATURE, BANNED))
     assert float((plain - expected).detach().abs().max()) > 0.1, "without it the numbers are others"
 
 

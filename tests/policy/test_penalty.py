@@ -15,7 +15,7 @@ from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.grpo.trainer import train
 from vlm_r1.models.stock import inputs_of
 from vlm_r1.policy import head as head_module
-from vlm_r1.policy.head import token_logprobs
+from vlm_r1.policy.head import LogitRule, token_logprobs
 from vlm_r1.policy.logprobs import CompletionBatch, Policy
 from vlm_r1.policy.penalty import Seen, penalised
 from vlm_r1.runtime.metrics_log import read_metrics
@@ -92,9 +92,8 @@ def test_the_head_equals_autograd_of_the_naive_formula(linear: bool, bonus: bool
             entropies = -(logprobs_KV.exp() * logprobs_KV.masked_fill(logprobs_KV == -torch.inf, 0.0)).sum(-1)
         else:
             module = head if linear else nn.Sequential(head)
-            logprobs, entropies = token_logprobs(
-                hidden, module, ids, TEMPERATURE, (0,), seen=seen, entropy_gradient=bonus
-            )
+            rule = LogitRule(TEMPERATURE, (0,), seen=seen)
+            logprobs, entropies = token_logprobs(hidden, module, ids, rule, entropy_gradient=bonus)
         ((logprobs * weights).sum() + (entropies @ weights.flip(0) if bonus else 0.0)).backward()
         found.append(
             [logprobs.detach(), entropies.detach(), hidden.grad, head.weight.grad.clone(), head.bias.grad.clone()]

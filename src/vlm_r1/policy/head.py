@@ -40,8 +40,8 @@ class AfterHead:
     def __call__(self, logits: Tensor) -> Tensor:
         """Return the model's logits from those of the head, in float32 or wider if they change.
 
-        >>> AfterHead(0.25, 2.0)(torch.tensor([0.0, 8.0, 8000.0])).round(decimals=3).tolist()
-        [0.0, 1.523, 2.0]
+        >>> AfterHead(0.25, 2.0)(torch.tensor([0.0, 8.0, 8000.0]))  # 2 tanh(0.25 · 8 / 2) = 1.5232
+        tensor([0.0000, 1.5232, 2.0000])
         """
         if self.is_plain:
             return logits
@@ -66,54 +66,27 @@ def tempered_logits(logits: Tensor, temperature: float, banned_ids: Sequence[int
     return logits.index_fill_(-1, _on(tuple(banned_ids), logits.device), float("-inf"))
 
 
-def token_logprobs(
-    hidden_KH: Tensor,
-    head: nn.Module,
-    ids_K: Tensor,
-    temperature: float,
-    banned_ids: Sequence[int],
-    *,
-    after_head: AfterHead = PLAIN,
-    seen: Seen | None = None,
-    entropy_gradient: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return (log-probabilities of `ids_K` with gradient, entropies in nats), (K,), float32 or wider.
+class LogitRule(NamedTuple):
+    """From the logits of the output head to those whose softmax is the policy.
 
-    Both are of the softmax of `tempered_logits(after_head(head(hidden)))`, `penalised` if tokens were seen. It is
-    computed in chunks, which the backward pass computes again: memory does not grow with vocabulary × tokens.
-
-    Args:
-        head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
-            goes through torch's checkpoint.
-        seen: what stands before each token, if repetition has a penalty.
-        entropy_gradient: entropies have a gradient too. It costs the backward pass one more chunk of logits.
+    Attributes:
+        temperature: logits are divided by it.
+        banned_ids: tokens that cannot be drawn.
+        after_head: what the model's forward does to the logits.
+        seen: what stands before each scored token, if repetition has a penalty.
     """
-    chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
-    rule = _Rule(after_head, temperature, tuple(banned_ids), seen)
-    if isinstance(head, nn.Linear):
-        arguments = (hidden_KH, head.weight, head.bias, ids_K, rule, chunk, entropy_gradient)
-        return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
-    chunks = [
-        checkpoint(_whole, hidden_KH[own], head, ids_K[own], rule.of(own), entropy_gradient, use_reentrant=False)
-        for own in _chunks(len(ids_K), chunk)
-    ]
-    logprobs, entropies = zip(*chunks, strict=True)  # type: ignore[arg-type]
-    return torch.cat(logprobs), torch.cat(entropies)
 
-
-class _Rule(NamedTuple):
-    """From the logits of the head to those whose softmax counts."""
-
-    after_head: AfterHead
     temperature: float
     banned_ids: tuple[int, ...]
-    seen: Seen | None
+    after_head: AfterHead = PLAIN
+    seen: Seen | None = None
 
-    def of(self, own: slice) -> _Rule:
+    def of(self, own: slice) -> LogitRule:
         """Return the rule for some of the scored tokens."""
         return self if self.seen is None else self._replace(seen=self.seen.chunk(own))
 
     def __call__(self, logits_KV: Tensor) -> Tensor:
+        """Return `tempered_logits(after_head(logits))`, `penalised` if tokens were seen."""
         tempered_KV = tempered_logits(self.after_head(logits_KV), self.temperature, self.banned_ids)
         slopes_KV = self.slopes(tempered_KV)
         return tempered_KV if slopes_KV is None else tempered_KV * slopes_KV
@@ -125,8 +98,38 @@ class _Rule(NamedTuple):
         return penalty_slopes(tempered_KV, self.seen.mask(tempered_KV.shape[-1]), self.seen.penalty)
 
 
+def token_logprobs(
+    hidden_KH: Tensor,
+    head: nn.Module,
+    ids_K: Tensor,
+    rule: LogitRule,
+    *,
+    entropy_gradient: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return (log-probabilities of `ids_K` with gradient, entropies in nats), (K,), float32 or wider.
+
+    Both are of the softmax of `rule(head(hidden))`. It is computed in chunks, which the backward pass computes again:
+    memory does not grow with vocabulary × tokens.
+
+    Args:
+        head: the output head. A linear layer has a backward pass of its own; another module, such as one with LoRA,
+            goes through torch's checkpoint.
+        entropy_gradient: entropies have a gradient too. It costs the backward pass one more chunk of logits.
+    """
+    chunk = max(1, CHUNK_LOGITS // _vocabulary(head))
+    if isinstance(head, nn.Linear):
+        arguments = (hidden_KH, head.weight, head.bias, ids_K, rule, chunk, entropy_gradient)
+        return _ChunkedLogProbs.apply(*arguments)  # type: ignore[return-value]
+    chunks = [
+        checkpoint(_whole, hidden_KH[own], head, ids_K[own], rule.of(own), entropy_gradient, use_reentrant=False)
+        for own in _chunks(len(ids_K), chunk)
+    ]
+    logprobs, entropies = zip(*chunks, strict=True)  # type: ignore[arg-type]
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
 def _whole(
-    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, rule: _Rule, entropy_gradient: bool
+    hidden_KH: Tensor, head: nn.Module, ids_K: Tensor, rule: LogitRule, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
     logprobs_KV = rule(head(hidden_KH)).log_softmax(-1)
     if entropy_gradient:  # banned tokens are left out of the product: 0 · −inf

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.attention import use_shared_prefix
-from vlm_r1.policy.head import AfterHead, token_logprobs
+from vlm_r1.policy.head import AfterHead, LogitRule, token_logprobs
 from vlm_r1.policy.packed import Layout, packed_hidden
 from vlm_r1.policy.penalty import Seen
 from vlm_r1.policy.rows import rows_hidden
@@ -134,16 +134,9 @@ class Policy(nn.Module):
         if self.repetition_penalty != 1:
             prompts = [prompt.ids_L for prompt in batch.prompts]
             seen = Seen.of(self.repetition_penalty, prompts, batch.ids_P_G_T, counts_K, device)
-        scored = token_logprobs(
-            hidden_KH,
-            head,
-            ids_K.to(device),
-            self.temperature,
-            self.adapter.banned_ids(),
-            after_head=AfterHead(self.adapter.logit_scale, self.adapter.logit_cap),
-            seen=seen,
-            entropy_gradient=entropy_gradient,
-        )
+        after_head = AfterHead(self.adapter.logit_scale, self.adapter.logit_cap)
+        rule = LogitRule(self.temperature, tuple(self.adapter.banned_ids()), after_head, seen)
+        scored = token_logprobs(hidden_KH, head, ids_K.to(device), rule, entropy_gradient=entropy_gradient)
         mask_NT = pad_sequence([torch.tensor(mask_T) for mask_T in masks_N], batch_first=True).to(device)
         logprobs_NT, entropies_NT = (
             values_K.new_zeros(mask_NT.shape).masked_scatter(mask_NT, values_K) for values_K in scored
