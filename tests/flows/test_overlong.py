@@ -14,11 +14,13 @@ from testing_commands import assert_equal, untimed
 from vlm_r1.cli.main import main
 from vlm_r1.config import load_config
 from vlm_r1.errors import ConfigError, DataError, OverlongError
+from vlm_r1.export.model_card import model_card
 from vlm_r1.grpo.trainer import train
 from vlm_r1.planning.prompts import longest_prompt
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
+from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.sft.trainer import train_sft
 from vlm_r1.training import overlong
 from vlm_r1.training.run import load_checked_records, load_env
@@ -104,7 +106,18 @@ def test_the_commands_say_how_many(options, recipe, tmp_path, capsys):
     assert "held: 3 records, without 1 whose prompts are too long" in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "3, without 1 whose prompts are too long" in page
-    assert len(longest_prompt(load_config(path)).encoded.ids_L) == options["data.max_prompt_length"]
+    config = load_config(path)
+    card = model_card(
+        RunFolder(tmp_path / "run"),
+        config,
+        adapter=load_env(config, ()).adapter,
+        step=STEPS,
+        moment="after",
+        check="",
+        as_adapter=False,
+    )
+    assert "| held | 3, without 1 whose prompts are too long | accuracy_iou50 |" in card
+    assert len(longest_prompt(config).encoded.ids_L) == options["data.max_prompt_length"]
 
 
 @pytest.fixture

@@ -83,9 +83,11 @@ def _results(run: RunFolder, config: Config, moment: str) -> str:
 
 def _result_rows(run: RunFolder, name: str, moment: str) -> Iterator[str]:
     before, after = (_read(run.evaluations / f"{when}-{name}.json") for when in ("before", moment))
+    n, overlong = ((after or before).get(key) for key in ("n", "overlong_prompts"))
+    counted = f"{n}, without {overlong} whose prompts are too long" if overlong else f"{n}"
     for metric in (after or before).get("metrics", {}):
         cells = [_interval(evaluation.get("metrics", {}).get(metric)) for evaluation in (before, after)]
-        yield f"| {name} | {(after or before)['n']} | {metric} | {' | '.join(cells)} |"
+        yield f"| {name} | {counted} | {metric} | {' | '.join(cells)} |"
 
 
 def _interval(value: dict[str, Any] | None) -> str:
