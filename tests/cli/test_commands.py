@@ -115,7 +115,8 @@ def test_run_folder_of_another_run(recipe, tmp_path, capsys) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
     assert main(["train", str(recipe())]) == 2
-    assert "already holds a run. Choose another --output_dir, or continue it with --resume" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "already holds a run, but its config.yaml is gone: restore it. To start anew, choose another --out" in told
 
 
 def test_run_folder_inside_a_file(recipe, tmp_path, capsys) -> None:

@@ -277,7 +277,7 @@ def test_the_recipe_of_a_run_that_moved_says_which_run_goes_on(home, finished, t
     """Not the one at the old place, without a word. Control: with --output_dir the copy goes on, and is equal."""
     moved = Path(shutil.copytree(home / "run", tmp_path / "moved"))
     before = {p: p.read_bytes() for p in sorted((home / "run").rglob("*")) if p.is_file()}
-    for command in (["--resume"], ["--resume-or-start"], []):
+    for command in (["--resume"], ["--resume", "auto"], []):
         assert main(["train", str(moved / "config.yaml"), *command]) == 2
         told = capsys.readouterr().err
         assert "was the run moved or copied?" in told

@@ -41,7 +41,7 @@ def options(rec_files) -> dict:
 def test_a_run_that_every_signal_stopped_equals_one_that_was_never_stopped(recipe, options, tmp_path) -> None:
     train(load_config(recipe(**options, output_dir=str(tmp_path / "whole"))))
     path, folder = recipe(**options, output_dir=str(tmp_path / "stopped")), tmp_path / "stopped"
-    done, arguments = 0, ["train", str(path), "--resume-or-start"]
+    done, arguments = 0, ["train", str(path), "--resume", "auto"]
     for name, status in (("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138), ("SIGHUP", 129)):
         process = start(*arguments)
         wait_for_steps(folder, done + 3, process)

@@ -71,14 +71,15 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.grpo.trainer import train
     from vlm_r1.runtime.lock import lock_folder
     from vlm_r1.runtime.progress import Display
-    from vlm_r1.runtime.run_folder import check_new_run, write_json
+    from vlm_r1.runtime.run_folder import RunFolder, write_json
     from vlm_r1.sft.trainer import train_sft
+    from vlm_r1.training.new_run import check_new_run
 
     quiet_libraries()
     out: Path = args.out or _free_folder(Path("runs/demo"))
     warmup = warmup_recipe(out, args.seed, args.warmup_steps)
     recipe = main_recipe(out, args.seed, args.grpo_steps)
-    check_new_run(recipe)
+    check_new_run(RunFolder(out), recipe, "grpo")
     lock = lock_folder(out / "start")
     display, seconds = Display(), dict[str, float]()
     torch.set_num_threads(1)  # two threads take twice the processor time on tensors this small (docs/log.md)

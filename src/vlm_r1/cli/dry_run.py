@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from rich.panel import Panel
@@ -23,10 +24,11 @@ from vlm_r1.parsing.tags import END_THINK
 from vlm_r1.policy.build import setup_of
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
-from vlm_r1.runtime.run_folder import check_new_run
+from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.runtime.terminal import Terminal, styled
 from vlm_r1.training.budget import with_steps
 from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_lines
+from vlm_r1.training.new_run import check_new_run
 from vlm_r1.training.optimizer import check_schedule
 from vlm_r1.training.overlong import fitting, leave_out_overlong
 from vlm_r1.training.run import check_engines, load_checked_records, load_env
@@ -40,8 +42,11 @@ _MEASURED_RECORDS = 1000
 """Number of records whose images are measured; only their headers are read."""
 
 
-def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
+def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = False) -> None:
     """Validate data, rewards and run folder, encode prompts, and print the first one and the plan.
+
+    Args:
+        resume: whether a run would go on, so that the folder may hold one.
 
     Raises:
         VlmR1Error: the same errors that training raises before its first step.
@@ -53,7 +58,8 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"]) -> None:
     check_engines(config)
     if stage == "grpo":
         check_objective(config)
-    check_new_run(config)
+    if not resume:
+        check_new_run(RunFolder(Path(config.output_dir)), config, stage)
     records, held_out = load_checked_records(config)
     env = load_env(config, [records, *held_out.values()])
     records, held_out = leave_out_overlong(config, env, records, held_out)

@@ -21,6 +21,7 @@ from vlm_r1.cli.endings import (
     tell_loss,
     tell_stop,
 )
+from vlm_r1.cli.train import join_resume
 from vlm_r1.errors import ConfigError, VlmR1Error
 from vlm_r1.runtime.text import write_out_unknown_characters
 from vlm_r1.training.stopping import Stopped, ending_at_once
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    args, rest = parser.parse_known_args(arguments)
+    args, rest = parser.parse_known_args(join_resume(sys.argv[1:] if arguments is None else arguments))
     args.overrides = rest
     if rest and not getattr(args, "takes_overrides", False):
         raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")

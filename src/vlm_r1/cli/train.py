@@ -3,6 +3,7 @@
   vlm-r1 train recipes/rec_qwen25vl3b_8xh100.yaml --model.path=CKPT --data.train.0.path=my.jsonl --output_dir=runs/rec
   accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
   vlm-r1 train runs/rec/config.yaml --resume                                 continue after a stop or a crash
+  vlm-r1 train RECIPE --resume auto                                          continue if there is a run, else start
 
 SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP end the run after its step, saved; docs/stopping.md has the exit codes.
 
@@ -12,6 +13,7 @@ Every option of the recipe can be overridden as --section.option=value; `vlm-r1 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,17 +21,23 @@ from vlm_r1.cli.options import path_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare recipe, --resume and --dry-run; everything else is an override."""
+    """Declare recipe, --resume, --resume=auto and --dry-run; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     resuming = parser.add_mutually_exclusive_group()
     resuming.add_argument(
-        "--resume", action="store_true", help="continue the run in output_dir from its newest checkpoint"
+        "--resume",
+        action="store_const",
+        const=True,
+        default=False,
+        help="continue the run in output_dir from its newest checkpoint",
     )
     resuming.add_argument(
-        "--resume-or-start",
-        action="store_true",
-        help="the same if output_dir holds a run, else start one: for jobs that a scheduler starts again",
+        *("--resume=auto", "--resume-or-start"),  # `join_resume` makes one word of `--resume auto`
+        dest="resume",
+        action="store_const",
+        const="auto",
+        help="the same if output_dir holds a run, else start one: for scripts of a queue (also --resume auto)",
     )
     parser.add_argument(
         "--allow",
@@ -62,7 +70,7 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
     if args.dry_run:
         from vlm_r1.cli.dry_run import print_plan
 
-        print_plan(config, stage)
+        print_plan(config, stage, resume=bool(args.resume))
         return 0
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
@@ -70,9 +78,23 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
 
     quiet_libraries()
     trainer = train if stage == "grpo" else train_sft
-    resume = args.resume or (args.resume_or_start and (Path(config.output_dir) / "config.yaml").exists())
-    show_result(config, trainer(config, resume=resume, allow=() if args.resume_or_start and not resume else args.allow))
+    show_result(config, trainer(config, resume=args.resume, allow=args.allow))
     return 0
+
+
+def join_resume(words: Sequence[str]) -> list[str]:
+    """Make one word of `--resume auto`, so that `--resume RECIPE` never takes the recipe for its value.
+
+    >>> join_resume(["train", "--resume", "auto", "rec.yaml"]), join_resume(["train", "--resume", "rec.yaml"])
+    (['train', '--resume=auto', 'rec.yaml'], ['train', '--resume', 'rec.yaml'])
+    """
+    joined: list[str] = []
+    for word in words:
+        if word == "auto" and joined[-1:] == ["--resume"]:
+            joined[-1] = "--resume=auto"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _check_place(args: argparse.Namespace, output_dir: str) -> None:

@@ -22,6 +22,7 @@ from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.training.differences import MEAN_TOLERANCE
+from vlm_r1.training.new_run import Resume
 from vlm_r1.training.run import open_training
 from vlm_r1.training.steps import TrainingRun
 from vlm_r1.training.stopping import n_launched
@@ -30,7 +31,7 @@ from vlm_r1.types import Group
 
 
 def train(
-    config: Config, *, resume: bool = False, allow: Sequence[str] = (), display: Display | None = None
+    config: Config, *, resume: Resume = False, allow: Sequence[str] = (), display: Display | None = None
 ) -> dict[str, Any]:
     """Run a recipe: evaluate, take `max_steps` steps of GRPO, evaluate again; returns the content of `summary.json`.
 
@@ -38,7 +39,8 @@ def train(
     Everything is written to `config.output_dir` (docs/runs.md).
 
     Args:
-        resume: continue the run that is in `output_dir` from its newest checkpoint, as if it had never stopped.
+        resume: continue the run that is in `output_dir` from its newest checkpoint, as if it had never stopped; "auto":
+            if there is one, else start it.
         allow: options that may then have other values than before, e.g. ["training.max_steps"].
 
     Raises:

@@ -123,18 +123,6 @@ def step_of_weights(path: Path, last: int) -> int:
     return written if isinstance(written, int) else last
 
 
-def check_new_run(config: Config) -> None:
-    """Check, without writing, that a run may start in `config.output_dir`.
-
-    Raises:
-        CheckpointError: the folder holds a run, or cannot be written.
-    """
-    path = Path(config.output_dir)
-    check_writable(path)
-    if (path / "config.yaml").exists() or (path / "metrics.jsonl").exists():
-        raise CheckpointError(f"{path}: already holds a run. Choose another --output_dir, or continue it with --resume")
-
-
 def begin_run(run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
     """Write environment and config of a new run; the config comes last, since a folder that has one holds a run.
 

@@ -14,12 +14,13 @@ from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.progress import Display
 from vlm_r1.training.diagnosis import Suspect, find_cause
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.new_run import Resume
 from vlm_r1.training.run import open_training
 from vlm_r1.training.trust import check_gold
 
 
 def train_sft(
-    config: Config, *, resume: bool = False, allow: Sequence[str] = (), display: Display | None = None
+    config: Config, *, resume: Resume = False, allow: Sequence[str] = (), display: Display | None = None
 ) -> dict[str, Any]:
     """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 

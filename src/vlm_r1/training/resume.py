@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from vlm_r1.config import Config, as_dict, load_config
 from vlm_r1.errors import CheckpointError, ConfigError
@@ -17,27 +17,12 @@ from vlm_r1.runtime.history import find_changes, tell_changes
 from vlm_r1.runtime.lock import Lock, lock_folder
 from vlm_r1.runtime.manifest import FILE
 from vlm_r1.runtime.metrics_log import check_steps, read_metrics
-from vlm_r1.runtime.run_folder import RunFolder, check_new_run, check_writable, read_json
+from vlm_r1.runtime.run_folder import RunFolder, check_writable, read_json
 from vlm_r1.training.held_out import read_evaluation
+from vlm_r1.training.new_run import COMMANDS, FREE, Change, Stage, check_new_run, differences
 from vlm_r1.training.processes import first_does
 from vlm_r1.training.state import read_state, why_not_usable
 from vlm_r1.training.stopping import command_to_resume
-
-FREE = ("output_dir", "training.save_", "training.on_save_failure", "training.report_to", "data.dataloader_num_workers")
-"""Beginnings of options that may change at any time: they decide what is kept and shown, not what is trained."""
-
-Stage = Literal["grpo", "sft"]
-"""Which trainer makes a run: that of `vlm-r1 train`, or that of `vlm-r1 sft`."""
-
-
-class Change(NamedTuple):
-    """An option that differs from the run so far, or whose input does; `key` is e.g. "training.max_steps"."""
-
-    key: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ def find_start(run: RunFolder, config: Config, resume: bool, allow: Sequence[str
     if not resume:
         if allow:
             raise ConfigError("--allow has no effect without --resume, which continues a run")
-        check_new_run(config)
+        check_new_run(run, config, stage)
         return Start()
     if not run.config.exists():
         raise CheckpointError(f"{run.path}: --resume, but there is no config.yaml of a run. Start it without --resume")
@@ -210,7 +195,7 @@ def _changes(run: RunFolder, config: Config, allow: Sequence[str]) -> list[Chang
         names = {name for tree in (old, new) for name in _names(tree)}
         if key not in names:
             raise ConfigError(f"--allow {key}: there is no such option. {suggestion(key, names)}See vlm-r1 config")
-    found = [change for change in _differences(old, new) if change.key != "output_dir"]
+    found = [change for change in differences(old, new) if change.key != "output_dir"]
     refused = [c for c in found if not (c.key.startswith(FREE) or _is_allowed(c.key, allow))]
     if refused:
         longer = any(change.key in ("training.max_steps", "training.num_train_epochs") for change in refused)
@@ -226,10 +211,9 @@ def _changes(run: RunFolder, config: Config, allow: Sequence[str]) -> list[Chang
 
 
 def _check_stage(run: RunFolder, stage: Stage, made_by: object) -> None:
-    commands = {"grpo": "train", "sft": "sft"}
-    if isinstance(made_by, str) and made_by in commands and made_by != stage:
+    if isinstance(made_by, str) and made_by in COMMANDS and made_by != stage:
         raise CheckpointError(
-            f"{run.path}: `vlm-r1 {commands[made_by]}` made this run, not `vlm-r1 {commands[stage]}`. Go on with: "
+            f"{run.path}: `vlm-r1 {COMMANDS[made_by]}` made this run, not `vlm-r1 {COMMANDS[stage]}`. Go on with: "
             f"{command_to_resume(made_by, run.config)}; or choose another --output_dir"
         )
 
@@ -312,18 +296,6 @@ def _changed_files(run: RunFolder, found: Start, recorded: Sequence[Mapping[str,
             "an option, give it on the command line, with --allow"
         )
     return tell_changes([name for name in changed if name != run.config.name], run)
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[Change]:
-    """Compare trees of options; lists are compared by index."""
-    if is_list(old) and is_list(new):
-        old, new = ({str(place): item for place, item in enumerate(items)} for items in (old, new))
-    if not (is_object(old) and is_object(new)):
-        if old != new:
-            yield Change(prefix, f"run {old!r}, now {new!r}")
-        return
-    for key in sorted(old.keys() | new.keys()):
-        yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
 
 
 def _names(tree: Any, prefix: str = "") -> Iterator[str]:

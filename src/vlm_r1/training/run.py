@@ -35,11 +35,12 @@ from vlm_r1.training.data_lines import held_out_lines, reward_lines, source_line
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.inputs import hash_inputs
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.new_run import Resume, Stage, goes_on
 from vlm_r1.training.offload import check_offload
 from vlm_r1.training.optimizer import check_schedule, get_optimizer
 from vlm_r1.training.overlong import leave_out_overlong
 from vlm_r1.training.processes import all_do, first_does, join_processes
-from vlm_r1.training.resume import Stage, check_budget, check_inputs, find_start, lock_run, stream_state
+from vlm_r1.training.resume import check_budget, check_inputs, find_start, lock_run, stream_state
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
 from vlm_r1.training.stopping import StopRequest
@@ -50,7 +51,7 @@ def open_training(
     config: Config,
     *,
     stage: Stage,
-    resume: bool,
+    resume: Resume,
     display: Display | None = None,
     allow: Sequence[str] = (),
 ) -> TrainingRun:
@@ -58,6 +59,7 @@ def open_training(
 
     Args:
         stage: says who trains, and so the temperature of the distribution that is trained.
+        resume: see `train`.
         allow: options that a resumed run may change, or beginnings of them.
 
     Raises:
@@ -71,7 +73,9 @@ def open_training(
         folder = lock_run(Path(config.output_dir))
         if folder.lock is not None:
             stack.push(folder.lock)
-        run = _open(folder, config, allow, stage=stage, resume=resume, display=display or Display())
+        resumed = first_does(lambda: goes_on(folder, resume))
+        allow = allow if resumed or resume is False else ()
+        run = _open(folder, config, allow, stage=stage, resume=resumed, display=display or Display())
         stack.pop_all()
     return run
 

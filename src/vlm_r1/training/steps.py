@@ -26,8 +26,9 @@ from vlm_r1.tasks import get_task
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
 from vlm_r1.training.learner import Learner
+from vlm_r1.training.new_run import Stage
 from vlm_r1.training.processes import all_do, first_does
-from vlm_r1.training.resume import Stage, Start
+from vlm_r1.training.resume import Start
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Record
