@@ -23,7 +23,7 @@ from vlm_r1.rewards.boxes import iou_reward
 from vlm_r1.rewards.format import format_reward
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 
 _POOL: deque[float] = deque(maxlen=128)  # the completions of one demo step
 _RANDOM = Random(0)

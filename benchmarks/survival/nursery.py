@@ -35,7 +35,7 @@ _LIBRARIES = (
     "vlm_r1.cli.sft",
     "vlm_r1.cli.console",
     "vlm_r1.grpo.trainer",
-    "vlm_r1.sft.trainer",
+    "vlm_r1.supervised.trainer",
     "vlm_r1.report.build",
     "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
     "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",

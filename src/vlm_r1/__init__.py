@@ -1,7 +1,7 @@
 """VLM-R1: reinforcement learning with rule-based rewards (GRPO) for vision-language models.
 
-From Python: `vlm_r1.evaluate`, `vlm_r1.load_run`, `vlm_r1.show` (docs/python.md). They are imported when they are first
-used, so that `import vlm_r1` loads no large library.
+From Python: `vlm_r1.train`, `sft`, `evaluate`, `load_run` and `show` (docs/python.md). They are imported when they are
+first used, so that `import vlm_r1` loads no large library.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULES = {"evaluate": "vlm_r1.api.evaluate", "load_run": "vlm_r1.api.runs", "show": "vlm_r1.api.show"}
+_MODULES = {
+    "train": "vlm_r1.api.training",
+    "sft": "vlm_r1.api.training",
+    "StepEnd": "vlm_r1.training.callbacks",
+    "evaluate": "vlm_r1.api.evaluate",
+    "load_run": "vlm_r1.api.runs",
+    "show": "vlm_r1.api.show",
+}
 
 
 def __getattr__(name: str) -> Any:

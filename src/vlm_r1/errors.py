@@ -38,6 +38,10 @@ class RewardError(VlmR1Error):
     """A user's reward function raised, or returned something that is no reward; the message names its place."""
 
 
+class CallbackError(VlmR1Error):
+    """A user's function that is called at the end of a step raised; the message names its place."""
+
+
 class ModelError(VlmR1Error):
     """A checkpoint or processor cannot be loaded, or a prompt cannot be encoded for it."""
 

@@ -17,7 +17,7 @@ from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.stopping import Stopped
 
 

@@ -16,7 +16,7 @@ from vlm_r1.errors import CheckpointError, ConfigError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.run_folder import RunFolder
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.new_run import goes_on
 
 WORDS = {

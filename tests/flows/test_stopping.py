@@ -24,7 +24,7 @@ from vlm_r1.report.build import build_report
 from vlm_r1.report.groups import GROUPS_PER_STEP
 from vlm_r1.runtime.checkpoint import latest_checkpoint
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.stopping import Stopped
 
 

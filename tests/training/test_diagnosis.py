@@ -17,7 +17,7 @@ from vlm_r1.errors import ModelError
 from vlm_r1.grpo.trainer import train
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.diagnosis import Suspect, find_cause
 
 LAYER = "model.language_model.layers.1.mlp.down_proj"

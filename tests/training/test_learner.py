@@ -17,7 +17,7 @@ from vlm_r1.grpo.trainer import train
 from vlm_r1.models import load_adapter
 from vlm_r1.models.parts import PARTS
 from vlm_r1.runtime.metrics_log import read_metrics
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.learner import Learner, seed_step
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers
 

@@ -22,7 +22,7 @@ from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sampling import SamplingParams
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_gold, check_sampled, is_due
 from vlm_r1.types import Group, Segment

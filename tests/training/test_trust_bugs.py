@@ -30,7 +30,7 @@ from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.sampling import SamplingParams, hf
 from vlm_r1.sampling.decoding import PrefixCache
 from vlm_r1.sampling.hf import HFSampler
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.run import TrainingRun, open_training
 from vlm_r1.training.trust import check_sampled
 from vlm_r1.types import EncodedPrompt, Segment, StopReason

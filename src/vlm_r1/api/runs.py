@@ -36,6 +36,12 @@ class LoadedRun:
         return as_dict(load_config(self._folder.config))
 
     @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of `summary.json`: results before and after, seconds; empty if the run has not finished."""
+        file = self.path / "summary.json"
+        return read_json(file) if file.exists() else {}
+
+    @cached_property
     def metrics(self) -> pd.DataFrame:
         """A row for each step, with the columns of `metrics.jsonl`; empty before the first step."""
         return frame(read_metrics(self._folder.metrics) if self._folder.metrics.exists() else ())

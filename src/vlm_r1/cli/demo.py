@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.lock import lock_folder
     from vlm_r1.runtime.progress import Display
     from vlm_r1.runtime.run_folder import RunFolder, write_json
-    from vlm_r1.sft.trainer import train_sft
+    from vlm_r1.supervised.trainer import train_sft
     from vlm_r1.training.new_run import check_new_run
 
     quiet_libraries()

@@ -66,7 +66,8 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
     from vlm_r1.config import load_config
 
     config = load_config(args.recipe, args.overrides)
-    _check_place(args, config.output_dir)
+    if not args.dry_run and not any(override.startswith("--output_dir") for override in args.overrides):
+        check_place(Path(args.recipe), config.output_dir)
     if args.dry_run:
         from vlm_r1.cli.dry_run import print_plan
 
@@ -74,11 +75,14 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
         return 0
     from vlm_r1.cli.console import quiet_libraries, show_result
     from vlm_r1.grpo.trainer import train
-    from vlm_r1.sft.trainer import train_sft
+    from vlm_r1.supervised.trainer import train_sft
+    from vlm_r1.training.processes import leave_processes
 
     quiet_libraries()
     trainer = train if stage == "grpo" else train_sft
-    show_result(config, trainer(config, resume=args.resume, allow=args.allow))
+    summary = trainer(config, resume=args.resume, allow=args.allow)
+    leave_processes()
+    show_result(config, summary)
     return 0
 
 
@@ -97,16 +101,19 @@ def join_resume(words: Sequence[str]) -> list[str]:
     return joined
 
 
-def _check_place(args: argparse.Namespace, output_dir: str) -> None:
-    """Refuse the config.yaml of a run that is not where it says: another run, or none, would go on."""
+def check_place(recipe: Path, output_dir: str) -> None:
+    """Refuse the config.yaml of a run that is not where it says: another run, or none, would go on.
+
+    Raises:
+        CheckpointError: so it is.
+    """
     from vlm_r1.errors import CheckpointError
 
-    folder = Path(args.recipe).parent
-    is_of_run = Path(args.recipe).name == "config.yaml" and (folder / "environment.json").exists()
-    told = any(override.startswith("--output_dir") for override in args.overrides)
-    if args.dry_run or told or not is_of_run or folder.resolve() == Path(output_dir).resolve():
+    folder = recipe.parent
+    is_of_run = recipe.name == "config.yaml" and (folder / "environment.json").exists()
+    if not is_of_run or folder.resolve() == Path(output_dir).resolve():
         return
     raise CheckpointError(
-        f"{args.recipe}: lies in another folder than its output_dir, {output_dir}: was the run moved or copied? To go "
+        f"{recipe}: lies in another folder than its output_dir, {output_dir}: was the run moved or copied? To go "
         f"on with this one, add --output_dir={folder}; with the other, --output_dir={output_dir}"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -36,6 +36,13 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: missing or broken file, unknown key (with a suggestion), invalid value or option without effect.
     """
+    tree = _read_tree(path)
+    for keys, value in parse_overrides(overrides):
+        _assign(tree, keys, value)
+    return validate(tree, where=str(path))
+
+
+def _read_tree(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         tree = read_yaml(read_text(path))
     except OSError as error:
@@ -44,9 +51,46 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         raise ConfigError(f"{path}: not valid YAML: {_cut(str(error), 1000)}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: wanted a mapping of sections (model, data, …), got {type(tree).__name__}")
-    for keys, value in parse_overrides(overrides):
-        _assign(tree, keys, value)
-    return validate(tree, where=str(path))
+    return tree
+
+
+def make_config(
+    recipe: Config | Mapping[str, Any] | str | os.PathLike[str], overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Make a config of a recipe as a Python program has it, with the values of some options.
+
+    Args:
+        recipe: a config, a tree of sections, or the path of a YAML file.
+        overrides: values by dotted names, e.g. {"training.max_steps": 3, "data.train.0.path": Path("my.jsonl")}. They
+            are taken as they are, not read as YAML.
+
+    Raises:
+        ConfigError: see `load_config`; or `recipe` is something else.
+    """
+    if isinstance(recipe, str | os.PathLike):
+        tree, where = _read_tree(recipe), str(recipe)
+    elif isinstance(recipe, Config | Mapping):
+        tree = recipe.model_dump(mode="json") if isinstance(recipe, Config) else dict(recipe)
+        where = "recipe"
+    else:
+        raise ConfigError(f"wanted a recipe as a path, a mapping or a Config, got {type(recipe).__name__}")
+    tree = _plain(tree)
+    for name, value in (overrides or {}).items():
+        if not isinstance(name, str) or not name or name.startswith("-"):
+            raise ConfigError(f'overrides: wanted names such as "training.max_steps", got {_cut(repr(name))}')
+        _assign(tree, name.split("."), _plain(value))
+    return validate(tree, where=where)
+
+
+def _plain(value: Any) -> Any:
+    """Copy a tree of values, paths as texts."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:

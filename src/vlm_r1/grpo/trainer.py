@@ -21,6 +21,7 @@ from vlm_r1.runtime.metrics import ratio, reduce_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.sampling import SamplingParams
+from vlm_r1.training.callbacks import Callback, check_callbacks
 from vlm_r1.training.differences import MEAN_TOLERANCE
 from vlm_r1.training.new_run import Resume
 from vlm_r1.training.run import open_training
@@ -31,7 +32,12 @@ from vlm_r1.types import Group
 
 
 def train(
-    config: Config, *, resume: Resume = False, allow: Sequence[str] = (), display: Display | None = None
+    config: Config,
+    *,
+    resume: Resume = False,
+    allow: Sequence[str] = (),
+    display: Display | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Run a recipe: evaluate, take `max_steps` steps of GRPO, evaluate again; returns the content of `summary.json`.
 
@@ -42,12 +48,15 @@ def train(
         resume: continue the run that is in `output_dir` from its newest checkpoint, as if it had never stopped; "auto":
             if there is one, else start it.
         allow: options that may then have other values than before, e.g. ["training.max_steps"].
+        callbacks: functions that the first process calls at the end of each step, while the others wait.
 
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
+    callbacks = check_callbacks(callbacks)
     check_objective(config)
     run = open_training(config, stage="grpo", resume=resume, display=display, allow=allow)
+    run.callbacks = callbacks
     learner = run.learner
     start = run.start.checkpoint
     reference = Reference(run.config, run.env.adapter, learner, start) if config.grpo.beta else None
@@ -62,7 +71,7 @@ def train(
             groups, fallback_group, metrics, places = collect_groups(run, params, phases, logged)
             groups = assign_advantages(groups, config, learner)
             with phases("log"):
-                _log_rollouts(run, groups)
+                of_all = _log_rollouts(run, groups)
             scored_by = reference.logprobs_NT if reference is not None else None
             checked = groups or [fallback_group]
             run.check_trust(partial(check_sampled, checked, learner, run.env, run.sampler, params, scored_by), phases)
@@ -73,7 +82,7 @@ def train(
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
             judged = judged and not _warn_of_the_unjudged(numbers, run)
-            run.finish_step(numbers)
+            run.finish_step(numbers, of_all)
             warned = warned or _warn_of_the_sampler(numbers, run)
             show(1, _headline(numbers))
     return run.finish()
@@ -141,13 +150,14 @@ def _warn_of_the_unjudged(numbers: Mapping[str, float], run: TrainingRun) -> boo
     return True
 
 
-def _log_rollouts(run: TrainingRun, groups: list[Group]) -> None:
-    """Write the completions of all processes, without pixels."""
+def _log_rollouts(run: TrainingRun, groups: list[Group]) -> list[Group]:
+    """Write the completions of all processes, without pixels, and return their groups."""
     step = run.learner.step + 1
     everyone = run.learner.gather([group.light() for group in groups])
     if run.learner.accelerator.is_main_process:
         run.folder.check_in_place()
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)
+    return everyone
 
 
 def _headline(numbers: dict[str, float]) -> dict[str, float]:

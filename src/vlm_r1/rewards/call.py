@@ -322,7 +322,7 @@ def _without_secrets(value: AnswerValue) -> AnswerValue:
 def _one_line(name: str, reward: Reward, error: BaseException, limit_s: float) -> str:
     notes = getattr(error, "__notes__", ())
     error = error.error if isinstance(error, LeftError) else error
-    message, place = " ".join(_text(error).split())[:500], _place(reward.function, error)
+    message, place = " ".join(_text(error).split())[:500], place_of(reward.function, error)
     if not notes and f'reward "{name}" returned' in message:  # our own error about the result
         return f"{message} ({place})"
     source = notes[-1].partition(": raised by")[0] if notes else "the result"  # its own text may fail
@@ -338,7 +338,7 @@ def _text(error: BaseException) -> str:
     return str(traceback.TracebackException(type(error), error, None))
 
 
-def _place(function: AnyFunction, error: BaseException) -> str:
+def place_of(function: AnyFunction, error: BaseException) -> str:
     """Find `file:line` in the function's own file, else in the deepest foreign file, else of its definition."""
     inner = inspect.unwrap(getattr(function, "func", function))
     code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)

@@ -200,6 +200,16 @@ class Learner:
             "training.learning_rate"
         )
 
+    def drop_gradients(self) -> None:
+        """Forget the gradients that somebody else's code may have left."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def end_tracking(self) -> None:
+        """Finish the trackers. The processes stay joined, since a program may train again (`leave_processes`)."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
     def end_step(self) -> None:
         """Advance the schedules and the step."""
         with warnings.catch_warnings():  # torch warns if the very first update was skipped

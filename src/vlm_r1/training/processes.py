@@ -36,6 +36,12 @@ def join_processes() -> None:
         )
 
 
+def leave_processes() -> None:
+    """Take leave of the other processes, at the end of the program; the processes cannot be joined again."""
+    state: Any = PartialState()
+    state.destroy_process_group()
+
+
 def first_does(work: Callable[[], T]) -> T:
     """Let the first process work while the others wait; returns its result, or raises its error, in all of them.
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vlm_r1.config import Config
 from vlm_r1.data.rows import MAX_LISTED
-from vlm_r1.errors import CheckpointError, VlmR1Error
+from vlm_r1.errors import CallbackError, CheckpointError, VlmR1Error
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
@@ -23,15 +24,16 @@ from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.runtime.text import writable
 from vlm_r1.sampling import Sampler
 from vlm_r1.tasks import get_task
+from vlm_r1.training.callbacks import Callback, StepEnd, call_callbacks
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.new_run import Stage
-from vlm_r1.training.processes import all_do, first_does
+from vlm_r1.training.processes import all_do, as_agreed, first_does
 from vlm_r1.training.resume import Start
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
 from vlm_r1.training.trust import is_due
-from vlm_r1.types import Record
+from vlm_r1.types import Group, Record
 
 T = TypeVar("T")
 
@@ -55,6 +57,7 @@ class TrainingRun:
     start: Start
     inputs: Mapping[str, str]
     stage: Stage
+    callbacks: Sequence[Callback] = ()
     evaluation_s: float = 0.0
     checked: bool = False
     saved_step: int = 0
@@ -173,15 +176,18 @@ class TrainingRun:
         finally:
             self.evaluation_s += time.perf_counter() - start
 
-    def finish_step(self, numbers: dict[str, float]) -> None:
-        """End a step after its update: advance, evaluate, log, and save if that is due or a signal came.
+    def finish_step(self, numbers: dict[str, float], groups: Sequence[Group] = ()) -> None:
+        """End a step after its update: advance, evaluate, log, call callbacks, and save if that is due or it stops.
 
         The line of metrics is written before the checkpoint, so every checkpoint has its lines.
 
+        Args:
+            groups: of all processes, without pixels, for the callbacks.
+
         Raises:
-            Stopped: a signal came to some process. All processes raise it, after a checkpoint. After the last step it
-                is left to `finish`.
-            VlmR1Error: the evaluation failed. All processes raise it, after a checkpoint.
+            Stopped: a signal came to some process, or a callback asked. All processes raise it, after a checkpoint.
+                After the last step it is left to `finish`.
+            VlmR1Error: the evaluation or a callback failed. All processes raise it, after a checkpoint.
         """
         learner, ended = self.learner, None
         learner.end_step()
@@ -196,12 +202,37 @@ class TrainingRun:
         except (Stopped, VlmR1Error) as error:  # the evaluation is made on resuming
             ended = error
         self._log({"step": learner.step, "stage": self.stage, **numbers})
-        told = learner.gather([(self.stop.asked, self._save_is_due())])  # the clock of the first process decides
-        asked = max(number for number, _ in told) if learner.step < self.config.training.max_steps else 0
-        if ended or asked or told[0][1]:
+        stops, failed = self._call_back(numbers, groups)
+        told = learner.gather([(self.stop.asked, self._save_is_due(), stops, failed)])
+        _, save_is_due, stops, failed = told[0]  # the first process has the clock and the callbacks
+        if failed is not None:
+            ended = as_agreed(failed)
+        goes_on = learner.step < self.config.training.max_steps
+        asked = max(number for number, *_ in told) if goes_on else 0
+        stops = bool(asked) or (stops and goes_on)
+        if ended or stops or save_is_due:
             self.save_checkpoint()
-        if ended or asked:
-            raise ended or self._stopped(asked)
+        if ended or stops:
+            stopped = ended or self._stopped(asked)
+            if stops and not asked:
+                self.display.say(f"{stopped}")
+            raise stopped
+
+    def _call_back(self, numbers: Mapping[str, float], groups: Sequence[Group]) -> tuple[bool, CallbackError | None]:
+        """Call the callbacks, in the first process; returns whether one asked for a stop, and what one raised."""
+        learner = self.learner
+        if not (self.callbacks and learner.accelerator.is_main_process):
+            return False, None
+        total = self.config.training.max_steps
+        shown = MappingProxyType(dict(numbers))
+        end = StepEnd(learner.step, total, shown, tuple(groups), learner.model, self.folder.path)
+        try:
+            call_callbacks(self.callbacks, end)
+        except CallbackError as error:
+            return False, error
+        finally:
+            learner.drop_gradients()
+        return end.is_stopped, None
 
     def _log(self, row: dict[str, Any], again: bool = False) -> None:
         """Write the line of a step, in the place of the one that is there if it is written again."""
@@ -245,7 +276,8 @@ class TrainingRun:
         accelerator, step = self.learner.accelerator, self.learner.step
         recipe, here = self.folder.path / "config.yaml", int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         command = command_to_resume(self.stage, recipe, accelerator.num_processes, here)
-        at = f"stopped at step {step} of {self.config.training.max_steps} ({name_of(number)})"
+        why = name_of(number) if number else "a callback asked"
+        at = f"stopped at step {step} of {self.config.training.max_steps} ({why})"
         return Stopped(number, f"{at}; go on with: {command}", self.config if accelerator.is_main_process else None)
 
     def save_checkpoint(self) -> None:
@@ -296,7 +328,7 @@ class TrainingRun:
             summary: dict[str, Any] = {}
             if self.learner.accelerator.is_main_process:
                 summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
-            self.learner.accelerator.end_training()
+            self.learner.end_tracking()
         if self.folder.lock is not None:
             self.folder.lock.release()
         return summary

@@ -9,6 +9,7 @@ import os
 import select
 import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -36,10 +37,10 @@ _POLL_S = 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has ended the program. This is no error, and nothing but the command line should catch it.
+    """A signal has ended the program, or a callback a run. This is no error.
 
     Attributes:
-        number: the signal.
+        number: the signal; 0: a callback asked.
         run: recipe of the run whose report is due; None: there is no run, or another process writes the report.
     """
 
@@ -50,8 +51,8 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def exit_status(self) -> int:
-        """128 + the number of the signal."""
-        return 128 + self.number
+        """128 + the number of the signal; 0 without one."""
+        return 128 + self.number if self.number else 0
 
 
 def name_of(number: int) -> str:
@@ -92,6 +93,8 @@ class StopRequest:
     A thread reads the signals. So they are noticed, and a second one ends the process, while the main thread is busy
     inside a library or waits for other processes. The thread also ends this process if another one of the run ended.
 
+    In an interactive Python, such as that of a notebook, a second signal ends the run at once, but not the process.
+
     Args:
         peers: process ids of the other processes of the run on this machine, by rank.
         tells: print a line when the run is asked; one process of a run does.
@@ -104,6 +107,8 @@ class StopRequest:
         """Whether all processes are about to end, so that a missing one is no failure."""
         self._peers = {rank: pid for rank, pid in (peers or {}).items() if _lives(pid)}
         self._tells = tells
+        self._interactive = hasattr(sys, "ps1")
+        self._noted = 0
 
     @contextmanager
     def watching(self) -> Generator[None]:
@@ -117,7 +122,7 @@ class StopRequest:
         thread = threading.Thread(target=self._read, args=(reader,), name="signals", daemon=True)
         thread.start()
         try:
-            with _handling(dict.fromkeys(_heeded(), _noted)):
+            with _handling(dict.fromkeys(_heeded(), self._note)):
                 yield
         finally:
             signal.set_wakeup_fd(before)
@@ -141,8 +146,20 @@ class StopRequest:
                 self.asked, first = number[0], time.monotonic()
                 if self._tells:
                     _say(f"{name_of(self.asked)}: stopping after this step; again to end at once")
+            elif self._interactive:
+                pass  # `_note` raises, in the main thread
             elif "TORCHELASTIC_RUN_ID" not in os.environ or time.monotonic() - first > _ECHO_S:
                 _end(f"{name_of(number[0])}: ended at once", 128 + number[0])
+
+    def _note(self, number: int, _: Any) -> None:
+        """Do nothing: the signal stands in the pipe, and without any handler it would end the process.
+
+        Raises:
+            Stopped: it is a second one in an interactive Python.
+        """
+        self._noted += 1
+        if self._interactive and self._noted > 1:
+            raise Stopped(number, f"{name_of(number)}: ended at once; the last checkpoint counts")
 
     def _look_at_peers(self) -> None:
         if self.agreed:
@@ -150,10 +167,6 @@ class StopRequest:
         for rank, pid in self._peers.items():
             if not _lives(pid):
                 _end(f"process {rank} of this run (pid {pid}) has ended; see its message. So this one ends", FAILED)
-
-
-def _noted(number: int, _: Any) -> None:
-    """Do nothing: the signal stands in the pipe. (Without any handler it would end the process.)"""
 
 
 def _heeded() -> set[signal.Signals]:

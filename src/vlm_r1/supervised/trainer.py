@@ -12,6 +12,7 @@ from vlm_r1.config import Config
 from vlm_r1.policy.logprobs import CompletionBatch, TokenLogProbs
 from vlm_r1.runtime.metrics import Metric, ratio
 from vlm_r1.runtime.progress import Display
+from vlm_r1.training.callbacks import Callback, check_callbacks
 from vlm_r1.training.diagnosis import Suspect, find_cause
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.new_run import Resume
@@ -20,7 +21,12 @@ from vlm_r1.training.trust import check_gold
 
 
 def train_sft(
-    config: Config, *, resume: Resume = False, allow: Sequence[str] = (), display: Display | None = None
+    config: Config,
+    *,
+    resume: Resume = False,
+    allow: Sequence[str] = (),
+    display: Display | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Minimise −log p(gold completion) per token, at temperature 1; returns the content of `summary.json`.
 
@@ -28,10 +34,15 @@ def train_sft(
     `sampling.engine` and `sampling.max_completion_length`, and with several answers to each record the whole section
     `sampling`. Everything else means the same.
 
+    Args:
+        resume, allow, callbacks: see `grpo.trainer.train`.
+
     Raises:
         VlmR1Error: something is wrong with the recipe, the data, the model or the run folder; before any training.
     """
+    callbacks = check_callbacks(callbacks)
     run = open_training(config, stage="sft", resume=resume, display=display, allow=allow)
+    run.callbacks = callbacks
     learner = run.learner
     end = run.env.adapter.answer_end(learner.model)
     with run.steps() as (steps, show):
