@@ -7,7 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text, sampling_seed
+from vlm_r1.cli.options import (
+    add_allowed,
+    add_reading,
+    add_trust,
+    allowed_of,
+    count,
+    local_path,
+    path_text,
+    sampling_seed,
+)
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.types import BoxFormat
 
@@ -72,6 +81,7 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
         choices=[box_format.value for box_format in BoxFormat],
         help="how the model writes boxes (default: the run's, else its family's)",
     )
+    add_trust(parser)
     parser.add_argument(
         "--min-pixels", type=int, help="smallest image the model sees, in pixels of area (default: the run's)"
     )
@@ -184,6 +194,7 @@ def load_env(args: argparse.Namespace) -> Env:
         CheckpointError: the model's folder has a manifest, and its files are others now.
         ConfigError, ModelError: there is no such adapter or template.
     """
+    from vlm_r1.cli.console import warn_of_code
     from vlm_r1.data.access import access_of
     from vlm_r1.data.ahead import ImagesAhead
     from vlm_r1.models import load_adapter
@@ -192,6 +203,7 @@ def load_env(args: argparse.Namespace) -> Env:
     from vlm_r1.tasks.templates import make_templates
 
     check_manifest(Path(args.model))
+    warn_of_code(args.model, args.trust_remote_code)
     adapter = load_adapter(
         args.model,
         min_pixels=args.min_pixels,
@@ -199,6 +211,7 @@ def load_env(args: argparse.Namespace) -> Env:
         adapter=args.adapter,
         box_format=args.box_format,
         chat_template_kwargs=args.chat_template_kwargs,
+        trust_remote_code=args.trust_remote_code,
     )
     access = access_of(allowed_of(args), [args.image_root])
     return Env(adapter, make_templates(args.template, sections=args.templates), REWARDS, images=ImagesAhead(0, access))
@@ -216,7 +229,7 @@ def load_answering(args: argparse.Namespace) -> tuple[Env, Sampler]:
     from vlm_r1.sampling.build import build_sampler
 
     env = load_env(args)
-    section = ModelSection(path=args.model, dtype=args.dtype)
+    section = ModelSection(path=args.model, dtype=args.dtype, trust_remote_code=args.trust_remote_code)
     setup = choose_setup(section, env.adapter, look_at(this_device()))
     policy = build_policy(section, env.adapter, setup, device=this_device())
     return env, build_sampler(policy, SamplingSection())

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import local_path, path_text
+from vlm_r1.cli.options import add_trust, local_path, path_text
 from vlm_r1.types import BoxFormat
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a picture of yours, up to three (default: generated ones)",
     )
+    add_trust(parser)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this check (repeatable)")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave this check out (repeatable)")
     parser.add_argument("--json", type=local_path, metavar="FILE", help="also write the results to this file")
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a check is unknown, or there are too many images.
         DataError: an image cannot be read.
     """
-    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.cli.console import quiet_libraries, warn_of_code
     from vlm_r1.conformance import Context, run_checks, select_checks
     from vlm_r1.runtime.run_folder import write_json
     from vlm_r1.runtime.terminal import Terminal, styled
@@ -71,7 +72,15 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     checks = select_checks(args.only, args.skip)
     box_format = BoxFormat(args.box_format) if args.box_format else None
-    context = Context(args.path, adapter=args.adapter, box_format=box_format, dtype=args.dtype, images=args.image)
+    warn_of_code(args.path, args.trust_remote_code)
+    context = Context(
+        args.path,
+        adapter=args.adapter,
+        box_format=box_format,
+        dtype=args.dtype,
+        images=args.image,
+        trust_remote_code=args.trust_remote_code,
+    )
     console = Terminal()
     with console.status(styled("loading")) as status:
         results = list(run_checks(context, checks, lambda check: status.update(styled(f"{check.name}: {check.asks}"))))

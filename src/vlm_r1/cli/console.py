@@ -27,6 +27,20 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks for it
 
 
+def warn_of_code(path: str, trusted: bool) -> None:
+    """Say that code of a checkpoint will run, if it is trusted.
+
+    Raises:
+        ConfigError: the checkpoint brings no code.
+    """
+    if not trusted:
+        return
+    from vlm_r1.models.loading import note_of
+    from vlm_r1.runtime.terminal import Terminal
+
+    Terminal(stderr=True).print(note_of(path), style="yellow", soft_wrap=True)
+
+
 def show_result(config: Config, summary: Mapping[str, Any]) -> None:
     """Write the report of a finished run, print its table and paths; do nothing if this process has no summary."""
     if not summary:

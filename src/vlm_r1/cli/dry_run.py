@@ -51,7 +51,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = Fal
     Raises:
         VlmR1Error: the same errors that training raises before its first step.
     """
-    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.cli.console import quiet_libraries, warn_of_code
 
     quiet_libraries()
     refuse_masked(config.model_dump(mode="json"), "")
@@ -61,6 +61,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = Fal
     if not resume:
         check_new_run(RunFolder(Path(config.output_dir)), config, stage)
     records, held_out = load_checked_records(config)
+    warn_of_code(config.model.path, config.model.trust_remote_code)
     env = load_env(config, [records, *held_out.values()])
     records, held_out = leave_out_overlong(config, env, records, held_out)
     config = with_steps(config, len(records))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 
-from vlm_r1.cli.options import add_allow, count, local_path
+from vlm_r1.cli.options import add_allow, add_trust, count, local_path
+
+_CODE = "trust_remote_code"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter-only", action="store_true", help="write only the LoRA adapter, which peft loads on its base model"
     )
     add_allow(parser, "adapter", "task", "template")
+    add_trust(parser)
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], help="type of the weights (default: the run's; float32 for LoRA)"
     )
@@ -41,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     console = Terminal()
+    allowed = {"adapter": args.allow_adapter, "task": args.allow_task, "template": args.allow_template}
+    allowed["checkpoint"] = [_CODE] if args.trust_remote_code else []
     with lock_output(args.to, "--to"):
         export_run(
             args.run,
@@ -48,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             step=args.checkpoint,
             adapter_only=args.adapter_only,
             dtype=args.dtype,
-            allowed={"adapter": args.allow_adapter, "task": args.allow_task, "template": args.allow_template},
+            allowed=allowed,
             say=lambda line: console.print(line, soft_wrap=True),
         )
     line = f"written to {args.to}; README.md says how to load it, vlm_r1.json how it was trained to be asked"

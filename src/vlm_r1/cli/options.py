@@ -117,6 +117,15 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare `--trust-remote-code`, for commands that name a model by hand."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python files that the checkpoint brings, with your rights; read them first (docs/security.md)",
+    )
+
+
 def add_allow(parser: argparse.ArgumentParser, *kinds: str) -> None:
     """Declare `--allow-reward NAME` and its like: code that the data, or the folder of a run, may name."""
     for kind in kinds:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load everything as training does and print the stages."""
-    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.cli.console import quiet_libraries, warn_of_code
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")
     record, console = records[args.record], Terminal()
+    warn_of_code(config.model.path, config.model.trust_remote_code)
     env = load_env(config, [[record]])
     for note in recipe_notes(config):
         console.print(note, style="yellow", soft_wrap=True)

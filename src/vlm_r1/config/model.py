@@ -59,6 +59,11 @@ class ModelSection(Section):
         default=None,
         description="How the model writes boxes; default: as its family. A family without an adapter needs it.",
     )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run the Python files that this checkpoint brings, with your rights: for model types that "
+        "transformers does not have. Read them first (docs/security.md).",
+    )
     dtype: Literal["auto", Dtype] = Field(
         default="auto",
         description="Type of the weights in memory. auto: bfloat16 on a GPU with lora, where they do not train, else "

@@ -73,12 +73,14 @@ class Context:
         box_format: BoxFormat | None = None,
         dtype: Dtype | None = None,
         images: Sequence[str] = (),
+        trust_remote_code: bool = False,
     ):
         if len(images) > len(SIZES_WH):
             raise ConfigError(f"{len(images)} images: wanted at most {len(SIZES_WH)}")
         self.path = path
         self.adapter_name = adapter
         self.box_format = box_format
+        self.trust_remote_code = trust_remote_code
         self.device = this_device()
         self._dtype: Dtype | None = dtype
         self._given = [load_image(image, access_of(NOTHING, [image])) for image in images]
@@ -91,14 +93,16 @@ class Context:
 
     def load_adapter(self, path: str) -> Adapter:
         """Load the family's adapter for a checkpoint: the one under test, or a saved copy of it."""
-        return load_adapter(path, adapter=self.adapter_name, box_format=self.box_format)
+        return load_adapter(
+            path, adapter=self.adapter_name, box_format=self.box_format, trust_remote_code=self.trust_remote_code
+        )
 
     @cached_property
     def parameters(self) -> int:
         """Number of the model's parameters, counted without weights."""
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(
-                self.adapter.config, trust_remote_code=False
+                self.adapter.config, trust_remote_code=self.trust_remote_code
             ).num_parameters()
 
     @cached_property
@@ -118,7 +122,8 @@ class Context:
     def load(self, **options: Any) -> Any:
         """Load a fresh model that may be changed; options are those of a recipe's model section."""
         self._model = None
-        section = ModelSection(path=self.path, dtype=self.dtype, **options)
+        trust = self.trust_remote_code
+        section = ModelSection(path=self.path, dtype=self.dtype, trust_remote_code=trust, **options)
         setup = choose_setup(section, self.adapter, look_at(self.device), layout="rows")  # the model's own attention
         return build_policy(section, self.adapter, setup, device=self.device).eval().model
 

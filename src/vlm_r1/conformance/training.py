@@ -95,7 +95,8 @@ def save(context: Context) -> Finding:
             context.adapter.save(folder)
             dtype = model.dtype
             del model  # only one model at a time is in memory
-            reloaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+            trust = context.trust_remote_code
+            reloaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
             if dtype == torch.float64:  # a mixture of experts computes float64 only so
                 reloaded.set_experts_implementation("eager")
             reloaded.to(context.device).eval()

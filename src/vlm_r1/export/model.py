@@ -17,6 +17,7 @@ from vlm_r1.errors import CheckpointError, ConfigError, ModelError
 from vlm_r1.evaluation.asking import refuse_code, write_asking
 from vlm_r1.export.model_card import model_card
 from vlm_r1.models import Adapter, adapter_of, load_adapter, load_model
+from vlm_r1.models.loading import note_of
 from vlm_r1.policy.logprobs import TokenLogProbs
 from vlm_r1.policy.rows import as_forward_takes
 from vlm_r1.rollouts.env import same_encoding
@@ -83,8 +84,8 @@ def export_run(
         step: step of the checkpoint to export; default: the final model, or the newest checkpoint if there is none.
         adapter_only: write the LoRA adapter instead of a model.
         dtype: type to write the weights in, e.g. "bfloat16"; default: that of the run's weights, float32 for LoRA.
-        allowed: code that the run's `config.yaml` may name, by kind: adapter, task, template. The folder may come from
-            a stranger.
+        allowed: code that the run's `config.yaml` may name, by kind: adapter, task, template; and "checkpoint":
+            ["trust_remote_code"], if code of the checkpoint may run. The folder may come from a stranger.
         say: called with lines for people that say what is done.
 
     Raises:
@@ -97,6 +98,8 @@ def export_run(
     _check_options(path, target, config, adapter_only, dtype)
     check_manifest(source.folder)
     _check_recipe(path / "config.yaml", config, allowed)
+    if config.model.trust_remote_code:
+        say(note_of(source.folder))
     say(f"exporting {source.folder}, step {source.step} of {planned_steps(path, config) or 'an unknown number'}")
     adapter = adapter_of(config.model, source.folder, chat_template_kwargs=config.data.chat_template_kwargs)
     with new_folder(target, step=source.step, edited=EDITED) as written:
@@ -130,6 +133,14 @@ def _check_options(path: Path, target: Path, config: Config, adapter_only: bool,
 def _check_recipe(path: Path, config: Config, allowed: Mapping[str, Sequence[str]]) -> None:
     if not config.data.train:
         raise ConfigError(f"{path}: data.train is empty, so no run can have been made by it. Restore it")
+    trusted, trusts = bool(allowed.get("checkpoint")), config.model.trust_remote_code
+    if trusts and not trusted:
+        raise ConfigError(
+            f"{path}: this run was trained with code of its checkpoint (model.trust_remote_code), which is not run. If "
+            "you have read it and trust it, add --trust-remote-code (docs/security.md)"
+        )
+    if trusted and not trusts:
+        raise ConfigError(f"{path}: this run ran no code of its checkpoint: leave --trust-remote-code out")
     named: list[tuple[str, str | None]] = [("adapter", config.model.adapter), ("template", config.data.template)]
     named += [(kind, getattr(source, kind)) for source in config.data.train for kind in ("task", "template")]
     refuse_code(path, [(kind, name) for kind, name in named if name not in allowed.get(kind, ())], "--allow-")
@@ -154,11 +165,18 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     model.to(stored).save_pretrained(written)
     adapter.save(written)
     del model
-    plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed, trust_remote_code=False).eval()
+    trust = config.model.trust_remote_code
+    plain = AutoModelForImageTextToText.from_pretrained(written, dtype=computed, trust_remote_code=trust).eval()
     plain_LV = _logprobs(plain, adapter, encoded)
     found = _compare(expected_L, plain_LV.gather(1, tokens_L[:, None])[:, 0], stored)
     own, switches = config.model, adapter.chat_template_kwargs
-    again = load_adapter(written, adapter=own.adapter, box_format=own.box_format, chat_template_kwargs=switches)
+    again = load_adapter(
+        written,
+        adapter=own.adapter,
+        box_format=own.box_format,
+        chat_template_kwargs=switches,
+        trust_remote_code=trust,
+    )
     if not same_encoding(_encode(again), encoded):
         raise ModelError(
             "the tokenizer and image processor that were written encode a prompt with a picture differently from the "

@@ -105,13 +105,14 @@ def _loading(config: Config, adapter: Adapter, as_adapter: bool) -> str:
     if as_adapter:
         imports = ["from peft import PeftModel", *imports]
         load = [f'base, adapter = "{_shown(config.model.path)}", "."  # the model that it belongs to, and this folder']
-    load += [f'model = AutoModelForImageTextToText.from_pretrained({"base" if as_adapter else "folder"}, dtype="auto")']
+    folder, trust = "base" if as_adapter else "folder", ", trust_remote_code=True" * config.model.trust_remote_code
+    load += [f'model = AutoModelForImageTextToText.from_pretrained({folder}, dtype="auto"{trust})']
     load += ["model = PeftModel.from_pretrained(model, adapter)"] if as_adapter else []
     lines = [
         *imports,
         "",
         *load,
-        f"processor = AutoProcessor.from_pretrained({'base' if as_adapter else 'folder'})",
+        f"processor = AutoProcessor.from_pretrained({folder}{trust})",
         f"text = {_question(config)!r}",
         'content = [{"type": "image", "url": "picture.jpg"}, {"type": "text", "text": text}]',
         'messages = [{"role": "user", "content": content}]',

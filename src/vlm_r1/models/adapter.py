@@ -42,6 +42,7 @@ class Adapter(ABC):
 
     Attributes:
         box_format: coordinates in which the family writes boxes.
+        trust_remote_code: whether code of the checkpoint may run; `load_adapter` says so.
         vision_modules: dotted names of the vision tower and its projector inside the model, single parameters too.
         projector_modules: those of them, or modules inside them, that map image features to the language model's.
         placeholder: the token whose embedding an image feature replaces, e.g. "<|image_pad|>".
@@ -61,6 +62,7 @@ class Adapter(ABC):
     """
 
     box_format: BoxFormat
+    trust_remote_code: bool = False
     vision_modules: tuple[str, ...]
     projector_modules: tuple[str, ...] = ()
     placeholder: str

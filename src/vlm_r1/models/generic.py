@@ -82,7 +82,7 @@ class Generic(Adapter):
         """
         path = config.name_or_path
         try:
-            processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+            processor = AutoProcessor.from_pretrained(path, trust_remote_code=self.trust_remote_code)
         except BROKEN as error:
             check_no_code(str(path), error)
             why = f'model type "{config.model_type}" has no adapter of its own, so all of its processor is needed'

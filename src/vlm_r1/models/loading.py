@@ -14,6 +14,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -34,7 +35,7 @@ from vlm_r1.models.parts import set_trainable
 from vlm_r1.models.precision import Precision, choose_precision, hold_frozen, loading_options
 from vlm_r1.models.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL, Qwen35
 from vlm_r1.pretrained.loading import load_with
-from vlm_r1.pretrained.remote_code import check_no_kernels
+from vlm_r1.pretrained.remote_code import check_no_kernels, code_note
 from vlm_r1.registry import resolve, suggestion
 from vlm_r1.types import BoxFormat
 
@@ -78,6 +79,7 @@ def load_adapter(
     adapter: str | None = None,
     box_format: BoxFormat | None = None,
     chat_template_kwargs: Mapping[str, Any] = {},
+    trust_remote_code: bool = False,
 ) -> Adapter:
     """Load what is needed to encode prompts, without any weights.
 
@@ -90,24 +92,31 @@ def load_adapter(
         adapter: name of an adapter, a model type or `package.module:Name`; default: by the checkpoint's model type.
         box_format: how this checkpoint writes boxes, if not as its family; needed for a family without its own adapter.
         chat_template_kwargs: switches of its chat template, e.g. {"enable_thinking": False}.
+        trust_remote_code: run the code that the checkpoint brings.
 
     Raises:
-        ConfigError: there is no such adapter, no box format where one is needed, or a switch that the template ignores.
+        ConfigError: there is no such adapter, no box format where one is needed, a switch that the template ignores, or
+            no code to be trusted.
         ModelError: no checkpoint there, an unknown family, tokenizer, template or image processor missing or of
             another model, or impossible limits.
     """
     path = _base_of(path)
-    config = _load("config", AutoConfig, path)
+    trusted = {"trust_remote_code": trust_remote_code}
+    config = _load("config", AutoConfig, path, **trusted)
+    if trust_remote_code:
+        code_note(path)
     check_no_kernels(path, config)
-    family = _family(config.model_type, str(path)) if adapter is None else _outside(adapter)
-    tokenizer = _load("tokenizer", AutoTokenizer, path)
+    family = _family(config, str(path), trust_remote_code) if adapter is None else _outside(adapter)
+    tokenizer = _load("tokenizer", AutoTokenizer, path, **trusted)
     tokenizer.chat_template = _chat_template(path) or tokenizer.chat_template
     if family is Generic and box_format in (None, BoxFormat.INPUT_PIXELS):
         raise ConfigError(
             f'{path}: model type "{config.model_type}" has no adapter of its own, so model.box_format has to say how '
             f"it writes boxes: {', '.join(f.value for f in BoxFormat if f is not BoxFormat.INPUT_PIXELS)}"
         )
-    loaded = family(config, tokenizer, _load("image processor", AutoImageProcessor, path))
+    loaded = family.__new__(family)
+    loaded.trust_remote_code = trust_remote_code  # before __init__, which may load a processor
+    loaded.__init__(config, tokenizer, _load("image processor", AutoImageProcessor, path, **trusted))
     loaded.box_format = box_format or loaded.box_format
     loaded.check(str(path))
     check_switches(loaded.tokenizer, chat_template_kwargs, str(path))
@@ -136,6 +145,7 @@ def adapter_of(
         adapter=section.adapter,
         box_format=section.box_format,
         chat_template_kwargs=chat_template_kwargs,
+        trust_remote_code=section.trust_remote_code,
     )
 
 
@@ -179,7 +189,7 @@ def empty_model(section: ModelSection, adapter: Adapter) -> Any:
     _check_base(section)
     loading_options(section, adapter, choose_precision(section, adapter))
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(adapter.config, trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_config(adapter.config, trust_remote_code=section.trust_remote_code)
         return set_trainable(model, section, adapter)
 
 
@@ -191,9 +201,43 @@ def _check_base(section: ModelSection) -> None:
         )
 
 
-def _family(model_type: str, source: str) -> type[Adapter]:
+def note_of(path: str | Path) -> str:
+    """Return `code_note` of the checkpoint that a path leads to: LoRA adapters lead to their base model.
+
+    Raises:
+        ConfigError: it brings no code.
+        ModelError: the LoRA adapters name no base model.
+    """
+    return code_note(_base_of(path))
+
+
+def trusted_code(section: ModelSection, weights: str | Path | None = None) -> str:
+    """Import the code of a checkpoint that the recipe trusts, and return the warning about it (`code_note`).
+
+    transformers copies the code into its own folder first, which several processes must not do at once.
+
+    Args:
+        weights: a training checkpoint, which has a copy of the code.
+
+    Raises:
+        ConfigError: the checkpoint brings no code.
+        ModelError: it cannot be loaded.
+    """
+    note = note_of(section.path)
+    for path in dict.fromkeys((section.path, str(weights or section.path))):
+        if weights is None or path == section.path or not _is_lora(path):
+            config = adapter_of(section, path).config
+            with torch.device("meta"):
+                AutoModelForImageTextToText.from_config(config, trust_remote_code=True)
+    return note
+
+
+def _family(config: PretrainedConfig, source: str, trusted: bool) -> type[Adapter]:
+    model_type = config.model_type
     if model_type in ADAPTERS:
         return ADAPTERS[model_type]
+    if trusted and AutoModelForImageTextToText.__name__ in (getattr(config, "auto_map", None) or {}):
+        return Generic
     known = f"{suggestion(model_type, ADAPTERS)}Known: {', '.join(sorted(ADAPTERS))}"
     if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise ModelError(f'{source}: model type "{model_type}" does not take images and text. {known}')
@@ -219,6 +263,7 @@ def _pretrained(path: str, section: ModelSection, adapter: Adapter, precision: P
         "model",
         AutoModelForImageTextToText,
         path,
+        trust_remote_code=section.trust_remote_code,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are reported below, by name
         **loading_options(section, adapter, precision),
@@ -266,8 +311,8 @@ def _base_of(path: str | Path) -> str | Path:
 
 
 def _load(what: str, auto_class: Any, path: str | Path, **options: Any) -> Any:
-    """Load by one of transformers' auto classes, of which none may run a module of the checkpoint."""
-    return _load_with(what, auto_class.from_pretrained, path, trust_remote_code=False, **options)
+    """Load by one of transformers' auto classes, which run a module of the checkpoint only if they are told so."""
+    return _load_with(what, auto_class.from_pretrained, path, **{"trust_remote_code": False, **options})
 
 
 def _load_with(what: str, loader: Any, path: str | Path, **options: Any) -> Any:

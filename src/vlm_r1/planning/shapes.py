@@ -77,7 +77,7 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
             deepcopy(adapter.config),
             dtype=precision.dtype or stored,
             attn_implementation=precision.attention,
-            trust_remote_code=False,
+            trust_remote_code=section.trust_remote_code,
         )
         adapter.prepare(model)
         layers = keep_representatives(model, adapter.vision_taps)

@@ -16,12 +16,15 @@ from vlm_r1.pretrained.foreign import BROKEN, missing_package
 from vlm_r1.pretrained.remote_code import check_no_code
 
 
-def load_with(what: str, wanted: str, loader: Any, path: str | Path, **options: Any) -> Any:
+def load_with(
+    what: str, wanted: str, loader: Any, path: str | Path, *, may_be_trusted: bool = True, **options: Any
+) -> Any:
     """Call `loader(path)` of transformers or peft.
 
     Args:
         what: what is loaded, for messages, e.g. "tokenizer".
         wanted: the files that it is loaded from.
+        may_be_trusted: whether a user may allow its code to run, which an error then says.
 
     Raises:
         ModelError: it cannot be loaded, needs code of the checkpoint, or is a pickle that holds more than weights.
@@ -36,7 +39,7 @@ def load_with(what: str, wanted: str, loader: Any, path: str | Path, **options: 
     except torch.OutOfMemoryError:
         raise
     except (*BROKEN, SafetensorError) as error:
-        check_no_code(path, error)
+        check_no_code(path, error, may_be_trusted=may_be_trusted)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = missing_package(error) or f"wanted {wanted}"
         raise ModelError(f"{path}: cannot load the {what}: {reason} ({remedy})") from error

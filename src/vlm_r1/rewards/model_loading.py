@@ -41,6 +41,7 @@ def load_scorer(path: str, revision: str = "", device: str = "auto", dtype: str 
         _WANTED["tokenizer"],
         AutoTokenizer.from_pretrained,
         path,
+        may_be_trusted=False,
         trust_remote_code=False,
         **version,
     )
@@ -71,6 +72,7 @@ def _processor(path: str, tokenizer: Any, version: dict[str, str]) -> Any:
         "preprocessor_config.json or processor_config.json beside the weights; some families need torchvision",
         AutoProcessor.from_pretrained,
         path,
+        may_be_trusted=False,
         trust_remote_code=False,
         **version,
     )
@@ -100,6 +102,7 @@ def load_config(path: str, revision: str = "") -> Any:
         _WANTED["config"],
         AutoConfig.from_pretrained,
         path,
+        may_be_trusted=False,
         trust_remote_code=False,
         **_version(revision),
     )
@@ -135,6 +138,7 @@ def _model(path: str, config: Any, dtype: str, version: dict[str, str]) -> Any:
         dtype=dtype,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are reported below, by name
+        may_be_trusted=False,
         trust_remote_code=False,
         **version,
     )

@@ -16,10 +16,13 @@ _EVERY_BYTES = 1 << 22
 _SAMPLE_BYTES = 1 << 16
 
 
-def hash_model(path: str, model: Any) -> str:
+def hash_model(path: str, model: Any, with_code: bool = False) -> str:
     """Hash the files of a model's folder, or return the commit of a model of the Hub ("" if it is unknown).
 
     Files of up to 64 MiB count whole, larger ones by their size and 64 KiB in every 4 MiB: 2 % of their bytes.
+
+    Args:
+        with_code: whether Python files count too, since they run.
 
     Raises:
         ModelError: a file cannot be read.
@@ -30,7 +33,7 @@ def hash_model(path: str, model: Any) -> str:
     total = hashlib.blake2b(digest_size=32)
     try:
         for file in sorted(folder.iterdir()):
-            if file.suffix in _OF_MODELS and file.name != FILE and file.is_file():
+            if file.suffix in (*_OF_MODELS, *([".py"] if with_code else [])) and file.name != FILE and file.is_file():
                 total.update(f"{file.name} {file.stat().st_size} {_hash_sampled(file)}\n".encode())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}. Wanted the folder of a model") from error

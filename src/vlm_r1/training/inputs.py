@@ -26,7 +26,7 @@ def hash_inputs(config: Config, records: Sources, held_out: Mapping[str, Sources
     found |= {f"data.eval.{name}.path": one_set.files[0].hash_rows() for name, one_set in held_out.items()}
     judges = named_reward_models(config).items()
     found |= {option: hash_model(judge.path, judge.config()) for option, judge in judges}
-    return {**found, "model.path": hash_model(config.model.path, model)}
+    return {**found, "model.path": hash_model(config.model.path, model, config.model.trust_remote_code)}
 
 
 def named_reward_models(config: Config) -> dict[str, RewardModel]:

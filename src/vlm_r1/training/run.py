@@ -21,6 +21,7 @@ from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.models import adapter_of
+from vlm_r1.models.loading import trusted_code
 from vlm_r1.rollouts.env import Env
 from vlm_r1.rollouts.reward_check import call_rewards
 from vlm_r1.runtime.manifest import check_manifest
@@ -90,6 +91,8 @@ def _open(
     display: Display,
 ) -> TrainingRun:
     start = first_does(lambda: find_start(folder, config, resume, allow, stage))
+    trusted = config.model.trust_remote_code
+    note = first_does(lambda: trusted_code(config.model, start.checkpoint) if trusted else "")
     env, records, held_out = _open_data(config, resume)
     first_does(lambda: check_manifest(Path(config.model.path)))
     inputs = first_does(lambda: hash_inputs(config, records, held_out, env.adapter.config))
@@ -121,7 +124,7 @@ def _open(
     display.enabled = learner.accelerator.is_main_process
     stop = StopRequest(_peers(learner), tells=display.enabled)
     run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs, stage)
-    notes = [*recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())]
+    notes = [*([note] if note else ()), *recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())]
     of_data = [*source_lines(records), *held_out_lines(records, held_out)] if display.enabled else []
     _introduce(run, len(records), notes, [*of_data, *called], recipe.training.num_train_epochs)
     run.n_bad = len(drawing.bad)

@@ -90,7 +90,7 @@ def _rate(args: argparse.Namespace, low: float, high: float) -> None:
     settings |= {name: getattr(args, name) for name in ("task", "temperature", "dtype", "min_pixels", "max_pixels")}
     settings |= {name: value for name in ("system_prompt", "chat_template_kwargs") if (value := getattr(args, name))}
     settings |= {"reward": args.reward and masked(args.reward)}
-    settings |= {"weights": hash_model(str(args.model), env.adapter.config)}
+    settings |= {"weights": hash_model(str(args.model), env.adapter.config, args.trust_remote_code)}
     with display.bar("rate", len(records)) as advance:
         for batch in continue_ratings(
             args.out.with_name(f"{args.out.name}.ratings.jsonl"),
