@@ -157,6 +157,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "testing/internvl.py": "testing/test_tiny.py",
     "testing/llava_onevision.py": "testing/test_tiny.py",
     "testing/qwen_vl.py": "testing/test_tiny.py",
+    "training/bnb.py": "training/test_optimizer.py",
 }
 
 
