@@ -21,7 +21,7 @@ from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import read_rollouts, rollouts_path
 from vlm_r1.runtime.run_folder import RunFolder
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training import overlong
 from vlm_r1.training.run import load_checked_records, load_env
 from vlm_r1.training.stopping import Stopped

@@ -17,7 +17,7 @@ from vlm_r1.export.model import find_source
 from vlm_r1.grpo.trainer import train
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.run_folder import planned_steps, read_json, trained_steps
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.budget import with_steps
 
 STEPS_FREE = {"training.max_steps": 500}

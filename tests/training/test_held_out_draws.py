@@ -18,7 +18,7 @@ from vlm_r1.grpo.trainer import train
 from vlm_r1.report.build import build_report
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.run_folder import RunFolder
-from vlm_r1.sft.trainer import train_sft
+from vlm_r1.supervised.trainer import train_sft
 from vlm_r1.training.held_out import decoding_of, read_evaluation
 from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
 

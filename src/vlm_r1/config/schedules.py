@@ -135,7 +135,7 @@ def check_options(name: ScheduleName, options: Mapping[str, Any], peak: float) -
             raise ValueError(f"lr_scheduler_kwargs.{option}: wanted {wanted}, got {value!r:.60}")
     given = [option for option in schedule.needs if option in options]
     if schedule.needs and len(given) != 1:
-        one = f"exactly one of {' and '.join(schedule.needs)}" if len(schedule.needs) > 1 else schedule.needs[0]
+        one = "exactly one of " * (len(schedule.needs) > 1) + " and ".join(schedule.needs)
         raise ValueError(f"lr_scheduler_type {name} needs {one} in lr_scheduler_kwargs, which may have: {taken}")
     end = options.get("min_lr", options.get("lr_end", 1e-7 if name == "polynomial" else None))
     if end is not None and end >= peak:

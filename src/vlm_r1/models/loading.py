@@ -226,7 +226,7 @@ def trusted_code(section: ModelSection, weights: str | Path | None = None) -> st
     note = note_of(section.path)
     for path in dict.fromkeys((section.path, str(weights or section.path))):
         if weights is None or path == section.path or not _is_lora(path):
-            config = adapter_of(section, path).config
+            config = adapter_of(section, path, chat_template_kwargs={}).config
             with torch.device("meta"):
                 AutoModelForImageTextToText.from_config(config, trust_remote_code=True)
     return note
