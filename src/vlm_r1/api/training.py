@@ -1,7 +1,5 @@
 """`vlm_r1.train` and `vlm_r1.sft`: what the commands of these names do, from Python."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import atexit
@@ -118,9 +116,11 @@ def _state_kept() -> Generator[None]:
     So a program may train twice, with other precisions, and a notebook goes on as if it had not trained.
     """
     verbosity, bars, parallel = logging.get_verbosity(), logging.is_progress_bar_enabled(), os.environ.get(_PARALLEL)
-    states = [(shared, dict(shared)) for shared in (AcceleratorState._shared_state, GradientState._shared_state)]
+    classes: tuple[Any, ...] = (AcceleratorState, GradientState)
+    shared_states: list[dict[str, Any]] = [one._shared_state for one in classes]
+    states = [(shared, dict(shared)) for shared in shared_states]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with warnings.catch_warnings(), torch.random.fork_rng(devices):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices):  # pyright: ignore[reportUnknownMemberType]
         quiet_libraries()
         for shared, _ in states:
             shared.clear()

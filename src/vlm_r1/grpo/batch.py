@@ -1,7 +1,5 @@
 """Micro-batches of judged groups, with everything that their loss needs."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +67,7 @@ class LossBatch:
 
     def tokens(self) -> int:
         """Return how many tokens are in the loss."""
-        kept_N = self.kept_N1[:, 0].tolist()
+        kept_N = [bool(kept) for kept in self.kept_N1[:, 0]]
         return sum(sum(mask_T) for mask_T, kept in zip(self.batch.masks_N(), kept_N, strict=True) if kept)
 
 

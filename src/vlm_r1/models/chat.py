@@ -4,8 +4,6 @@ A template is a program of the checkpoint. It may have no system role, or leave 
 found in what it wrote.
 """
 
-# pyright: standard
-
 from __future__ import annotations
 
 import inspect
@@ -15,7 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
-from transformers.utils.chat_template_utils import _compile_jinja_template
+from transformers.utils.chat_template_utils import _compile_jinja_template  # pyright: ignore[reportPrivateUsage]
 
 from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.parsing.tags import END_THINK
@@ -148,8 +146,8 @@ def template_switches(tokenizer: Any) -> frozenset[str]:
 
 def given_by_us(tokenizer: Any) -> set[str]:
     """Return the names of arguments and variables of a chat template that are not a user's to set."""
-    calls = (PreTrainedTokenizerBase.apply_chat_template, ProcessorMixin.apply_chat_template)
-    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    kinds: tuple[Any, ...] = (PreTrainedTokenizerBase, ProcessorMixin)
+    arguments = {name for kind in kinds for name in inspect.signature(kind.apply_chat_template).parameters}
     return {"messages", *arguments, *tokenizer.special_tokens_map}
 
 

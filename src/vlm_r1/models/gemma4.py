@@ -6,8 +6,6 @@ their last layers reuse keys and values of earlier ones. Both follow from token 
 shared. All models cap their logits.
 """
 
-# pyright: standard
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +43,8 @@ class Gemma4(InlineImages):
     def __init__(self, config: PretrainedConfig, tokenizer: Any, image_processor: Any):
         super().__init__(config, tokenizer, image_processor)
         self.placeholder = self._token("image_token_id")
-        self.logit_cap = getattr(config.get_text_config(), "final_logit_softcapping", None)
+        self._text_config: Any = config.get_text_config()  # pyright: ignore[reportUnknownMemberType]
+        self.logit_cap = getattr(self._text_config, "final_logit_softcapping", None)
 
     @property
     def tile(self) -> int:
@@ -68,7 +67,7 @@ class Gemma4(InlineImages):
         """
         from transformers.models.gemma4.image_processing_pil_gemma4 import get_aspect_ratio_preserving_size
 
-        processor, sizes = self.image_processor, []
+        processor, sizes = self.image_processor, list[Size]()
         for width, height in sizes_wh:
             patches = processor.max_soft_tokens * processor.pooling_kernel_size**2
             try:
@@ -79,7 +78,7 @@ class Gemma4(InlineImages):
                 raise DataError(
                     f"an image of {width} x {height} pixels: {error}; crop it or drop the record"
                 ) from error
-            sizes.append(seen_hw[::-1])
+            sizes.append((seen_hw[1], seen_hw[0]))
         return sizes
 
     def expansions(self, sizes_wh: Sequence[Size]) -> list[str]:
@@ -115,11 +114,11 @@ class Gemma4(InlineImages):
 
     def banned_ids(self) -> tuple[int, ...]:
         named = (getattr(self.config, name, None) for name in (*_OF_OTHER_SENSES, *_OF_AUDIO))
-        most = self.config.get_text_config().vocab_size
+        most = self._text_config.vocab_size
         return tuple(sorted({*super().banned_ids(), *(token for token in named if token is not None and token < most)}))
 
     def token_types(self, ids_NL: torch.Tensor) -> dict[str, torch.Tensor]:
-        if getattr(self.config.get_text_config(), "use_bidirectional_attention", None) != "vision":
+        if getattr(self._text_config, "use_bidirectional_attention", None) != "vision":
             return {}
         return {"mm_token_type_ids": (ids_NL == self.placeholder_id).long()}
 

@@ -1,7 +1,5 @@
 """The penalty for repetition: logits of tokens that stand in the text so far are made smaller before the softmax."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -71,9 +69,9 @@ class Seen:
         """
         ids_N = [torch.tensor(ids_T) for ids_G_T in ids_P_G_T for ids_T in ids_G_T]
         prompt_N = torch.tensor([p for p, ids_G_T in enumerate(ids_P_G_T) for _ in ids_G_T])
-        lengths_N = torch.tensor([len(ids_T) for ids_T in ids_N])
-        completion_K = torch.arange(len(ids_N)).repeat_interleave(lengths_N)
-        step_K = torch.cat([torch.arange(length) for length in lengths_N.tolist()])
+        lengths = [len(ids_T) for ids_T in ids_N]
+        completion_K = torch.arange(len(ids_N)).repeat_interleave(torch.tensor(lengths))
+        step_K = torch.cat([torch.arange(length) for length in lengths])
         return cls(
             penalty,
             pad_sequence([torch.tensor(ids_L) for ids_L in prompts], batch_first=True, padding_value=-1).to(device),

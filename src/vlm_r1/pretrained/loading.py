@@ -1,7 +1,5 @@
 """Calls a loader of transformers, and turns its errors into one line that says what is missing where."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loads a reward model: a sequence-classification model of transformers, with its own tokenizer and processor."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import inspect
@@ -39,7 +37,7 @@ def load_scorer(path: str, revision: str = "", device: str = "auto", dtype: str 
     tokenizer = load_with(
         "tokenizer of the reward model",
         _WANTED["tokenizer"],
-        AutoTokenizer.from_pretrained,
+        AutoTokenizer.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
         path,
         may_be_trusted=False,
         trust_remote_code=False,
@@ -70,7 +68,7 @@ def _processor(path: str, tokenizer: Any, version: dict[str, str]) -> Any:
     processor = load_with(
         "processor of the reward model",
         "preprocessor_config.json or processor_config.json beside the weights; some families need torchvision",
-        AutoProcessor.from_pretrained,
+        AutoProcessor.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
         path,
         may_be_trusted=False,
         trust_remote_code=False,
@@ -100,7 +98,7 @@ def load_config(path: str, revision: str = "") -> Any:
     config = load_with(
         "config of the reward model",
         _WANTED["config"],
-        AutoConfig.from_pretrained,
+        AutoConfig.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
         path,
         may_be_trusted=False,
         trust_remote_code=False,
@@ -119,7 +117,8 @@ def count_bytes(config: Any, dtype: str) -> int:
     """Return the bytes of the weights of a reward model in this type; auto: the type that its config names."""
     named = getattr(torch, dtype) if dtype != "auto" else config.dtype or torch.float32
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        kind: Any = AutoModelForSequenceClassification
+        model: torch.nn.Module = kind.from_config(config, trust_remote_code=False)
     return sum(p.numel() for p in model.parameters()) * named.itemsize
 
 
@@ -132,7 +131,7 @@ def _model(path: str, config: Any, dtype: str, version: dict[str, str]) -> Any:
     model, found = load_with(
         "weights of the reward model",
         _WANTED["weights"],
-        AutoModelForSequenceClassification.from_pretrained,
+        AutoModelForSequenceClassification.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
         path,
         num_labels=1,
         dtype=dtype,

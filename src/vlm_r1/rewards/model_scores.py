@@ -1,7 +1,5 @@
 """Asks a reward model in batches: what it reads of a completion, what is too long for it, and its score."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import math
@@ -126,7 +124,8 @@ class Scorer:
 
     def _not_longer(self, asked: Sequence[Asked], most: float) -> list[Asked]:
         """Return those whose text has no more tokens; the tokens of pictures are not counted yet."""
-        ids = self._tokens(self.tokenizer, [one.text for one in asked])["input_ids"] if asked else []
+        texts = [one.text for one in asked]
+        ids: list[list[int]] = self._tokens(self.tokenizer, texts)["input_ids"] if asked else []
         return [one for one, own in zip(asked, ids, strict=True) if len(own) <= most]
 
     @property

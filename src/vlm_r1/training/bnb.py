@@ -1,10 +1,10 @@
 """AdamW of bitsandbytes: its state in 8 bits, or paged out of a GPU's memory."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,10 +31,9 @@ def make_adamw(bits: int, paged: bool) -> Callable[[list[dict[str, Any]], Traini
     """
 
     def make(groups: list[dict[str, Any]], section: TrainingSection) -> torch.optim.Optimizer:
-        from bitsandbytes.optim import AdamW  # type: ignore[import-not-found]
-
+        kind: Any = import_module("bitsandbytes.optim").AdamW
         betas = (section.adam_beta1, section.adam_beta2)
-        return AdamW(
+        return kind(
             groups, lr=section.learning_rate, betas=betas, eps=section.adam_epsilon, optim_bits=bits, is_paged=paged
         )
 
@@ -61,7 +60,7 @@ def check_adamw(paged: bool) -> Callable[[], None]:
 
 def hold_whole(optimizer: Any, tables: Sequence[nn.Parameter]) -> None:
     """Keep the state of embeddings in 32 bits, as transformers' Trainer does: few of their rows have a gradient."""
-    own: Any = object.__new__(type(optimizer.mng))  # not the global one, which would keep ids of old models
+    own: Any = copy(optimizer.mng)  # not the global one, which would keep ids of old models
     own.initialize()
     optimizer.mng = own
     own.override_config(list(tables), "optim_bits", 32)

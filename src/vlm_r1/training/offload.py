@@ -1,7 +1,5 @@
 """Optimizers that work on the CPU: their state and a copy of the weights that train lie in its memory."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 from collections.abc import Callable
