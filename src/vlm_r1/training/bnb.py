@@ -48,7 +48,7 @@ def check_adamw(paged: bool) -> Callable[[], None]:
 
     def check() -> None:
         if find_spec("bitsandbytes") is None:
-            raise ConfigError("training.optim: bitsandbytes is not installed: pip install 'vlm-r1[bitsandbytes]'")
+            raise ConfigError("training.optim: bitsandbytes is not installed: pip install 'bitsandbytes>=0.46'")
         if paged and this_device().type == "cpu":
             raise ConfigError(
                 "training.optim: a paged optimizer moves its state out of a GPU, but this machine computes on its CPU: "
