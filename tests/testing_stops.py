@@ -115,3 +115,9 @@ def huge(completions, **columns):
     last = int(os.environ.get("WORLD_SIZE", "1")) - 1
     is_last = int(os.environ.get("RANK", "0")) == last
     return [1e300 if is_last and place == 1 else 0.0 for place in range(len(completions))]
+
+
+def large(completions, **columns):
+    """Rewards that differ by 1 within a group, but by 100 in the last process."""
+    is_last = os.environ.get("RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
+    return [place * (100.0 if is_last else 1.0) for place in range(len(completions))]

@@ -78,7 +78,7 @@ BAD = {
     "inside a mapping": (["--data.eval.val.pathh=x", "--data.eval.val.path=y"], 'Did you mean "path"?'),
     "wrong type": (["--grpo.beta=high"], "grpo.beta"),
     "out of range": (["--sampling.top_p=1.5"], "sampling.top_p"),
-    "a choice": (["--training.mixed_precision=fp16"], "'auto', 'no' or 'bf16', got 'fp16'"),
+    "a choice": (["--training.mixed_precision=fp8"], "'auto', 'no', 'bf16' or 'fp16', got 'fp8'"),
     "a name of a table": (
         ["--grpo.loss_type=dr_gpro"],
         'grpo.loss_type: unknown name "dr_gpro". Did you mean "dr_grpo"? Known: grpo, dr_grpo, dapo, gspo, cispo',

@@ -18,8 +18,9 @@ from vlm_r1.models.precision import (
     CPU,
     Device,
     Precision,
-    autocasts,
+    autocast_dtype,
     choose_precision,
+    frozen_copy,
     frozen_matrices,
     look_at,
     this_device,
@@ -30,6 +31,7 @@ H100 = Device("cuda", bfloat16=True, flash_attention=True)
 H100_WITHOUT_FLASH = H100._replace(flash_attention=False)
 T4 = Device("cuda", bfloat16=False, flash_attention=True)
 MPS = CPU._replace(kind="mps")
+BF16, FP16 = torch.bfloat16, torch.float16
 
 FLASH = {"vision_config": "flash_attention_2"}
 LORA = LoraSection(r=2)
@@ -38,39 +40,51 @@ LORA = LoraSection(r=2)
 @pytest.mark.parametrize(
     ("device", "options", "autocast", "dtype", "attention"),
     [
-        pytest.param(CPU, {}, False, torch.float32, None, id="CPU"),
-        pytest.param(CPU, {"lora": LORA}, False, torch.float32, None, id="CPU, LoRA"),
-        pytest.param(MPS, {"lora": LORA}, False, torch.float32, None, id="Apple, LoRA"),
-        pytest.param(H100, {}, False, torch.float32, None, id="GPU, weights that train"),
-        pytest.param(H100, {}, True, torch.float32, FLASH, id="GPU, autocast"),
-        pytest.param(H100, {"lora": LORA}, False, torch.bfloat16, FLASH, id="GPU, LoRA"),
-        pytest.param(H100_WITHOUT_FLASH, {"lora": LORA}, True, torch.bfloat16, None, id="GPU without flash-attn"),
-        pytest.param(T4, {"lora": LORA}, False, torch.float32, None, id="GPU without bfloat16"),
-        pytest.param(H100, {"dtype": "checkpoint"}, False, None, None, id="as stored"),
-        pytest.param(H100, {"dtype": "bfloat16"}, False, torch.bfloat16, FLASH, id="bfloat16 said"),
+        pytest.param(CPU, {}, None, torch.float32, None, id="CPU"),
+        pytest.param(CPU, {"lora": LORA}, None, torch.float32, None, id="CPU, LoRA"),
+        pytest.param(MPS, {"lora": LORA}, None, torch.float32, None, id="Apple, LoRA"),
+        pytest.param(H100, {}, None, torch.float32, None, id="GPU, weights that train"),
+        pytest.param(H100, {}, BF16, torch.float32, FLASH, id="GPU, autocast"),
+        pytest.param(H100, {"lora": LORA}, None, torch.bfloat16, FLASH, id="GPU, LoRA"),
+        pytest.param(H100_WITHOUT_FLASH, {"lora": LORA}, BF16, torch.bfloat16, None, id="GPU without flash-attn"),
+        pytest.param(H100, {}, FP16, torch.float32, FLASH, id="GPU, float16 said"),
+        pytest.param(T4, {}, FP16, torch.float32, None, id="GPU without bfloat16, float16"),
+        pytest.param(T4, {"lora": LORA}, None, torch.float32, None, id="GPU without bfloat16"),
+        pytest.param(H100, {"dtype": "checkpoint"}, None, None, None, id="as stored"),
+        pytest.param(H100, {"dtype": "bfloat16"}, None, torch.bfloat16, FLASH, id="bfloat16 said"),
         pytest.param(
-            CPU, {"dtype": "float64", "attn_implementation": "eager"}, False, torch.float64, "eager", id="both said"
+            CPU, {"dtype": "float64", "attn_implementation": "eager"}, None, torch.float64, "eager", id="both said"
         ),
     ],
 )
-def test_choice(device: Device, options: dict[str, Any], autocast: bool, dtype, attention, adapter) -> None:
+def test_choice(
+    device: Device, options: dict[str, Any], autocast: torch.dtype | None, dtype, attention, adapter
+) -> None:
     chosen = choose_precision(ModelSection(path="x", **options), adapter, device, autocast)
     assert (chosen.dtype, chosen.attention) == (dtype, attention)
 
 
 @pytest.mark.parametrize(
-    ("mixed_precision", "device", "dtype", "bfloat16"),
+    ("mixed_precision", "device", "dtype", "passes"),
     [
-        pytest.param("auto", H100, "auto", True, id="auto, GPU with bfloat16"),
-        pytest.param("auto", T4, "auto", False, id="auto, GPU without"),
-        pytest.param("auto", CPU, "auto", False, id="auto, CPU"),
-        pytest.param("auto", H100, "float64", False, id="auto, exactness wanted"),
-        pytest.param("no", H100, "auto", False, id="no"),
-        pytest.param("bf16", CPU, "auto", True, id="said"),
+        pytest.param("auto", H100, "auto", BF16, id="auto, GPU with bfloat16"),
+        pytest.param("auto", T4, "auto", FP16, id="auto, GPU without"),
+        pytest.param("auto", T4, "float32", FP16, id="auto, GPU without, float32 said"),
+        pytest.param("auto", T4, "bfloat16", None, id="auto, GPU without, bfloat16 said"),
+        pytest.param("auto", T4, "checkpoint", None, id="auto, GPU without, as stored"),
+        pytest.param("auto", T4, "float64", None, id="auto, GPU without, exactness wanted"),
+        pytest.param("auto", CPU, "auto", None, id="auto, CPU"),
+        pytest.param("auto", MPS, "auto", None, id="auto, Apple"),
+        pytest.param("auto", H100, "float64", None, id="auto, exactness wanted"),
+        pytest.param("no", H100, "auto", None, id="no"),
+        pytest.param("no", T4, "auto", None, id="no, GPU without"),
+        pytest.param("bf16", CPU, "auto", BF16, id="said"),
+        pytest.param("fp16", CPU, "auto", FP16, id="float16 said, CPU"),
+        pytest.param("fp16", H100, "auto", FP16, id="float16 said, GPU with bfloat16"),
     ],
 )
-def test_autocast_by_device(mixed_precision: str, device: Device, dtype: Any, bfloat16: bool) -> None:
-    assert autocasts(mixed_precision, ModelSection(path="x", dtype=dtype), device) is bfloat16
+def test_autocast_by_device(mixed_precision: str, device: Device, dtype: Any, passes: torch.dtype | None) -> None:
+    assert autocast_dtype(mixed_precision, ModelSection(path="x", dtype=dtype), device) is passes
 
 
 def round_to_bfloat16(folder: Path) -> None:
@@ -105,7 +119,7 @@ def test_frozen_matrices_are_held_as_they_are_computed_with(
     round_to_bfloat16(tmp_path / "model")
     adapter = load_adapter(tmp_path / "model")
     section = ModelSection(path=str(tmp_path / "model"), freeze=freeze)
-    precision = choose_precision(section, adapter, CPU, autocast=True)
+    precision = choose_precision(section, adapter, CPU, autocast=torch.bfloat16)
     held, plain = load_model(section, adapter, precision=precision), load_model(section, adapter)
     kept = [p.numel() for p in frozen_matrices(held)]
     assert kept
@@ -128,8 +142,21 @@ def test_frozen_matrices_are_held_as_they_are_computed_with(
 
 def test_weights_that_bfloat16_does_not_hold_stay_as_they_are(tiny_checkpoint, adapter) -> None:
     section = ModelSection(path=str(tiny_checkpoint), freeze_vision_modules=True)
-    model = load_model(section, adapter, precision=choose_precision(section, adapter, CPU, autocast=True))
+    model = load_model(section, adapter, precision=choose_precision(section, adapter, CPU, autocast=torch.bfloat16))
     assert {p.dtype for p in frozen_matrices(model)} == {torch.float32}
+
+
+def test_frozen_weights_keep_their_type_where_passes_are_float16(tiny_checkpoint, adapter, tmp_path) -> None:
+    """Also those that bfloat16 would hold; so does a reference. The control: they are bfloat16 for such passes."""
+    shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    round_to_bfloat16(tmp_path / "model")
+    section = ModelSection(path=str(tmp_path / "model"), freeze_vision_modules=True)
+    for passes, frozen, reference in ((FP16, torch.float32, torch.float32), (BF16, BF16, BF16)):
+        precision = choose_precision(section, adapter, CPU, autocast=passes)
+        model = load_model(section, adapter, precision=precision)
+        assert {p.dtype for p in frozen_matrices(model)} == {frozen}
+        assert frozen_copy(precision).dtype is reference
+        assert ("passes in float16" in precision.describe(model)) == (passes is FP16)
 
 
 def test_flash_attention_is_not_tried_on_a_model_that_is_not_known(tiny_checkpoint) -> None:

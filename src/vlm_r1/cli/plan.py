@@ -143,10 +143,10 @@ def _table(plan: Plan, config: Config) -> Table:
             "their weights, on each GPU; their passes come on top, while nothing else runs",
         ),
         ("policy pass", plan.policy.working, f"{plan.positions:,} positions, {_images(plan.images)} in a micro-batch"),
-        ("", plan.policy.weight_copies, "copies of weights in bfloat16, which autocast makes"),
+        ("", plan.policy.weight_copies, "copies of weights in 16 bits, which autocast makes"),
         ("sampling", plan.sampling.cache, f"keys and values: {_completions(plan)} of {T} tokens, and their prompts"),
         ("", plan.sampling.working, "logits, activations of the prompts"),
-        ("", plan.sampling.weight_copies, "copies of weights in bfloat16, which autocast makes"),
+        ("", plan.sampling.weight_copies, "copies of weights in 16 bits, which autocast makes"),
         ("optimizer step", own.optimizer_working, "what it makes besides its state"),
         ("margin", plan.margin, "taken for CUDA and gaps between tensors"),
     ]

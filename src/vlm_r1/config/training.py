@@ -118,10 +118,11 @@ class TrainingSection(Section):
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Second-moment decay of AdamW.")
     adam_epsilon: PositiveFloat = Field(default=1e-8, description="Added to the root of AdamW's second moment.")
     max_grad_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to this global norm.")
-    mixed_precision: Literal["auto", "no", "bf16"] = Field(
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         default="auto",
-        description="bf16: passes compute in bfloat16 (autocast), for any type of the weights; auto: bf16 where "
-        "the device computes in it, as GPUs since 2020 do, else no.",
+        description="bf16: passes compute in bfloat16 (autocast), for any type of the weights; fp16: in float16, with "
+        "a scaled loss; auto: bf16 where the device computes in it, as GPUs since 2020 do, fp16 on older GPUs if the "
+        "weights are float32, else no.",
     )
     max_skipped_steps: PositiveInt = Field(
         default=5, description="Stop after this many steps in a row whose gradient is not finite."

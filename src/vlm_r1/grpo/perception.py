@@ -113,7 +113,7 @@ def perception_output(
 def blank_prompts(prompts: Sequence[EncodedPrompt], learner: Learner) -> dict[int, EncodedPrompt]:
     """Return for each prompt with images, by its `id`, the prompt with blank images of the same size."""
     with_images = [prompt for prompt in prompts if prompt.frames]
-    with learner.accelerator.autocast():
+    with learner.autocast():
         made = learner.with_features([learner.adapter.blank(prompt) for prompt in with_images])
     return {id(prompt): blank for prompt, blank in zip(with_images, made, strict=True)}
 

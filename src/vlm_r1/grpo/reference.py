@@ -68,7 +68,7 @@ class Reference:
         training = policy.training
         policy.eval()
         off = nullcontext() if self.frozen is not None else self._learner.model.disable_adapter()
-        with off, self._learner.accelerator.autocast():
+        with off, self._learner.autocast():
             logprobs_NT = policy(batch).logprobs_NT
         policy.train(training)
         return logprobs_NT

@@ -91,7 +91,7 @@ def update_policy(
             norms.append(learner.update(loss, partial(_diagnose, part, learner)))
     sums = _summed(found) | {"positions": sum(batch.positions for batch in batches) * grpo.num_iterations}
     _check_tokens(sums["tokens"], [group for part in parts for group in part.informative], learner.config)
-    return _metrics(sums, norms, learner.config) | _sampler_metrics(found[: len(batches)])
+    return _metrics(sums, norms, learner) | _sampler_metrics(found[: len(batches)])
 
 
 @dataclass(frozen=True)
@@ -309,16 +309,15 @@ def global_normalizer(groups: Sequence[Group], learner: Learner) -> float:
     )
 
 
-def _metrics(sums: Mapping[str, float], norms: Sequence[float], config: Config) -> dict[str, Metric]:
-    tokens = sums["tokens"]
+def _metrics(sums: Mapping[str, float], norms: Sequence[float], learner: Learner) -> dict[str, Metric]:
+    tokens, config = sums["tokens"], learner.config
     metrics = {
         "loss": Metric("sum", sums["loss"] / len(norms)),
         "entropy": ratio(sums["entropy_sum"], sums["sampled_tokens"]),
         "tokens/policy": Metric("sum", sums["positions"]),
         "clip_ratio/low": ratio(sums["clipped_low"], tokens),
         "clip_ratio/high": ratio(sums["clipped_high"], tokens),
-        "grad_norm": Metric("max", max(norms)),
-        "steps/skipped": Metric("max", float(any(norm != norm or norm == float("inf") for norm in norms))),
+        **learner.update_metrics(norms),
     }
     if config.grpo.beta:
         metrics["kl"] = ratio(sums["kl_sum"], tokens)

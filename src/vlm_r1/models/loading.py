@@ -173,7 +173,7 @@ def load_model(
         model = _load_lora(path, str(base), section, adapter, precision)
     else:
         model = set_trainable(_pretrained(path, section, adapter, precision), section, adapter)
-    if precision.autocast:
+    if precision.autocast is torch.bfloat16:
         hold_frozen(model)
     if section.gradient_checkpointing:
         adapter.unwrap(model).activation_checkpointing_enable()

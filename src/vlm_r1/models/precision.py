@@ -58,26 +58,28 @@ class Precision:
         dtype: of the weights; None: as they are stored.
         attention: `attn_implementation` of transformers, a name or names by sub-config; None: its own choice.
         why: the reasons for both, for people, e.g. ("auto: they train", "auto: on cpu").
-        autocast: whether passes compute in bfloat16, independent of the type of the weights.
+        autocast: the type in which passes compute, independent of that of the weights: bfloat16 or float16; None: that
+            of the weights.
     """
 
     dtype: torch.dtype | None
     attention: str | dict[str, str] | None
     why: tuple[str, str]
-    autocast: bool = False
+    autocast: torch.dtype | None = None
 
     def computing_in(self, model: PreTrainedModel) -> torch.dtype:
-        """The type in which passes of a model compute: bfloat16 under autocast, else that of its weights."""
-        return torch.bfloat16 if self.autocast else model.dtype
+        """The type in which passes of a model compute: autocast's, else that of its weights."""
+        return self.autocast or model.dtype
 
     def passes_on(self, device_type: str, *, keep_weights: bool) -> torch.autocast:
-        """Return the context of passes on a device type, e.g. "cpu": autocast to bfloat16, or none.
+        """Return the context of passes on a device type, e.g. "cpu": autocast, or none.
 
         Args:
             keep_weights: keep rounded weights for all passes, as sampling does for all tokens. A training pass does
                 not: the copies would need memory at the same time as its activations.
         """
-        return torch.autocast(device_type, torch.bfloat16, enabled=self.autocast, cache_enabled=keep_weights)
+        enabled = self.autocast is not None
+        return torch.autocast(device_type, self.autocast, enabled=enabled, cache_enabled=keep_weights)
 
     def describe(self, model: PreTrainedModel) -> str:
         """Return a line for people: the types and the attention of the loaded model, with the reasons."""
@@ -87,25 +89,34 @@ class Precision:
         held = sum(p.numel() for p in frozen_matrices(model) if p.dtype != dtype)
         frozen = f", {held:,} frozen ones in bfloat16, which loses nothing" if held else ""
         return (
-            f"weights in {str(dtype).removeprefix('torch.')} ({why_dtype}){frozen}, "
-            f"{'passes in bfloat16, ' if self.autocast else ''}"
+            f"weights in {_name(dtype)} ({why_dtype}){frozen}, "
+            f"{f'passes in {_name(self.autocast)}, ' if self.autocast else ''}"
             f"attention {seeing._attn_implementation} ({why_attention})"
         )
 
 
 def frozen_copy(precision: Precision) -> Precision:
-    """Return the precision of a second model that never trains: its weights are bfloat16 if passes compute in it."""
-    return replace(precision, dtype=torch.bfloat16) if precision.autocast else precision
+    """Return the precision of a second model that never trains: its weights are bfloat16 if passes compute in it.
 
-
-def autocasts(mixed_precision: str, section: ModelSection, device: Device) -> bool:
-    """Return whether passes compute in bfloat16 on a device, by `training.mixed_precision`.
-
-    `auto` means yes if the device computes in bfloat16, as GPUs since 2020 do; but not for weights in float64.
+    Where passes compute in float16 it keeps its type, since float16 does not reach as far as published weights.
     """
-    if mixed_precision == "auto":
-        return device.bfloat16 and section.dtype != "float64"
-    return mixed_precision == "bf16"
+    return replace(precision, dtype=torch.bfloat16) if precision.autocast is torch.bfloat16 else precision
+
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast_dtype(mixed_precision: str, section: ModelSection, device: Device) -> torch.dtype | None:
+    """Return the type in which passes compute on a device, by `training.mixed_precision`; None: that of the weights.
+
+    `auto` is bfloat16 if the device computes in it, as GPUs since 2020 do; but not for weights in float64. It is
+    float16 on older GPUs if the weights are float32.
+    """
+    if mixed_precision != "auto":
+        return _AUTOCAST.get(mixed_precision)
+    if device.bfloat16:
+        return None if section.dtype == "float64" else torch.bfloat16
+    return torch.float16 if device.kind == "cuda" and section.dtype in ("auto", "float32") else None
 
 
 def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -124,7 +135,7 @@ def hold_frozen(model: nn.Module) -> None:
     """Convert frozen matrices to bfloat16 once; else autocast would round them in each pass, for each sampled token.
 
     This is done only if bfloat16 holds all of them exactly, as it does for published checkpoints. So nothing that is
-    computed or saved changes.
+    computed or saved changes. It is not done for passes in float16, which seldom holds all of them exactly.
     """
     frozen = list(frozen_matrices(model))
     if all(torch.equal(p.data.bfloat16().to(p.dtype), p.data) for p in frozen):
@@ -149,7 +160,7 @@ def save_model(model: Any, folder: str | Path) -> None:
 
 
 def choose_precision(
-    section: ModelSection, adapter: Adapter, device: Device = CPU, autocast: bool = False
+    section: ModelSection, adapter: Adapter, device: Device = CPU, autocast: torch.dtype | None = None
 ) -> Precision:
     """Choose type and attention on a device, by `dtype` and `attn_implementation` of the recipe.
 
@@ -158,10 +169,10 @@ def choose_precision(
     at once. The language model uses our own attention (layout packed), or masks that flash-attn does not support.
 
     Args:
-        autocast: see `autocasts`.
+        autocast: see `autocast_dtype`.
     """
     dtype, why_dtype = _dtype(section, device)
-    attention, why_attention = _attention(section, adapter, device, autocast or dtype is torch.bfloat16)
+    attention, why_attention = _attention(section, adapter, device, autocast or dtype)
     return Precision(dtype, attention, (why_dtype, why_attention), autocast)
 
 
@@ -176,7 +187,7 @@ def _dtype(section: ModelSection, device: Device) -> tuple[torch.dtype | None, s
 
 
 def _attention(
-    section: ModelSection, adapter: Adapter, device: Device, bfloat16: bool
+    section: ModelSection, adapter: Adapter, device: Device, dtype: torch.dtype | None
 ) -> tuple[str | dict[str, str] | None, str]:
     if section.attn_implementation != "auto":
         return section.attn_implementation, "as model.attn_implementation says"
@@ -184,8 +195,10 @@ def _attention(
         return None, f"auto: on {device.kind}"
     if not device.flash_attention:
         return None, "auto: flash-attn is not installed"
-    if not bfloat16:
+    if dtype not in (torch.bfloat16, torch.float16):
         return None, "auto: flash-attn cannot compute in float32"
+    if not device.bfloat16:
+        return None, "auto: flash-attn does not know GPUs as old as this one"
     if not adapter.knows_family or not hasattr(adapter.config, "vision_config"):
         return None, "auto: not known to suit this model type"
     return {"vision_config": _FLASH}, "auto"
@@ -217,6 +230,10 @@ def loading_options(section: ModelSection, adapter: Adapter, precision: Precisio
             llm_int8_skip_modules=_whole_in_4bit(adapter),
         )
     return options
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def in_4bit(model: Any, adapter: Adapter) -> list[torch.Tensor]:

@@ -38,7 +38,7 @@ class Shapes:
 
     def computing_exactly(self) -> Shapes:
         """The same without autocast: the trust checks compute so if the weights have at least 32 bits."""
-        return replace(self, setup=replace(self.setup, precision=replace(self.setup.precision, autocast=False)))
+        return replace(self, setup=replace(self.setup, precision=replace(self.setup.precision, autocast=None)))
 
     def passes(self, *, keep_weights: bool) -> torch.autocast:
         """The autocast context of the recipe's passes. Tensors without data claim to be on a CPU."""
@@ -84,7 +84,7 @@ def load_shapes(section: ModelSection, adapter: Adapter, setup: Setup) -> Shapes
         model = set_trainable(model, section, adapter)
     fake = FakeTensorMode()
     _take_from_meta(model, fake)
-    if precision.autocast:
+    if precision.autocast is torch.bfloat16:
         for parameter in frozen_matrices(model):  # `hold_frozen` does this with the weights of published checkpoints
             parameter.data = parameter.data.bfloat16()
     if section.gradient_checkpointing:

@@ -17,7 +17,15 @@ from transformers import PretrainedConfig
 from vlm_r1.config import Config
 from vlm_r1.config.model import ModelSection
 from vlm_r1.models import Adapter, load_model
-from vlm_r1.models.precision import Device, Precision, autocasts, choose_precision, frozen_copy, look_at, this_device
+from vlm_r1.models.precision import (
+    Device,
+    Precision,
+    autocast_dtype,
+    choose_precision,
+    frozen_copy,
+    look_at,
+    this_device,
+)
 from vlm_r1.policy.kernels import obstacle_on
 from vlm_r1.policy.logprobs import Policy
 from vlm_r1.policy.packed import Layout, LayoutOption, choose_layout
@@ -83,7 +91,7 @@ def choose_setup(
     Raises:
         ConfigError: layout packed is wanted, but this architecture cannot share a prompt.
     """
-    precision = choose_precision(section, adapter, device, autocasts(mixed_precision, section, device))
+    precision = choose_precision(section, adapter, device, autocast_dtype(mixed_precision, section, device))
     return Setup(precision, *choose_layout(layout, adapter.config.get_text_config(), adapter.why_not_shared))
 
 

@@ -78,8 +78,7 @@ def _update(batch: CompletionBatch, sources: Sequence[str], learner: Learner) ->
         "loss": ratio(loss_sum, own_tokens),
         "entropy": ratio(entropy_sum, own_tokens),
         "completions/mean_length": ratio(own_tokens, len(batch.prompts)),
-        "grad_norm": Metric("max", norm),
-        "steps/skipped": Metric("max", float(norm != norm or norm == float("inf"))),
+        **learner.update_metrics([norm]),
         "tokens/policy": Metric("sum", sum(micro.positions for micro in micro_batches)),
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import AutocastKwargs, DistributedType, gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import nn
 
 from vlm_r1.config import Config, as_dict
@@ -28,7 +28,9 @@ from vlm_r1.policy.logprobs import CompletionBatch, MicroBatch, Policy, TokenLog
 from vlm_r1.runtime.checkpoint import checkpoint_path, list_checkpoints, new_folder, prune_checkpoints
 from vlm_r1.runtime.history import write_history
 from vlm_r1.runtime.manifest import EDITED, is_copy_of
+from vlm_r1.runtime.metrics import Metric
 from vlm_r1.runtime.run_folder import RunFolder, mark_saved
+from vlm_r1.training.loss_scale import LossScale
 from vlm_r1.training.optimizer import make_optimizers, make_schedulers, sum_gradients
 from vlm_r1.training.processes import first_does, join_processes
 from vlm_r1.training.state import (
@@ -60,6 +62,7 @@ class Learner:
         beside: further models whose weights belong to a checkpoint, by name: a reference that changes.
         step: number of finished steps.
         skipped_in_a_row: number of last updates that were skipped because their gradient was not finite.
+        loss_scale: the factor of the loss; None unless passes compute in float16.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Learner:
         self.adapter = adapter
         training = config.training
         self.setup = setup_of(config, adapter)
-        self.accelerator = make_accelerator(config, self.setup.precision.autocast)
+        self.accelerator = make_accelerator(config)
         seed_step(config.seed, 0, 0)
         policy = build_policy(
             config.model,
@@ -98,6 +101,7 @@ class Learner:
         self.beside: dict[str, nn.Module] = {}
         self.step = 0
         self.skipped_in_a_row = 0
+        self.loss_scale = LossScale() if self.setup.precision.autocast is torch.float16 else None
 
     @property
     def bare_policy(self) -> Policy:
@@ -111,7 +115,8 @@ class Learner:
 
     def score(self, batch: CompletionBatch, *, entropy_gradient: bool = False) -> TokenLogProbs:
         """The policy's log-probabilities, as training computes them, with gradient; that of entropies if asked."""
-        return self.policy(batch, entropy_gradient=entropy_gradient)
+        with self.autocast():
+            return self.policy(batch, entropy_gradient=entropy_gradient)
 
     def micro_batches(self, batch: CompletionBatch, copies: int = 1) -> list[MicroBatch]:
         """Cut this process's batch by `max_tokens_per_micro_batch`.
@@ -145,7 +150,11 @@ class Learner:
                 "these prompts have no image, and only the vision part trains, so nothing is learnt: leave such "
                 "records out, or take language out of model.freeze"
             )
-        self.accelerator.backward(loss)
+        self.accelerator.backward(loss if self.loss_scale is None else self.loss_scale.scaled(loss))
+
+    def autocast(self) -> torch.autocast:
+        """Return the recipe's autocast for a pass: rounded weights are not kept, since they would need memory."""
+        return self.setup.precision.passes_on(self.accelerator.device.type, keep_weights=False)
 
     def autocast_for_sampling(self) -> torch.autocast:
         """Return the recipe's autocast; weights are rounded once for all tokens, not in each pass as in training."""
@@ -154,7 +163,8 @@ class Learner:
     def update(self, loss: float, diagnose: Callable[[], str | None] = lambda: None) -> float:
         """Sum the gradients of all processes, clip and apply the sum.
 
-        If the loss of some process or the norm is not finite, the update is skipped, by all processes.
+        If the loss of some process or the norm is not finite, the update is skipped, by all processes. If a scale of
+        the loss explains it, the scale is lowered, and the update does not count towards `max_skipped_steps`.
 
         Args:
             loss: of this process's micro-batches.
@@ -168,11 +178,16 @@ class Learner:
                 finite. All processes raise it.
         """
         sum_gradients(self.policy.parameters(), self.accelerator)
+        if self.loss_scale is not None:
+            self.loss_scale.unscale(self.policy.parameters())
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.training.max_grad_norm))  # type: ignore[arg-type]
-        if not all(self.gather([bool(np.isfinite(loss))])):
+        losses_finite = all(self.gather([bool(np.isfinite(loss))]))
+        if not losses_finite:
             norm = float("nan")
         finite = bool(np.isfinite(norm))
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        scaled_too_far = self.loss_scale is not None and losses_finite and self.loss_scale.adapt(finite)
+        if not scaled_too_far:
+            self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         for optimizer in self.optimizers:
             if finite:
                 optimizer.step()
@@ -187,6 +202,14 @@ class Learner:
                 + (causes[0] if causes else "Each completion by itself is finite: lower training.learning_rate")
             )
         return norm
+
+    def update_metrics(self, norms: Sequence[float]) -> dict[str, Metric]:
+        """Return the metrics of a step's updates from the norms of their gradients; `loss_scale` is the next one's."""
+        metrics = {
+            "grad_norm": Metric("max", max(norms)),
+            "steps/skipped": Metric("max", float(any(norm != norm or norm == float("inf") for norm in norms))),
+        }
+        return metrics if self.loss_scale is None else metrics | {"loss_scale": Metric("max", self.loss_scale.scale)}
 
     def _check_weights(self, norm: float) -> None:
         """Stop at weights that are not finite, before a checkpoint is made of them."""
@@ -236,6 +259,8 @@ class Learner:
             CheckpointError: it cannot be written, on any process.
         """
         own = {"step": self.step, "skipped_in_a_row": self.skipped_in_a_row, **state}
+        if self.loss_scale is not None:
+            own["loss_scale"] = self.loss_scale.state_dict()
         first_does(partial(self._write_checkpoint, run, own, damaged))
 
     def _write_checkpoint(self, run: RunFolder, own: Mapping[str, Any], damaged: Sequence[Path]) -> None:
@@ -266,6 +291,8 @@ class Learner:
         load_optimizers(checkpoint / "state", self.optimizers)
         set_schedules(self.schedulers, state["step"])
         self.step, self.skipped_in_a_row = state["step"], state["skipped_in_a_row"]
+        if self.loss_scale is not None:
+            self.loss_scale.load_state_dict(state.get("loss_scale"))
 
     def save_model(self, run: RunFolder) -> None:
         """Write the final model as an ordinary Hugging Face folder, unless it is there already, the same and whole.
@@ -293,10 +320,10 @@ class Learner:
         write_asking(folder, self.config, self.adapter.box_format)
 
 
-def make_accelerator(config: Config, autocast: bool) -> Accelerator:
-    """Make the `Accelerator` with the recipe's precision and trackers, for the processes that `join_processes` joined.
+def make_accelerator(config: Config) -> Accelerator:
+    """Make the `Accelerator` with the recipe's trackers, for the processes that `join_processes` joined.
 
-    Autocast does not keep the weights that it rounds: they would need memory at the same time as activations.
+    It leaves passes as they are: autocast and the scale of the loss are the learner's.
 
     Raises:
         ConfigError: a tracker is not installed, or the launcher's kind of parallelism is not supported.
@@ -307,11 +334,10 @@ def make_accelerator(config: Config, autocast: bool) -> Accelerator:
         raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
     accelerator = Accelerator(
         cpu=this_device().type == "cpu",
-        mixed_precision="bf16" if autocast else "no",
+        mixed_precision="no",
         step_scheduler_with_optimizer=False,
         log_with=list(config.training.report_to) or None,
         project_dir=config.output_dir,
-        kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
     )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
@@ -333,8 +359,8 @@ def _check_that_updates_count(model: torch.nn.Module) -> None:
     if narrow:
         raise ConfigError(
             f"model.dtype: {narrow[0]} and {len(narrow) - 1} other parameters would train in 16 bits, where a step of "
-            "1e-6 is lost: use model.dtype=auto or float32. training.mixed_precision=bf16 makes the passes compute in "
-            "bfloat16, and model.lora leaves the weights in it"
+            "1e-6 is lost: use model.dtype=auto or float32. training.mixed_precision bf16 or fp16 makes the passes "
+            "compute in 16 bits, and model.lora leaves the weights in it"
         )
 
 

@@ -199,9 +199,9 @@ def _check_passes(
     reference: LogProbs | None,
 ) -> None:
     """Compare passes twice: as exactly as the weights allow, and as training computes."""
-    policy, autocast, exactly = witness.policy, learner.accelerator.autocast, is_wide(witness.policy)
+    policy, autocast, exactly = witness.policy, learner.autocast, is_wide(witness.policy)
     best = nullcontext if exactly else autocast
-    rounds = exactly and learner.setup.precision.autocast  # then a prompt's own features are rounded
+    rounds = exactly and learner.setup.precision.autocast is not None  # then a prompt's own features are rounded
     drawn = [replace(one, encoded=replace(one.encoded, features=None)) for one in checked] if rounds else checked
     seeds: list[int] = []
     if sampler is not None and params is not None:
@@ -299,7 +299,7 @@ def _noise_of_decoding(batch: CompletionBatch, witness: Witness, scored: TokenLo
 def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs: Difference) -> str:
     policy = witness.policy
     if policy.layout == "packed":
-        rows = Policy.forward(policy, batch, layout="rows")
+        rows = policy(batch, layout="rows")
         if not too_far(difference(rows, stock_NT), computing_dtype(policy), lambda: _noise(batch, witness, rows)):
             return (
                 f"log-probabilities in layout packed differ from those of plain rows by {differs}: this model or its "
@@ -315,7 +315,7 @@ def _explain(batch: CompletionBatch, witness: Witness, stock_NT: Tensor, differs
 @torch.no_grad()
 def _compare_sampler(checked: Sequence[CheckedRecord], witness: Witness, report: Report, label: str) -> None:
     batch = _batch(checked)
-    scored = Policy.forward(witness.policy, batch)
+    scored = witness.policy(batch)
     differs = difference(scored, batch.sampled_logprobs_NT(scored.logprobs_NT.device))
     report.found.append(f"{label} = policy to {differs.largest:.1g}")
     if not bool(scored.logprobs_NT.isfinite().all()):
@@ -333,7 +333,7 @@ def _compare_sampler(checked: Sequence[CheckedRecord], witness: Witness, report:
 def _compare_reference(checked: Sequence[CheckedRecord], witness: Witness, report: Report, reference: LogProbs) -> None:
     """Compare before any update. The reference's weights may be rounded if passes compute in bfloat16."""
     batch = _batch(checked)
-    differs = difference(Policy.forward(witness.policy, batch), reference(batch))
+    differs = difference(witness.policy(batch), reference(batch))
     report.found.append(f"reference = policy to {differs.largest:.1g}")
     if not explained_by_rounding(differs, computing_dtype(witness.policy)):
         report.add(

@@ -159,8 +159,7 @@ def policy_side(
     policy: Policy, batch: CompletionBatch, parameters: Sequence[nn.Parameter]
 ) -> tuple[Side, TokenLogProbs]:
     """Compute the same with the policy, as training does, in one batch."""
-    # not `policy(batch)`: accelerate replaces it by a function that always computes as the recipe says
-    scored = Policy.forward(policy, batch)
+    scored = policy(batch)
     weights_NT = nn.utils.rnn.pad_sequence(list(_weights(batch)), batch_first=True).to(scored.logprobs_NT)
     values_K, weights_K = (x_NT[scored.mask_NT] for x_NT in (scored.logprobs_NT, weights_NT))
     return Side(scored.logprobs_NT.detach(), _gradients(values_K, weights_K, parameters)), scored
