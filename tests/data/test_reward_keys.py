@@ -157,7 +157,7 @@ def test_the_check_and_the_start_say_it(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({**VERL, "id": i}) + "\n" for i in range(5)), encoding="utf-8")
     source = DataSource(path=str(path), task="vqa")
-    (note,) = check_data(source, get_template("r1"), images=False).notes
+    (note,) = check_data(source, get_template("r1"), images=False).unused_keys
     assert note.startswith(
         'the key "data_source" (verl chooses the reward by it) is not used: "hiyouga/geometry3k" (5)'
     )

@@ -146,7 +146,7 @@ DAMAGE = {
     "before missing": (lambda h: (h / "run/eval/before-held.json").unlink(), r"before-held\.json: cannot be read"),
     "samples torn": (
         lambda h: (h / "run/eval/before-held.samples.jsonl").write_text('{"a"'),
-        r"before-held\.samples\.jsonl: has 0 whole lines, but 12 records",
+        r"before-held\.samples\.jsonl: has 0 whole lines, but 12 answers",
     ),
     "a step's evaluation torn": (
         lambda h: (h / "run/eval/step-000001-held.json").write_text('{"n": 3'),

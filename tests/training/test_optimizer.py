@@ -138,7 +138,7 @@ def test_options_of_adamw_have_no_effect_on_others(name: str) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_8_bits_want_bitsandbytes() -> None:
-    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install 'vlm-r1\[bitsandbytes\]'"):
+    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install 'bitsandbytes>=0.46'"):
         OPTIMIZERS["adamw_8bit"].check()
 
 

@@ -152,8 +152,8 @@ def sampler_with_other_weights(run: TrainingRun, patch: pytest.MonkeyPatch) -> N
 def draws_colder_than_it_says(run: TrainingRun, patch: pytest.MonkeyPatch) -> None:
     choose = hf.choose_tokens
 
-    def lie(logits_NV: Tensor, uniforms_N: Tensor, params: SamplingParams, banned: Any) -> tuple[Tensor, Tensor]:
-        token_N, _ = choose(logits_NV * 2, uniforms_N, params, banned)
+    def lie(logits_NV: Tensor, uniforms_N: Tensor, params: SamplingParams, *rest: Any) -> tuple[Tensor, Tensor]:
+        token_N, _ = choose(logits_NV * 2, uniforms_N, params, *rest)
         told = logits_NV.index_fill(-1, torch.tensor(run.env.adapter.banned_ids()), float("-inf")).float()
         return token_N, told.log_softmax(-1).gather(1, token_N[:, None])[:, 0]
 

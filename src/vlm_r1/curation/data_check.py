@@ -14,6 +14,7 @@ from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coor
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
 from vlm_r1.data.records import RecordFile
+from vlm_r1.data.reward_keys import unused_reward_keys
 from vlm_r1.data.rows import Problem
 from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.parsing.gold_boxes import boxes_in
@@ -79,6 +80,7 @@ class DataCheck:
         leakage: sentences about pictures shared with other files, by file name.
         warnings: probable mistakes in usable rows, by kind.
         notes: sentences about the file as a whole.
+        unused_keys: sentences about keys that may mean a reward, but are not used: nothing need be wrong.
         first: source of the first record, and its question as it will be asked; empty texts if there is no record.
     """
 
@@ -92,6 +94,7 @@ class DataCheck:
     leakage: dict[str, str]
     warnings: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
     notes: list[str] = field(default_factory=list[str])
+    unused_keys: list[str] = field(default_factory=list[str])
     first: tuple[str, str] = ("", "")
     left_out: list[Problem] = field(default_factory=list[Problem])
     access: Access = NOWHERE
@@ -160,6 +163,7 @@ def check_data(
         chosen=file.describe(),
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
+        unused_keys=unused_reward_keys(records),
         first=(records[0].source, _conversation(records[0], task, template)) if records else ("", ""),
     )
 

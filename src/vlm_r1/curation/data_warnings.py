@@ -14,7 +14,6 @@ from vlm_r1.data.formats.media import files_not_shown, marks_as_text
 from vlm_r1.data.formats.shown import shown
 from vlm_r1.data.instructions import is_whole_instruction
 from vlm_r1.data.options import read_options
-from vlm_r1.data.reward_keys import unused_reward_keys
 from vlm_r1.data.tokens import KNOWN_TOKENS, control_tokens_in
 from vlm_r1.parsing.names import needs_quotes, split_names
 from vlm_r1.parsing.normal_form import normalize_text
@@ -128,7 +127,7 @@ def file_notes(
             f"{len(whole)} of {len(records)} problems look like whole instructions, but are put into the task's own "
             f"sentence, e.g. {whole[0].source}: a template with wraps: false asks them as they are"
         )
-    notes += (*_unread_columns(records, task), *unused_reward_keys(records))
+    notes += _unread_columns(records, task)
     dark = {path: value for path, value in greys.items() if 0 < value < _DARK}
     if dark:
         path, value = next(iter(dark.items()))

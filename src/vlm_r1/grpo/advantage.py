@@ -121,7 +121,7 @@ def decoupled_advantages(parts_PGK: Tensor, weights_K: Sequence[float]) -> Tenso
     Source: GDPO, arXiv 2601.05242, as in TRL 1.16 (`multi_objective_aggregation: normalize_then_sum`).
 
     >>> decoupled_advantages(torch.tensor([[[0.0, 0.0], [1.0, 100.0]], [[0.0, 1.0], [0.0, 1.0]]]), [1.0, 1.0])
-    tensor([[-1.2245,  1.2245],
+    tensor([[-1.2246,  1.2246],
             [ 0.0000,  0.0000]])
     """
     present_PGK = ~parts_PGK.isnan()

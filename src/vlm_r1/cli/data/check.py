@@ -124,7 +124,7 @@ def _print_check(console: Terminal, source: DataSource, check: DataCheck, images
         console.print(f"\nduplicates: {sentence}")
     for path, sentence in check.leakage.items():
         console.print(f"\nleakage: {source.path} and {path}: {sentence}")
-    for note in check.notes:
+    for note in (*check.notes, *check.unused_keys):
         console.print(f"\nnote: {note}")
 
 
