@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -100,8 +101,9 @@ def plain_loop(
     return norms
 
 
-def largest_step(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """Between all weights. (AdamW makes a whole step of a gradient that is only rounding, so no single one tells.)"""
+    return math.sqrt(sum(float((a[name] - b[name]).square().sum()) for name in a))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +125,10 @@ def test_updates_equal_a_plain_loop_over_the_parts(parts: int, iterations: int, 
     assert len(norms) == parts * iterations
     assert metrics["grad_norm"].total == pytest.approx(max(norms), rel=1e-6)
     assert metrics["clip_ratio/low"].total + metrics["clip_ratio/high"].total > 0, "a ratio left the clip"
-    moved, apart = largest_step(weights(own), start), largest_step(weights(own), weights(twin))
+    moved, apart = distance(weights(own), start), distance(weights(own), weights(twin))
     assert moved > 1e-3
-    assert apart < 1e-3 * moved
-    assert largest_step(weights(own), weights(control)) > 30 * apart, "control: old log-probabilities that are not old"
+    assert apart < 1e-4 * moved
+    assert distance(weights(own), weights(control)) > 30 * apart, "control: old log-probabilities that are not old"
 
 
 def test_the_old_pass_is_made_for_all_parts_but_the_first(learner, groups) -> None:
