@@ -19,6 +19,7 @@ from vlm_r1.rewards.model_scores import Scorer
 _WANTED = {
     "config": "the folder or Hub name of a reward model: config.json, weights, tokenizer",
     "tokenizer": "tokenizer.json and tokenizer_config.json beside the weights of the reward model",
+    "processor": "preprocessor_config.json or processor_config.json beside the weights; some families need torchvision",
     "weights": "model.safetensors, whole, or its shards and their index; copy them from the original checkpoint",
 }
 """The files that are loaded, for error messages."""
@@ -34,15 +35,7 @@ def load_scorer(path: str, revision: str = "", device: str = "auto", dtype: str 
     """
     where = _device(device)
     config, version = load_config(path, revision), _version(revision)
-    tokenizer = load_with(
-        "tokenizer of the reward model",
-        _WANTED["tokenizer"],
-        AutoTokenizer.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
-        path,
-        may_be_trusted=False,
-        trust_remote_code=False,
-        **version,
-    )
+    tokenizer = _load("tokenizer", AutoTokenizer, path, **version)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes one up where none is
         raise ModelError(f"{path}: the tokenizer of the reward model has no vocabulary (wanted {_WANTED['tokenizer']})")
     if tokenizer.pad_token_id is None:
@@ -59,21 +52,19 @@ def load_scorer(path: str, revision: str = "", device: str = "auto", dtype: str 
     return Scorer(path, model.to(where).eval().requires_grad_(False), tokenizer, _longest(config, tokenizer), processor)
 
 
+def _load(what: str, auto_class: Any, path: str, **options: Any) -> Any:
+    """Load by one of transformers' auto classes. Code of a reward model never runs: nobody can allow it."""
+    name, loader = f"{what} of the reward model", auto_class.from_pretrained
+    return load_with(name, _WANTED[what], loader, path, may_be_trusted=False, trust_remote_code=False, **options)
+
+
 def _takes_pictures(model: Any) -> bool:
     return "pixel_values" in inspect.signature(model.forward).parameters
 
 
 def _processor(path: str, tokenizer: Any, version: dict[str, str]) -> Any:
     """Load the processor of texts and pictures, and give it the tokenizer that is used for texts alone."""
-    processor = load_with(
-        "processor of the reward model",
-        "preprocessor_config.json or processor_config.json beside the weights; some families need torchvision",
-        AutoProcessor.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
-        path,
-        may_be_trusted=False,
-        trust_remote_code=False,
-        **version,
-    )
+    processor = _load("processor", AutoProcessor, path, **version)
     template = getattr(processor, "chat_template", None) or tokenizer.chat_template
     if not (hasattr(processor, "image_processor") and template):
         raise ModelError(
@@ -95,15 +86,7 @@ def load_config(path: str, revision: str = "") -> Any:
             f"{path}: holds LoRA adapters, not a whole reward model. Merge them into their base with peft's "
             "merge_and_unload, and name the folder that this is saved in"
         )
-    config = load_with(
-        "config of the reward model",
-        _WANTED["config"],
-        AutoConfig.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
-        path,
-        may_be_trusted=False,
-        trust_remote_code=False,
-        **_version(revision),
-    )
+    config = _load("config", AutoConfig, path, **_version(revision))
     check_no_kernels(path, config)
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ModelError(
@@ -128,17 +111,14 @@ def _version(revision: str) -> dict[str, str]:
 
 def _model(path: str, config: Any, dtype: str, version: dict[str, str]) -> Any:
     """Load the weights with a head of one label, and refuse a head that is not in them: it would be noise."""
-    model, found = load_with(
-        "weights of the reward model",
-        _WANTED["weights"],
-        AutoModelForSequenceClassification.from_pretrained,  # pyright: ignore[reportUnknownMemberType]
+    model, found = _load(
+        "weights",
+        AutoModelForSequenceClassification,
         path,
         num_labels=1,
         dtype=dtype,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are reported below, by name
-        may_be_trusted=False,
-        trust_remote_code=False,
         **version,
     )
     for name, own, _ in sorted(found["mismatched_keys"]):
