@@ -51,10 +51,11 @@ class Sources(LazyRecords):
 def evenly(records: Sequence[Record], most: int = CHECKED_LINES) -> Sequence[Record]:
     """Return all records, or at most `most` evenly spaced ones, without those that are known to be bad."""
     chosen = records[:: max(1, -(-len(records) // most))]
-    return list(_good(chosen, records.bad)) if isinstance(records, Sources) and records.bad else chosen
+    return list(readable(chosen, records.bad)) if isinstance(records, Sources) and records.bad else chosen
 
 
-def _good(records: Sequence[Record], bad: Collection[str]) -> Iterator[Record]:
+def readable(records: Sequence[Record], bad: Collection[str] = ()) -> Iterator[Record]:
+    """Yield the records whose rows can be read, without those that are known to be bad."""
     for index in range(len(records)):
         try:
             record = records[index]

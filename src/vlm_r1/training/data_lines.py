@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 
 from vlm_r1.config.secrets import masked
 from vlm_r1.data.reward_keys import unused_reward_keys
-from vlm_r1.data.sources import Sources, evenly, shared_pictures
-from vlm_r1.errors import DataError
-from vlm_r1.types import Record
+from vlm_r1.data.sources import Sources, evenly, readable, shared_pictures
 
 LOOKED_AT = 2000
 """Number of rows that are read again to find keys which may mean a reward."""
@@ -32,15 +29,9 @@ def reward_lines(records: Sources) -> list[str]:
 
     At most `LOOKED_AT` rows are looked at, evenly spaced. One that cannot be read is named when it is drawn.
     """
-    looked_at = [*_readable(evenly(records, LOOKED_AT))]
+    looked_at = [*readable(evenly(records, LOOKED_AT))]
     of = "" if len(looked_at) == len(records) else f" (of {len(looked_at):,} records that were looked at)"
     return [f"data.train: {sentence}{of}" for sentence in unused_reward_keys(looked_at)]
-
-
-def _readable(records: Sequence[Record]) -> Iterator[Record]:
-    for index in range(len(records)):
-        with suppress(DataError):
-            yield records[index]
 
 
 def held_out_lines(records: Sources, held_out: Mapping[str, Sources]) -> list[str]:
