@@ -75,8 +75,7 @@ def scaled_by_group(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
 
 def scaled_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
     """Return the differences over the standard deviation of all judged rewards."""
-    differences_PG, rewards_N = differences(rewards_PG, judged_PG), rewards_PG[judged_PG]
-    return differences_PG / (rewards_N.std() + _EPS) if len(rewards_N) > 1 else differences_PG
+    return _over_deviation(differences(rewards_PG, judged_PG), rewards_PG[judged_PG])
 
 
 def leave_one_out(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
@@ -96,12 +95,13 @@ def whitened_by_batch(rewards_PG: Tensor, judged_PG: Tensor) -> Tensor:
 
     Source: REINFORCE++ with baseline, arXiv 2501.03262, for one reward a completion.
     """
-    return _over_deviation(differences(rewards_PG, judged_PG), judged_PG)
+    differences_PG = differences(rewards_PG, judged_PG)
+    return _over_deviation(differences_PG, differences_PG[judged_PG])
 
 
-def _over_deviation(values_PG: Tensor, judged_PG: Tensor) -> Tensor:
-    judged_N = values_PG[judged_PG]
-    return values_PG / (judged_N.std() + _EPS) if len(judged_N) > 1 else values_PG
+def _over_deviation(values_PG: Tensor, of_N: Tensor) -> Tensor:
+    """Divide by the standard deviation of the numbers `of_N`, if there are several."""
+    return values_PG / (of_N.std() + _EPS) if len(of_N) > 1 else values_PG
 
 
 def decoupled_advantages(parts_PGK: Tensor, weights_K: Sequence[float]) -> Tensor:
@@ -128,7 +128,7 @@ def decoupled_advantages(parts_PGK: Tensor, weights_K: Sequence[float]) -> Tenso
     sums_PG = torch.zeros_like(parts_PGK[..., 0])
     for k, weight in enumerate(weights_K):
         sums_PG += weight * group_advantages(parts_PGK[..., k], "group", judged_PG=present_PGK[..., k])
-    return _over_deviation(sums_PG, present_PGK.any(dim=-1))
+    return _over_deviation(sums_PG, sums_PG[present_PGK.any(dim=-1)])
 
 
 Advantages = Callable[[Tensor, Tensor], Tensor]

@@ -67,7 +67,7 @@ class LossBatch:
 
     def tokens(self) -> int:
         """Return how many tokens are in the loss."""
-        kept_N = [bool(kept) for kept in self.kept_N1[:, 0]]
+        kept_N = self.kept_N1[:, 0].cpu()  # once: each number of a GPU would be waited for
         return sum(sum(mask_T) for mask_T, kept in zip(self.batch.masks_N(), kept_N, strict=True) if kept)
 
 
