@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.policy.logprobs import CompletionBatch, Policy, TokenLogProbs
 from vlm_r1.policy.packed import Layout
+from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
 
 TEMPERATURE = 0.7
 TOLERANCE = 2e-6
@@ -30,6 +31,22 @@ class Scored(NamedTuple):
     logprobs_NT: Tensor
     entropies_NT: Tensor
     gradients: Mapping[str, Tensor]
+
+
+def judged_group(
+    adapter: Adapter, prompt: EncodedPrompt, lengths: Sequence[int], advantages: Sequence[float], seed: int
+) -> Group:
+    """A group with these advantages, whose sampler says that every token had the log-probability 0."""
+    rollouts = [
+        Rollout(Completion.sampled(ids, (0.0,) * len(ids), "", StopReason.STOP), Score(0.0, {}, None, None, {}), a)
+        for ids, a in zip(completions(adapter, lengths, seed), advantages, strict=True)
+    ]
+    return Group(Record("0", "rec", "", (), None), prompt, tuple(rollouts))
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights, by name."""
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def score(policy: Policy, batch: CompletionBatch, layout: Layout | None = None) -> Scored:

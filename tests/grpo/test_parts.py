@@ -8,41 +8,29 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from testing_policy import completions
+from testing_policy import judged_group, weights
 from vlm_r1.config import load_config
 from vlm_r1.config.objective import GrpoSection
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.parts import check_parts, cut
 from vlm_r1.grpo.update import update_policy
-from vlm_r1.models import Adapter
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
-from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
+from vlm_r1.types import Group
 
 EPSILON = 0.05
 LEARNING_RATE = 3e-3
 MAX_NORM = 0.7
 
 
-def group(
-    adapter: Adapter, prompt: EncodedPrompt, lengths: Sequence[int], advantages: Sequence[float], seed: int
-) -> Group:
-    """A group whose sampler says that every token had the log-probability 0."""
-    rollouts = [
-        Rollout(Completion.sampled(ids, (0.0,) * len(ids), "", StopReason.STOP), Score(0.0, {}, None, None, {}), a)
-        for ids, a in zip(completions(adapter, lengths, seed), advantages, strict=True)
-    ]
-    return Group(Record("0", "rec", "", (), None), prompt, tuple(rollouts))
-
-
 @pytest.fixture
 def groups(adapter, prompts) -> list[Group]:
     return [
-        group(adapter, prompts["wide"], [3, 7], [0.5, -0.5], seed=0),
-        group(adapter, prompts["one"], [4, 6], [1.5, -1.5], seed=1),
-        group(adapter, prompts["several"], [9, 2], [-1.0, 1.0], seed=2),
-        group(adapter, prompts["none"], [1, 12], [0.7, -0.7], seed=3),
+        judged_group(adapter, prompts["wide"], [3, 7], [0.5, -0.5], seed=0),
+        judged_group(adapter, prompts["one"], [4, 6], [1.5, -1.5], seed=1),
+        judged_group(adapter, prompts["several"], [9, 2], [-1.0, 1.0], seed=2),
+        judged_group(adapter, prompts["none"], [1, 12], [0.7, -0.7], seed=3),
     ]
 
 
@@ -61,10 +49,6 @@ def learner(recipe, adapter):
         return fresh
 
     return make
-
-
-def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in learner.model.named_parameters()}
 
 
 def plain_loop(
@@ -117,7 +101,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 def test_updates_equal_a_plain_loop_over_the_parts(parts: int, iterations: int, learner, groups) -> None:
     options = {"grpo.steps_per_generation": parts, "grpo.num_iterations": iterations, "grpo.epsilon": EPSILON}
     own, twin, control = learner(**options), learner(), learner()
-    start = weights(own)
+    start = weights(own.model)
     metrics = update_policy(groups, groups[0], own, None, Phases())
     pieces = [groups[k::parts] for k in range(parts)]
     norms = plain_loop(twin, pieces, iterations)
@@ -125,10 +109,12 @@ def test_updates_equal_a_plain_loop_over_the_parts(parts: int, iterations: int, 
     assert len(norms) == parts * iterations
     assert metrics["grad_norm"].total == pytest.approx(max(norms), rel=1e-6)
     assert metrics["clip_ratio/low"].total + metrics["clip_ratio/high"].total > 0, "a ratio left the clip"
-    moved, apart = distance(weights(own), start), distance(weights(own), weights(twin))
+    moved, apart = distance(weights(own.model), start), distance(weights(own.model), weights(twin.model))
     assert moved > 1e-3
     assert apart < 1e-4 * moved
-    assert distance(weights(own), weights(control)) > 30 * apart, "control: old log-probabilities that are not old"
+    assert distance(weights(own.model), weights(control.model)) > 30 * apart, (
+        "control: old log-probabilities that are not old"
+    )
 
 
 def test_the_old_pass_is_made_for_all_parts_but_the_first(learner, groups) -> None:

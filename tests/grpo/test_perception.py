@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from testing_policy import completions
+from testing_policy import judged_group, weights
 from vlm_r1.config import load_config
 from vlm_r1.config.objective import LOSSES, GrpoSection
 from vlm_r1.errors import ConfigError
@@ -17,14 +17,13 @@ from vlm_r1.grpo.batch import loss_batches
 from vlm_r1.grpo.perception import perception_losses, perception_output
 from vlm_r1.grpo.trainer import train
 from vlm_r1.grpo.update import compute_loss, update_policy
-from vlm_r1.models import Adapter
 from vlm_r1.planning.plan import make_plan
 from vlm_r1.planning.prompts import made_up_prompt
 from vlm_r1.policy.logprobs import CompletionBatch
 from vlm_r1.runtime.metrics_log import read_metrics
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.training.learner import Learner
-from vlm_r1.types import Completion, EncodedPrompt, Group, Record, Rollout, Score, StopReason
+from vlm_r1.types import Group
 
 COEF, ENTROPY_COEF = 0.3, 0.05
 LEARNING_RATE = 3e-3
@@ -98,23 +97,13 @@ def test_a_recipe_whose_entropy_term_has_nothing_to_hold_is_refused(recipe) -> N
 # an update against a plain loop
 
 
-def group(
-    adapter: Adapter, prompt: EncodedPrompt, lengths: Sequence[int], advantages: Sequence[float], seed: int
-) -> Group:
-    rollouts = [
-        Rollout(Completion.sampled(ids, (0.0,) * len(ids), "", StopReason.STOP), Score(0.0, {}, None, None, {}), a)
-        for ids, a in zip(completions(adapter, lengths, seed), advantages, strict=True)
-    ]
-    return Group(Record("0", "rec", "", (), None), prompt, tuple(rollouts))
-
-
 @pytest.fixture
 def groups(adapter, prompts) -> list[Group]:
     """With one image, with several and without signal, without any image."""
     return [
-        group(adapter, prompts["wide"], [3, 7], [0.5, -0.5], seed=0),
-        group(adapter, prompts["several"], [9, 2], [0.0, 0.0], seed=2),
-        group(adapter, prompts["none"], [1, 12], [0.7, -0.7], seed=3),
+        judged_group(adapter, prompts["wide"], [3, 7], [0.5, -0.5], seed=0),
+        judged_group(adapter, prompts["several"], [9, 2], [0.0, 0.0], seed=2),
+        judged_group(adapter, prompts["none"], [1, 12], [0.7, -0.7], seed=3),
     ]
 
 
@@ -132,10 +121,6 @@ def learner(recipe, adapter):
 
 
 ON = {"grpo.perception_coef": COEF, "grpo.perception_entropy_coef": ENTROPY_COEF}
-
-
-def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in learner.model.named_parameters()}
 
 
 def largest_step(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -176,7 +161,7 @@ def plain_update(learner: Learner, groups: Sequence[Group], *, frozen_blank: boo
 @pytest.mark.parametrize("budget", [40, 100_000], ids=["many micro-batches", "one"])
 def test_an_update_equals_a_plain_loop(budget: int, learner, groups) -> None:
     own, twin, control = learner(**ON, **{"training.max_tokens_per_micro_batch": budget}), learner(), learner()
-    start = weights(own)
+    start = weights(own.model)
     metrics = update_policy(groups, groups[0], own, None, Phases())
     loss, kl = plain_update(twin, groups)
     plain_update(control, groups, frozen_blank=True)
@@ -185,10 +170,12 @@ def test_an_update_equals_a_plain_loop(budget: int, learner, groups) -> None:
     assert found.count == 3 + 7 + 9 + 2
     assert found.total / found.count == pytest.approx(kl, rel=1e-6)
     assert kl > 1e-3, "the tiny model sees its image"
-    moved, apart = largest_step(weights(own), start), largest_step(weights(own), weights(twin))
+    moved, apart = largest_step(weights(own.model), start), largest_step(weights(own.model), weights(twin.model))
     assert moved > 1e-3
     assert apart < 1e-2 * moved
-    assert largest_step(weights(own), weights(control)) > 10 * apart, "control: only one side has a gradient"
+    assert largest_step(weights(own.model), weights(control.model)) > 10 * apart, (
+        "control: only one side has a gradient"
+    )
 
 
 def test_micro_batches_leave_room_for_the_blank_twins(learner, groups) -> None:
@@ -221,16 +208,16 @@ def test_groups_without_images_learn_as_if_the_term_were_off(learner, groups) ->
     for each in (on, off):
         metrics = update_policy(text, text[0], each, None, Phases())
         assert "perception_kl" not in metrics
-    assert all(torch.equal(a, b) for a, b in zip(weights(on).values(), weights(off).values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(on.model).values(), weights(off.model).values(), strict=True))
 
 
 def test_a_group_without_signal_learns_by_the_term_alone(learner, groups) -> None:
     silent = [groups[1]]
     for options, moves in ((ON, True), ({}, False)):
         own = learner(**options)
-        before = weights(own)
+        before = weights(own.model)
         update_policy(silent, silent[0], own, None, Phases())
-        assert (largest_step(weights(own), before) > 1e-3) is moves
+        assert (largest_step(weights(own.model), before) > 1e-3) is moves
 
 
 def test_parts_and_dropout_leave_ratios_at_1(learner, groups) -> None:
