@@ -51,8 +51,9 @@ check: $(INSTALLED)  ## format, lint, types
 bench: $(INSTALLED)  ## measure against peers and limits, some 20 minutes on a quiet machine
 	@for name in $(BENCH); do echo "python -m benchmarks.$$name $(ARGS)"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
-docs: $(INSTALLED)  ## write docs/configuration.md from the schema
+docs: $(INSTALLED)  ## write docs/configuration.md from the schema, and the site of all pages (site/index.html)
 	$(BIN)/vlm-r1 config > docs/configuration.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # torch first: the rest then takes the build that is there.
 $(INSTALLED): pyproject.toml constraints.txt
