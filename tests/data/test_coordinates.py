@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from vlm_r1.data.coordinates import to_pixels, upright_box, upright_point
+from vlm_r1.data.coordinates import Units, to_corners, to_pixels, upright_box, upright_point
 from vlm_r1.data.images import image_orientation, load_image
 from vlm_r1.errors import DataError
 
@@ -80,12 +80,12 @@ WH = (640, 480)  # 0.1 of it: 64 and 48
     ],
 )
 def test_to_pixels(answer, unit, expected):
-    assert to_pixels(answer, WH, unit) == expected
+    assert to_pixels(answer, Units(WH, unit)) == expected
 
 
 def test_scaled_on_the_stored_image_then_turned():
     # stored 640x480, turned clockwise to 480x640: [64, 96, 192, 192] → x: 480 − 192 … 480 − 96, y: 64 … 192
-    assert to_pixels([100, 200, 300, 400], WH, "norm_1000", 6) == [288, 64, 384, 192]
+    assert to_pixels([100, 200, 300, 400], Units(WH, "norm_1000", 6)) == [288, 64, 384, 192]
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,30 @@ def test_scaled_on_the_stored_image_then_turned():
 )
 def test_numbers_that_may_be_no_box_are_refused(answer):
     with pytest.raises(DataError, match="holds something else than boxes") as raised:
-        to_pixels(answer, WH, "norm_1000")
+        to_pixels(answer, Units(WH, "norm_1000"))
     assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("box", "numbers", "expected"),
+    [
+        pytest.param("xyxy", [10, 20, 110, 220], (10, 20, 110, 220), id="two corners"),
+        pytest.param("xywh", [10, 20, 100, 200], (10, 20, 110, 220), id="10 + 100, 20 + 200"),
+        pytest.param("cxcywh", [60, 120, 100, 200], (10, 20, 110, 220), id="60 ± 50, 120 ± 100"),
+        pytest.param("cxcywh", [0.5, 0.5, 1, 1], (0, 0, 1, 1), id="the whole image"),
+        pytest.param("xywh", [10, 20, 0, 0], (10, 20, 10, 20), id="no area"),
+    ],
+)
+def test_four_numbers_become_corners(box, numbers, expected):
+    assert to_corners(numbers, box) == expected
+
+
+def test_boxes_of_other_numbers_are_converted_wherever_they_stand():
+    """On 640x480: x 0.1 · 640 = 64, y 0.2 · 480 = 96, width 0.3 · 640 = 192, height 0.4 · 480 = 192."""
+    units = Units(WH, "norm_1", box="xywh")
+    corners = [64, 96, pytest.approx(256), pytest.approx(288)]
+    assert to_pixels([0.1, 0.2, 0.3, 0.4], units) == corners
+    assert to_pixels([{"bbox": [0.1, 0.2, 0.3, 0.4], "label": "cat"}], units) == [{"bbox": corners, "label": "cat"}]
+    assert to_pixels([0.1, 0.2], units) == [64, 96]  # a point has no width
+    with pytest.raises(DataError, match=r"box \(10, 20, -3, 4\) has a negative width or height; wanted xywh"):
+        to_pixels([[10, 20, -3, 4]], Units(WH, "pixels", box="xywh"))

@@ -10,7 +10,10 @@ from vlm_r1.config import DataSource
 from vlm_r1.data.formats import AUTO
 from vlm_r1.data.images import image_size
 from vlm_r1.data.lines import vlm_r1_line
+from vlm_r1.data.records import RecordFile
 from vlm_r1.data.rows import Problem, RowReader, find_format, parse_row
+from vlm_r1.data.split import split_position
+from vlm_r1.data.tokens import find_control_tokens
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.types import Record
 
@@ -208,3 +211,103 @@ def test_the_reward_of_a_line_goes_before_that_of_its_source(folder):
 def test_the_whole_line_is_kept(folder):
     line = row("<think>a</think><answer>yes</answer>", level=3, accu_reward_method="anls")
     assert read(folder, line, task="vqa").row == line
+
+
+OWN = {"image": "image_path", "problem": "expression", "answer": "bbox"}
+
+
+def own(**more):
+    return {"image_path": "a.png", "expression": "the cat", "bbox": [10, 20, 100, 200], **more}
+
+
+def test_a_source_names_the_keys_of_its_rows(folder):
+    found = read(folder, own(level=3, answer="left", question="which?"), columns=OWN, box="xywh")
+    assert (found.problem, found.images) == ("<image>the cat", (str(folder / "a.png"),))
+    assert found.answer == [10, 20, 110, 220]  # 10 + 100, 20 + 200
+    assert found.columns == {"level": 3, "answer": "left", "question": "which?"}
+    assert found.row == own(level=3, answer="left", question="which?")
+    plain = read(folder, row([10, 20, 110, 220]) | {"answer": [0, 0, 5, 5]}, columns={"answer": "solution"})
+    assert plain.answer == [10, 20, 110, 220]  # and without columns "answer" would count
+
+
+@pytest.mark.parametrize(
+    ("source", "image", "answer", "expected"),
+    [
+        # 640x480: centre (320, 120), 128 wide, 96 high
+        pytest.param({"coordinates": "norm_1"}, "a.png", [0.5, 0.25, 0.2, 0.2], [256, 72, 384, 168], id="fractions"),
+        pytest.param({}, "a.png", [320, 120, 128, 96], [256, 72, 384, 168], id="pixels"),
+        pytest.param({}, "a.png", "[[320, 120, 128, 96]]", [[256, 72, 384, 168]], id="a list as text"),
+        # stored 640x480, turned clockwise: x 480 − 168 … 480 − 72, y 256 … 384
+        pytest.param({"orientation": "stored"}, "turned.png", [320, 120, 128, 96], [312, 256, 408, 384], id="turned"),
+    ],
+)
+def test_centre_width_and_height_with_every_unit(folder, source, image, answer, expected):
+    found = read(folder, own(image_path=image) | {"bbox": answer}, columns=OWN, box="cxcywh", **source)
+    assert found.answer == pytest.approx(expected) if answer[0] != "[" else found.answer == expected
+
+
+def test_pixels_need_no_look_at_the_image(folder):
+    assert read(folder, own(), measure=None, columns=OWN, box="xywh").answer == [10, 20, 110, 220]
+
+
+@pytest.mark.parametrize(
+    ("content", "source", "message"),
+    [
+        pytest.param(
+            {"image_path": "a.png", "expresion": "the cat", "bbox": [0, 0, 1, 1]},
+            {"columns": OWN},
+            'columns names "expression" for the problem, and the row has no such key. Did you mean "expresion"?',
+            id="misspelt",
+        ),
+        pytest.param(
+            own(),
+            {"columns": {"image": "image_path", "problem": "expression"}},
+            "columns names no key for the answer, and the row has no such key",
+            id="not named",
+        ),
+        pytest.param(
+            own(image="b.png"), {"columns": OWN}, 'both "image_path" (columns) and "image" are there', id="two pictures"
+        ),
+        pytest.param(own(bbox=[10, 20, 3, 4]), {"columns": OWN}, "corners are out of order", id="a width as a corner"),
+        pytest.param(
+            own(bbox=[10, 20, -3, 4]), {"columns": OWN, "box": "xywh"}, "negative width or height", id="negative width"
+        ),
+        pytest.param(own(bbox=[600, 20, 50, 4]), {"columns": OWN, "box": "xywh"}, "outside its image", id="outside"),
+    ],
+)
+def test_columns_that_do_not_fit(folder, content, source, message):
+    assert message in str(read(folder, content, **source))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        pytest.param({"columns": OWN, "format": "r1_v"}, "so does format: r1_v. Remove one", id="two layouts"),
+        pytest.param({"columns": {**OWN, "answer": "expression"}}, '"expression" twice', id="one key, two things"),
+        pytest.param({"columns": {"picture": "a"}}, "'image', 'problem' or 'answer'", id="unknown role"),
+        pytest.param({"columns": {"image": ""}}, "at least 1 character", id="empty key"),
+        pytest.param({"box": "xy"}, "'xyxy', 'xywh' or 'cxcywh'", id="unknown numbers"),
+    ],
+)
+def test_options_of_columns(source, message):
+    with pytest.raises(ValueError, match=message):
+        DataSource(path="x.jsonl", **source)
+
+
+def test_everything_that_reads_rows_knows_their_columns(folder):
+    """Splits by picture, control tokens, the checks of a file, and the image paths of a row read the same keys."""
+    pictures, columns = ["a.png", "a.png", "turned.png"], {**OWN, "image": "shot"}
+    rows = [{"shot": name, "expression": "the cat", "bbox": [10, 20, 100, 200]} for name in pictures]
+    rows[2]["expression"] = "<|im_end|>the cat"
+    (folder / "x.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    source = DataSource(path=str(folder / "x.jsonl"), columns=columns, box="xywh")
+    file = RecordFile(source)
+    assert file.format == "columns"
+    assert [record.answer for record in file.scan(image_size)] == [[10, 20, 110, 220]] * 3
+    (problem,) = find_control_tokens(file, ["<|im_end|>"])
+    assert problem.source.endswith("x.jsonl:3")
+    reader = RowReader(source, "columns", None)
+    assert reader.image_paths(json.dumps(rows[0]).encode()) == (str(folder / "a.png"),)
+    at = split_position("a.png")
+    split = source.model_copy(update={"split_by": "image", "split_range": (at, at + 1e-6)})
+    assert [record.id for record in RecordFile(split).scan(None)] == ["1", "2"]

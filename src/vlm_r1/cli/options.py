@@ -93,9 +93,32 @@ def outside_name(text: str) -> str:
     return text
 
 
+def columns(text: str) -> dict[str, str]:
+    """Parse `image=image_path,answer=bbox`; what may be named is checked with the data source.
+
+    >>> columns("image=image_path,answer=bbox")
+    {'image': 'image_path', 'answer': 'bbox'}
+    """
+    pairs = [part.partition("=") for part in text.split(",")]
+    found = {role.strip(): key.strip() for role, _, key in pairs}
+    if len(found) < len(pairs) or not all(role and key for role, key in found.items()):
+        raise argparse.ArgumentTypeError(f"wanted pairs such as image=image_path,answer=bbox, got {text!r}")
+    return found
+
+
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Declare how a data file without a recipe is read: the layout of its lines, and where its boxes lie."""
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
+    parser.add_argument(
+        "--columns",
+        type=columns,
+        default={},
+        metavar="image=KEY,problem=KEY,answer=KEY",
+        help="keys of your own rows, e.g. image=image_path,problem=expression,answer=bbox",
+    )
+    parser.add_argument(
+        "--box", default="xyxy", choices=["xyxy", "xywh", "cxcywh"], help="what the four numbers of a gold box are"
+    )
     parser.add_argument(
         "--coordinates", default="pixels", choices=["pixels", "norm_1000", "norm_1"], help="unit of the gold boxes"
     )

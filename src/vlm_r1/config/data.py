@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 
 from vlm_r1.config.base import NonNegativeInt, PathText, PlainName, PositiveFloat, PositiveInt, Section
 from vlm_r1.config.strategy import checked_strategy
-from vlm_r1.config.words import Coordinates, ThinkingChoice
+from vlm_r1.config.words import BoxNumbers, ColumnRole, Coordinates, ThinkingChoice
 from vlm_r1.registry import may_be_allowed, quoted
 
 
@@ -119,6 +119,11 @@ class DataSource(Section):
         default="auto",
         description="How a line is laid out: a name of FORMATS, e.g. vlm_r1; auto: recognised by its keys.",
     )
+    columns: dict[ColumnRole, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict[ColumnRole, str],
+        description="Keys of your own rows, e.g. {image: image_path, problem: expression, answer: bbox}; one that is "
+        "left out is looked for under its own name. Then format stays auto.",
+    )
     image_root: PathText = Field(
         default="", description="Folder or URL that image paths are relative to; default: the file's own folder."
     )
@@ -135,6 +140,10 @@ class DataSource(Section):
     coordinates: Coordinates = Field(
         default="pixels",
         description="Unit of the gold boxes: pixels of the image on disk, or 0-1000 or 0-1 of its width and height.",
+    )
+    box: BoxNumbers = Field(
+        default="xyxy",
+        description="The four numbers of a gold box: two corners; left, top, width, height; or centre, width, height.",
     )
     orientation: Literal["upright", "stored"] = Field(
         default="upright",
@@ -160,6 +169,17 @@ class DataSource(Section):
         description="Share of the prompts drawn from this file, relative to the other weights; all files or none have "
         "one. Default: files are concatenated, each record is drawn once an epoch.",
     )
+
+    @model_validator(mode="after")
+    def _columns_have_effect(self):
+        if self.columns and self.format != "auto":
+            raise ValueError(
+                f"columns names the keys of the rows, and so does format: {self.format}. Remove one of them"
+            )
+        twice = [key for key in self.columns.values() if list(self.columns.values()).count(key) > 1]
+        if twice:
+            raise ValueError(f"columns names the key {quoted(twice[0])} twice; each holds one thing")
+        return self
 
     @model_validator(mode="after")
     def _range_in_order(self):

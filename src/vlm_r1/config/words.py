@@ -72,6 +72,12 @@ NO_OPTIMIZERS = {
 Coordinates = Literal["pixels", "norm_1000", "norm_1"]
 """Unit of gold boxes: pixels, or 0–1000 or 0–1 of the image's width and height."""
 
+BoxNumbers = Literal["xyxy", "xywh", "cxcywh"]
+"""Meaning of a gold box's four numbers: two corners; left, top, width, height; or centre, width, height."""
+
+ColumnRole = Literal["image", "problem", "answer"]
+"""What a key of a row can hold, for `columns` of a data source."""
+
 Dtype = Literal["checkpoint", "float32", "bfloat16", "float64"]
 """Type of weights in memory; checkpoint: as stored."""
 

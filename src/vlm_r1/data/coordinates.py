@@ -7,12 +7,14 @@ image as stored. (`geometry/frames.py` converts the boxes that a model writes.)
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeGuard
 
-from vlm_r1.config.words import Coordinates
+from vlm_r1.config.words import BoxNumbers, Coordinates
 from vlm_r1.errors import DataError
 from vlm_r1.geometry.boxes import order_corners
-from vlm_r1.parsing.gold_boxes import BOX_KEYS
+from vlm_r1.parsing.gold_boxes import BOX_KEYS, numbers_of
 from vlm_r1.parsing.json_values import is_number
 from vlm_r1.types import AnswerValue, Box, Point
 
@@ -64,50 +66,86 @@ def upright_box(box: Box, stored_wh: tuple[float, float], orientation: int) -> B
     )
 
 
-def to_pixels(answer: AnswerValue, wh: tuple[int, int], coordinates: Coordinates, orientation: int = 1) -> AnswerValue:
+def to_corners(numbers: Sequence[float], box: BoxNumbers) -> Box:
+    """Turn the four numbers of a box into its corners.
+
+    Args:
+        numbers: as `box` says, in any unit.
+        box: "xyxy" (two corners, returned as they are), "xywh" (left, top, width, height) or "cxcywh" (centre, width,
+            height).
+
+    Raises:
+        DataError: a width or height is negative.
+
+    >>> to_corners([10, 20, 100, 200], "xywh"), to_corners([60, 120, 100, 200], "cxcywh")
+    ((10, 20, 110, 220), (10.0, 20.0, 110.0, 220.0))
+    """
+    a, b, c, d = numbers
+    if box == "xyxy":
+        return (a, b, c, d)
+    if min(c, d) < 0:
+        raise DataError(f"box {numbers_of((a, b, c, d))} has a negative width or height; wanted {box} (option box)")
+    left, top = (a, b) if box == "xywh" else (a - c / 2, b - d / 2)
+    return (left, top, left + c, top + d)
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the numbers of a file's gold boxes mean.
+
+    Attributes:
+        wh: width and height in pixels of the image on which the boxes lie; as stored, if it still has to be turned.
+        coordinates: unit of the numbers.
+        orientation: EXIF orientation of that image if it still has to be turned; 1: it is upright.
+        box: meaning of the four numbers.
+    """
+
+    wh: tuple[int, int]
+    coordinates: Coordinates
+    orientation: int = 1
+    box: BoxNumbers = "xyxy"
+
+
+def to_pixels(answer: AnswerValue, units: Units) -> AnswerValue:
     """Convert all boxes and points of a gold answer to pixels of the upright image.
 
     Args:
         answer: a box `[x1, y1, x2, y2]`; a point `[x, y]`; an object with one of `BOX_KEYS` or `POINT_KEYS`; a list of
             these; or JSON text of any of them, with or without a ```json fence.
-        wh: width and height in pixels of the image on which the boxes lie; as stored, if it still has to be turned.
-        coordinates: unit of the boxes.
-        orientation: EXIF orientation of that image if it still has to be turned; 1: it is upright.
+        units: what its numbers mean.
 
     Returns:
         The same structure with unrounded floats; JSON text is parsed. A text without digits ("None") and an empty list
         hold no box and are returned as they are.
 
     Raises:
-        DataError: a number belongs to no box, so its unit is unknown.
+        DataError: a number belongs to no box, so its unit is unknown; or a width or height is negative.
 
-    >>> to_pixels([100, 200, 300, 400], (640, 480), "norm_1000")
+    >>> to_pixels([100, 200, 300, 400], Units((640, 480), "norm_1000"))
     [64.0, 96.0, 192.0, 192.0]
-    >>> to_pixels('[{"bbox_2d": [0, 0, 0.5, 0.5], "label": "cat"}]', (640, 480), "norm_1")
+    >>> to_pixels('[{"bbox_2d": [0, 0, 0.5, 0.5], "label": "cat"}]', Units((640, 480), "norm_1"))
     [{'bbox_2d': [0.0, 0.0, 320.0, 240.0], 'label': 'cat'}]
-    >>> to_pixels("None", (640, 480), "norm_1")
+    >>> to_pixels("None", Units((640, 480), "norm_1"))
     'None'
     """
     if isinstance(answer, str):
         if not any(character.isdigit() for character in answer):
             return answer
         answer = _json_in(answer)
-    return _converted(answer, wh, coordinates, orientation)
+    return _converted(answer, units)
 
 
-def _converted(value: AnswerValue, wh: tuple[int, int], coordinates: Coordinates, orientation: int) -> AnswerValue:
+def _converted(value: AnswerValue, units: Units) -> AnswerValue:
     if _is_numbers(value, 4) or _is_numbers(value, 2):
-        return _turned(value, wh, coordinates, orientation)
+        return _turned(value, units)
     if isinstance(value, list) and all(isinstance(item, list | dict) for item in value):
-        return [_converted(item, wh, coordinates, orientation) for item in value]
+        return [_converted(item, units) for item in value]
     if isinstance(value, dict):
-        return _object(value, wh, coordinates, orientation)
+        return _object(value, units)
     raise _no_box(value)
 
 
-def _object(
-    value: dict[str, AnswerValue], wh: tuple[int, int], coordinates: Coordinates, orientation: int
-) -> AnswerValue:
+def _object(value: dict[str, AnswerValue], units: Units) -> AnswerValue:
     lengths = {key: n for keys, n in ((BOX_KEYS, 4), (POINT_KEYS, 2)) for key in keys if key in value}
     if not lengths:
         raise _no_box(value)
@@ -116,19 +154,21 @@ def _object(
         numbers = value[key]
         if not _is_numbers(numbers, n):
             raise _no_box(value)
-        converted[key] = _turned(numbers, wh, coordinates, orientation)
+        converted[key] = _turned(numbers, units)
     return converted
 
 
-def _turned(numbers: list[float], wh: tuple[int, int], coordinates: Coordinates, orientation: int) -> list[AnswerValue]:
-    """Scale four numbers as a box, or two as a point, to pixels, and turn them with their image."""
-    if coordinates == "pixels":
-        scaled = [float(number) for number in numbers]
+def _turned(numbers: list[float], units: Units) -> list[AnswerValue]:
+    """Make corners of four numbers (two are a point), scale them to pixels, and turn them with their image."""
+    corners = to_corners(numbers, units.box) if len(numbers) == 4 else numbers
+    if units.coordinates == "pixels":
+        scaled = [float(number) for number in corners]
     else:
-        scaled = [number * side / _SIZES[coordinates] for number, side in zip(numbers, wh * 2, strict=False)]
+        size = _SIZES[units.coordinates]
+        scaled = [number * side / size for number, side in zip(corners, units.wh * 2, strict=False)]
     if len(scaled) == 2:
-        return list(upright_point((scaled[0], scaled[1]), wh, orientation))
-    return list(upright_box((scaled[0], scaled[1], scaled[2], scaled[3]), wh, orientation))
+        return list(upright_point((scaled[0], scaled[1]), units.wh, units.orientation))
+    return list(upright_box((scaled[0], scaled[1], scaled[2], scaled[3]), units.wh, units.orientation))
 
 
 def _is_numbers(value: AnswerValue, n: int) -> TypeGuard[list[float]]:

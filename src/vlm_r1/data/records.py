@@ -15,7 +15,7 @@ import numpy as np
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.config.strategy import parse_strategy
 from vlm_r1.data.access import NOWHERE, Access
-from vlm_r1.data.formats import AUTO, recognise_row
+from vlm_r1.data.formats import AUTO, COLUMNS, recognise_row
 from vlm_r1.data.hub import cache_folder, local_rows
 from vlm_r1.data.images import image_size
 from vlm_r1.data.jsonl import find_rows
@@ -82,7 +82,7 @@ class RecordFile(LazyRecords):
         offsets = find_rows(local_rows(source.path, cache))
         self.source = source
         self._cache = cache or cache_folder()
-        self.format = find_format(offsets.lines(), source.format)
+        self.format = COLUMNS if source.columns else find_format(offsets.lines(), source.format)
         self._offsets = select_split(offsets, source, self.format)
         self.n_found, self.n_overlong = len(self._offsets), 0
         self._offsets = select_rows(self._offsets, source.sampling_strategy, seed, self._portable_lines())

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.access import NOWHERE, Access
-from vlm_r1.data.coordinates import to_pixels
+from vlm_r1.data.coordinates import Units, to_pixels
 from vlm_r1.data.embedded import store_embedded
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
@@ -108,7 +108,7 @@ class RowReader:
             return Problem(place, str(error))
 
     def _record(self, row: dict[str, Any], number: int, place: str) -> Record:
-        example = read_row(row, self.format)
+        example = read_row(row, self.format, self.source.columns)
         images = tuple(self._image(name) for name in example.images)
         answer = self._in_pixels(example, images)
         if self.checks and self.measure:
@@ -142,11 +142,12 @@ class RowReader:
             row = json.loads(line)
         except (ValueError, RecursionError):
             raise DataError("not valid JSON") from None
-        found = (row.get("image") or row.get("images")) if is_object(row) else None
+        own = self.source.columns.get("image")
+        found = (row.get(own) if own else row.get("image") or row.get("images")) if is_object(row) else None
         items = found if is_list(found) else [found]
         names = [name for name in items if isinstance(name, str)]
         if len(names) < len(items):
-            names = read_row(parse_row(line), self.format).images
+            names = read_row(parse_row(line), self.format, self.source.columns).images
         return tuple(self._image(name) for name in names)
 
     def _image(self, name: str) -> str:
@@ -158,9 +159,10 @@ class RowReader:
         stated, unit = self.source.coordinates, example.coordinates or self.source.coordinates
         if stated not in ("pixels", unit):
             raise DataError(f"coordinates is {stated}, but the row itself says {unit}: remove coordinates")
+        box = self.source.box
         if (unit, self.source.orientation) == ("pixels", "upright"):
-            return example.answer
-        if disorder := misordered_boxes(example.answer):
+            return example.answer if box == "xyxy" else to_pixels(example.answer, Units((1, 1), unit, 1, box))
+        if box == "xyxy" and (disorder := misordered_boxes(example.answer)):
             raise DataError(disorder)
         earlier = sum(turn.text.count(IMAGE_TOKEN) for turn in example.history)
         shown_last = images[earlier:] or images
@@ -170,7 +172,7 @@ class RowReader:
             raise DataError("boxes cannot be converted to pixels without a look at the image: allow it")
         wh = self.measure(images[-1], self.places.access)
         turn = image_orientation(images[-1], self.places.access) if self.source.orientation == "stored" else 1
-        return to_pixels(example.answer, (wh[1], wh[0]) if turn in SWAPS_SIDES else wh, unit, turn)
+        return to_pixels(example.answer, Units((wh[1], wh[0]) if turn in SWAPS_SIDES else wh, unit, turn, box))
 
 
 def find_format(lines: Iterable[bytes], name: str) -> str:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 
 from vlm_r1.config.schema import DataSource
-from vlm_r1.data.formats import read_row
+from vlm_r1.data.formats import Columns, read_row
 from vlm_r1.data.formats.media import KEPT_FILE
 from vlm_r1.data.jsonl import RowOffsets
 from vlm_r1.data.rows import parse_row, row_id
@@ -37,14 +37,14 @@ def select_split(offsets: RowOffsets, source: DataSource, fmt: str) -> RowOffset
     if (first, last) == (0, 1):
         return offsets
     rows = zip(offsets.lines(), map(int, offsets.numbers_N), strict=True)
-    keys = [_id_of(*row) for row in rows] if source.split_by == "id" else _by_picture(offsets, fmt)
+    keys = [_id_of(*row) for row in rows] if source.split_by == "id" else _by_picture(offsets, fmt, source.columns)
     kept_N = np.fromiter((first <= split_position(key) < last for key in keys), dtype=bool, count=len(offsets))
     if not kept_N.any():
         raise DataError(f"split_range {[first, last]} leaves none of its {len(offsets)} records; widen it")
     return offsets.take(np.flatnonzero(kept_N))
 
 
-def _by_picture(offsets: RowOffsets, fmt: str) -> list[str]:
+def _by_picture(offsets: RowOffsets, fmt: str, columns: Columns) -> list[str]:
     """Return a key for each row that is equal for all rows connected by shared pictures: their least picture name.
 
     A row with several pictures connects these, so that no picture ends up on both sides of a split.
@@ -59,7 +59,7 @@ def _by_picture(offsets: RowOffsets, fmt: str) -> list[str]:
 
     keys: list[str] = []
     for line, number in zip(offsets.lines(), map(int, offsets.numbers_N), strict=True):
-        names = _pictures_of(line, fmt)
+        names = _pictures_of(line, fmt, columns)
         keys.append(names[0] if names else f"id:{_id_of(line, number)}")
         for name in (*names, keys[-1]):
             parents.setdefault(name, name)
@@ -69,9 +69,9 @@ def _by_picture(offsets: RowOffsets, fmt: str) -> list[str]:
     return [root(key) for key in keys]
 
 
-def _pictures_of(line: bytes, fmt: str) -> list[str]:
+def _pictures_of(line: bytes, fmt: str, columns: Columns) -> list[str]:
     try:
-        names = read_row(parse_row(line), fmt).images
+        names = read_row(parse_row(line), fmt, columns).images
     except DataError:  # reported when the row is read
         return []
     return [_short(name) for name in names]

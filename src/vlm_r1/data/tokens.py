@@ -87,7 +87,7 @@ def find_control_tokens(file: RecordFile, tokens: Iterable[str]) -> list[Problem
         if not pattern.search(line):
             continue
         try:
-            example = read_row(parse_row(line), file.format)
+            example = read_row(parse_row(line), file.format, file.source.columns)
         except DataError:  # reported when the row is checked or drawn
             continue
         found = [f"{token} in {place}" for place, token in control_tokens_in(example, tokens)]

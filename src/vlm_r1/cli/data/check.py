@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
         image_root=args.image_root,
         task=args.task,
         reward=args.reward,
+        columns=args.columns,
         coordinates=args.coordinates,
+        box=args.box,
         orientation=args.orientation,
         sampling_strategy=args.sampling_strategy,
     )

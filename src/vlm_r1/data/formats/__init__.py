@@ -6,6 +6,7 @@ To add one: a `Format` in its own file and a line in `FORMATS`, or `format: my_p
 from __future__ import annotations
 
 from vlm_r1.data.formats.base import Example, Format, Row
+from vlm_r1.data.formats.columns import COLUMNS, NO_COLUMNS, Columns, read_columns
 from vlm_r1.data.formats.conversational import CONVERSATIONAL
 from vlm_r1.data.formats.ms_swift import MS_SWIFT
 from vlm_r1.data.formats.problem_answer import EASY_R1, QUESTION_ANSWER, R1_V
@@ -13,7 +14,18 @@ from vlm_r1.data.formats.vlm_r1 import VLM_R1, VLM_R1_EVAL
 from vlm_r1.errors import DataError
 from vlm_r1.registry import resolve
 
-__all__ = ["AUTO", "FORMATS", "Example", "Format", "Row", "get_format", "read_row", "recognise_row"]
+__all__ = [
+    "AUTO",
+    "COLUMNS",
+    "FORMATS",
+    "Columns",
+    "Example",
+    "Format",
+    "Row",
+    "get_format",
+    "read_row",
+    "recognise_row",
+]
 
 AUTO = "auto"
 """Name that means: recognise the format from the first rows of the file."""
@@ -55,13 +67,15 @@ def recognise_row(row: Row) -> str:
     raise DataError(f"{_keys(row)} fit no format. Known: {known}. Rename keys")
 
 
-def read_row(row: Row, name: str) -> Example:
-    """Read a row in the format of that name, or in the one that it is recognised as (AUTO).
+def read_row(row: Row, name: str, columns: Columns = NO_COLUMNS) -> Example:
+    """Read a row by its `columns`; without them in the format of that name, or in the one it is recognised as (AUTO).
 
     Raises:
         ConfigError: unknown name.
         DataError: the row has not the keys of the format, or values that cannot be used.
     """
+    if columns:
+        return read_columns(row, columns)
     name = recognise_row(row) if name == AUTO else name
     fmt = get_format(name)
     if fmt.recognises(row):
