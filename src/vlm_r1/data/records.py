@@ -18,7 +18,8 @@ from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.formats import AUTO, COLUMNS, recognise_row
 from vlm_r1.data.hub import cache_folder, local_rows
 from vlm_r1.data.images import image_size
-from vlm_r1.data.jsonl import find_rows
+from vlm_r1.data.jsonl import RowOffsets, find_rows
+from vlm_r1.data.other_tools import sentence_about, sentence_about_table
 from vlm_r1.data.rows import Measure, Problem, RowReader, find_format, parse_row, remember
 from vlm_r1.data.split import select_split
 from vlm_r1.data.strategy import select_rows
@@ -72,14 +73,14 @@ class RecordFile(LazyRecords):
 
     Raises:
         ConfigError: unknown format.
-        DataError: the file cannot be read, is empty, or `split_range` leaves nothing; the message does not name it.
-            Bad rows are found by `check`, or when they are drawn.
+        DataError: the file cannot be read, is empty, of another tool, or `split_range` leaves nothing; the message does
+            not name it. Bad rows are found by `check`, or when they are drawn.
     """
 
     def __init__(
         self, source: DataSource, allowed: Allowed = NOTHING, cache: Path | None = None, *, seed: int = 0
     ) -> None:
-        offsets = find_rows(local_rows(source.path, cache))
+        offsets = _find_rows(source, cache)
         self.source = source
         self._cache = cache or cache_folder()
         self.format = COLUMNS if source.columns else find_format(offsets.lines(), source.format)
@@ -87,6 +88,8 @@ class RecordFile(LazyRecords):
         self.n_found, self.n_overlong = len(self._offsets), 0
         self._offsets = select_rows(self._offsets, source.sampling_strategy, seed, self._portable_lines())
         self._reader = RowReader(source, self.format, image_size, allowed=allowed, cache=cache)
+        if self.format == AUTO and (said := _of_another_tool(source.path, offsets)):
+            raise DataError(said)
 
     @property
     def access(self) -> Access:
@@ -183,6 +186,23 @@ class RecordFile(LazyRecords):
         if len(chosen) == len(self):
             self._reader = replace(self._reader, checks=False)
         return problems
+
+
+def _find_rows(source: DataSource, cache: Path | None) -> RowOffsets:
+    """Find the rows; if the file or folder is of another tool, the error says so and names the command."""
+    try:
+        return find_rows(local_rows(source.path, cache))
+    except DataError as error:
+        if said := sentence_about(source.path):
+            raise DataError(said) from error
+        raise
+
+
+def _of_another_tool(path: str, offsets: RowOffsets) -> str | None:
+    """Say what a file is whose rows have no known format, and which command converts it."""
+    if offsets.path == path:
+        return sentence_about(path)
+    return sentence_about_table(path, parse_row(offsets.line(0)), len(offsets))
 
 
 class Selection(LazyRecords):
