@@ -14,6 +14,7 @@ from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.data.access import NOWHERE, Access
 from vlm_r1.data.coordinates import Units, to_pixels
 from vlm_r1.data.embedded import store_embedded
+from vlm_r1.data.folding import Place, fold
 from vlm_r1.data.formats import AUTO, Example, get_format, read_row, recognise_row
 from vlm_r1.data.formats.base import shown
 from vlm_r1.data.image_paths import ImagePaths, image_paths
@@ -25,9 +26,6 @@ from vlm_r1.parsing.gold_boxes import boxes_in, misordered_boxes, numbers_of
 from vlm_r1.parsing.json_values import beyond_bounds, is_list, is_object
 from vlm_r1.registry import exactly
 from vlm_r1.types import IMAGE_TOKEN, AnswerValue, Record
-
-MAX_LISTED = 20
-"""Number of bad lines that an error lists; the others are counted."""
 
 BOX_TOLERANCE_PX = 1.0
 """Tolerated distance of a gold box beyond its image: annotations are rounded, and some count the last pixel twice."""
@@ -63,15 +61,13 @@ class Problem:
 
 
 def summarise(problems: Sequence[Problem]) -> str:
-    """Format the first `MAX_LISTED` problems in full, each on a line, and the number of the others.
+    """Format the first problems, each on a line: repeated ones once (`fold`), and the number of the others.
 
-    >>> print(summarise([Problem("a.jsonl:1", "not JSON")]))
+    >>> print(summarise([Problem("a.jsonl:1", "not JSON"), Problem("a.jsonl:3", "not JSON")]))
     a.jsonl:1: not JSON
+        and 1 more with the same message: line 3
     """
-    lines = [str(problem) for problem in problems[:MAX_LISTED]]
-    if len(problems) > MAX_LISTED:
-        lines.append(f"… and {len(problems) - MAX_LISTED} more, {len(problems)} in all")
-    return "\n".join(lines)
+    return "\n".join(fold([Place(problem.source, problem.message) for problem in problems]))
 
 
 @dataclass(frozen=True)

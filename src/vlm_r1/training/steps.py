@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vlm_r1.config import Config
-from vlm_r1.data.rows import MAX_LISTED
+from vlm_r1.data.folding import MAX_LISTED
 from vlm_r1.errors import CallbackError, CheckpointError, VlmR1Error
 from vlm_r1.rollouts.env import Env
 from vlm_r1.runtime.checkpoint import checkpoint_step
