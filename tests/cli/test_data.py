@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import testing_tools
 from PIL import Image
 
 from vlm_r1.cli import data
@@ -200,9 +201,29 @@ def test_the_format_is_said(folder, capsys):
 def test_boxes_of_another_unit_are_recognised_and_the_advice_helps(folder, capsys):
     path = write(folder, *(line([100, 30 * i, 900, 30 * i + 100]) for i in range(30)))
     assert run("check", path) == 1
-    assert "coordinates: the boxes look 0-1000 (the greatest number is 970, and" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "coordinates: the boxes look 0-1000 (the greatest number is 970, and" in out
+    assert "set coordinates: norm_1000 (here --coordinates norm_1000)\n" in out
     assert run("check", path, "--coordinates", "norm_1000") == 0
     assert "all well" in capsys.readouterr().out
+
+
+def test_data_of_another_tool_are_said_once_with_the_command(folder, capsys):
+    path = testing_tools.createml(folder)
+    assert run("check", path) == 1
+    what = f"{path}: this is CreateML (2 pictures, 2 names)"
+    command = f"vlm-r1 data convert createml {path} --out {path.with_suffix('.jsonl')} --negatives 1:3"
+    assert capsys.readouterr().out == f"{what}: {command}\n\nnot ready for training\n"
+
+
+def test_a_hint_is_printed(folder, capsys):
+    answer = [{"bbox_2d": [10, 20, 110, 220], "label": "cat"}, {"bbox_2d": [10, 20, 110, 20 + 90], "label": "cat"}]
+    path = write(folder, line(answer))
+    assert run("check", path) == 1
+    hint = "hint: task rec reads nothing in 1 of 1 gold answers; as boxes with labels 1 of them can be read: --task ovd"
+    assert f"\n{hint}\n" in capsys.readouterr().out
+    assert run("check", path, "--task", "ovd") == 0
+    assert "hint:" not in capsys.readouterr().out
 
 
 def test_pictures_shared_with_the_test_set_are_found(folder, capsys):

@@ -39,7 +39,7 @@ def check(case, task):
             "gold-corners-out-of-order",
             "ovd",
             1,
-            "rows.jsonl:10: box (453, 299, 120, 99) has no area: its corners are out",
+            "rows.jsonl:3: box (124, 82, 120, 92) has no area: its corners are out",
         ),
         ("gold-corners-out-of-order", "ovd", 1, "coordinates: the boxes look like x, y, width, height"),
         ("gold-label-never-asked", "ovd", 1, 'the gold label "Cat" is asked for as "cat"'),

@@ -70,6 +70,14 @@ def test_few_boxes_out_of_order_say_that_they_are_widths_and_heights(n):
     assert guess_coordinates(too_wide) is None
 
 
+def test_some_out_of_order_say_it_if_all_fit_that_way():
+    """2 of 100 have x1 >= x2. As corners half of such boxes would leave their image when read as widths and heights."""
+    boxes = [((10, 10, 100, 100 + i), (640, 480)) for i in range(98)] + [((400, 10, 120, 90), (640, 480))] * 2
+    assert (guess_coordinates(boxes) or "").startswith("the boxes look like x, y, width, height (2% have x1 >= x2")
+    corners = [*boxes[:-3], ((500, 10, 600, 90), (640, 480)), *boxes[-2:]]  # 500 + 600 > 640
+    assert guess_coordinates(corners) is None
+
+
 def test_few_boxes_of_fractions_say_that_they_are_normalised():
     assert "set coordinates: norm_1" in (guess_coordinates([((0.1, 0.2, 0.5, 0.6), (640, 480))]) or "")
     assert guess_coordinates([((0, 0, 1, 1), (2, 2))]) is None  # a pixel

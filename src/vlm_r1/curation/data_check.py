@@ -5,26 +5,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from vlm_r1.config.data import NOTHING, Allowed, DataSource
 from vlm_r1.curation.data_warnings import file_notes, relabelling_loss, row_warnings
+from vlm_r1.curation.hints import WrittenBox, orientation_hint, task_hint
 from vlm_r1.curation.statistics import find_duplicates, find_leakage, guess_coordinates
 from vlm_r1.data.access import NOWHERE, Access
-from vlm_r1.data.images import GREATEST_GREY, image_hash, load_image
+from vlm_r1.data.images import GREATEST_GREY, SWAPS_SIDES, image_hash, image_orientation, is_remote, load_image
 from vlm_r1.data.records import RecordFile
 from vlm_r1.data.reward_keys import unused_reward_keys
 from vlm_r1.data.rows import Problem
 from vlm_r1.errors import ConfigError, DataError, RewardError
 from vlm_r1.parsing.gold_boxes import boxes_in
 from vlm_r1.rewards.model import is_reward_model
-from vlm_r1.tasks import get_task
+from vlm_r1.tasks import TASKS, get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.judge import ACCURACY, Attempt, byte_ids, check_gold, check_rewards, judge
 from vlm_r1.tasks.plain import PlainTask
 from vlm_r1.tasks.templates import Template, build_prompt, gold_completion
-from vlm_r1.types import Box, BoxFormat, ImageFrame, Record, Score
+from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
 _FULL_MARKS = 1 - 1e-6
 _ROUNDED_MARKS = 0.5
@@ -74,12 +76,14 @@ class DataCheck:
         low: records whose gold answer does not earn full marks.
         left_out: records whose reward returns None for the gold answer.
         access: remote images that may be fetched for a page about the file.
+        unreadable: why the file as a whole cannot be read, which is the one problem then; None: it can.
         chosen: how many records were looked at, e.g. "1,000 of 50,000 records (random:1000)".
         coordinates: advice if the boxes do not look like pixels; None if they do.
         duplicates: sentences about records that occur twice.
         leakage: sentences about pictures shared with other files, by file name.
         warnings: probable mistakes in usable rows, by kind.
         notes: sentences about the file as a whole.
+        hints: options that the data ask for.
         unused_keys: sentences about keys that may mean a reward, but are not used: nothing need be wrong.
         first: source of the first record, and its question as it will be asked; empty texts if there is no record.
     """
@@ -94,11 +98,13 @@ class DataCheck:
     leakage: dict[str, str]
     warnings: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
     notes: list[str] = field(default_factory=list[str])
+    hints: list[str] = field(default_factory=list[str])
     unused_keys: list[str] = field(default_factory=list[str])
     first: tuple[str, str] = ("", "")
     left_out: list[Problem] = field(default_factory=list[Problem])
     access: Access = NOWHERE
     chosen: str = ""
+    unreadable: Problem | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -136,11 +142,12 @@ def check_data(
         file = RecordFile(source, allowed, seed=seed)
     except DataError as error:
         problem = Problem(source.path, str(error))
-        return DataCheck(source.format, [], Pictures(), [problem], [], None, [], {})
+        return DataCheck(source.format, [], Pictures(), [problem], [], None, [], {}, unreadable=problem)
     pictures = Pictures()
     scanned = progress(file.scan(pictures.measure if images else None), len(file), source.path)
-    judged, problems = _judge_all(scanned, pictures, task, template)
+    judged, problems, refused = _judge_all(scanned, pictures, task, template)
     records = [record for record, _ in judged]
+    coordinates, hints = _advice(source, file, pictures, [*records, *refused], refused)
     return DataCheck(
         format=file.format,
         judged=judged,
@@ -151,7 +158,7 @@ def check_data(
             for record, score in judged
             for problem in (*_low_scores(record, score, task), *_relabelling_losses(record, pictures, task, template))
         ],
-        coordinates=_coordinates_advice(source, file, pictures),
+        coordinates=coordinates,
         duplicates=find_duplicates(records, pictures.hashes),
         leakage={
             other.path: sentence
@@ -163,6 +170,7 @@ def check_data(
         chosen=file.describe(),
         warnings=_warnings(records, task, template),
         notes=file_notes(records, task, template, pictures.greys),
+        hints=hints,
         unused_keys=unused_reward_keys(records),
         first=(records[0].source, _conversation(records[0], task, template)) if records else ("", ""),
     )
@@ -198,8 +206,8 @@ def _relabelling_losses(record: Record, pictures: Pictures, task: Task[Any, Any]
 
 def _judge_all(
     scanned: Iterable[Record | Problem], pictures: Pictures, task: Task[Any, Any], template: Template
-) -> tuple[list[tuple[Record, Score]], list[Problem]]:
-    """Judge all gold answers; returns the usable records with their scores, and the problems of the others.
+) -> tuple[list[tuple[Record, Score]], list[Problem], list[Record]]:
+    """Judge all gold answers; returns the usable records with their scores, the problems, and the records refused here.
 
     Raises:
         RewardError: the reward failed on every gold answer, so the reward is wrong and not the data.
@@ -207,6 +215,7 @@ def _judge_all(
     """
     judged: list[tuple[Record, Score]] = []
     problems: list[Problem] = []
+    refused: list[Record] = []
     failed: list[tuple[Record, RewardError]] = []
     for found in scanned:
         if isinstance(found, Problem):
@@ -216,11 +225,12 @@ def _judge_all(
             judged.append((found, judge_gold(found, _frames(found, pictures), task, template)))
         except (DataError, ConfigError, RewardError) as error:
             problems.append(Problem(found.source, str(error).removeprefix(f"{found.source}: ")))
+            refused.append(found)
             failed += [(found, error)] if isinstance(error, RewardError) else []
     check_rewards({ACCURACY: 1.0}, [record for record, _ in (*judged, *failed)])
     if failed and not judged:
         raise failed[0][1]
-    return judged, problems
+    return judged, problems, refused
 
 
 def judge_gold(record: Record, frames: tuple[ImageFrame, ...], task: Task[Any, Any], template: Template) -> Score:
@@ -268,14 +278,50 @@ def _left_out(record: Record, task: Task[Any, Any]) -> Problem:
     return Problem(record.source, f'the reward "{record.reward or task.reward}" returns None for its gold answer')
 
 
-def _coordinates_advice(source: DataSource, file: RecordFile, pictures: Pictures) -> str | None:
-    """Guess the unit of the boxes as written, also from unusable rows; None if the unit is stated."""
-    if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(get_task(source.task), PlainTask):
-        return None
-    boxes: list[tuple[Box, tuple[int, int]]] = []
+def _advice(
+    source: DataSource, file: RecordFile, pictures: Pictures, records: Sequence[Record], refused: Sequence[Record]
+) -> tuple[str | None, list[str]]:
+    """Return advice about the unit of the boxes, and hints; of what is not known nothing is said.
+
+    Args:
+        records: all that could be read.
+        refused: those that cannot be used.
+    """
+    task = get_task(source.task)
+    hints = [hint] if source.task in TASKS and (hint := task_hint(records, refused, task)) else []
+    if source.coordinates != "pixels" or not pictures.sizes_wh or isinstance(task, PlainTask):
+        return None, hints
+    boxes = _written_boxes(file, pictures)
+    if any(not one.fits and one.fits_swapped for one in boxes):
+        boxes = _with_orientation(file, pictures)
+        if hint := orientation_hint(boxes):
+            hints.append(hint)
+            boxes = [replace(one, wh=one.wh[::-1]) if one.swaps else one for one in boxes]
+    return guess_coordinates([(one.box, one.wh) for one in boxes]), hints
+
+
+def _written_boxes(
+    file: RecordFile, pictures: Pictures, swaps: Callable[[str], bool] = lambda path: False
+) -> list[WrittenBox]:
+    """The boxes of all rows as written, also of unusable ones, each with the size of its image."""
+    boxes: list[WrittenBox] = []
     for record in (found for found in file.scan(None) if isinstance(found, Record)):
         if sizes_wh := [pictures.sizes_wh[path] for path in record.images if path in pictures.sizes_wh]:
             widths, heights = zip(*sizes_wh, strict=True)
             wh = (max(widths), max(heights))  # of several images, since a box may lie on any
-            boxes += [(box, wh) for box in boxes_in(record.answer)]
-    return guess_coordinates(boxes)
+            turned = len(record.images) == 1 and swaps(record.images[0])
+            boxes += [WrittenBox(box, wh, turned) for box in boxes_in(record.answer)]
+    return boxes
+
+
+def _with_orientation(file: RecordFile, pictures: Pictures) -> list[WrittenBox]:
+    """The same boxes, with the EXIF orientation of the images on this disk looked up."""
+
+    @cache
+    def swaps(path: str) -> bool:
+        try:
+            return not is_remote(path) and image_orientation(path) in SWAPS_SIDES
+        except DataError:
+            return False
+
+    return _written_boxes(file, pictures, swaps)

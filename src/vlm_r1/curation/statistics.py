@@ -126,10 +126,10 @@ def guess_coordinates(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> str | Non
 def _as_width_and_height(
     boxes: Sequence[tuple[Box, tuple[int, int]]], disordered_over: float, fitting_from: float
 ) -> str | None:
-    """Return advice if boxes look like x, y, width, height: many are out of order, and most would fit their images."""
+    """Return advice if boxes look like x, y, width, height: many are out of order and most fit so, or some and all."""
     disordered = _share(boxes, lambda box, wh: box[0] >= box[2] or box[1] >= box[3])
     as_wh = _share(boxes, lambda box, wh: box[0] + box[2] <= wh[0] + 1 and box[1] + box[3] <= wh[1] + 1)
-    if disordered <= disordered_over or as_wh < fitting_from:
+    if not disordered or as_wh < fitting_from or (disordered <= disordered_over and as_wh < 1):
         return None
     return (
         f"the boxes look like x, y, width, height ({disordered:.0%} have x1 >= x2 or y1 >= y2, and {as_wh:.0%} fit "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
         progress=_with_progress,
     )
     console = Terminal(soft_wrap=True)
+    if check.unreadable:
+        console.print(f"{check.unreadable}\n\nnot ready for training")
+        return 1
     _print_check(console, source, check, images_read=not args.no_images)
     if args.page and not check.judged:
         console.print(f"\nno page {args.page}: no record can be used")
@@ -121,13 +125,25 @@ def _print_check(console: Terminal, source: DataSource, check: DataCheck, images
         if listed:
             console.print(f"\n{title}: {len(listed)}\n{summarise(listed)}")
     if check.coordinates:
-        console.print(f"\ncoordinates: {check.coordinates}")
+        console.print(f"\ncoordinates: {check.coordinates}{_as_option(check.coordinates)}")
+    for hint in check.hints:
+        console.print(f"\nhint: {hint}")
     for sentence in check.duplicates:
         console.print(f"\nduplicates: {sentence}")
     for path, sentence in check.leakage.items():
         console.print(f"\nleakage: {source.path} and {path}: {sentence}")
     for note in (*check.notes, *check.unused_keys):
         console.print(f"\nnote: {note}")
+
+
+def _as_option(advice: str) -> str:
+    """The option of this command for a setting of a recipe that an advice names.
+
+    >>> _as_option("the boxes look 0-1000: set coordinates: norm_1000"), _as_option("swap the axes")
+    (' (here --coordinates norm_1000)', '')
+    """
+    found = re.search(r"set (\w+): (\w+)", advice)
+    return f" (here --{found[1]} {found[2]})" if found else ""
 
 
 def _excerpt(text: str) -> str:
