@@ -31,7 +31,9 @@ _LOOKS = {"ok": "green", "failed": "red", "not applicable": "yellow"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the checkpoint, its adapter, and which checks to run."""
-    parser.add_argument("path", type=path_text, help="Hugging Face folder or hub name of a vision-language model")
+    parser.add_argument(
+        "path", metavar="MODEL", type=path_text, help="Hugging Face folder or hub name of a vision-language model"
+    )
     parser.add_argument("--adapter", help="the family's adapter, package.module:Name (default: by the model type)")
     parser.add_argument(
         "--box-format",

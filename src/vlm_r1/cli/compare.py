@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=Path("comparison.html"),
         type=local_path,
-        metavar="FILE.html",
-        help="write one offline page with pictures (default: comparison.html)",
+        metavar="FILE",
+        help="write one offline page with pictures, FILE.html (default: comparison.html)",
     )
     parser.add_argument(
         "--image-root",

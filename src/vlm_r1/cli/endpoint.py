@@ -32,7 +32,7 @@ def add_endpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--concurrency", type=count, metavar="N", help="questions at a time (default: 8)")
     group.add_argument("--retries", type=int, metavar="N", help="attempts after a failure that may pass (default: 6)")
-    group.add_argument("--timeout-s", type=float, metavar="S", help="longest time for one answer (default: 300)")
+    group.add_argument("--timeout-s", type=float, metavar="X", help="seconds that one answer may take (default: 300)")
     group.add_argument(
         "--api-key-env",
         metavar="NAME",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -21,28 +22,50 @@ from vlm_r1.cli.endings import (
     tell_loss,
     tell_stop,
 )
+from vlm_r1.cli.listing import LISTS
+from vlm_r1.cli.options import HelpFormatter
 from vlm_r1.cli.train import join_resume
 from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.registry import suggestion
 from vlm_r1.runtime.text import write_out_unknown_characters
 from vlm_r1.training.stopping import Stopped, ending_at_once
 
 COMMANDS = {
-    "demo": "train a tiny vision-language model with GRPO on this machine, in minutes",
-    "plan": "say whether a recipe fits on a GPU, and what to change if it does not",
+    "demo": "train a tiny model with GRPO on this machine, in minutes",
+    "plan": "say whether a recipe fits on a GPU, and what to change if not",
     "train": "train a model with GRPO by a recipe",
-    "sft": "train a model on the gold answers by a recipe (warm start, baseline)",
-    "eval": "answer a data file by a protocol and measure: accuracy, intervals, format",
-    "metrics": "measure detections of any tool in COCO's files: COCO statistics, NMS-AP, GP and GR",
-    "score": "score completions that were written down: cases, rollouts, evaluation samples",
-    "compare": "compare results of evaluations: differences with intervals and p, subsets, what flipped",
-    "check-model": "check a checkpoint and its adapter: tokens, frames, log-probabilities, freezing, saving",
-    "export": "write a run's model as a Hugging Face folder with a model card, checked with plain transformers",
-    "trace": "show one record of a recipe through every stage, with real values",
+    "sft": "train a model on the gold answers by a recipe",
+    "eval": "ask a model a data file, and measure its answers",
+    "metrics": "measure detections of any tool in COCO's files",
+    "score": "score completions that were written down, by any reward",
+    "compare": "compare results of evaluations, record by record",
+    "check-model": "check a checkpoint and its adapter on the real weights",
+    "export": "write a run's model as a Hugging Face folder with a model card",
+    "trace": "show one record of a recipe through every stage",
     "data": "check, convert, rate or synthesise data files",
     "report": "write the offline page of a run",
-    "config": "print the reference of all recipe options",
+    "config": "list all recipe options, or explain one of them",
+    "tasks": "list the tasks that a recipe can name",
+    "rewards": "list the rewards that a recipe can name, with their options",
+    "templates": "list the templates: the words around a question",
+    "formats": "list the formats of data files",
+    "models": "list the model families, and how each writes boxes",
 }
 """Name and help of each command. Its module (see `_module`) has `add_arguments(parser)` and `run(args)`."""
+
+_EXAMPLES = """\
+examples:
+  vlm-r1 demo                                the whole program, in minutes
+  vlm-r1 data check train.jsonl --task rec   what is wrong with a data file
+  vlm-r1 train RECIPE --dry-run              what a run would do
+  vlm-r1 train RECIPE --model.path=CKPT      a run, with one option changed
+  vlm-r1 config training.save_steps          what an option means
+  vlm-r1 eval runs/rec val.jsonl             how good a model is
+
+Each command has its own --help, with examples. A word in capitals stands for a
+value. N is a whole number, and X is any number. FILE, DIR and PATH are places on
+this machine; ~ is your home folder. NAME is a name that the help explains.
+"""
 
 USER_ERROR = 2
 
@@ -68,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_out_unknown_characters(sys.stdout, sys.stderr)
     try:
         with ending_at_once():
-            status = _run(make_parser(), arguments)
+            status = _run(join_resume(sys.argv[1:] if arguments is None else arguments))
             sys.stdout.flush()
             return leave(status)
     except VlmR1Error as error:
@@ -86,12 +109,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return leave(tell_stop(stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT)))
 
 
-def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    args, rest = parser.parse_known_args(join_resume(sys.argv[1:] if arguments is None else arguments))
+def _run(words: Sequence[str]) -> int:
+    named = [word for word in words if not word.startswith("-")]
+    if named:
+        _check_word(named[0], COMMANDS, "vlm-r1")
+    if len(named) > 1:
+        _check_word(named[1], getattr(_module(named[0]), "COMMANDS", ()), f"vlm-r1 {named[0]}")
+    args, rest = make_parser(named[0] if named else "").parse_known_args(words)
     args.overrides = rest
-    if rest and not getattr(args, "takes_overrides", False):
-        raise ConfigError(f"`vlm-r1 {args.command}` does not know {rest[0]!r}; see `vlm-r1 {args.command} --help`")
+    _check_rest(args)
     return _module(args.command).run(args)
+
+
+def _check_rest(args: argparse.Namespace) -> None:
+    """Check that what the parser does not know are overrides of a recipe, for a command that takes them.
+
+    Raises:
+        ConfigError: an option is unknown; the message has the closest one.
+    """
+    takes_overrides = getattr(args, "takes_overrides", False)
+    options = re.findall(r"--[\w-]+", args.parser.format_help())
+    for word in args.overrides if takes_overrides else args.overrides[:1]:
+        name = word.partition("=")[0]
+        meant = suggestion(name, options)
+        if not takes_overrides or (meant and _is_no_override(name)):
+            known = f"See `{args.parser.prog} --help`"
+            raise ConfigError(f"`{args.parser.prog}` does not know {word!r:.100}. {meant}{known}")
+
+
+def _is_no_override(name: str) -> bool:
+    from vlm_r1.config import Config  # takes as long to import as the help of a command
+
+    return name.startswith("--") and "." not in name and name[2:] not in Config.model_fields
+
+
+def _check_word(word: str, known: Collection[str], before: str) -> None:
+    """Check that a word names a command; without known ones any word may stand there.
+
+    Raises:
+        ConfigError: it names none; the message has the closest one.
+    """
+    if known and word not in known:
+        raise ConfigError(
+            f"there is no command `{before} {word:.100}`. {suggestion(word, known)}Known: {', '.join(known)}"
+        )
 
 
 def _output_is_closed() -> bool:
@@ -105,27 +166,36 @@ def _output_is_closed() -> bool:
     return True
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands; the command modules import no large library before `run`."""
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Make the parser of all commands; the command modules import no large library before `run`.
+
+    Args:
+        only: the command whose options are wanted; the others then have only their names. None: all commands.
+    """
     parser = argparse.ArgumentParser(
         prog="vlm-r1",
-        description="Teach vision-language models to reason about images by RL with rule-based rewards (GRPO).",
-        epilog="Start with `vlm-r1 demo`. Each command has its own --help.",
+        usage="vlm-r1 COMMAND [options]",
+        description="Teach vision-language models to reason about images, by GRPO with rule-based rewards.",
+        epilog=_EXAMPLES,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vlm-r1 {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="vlm-r1")
     for name, summary in COMMANDS.items():
+        if only not in (None, name):
+            commands.add_parser(name, help=summary)
+            continue
         module = _module(name)
-        command = commands.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=HelpFormatter)
+        command.set_defaults(parser=command)
         module.add_arguments(command)
     return parser
 
 
 def _module(command: str) -> Any:
-    """Import `vlm_r1.cli.<command>`, with _ for -."""
-    return import_module(f"vlm_r1.cli.{command.replace('-', '_')}")
+    """Import `vlm_r1.cli.<command>`, with _ for -; the commands that list names have one module."""
+    name = "listing" if command in LISTS else command.replace("-", "_")
+    return import_module(f"vlm_r1.cli.{name}")
 
 
 if __name__ == "__main__":

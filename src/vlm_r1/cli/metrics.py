@@ -18,8 +18,12 @@ from vlm_r1.cli.options import local_path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare both files."""
-    parser.add_argument("--truth", type=local_path, required=True, metavar="COCO.json", help="the gold boxes")
-    parser.add_argument("--predictions", type=local_path, required=True, metavar="RESULTS.json", help="the detections")
+    parser.add_argument(
+        "--truth", type=local_path, required=True, metavar="FILE", help="the gold boxes, a COCO ground truth"
+    )
+    parser.add_argument(
+        "--predictions", type=local_path, required=True, metavar="FILE", help="the detections, COCO results"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

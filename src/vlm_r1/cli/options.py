@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from vlm_r1.registry import may_be_allowed, plain_name
 
@@ -106,6 +107,42 @@ def columns(text: str) -> dict[str, str]:
     return found
 
 
+_METAVARS = {
+    **dict.fromkeys((int, count, seed), "N"),
+    **dict.fromkeys((float, share), "X"),
+    **dict.fromkeys((Path, local_path, path_text), "PATH"),
+    **dict.fromkeys((None, str, file_name, outside_name), "NAME"),
+}
+"""What stands for a value in --help, by its type: TEXT for other types, and an option may say its own word."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows each value by a word of one kind: N, X, PATH, NAME, …; examples and tables of a text stay as written."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        needed = [action for action in actions if action.required or not action.option_strings]
+        short = f"%(prog)s {self._format_actions_usage(needed, [])} [options]"
+        super().add_usage(usage or short, actions, groups, prefix)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if action.nargs == argparse.PARSER:  # the names of commands are indented once more, which Python overlooks
+            self._action_max_length += self._indent_increment
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = text.strip().split("\n\n")
+        return "\n\n".join(
+            block if "  " in block or block.startswith("vlm-r1 ") else textwrap.fill(" ".join(block.split()), width)
+            for block in blocks
+        )
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return _METAVARS.get(cast("Any", action.type), "TEXT")
+
+    def _get_default_metavar_for_positional(self, action: argparse.Action) -> str:
+        return action.dest.upper()
+
+
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Declare how a data file without a recipe is read: the layout of its lines, and where its boxes lie."""
     parser.add_argument("--format", default="auto", help="how a line is laid out (default: recognised by its keys)")
@@ -129,13 +166,13 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--sampling-strategy",
         type=sampling_strategy,
         default="all",
-        metavar="WHICH",
+        metavar="TEXT",
         help="read some records of the file: first:N, last:N, random:N or a percentage, N%% (default: all)",
     )
     parser.add_argument(
         "--sampling-seed",
         type=seed,
-        metavar="SEED",
+        metavar="N",
         help=f"seed of random:N; a recipe's is its option seed (default: {RECIPE_SEED}, as in recipes)",
     )
 
@@ -197,7 +234,7 @@ def add_allowed_remote(parser: argparse.ArgumentParser) -> None:
         type=_names,
         action="extend",
         default=[],
-        metavar="HOSTS",
+        metavar="NAMES",
         help="hosts that remote images may come from (default: all hosts with public addresses); repeatable",
     )
 

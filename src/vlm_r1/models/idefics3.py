@@ -110,7 +110,7 @@ class Idefics3(InlineImages):
 
 
 class SmolVLM(Idefics3):
-    """The same with another language model."""
+    """As Idefics3, with another language model."""
 
     processor_class = "SmolVLMProcessor"
 

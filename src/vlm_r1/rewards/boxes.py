@@ -63,7 +63,9 @@ def iou_power_reward(given: RewardInput[Box], *, exponent: float = 2.0) -> float
 
 
 def giou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Generalised IoU, which distinguishes near misses from far ones; see `_graded`.
+    """Generalised IoU, which distinguishes near misses from far ones.
+
+    r = near + (1 − near) · g if g ≥ 0, else near · (1 + max(g, −1)), where g is the GIoU.
 
     Args:
         near: in [0, 1], what is paid for getting near.
@@ -77,7 +79,9 @@ def giou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
 
 
 def diou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Distance IoU: like `giou_reward`, but the distance of the centres counts; see `_graded`.
+    """Distance IoU: like giou, but the distance of the centres counts.
+
+    r = near + (1 − near) · g if g ≥ 0, else near · (1 + max(g, −1)), where g is the DIoU.
 
     Args:
         near: in [0, 1], what is paid for getting near.
@@ -91,7 +95,9 @@ def diou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
 
 
 def ciou_reward(given: RewardInput[Box], *, near: float = 0.1) -> float:
-    """Complete IoU: like `diou_reward`, but a wrong ratio of width to height also costs; see `_graded`.
+    """Complete IoU: like diou, but a wrong ratio of width to height also costs.
+
+    r = near + (1 − near) · g if g ≥ 0, else near · (1 + max(g, −1)), where g is the CIoU.
 
     Args:
         near: in [0, 1], what is paid for getting near.

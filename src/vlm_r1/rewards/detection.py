@@ -47,7 +47,7 @@ def map_reward(given: RewardInput[Objects]) -> float:
 
 
 def ap50_reward(given: RewardInput[Objects]) -> float:
-    """Like `map_reward`, at IoU 0.5 alone, where a rough box is as good as an exact one.
+    """Like map, at IoU 0.5 alone, where a rough box is as good as an exact one.
 
     Raises:
         DataError: the record's gold answer is no set of boxes.

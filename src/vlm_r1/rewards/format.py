@@ -27,7 +27,7 @@ def format_reward(given: RewardInput[Any]) -> float:
 
 
 def tags(given: RewardInput[Any]) -> float:
-    """1 if the completion has exactly the template's tags, see `format_reward`, with any content; else 0."""
+    """1 if the completion has exactly the template's tags, with any content; else 0."""
     return float(keeps_tags(given.tagged, given.thinking))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
+from vlm_r1.cli.options import HelpFormatter
+
 COMMANDS = {
     "check": "find every bad line, and score each gold answer with its own reward",
     "synth": "write a synthetic data set: rec, ovd, counting, change or click",
@@ -22,12 +24,11 @@ COMMANDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the commands and their options."""
-    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND", prog="vlm-r1 data")
     for name, summary in COMMANDS.items():
         module = import_module(f"vlm_r1.cli.data.{name}")
-        command = commands.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, description=module.__doc__, formatter_class=HelpFormatter)
+        command.set_defaults(parser=command)
         module.add_arguments(command)
 
 

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file that should share no picture, e.g. test",
     )
     parser.add_argument(
-        "--page", type=local_path, metavar="HTML", help="draw the gold boxes of some records into a page"
+        "--page", type=local_path, metavar="FILE", help="draw the gold boxes of some records into a page"
     )
     parser.add_argument("--page-records", type=count, default=24, help="records on the page (default: 24)")
 

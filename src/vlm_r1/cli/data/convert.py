@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vlm_r1.cli.options import local_path
+from vlm_r1.cli.options import HelpFormatter, local_path
 
 if TYPE_CHECKING:
     from vlm_r1.converters import Conversion, Converter, Tally
@@ -73,8 +73,8 @@ def format_parser(converter: Converter) -> argparse.ArgumentParser:
     """Make the parser of one format: source, output, images, and one option for each field of its options."""
     parser = argparse.ArgumentParser(
         prog=f"vlm-r1 data convert {converter.name}",
-        description=f"{converter.summary}.\n\non the disk: {converter.layout}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{converter.summary}.\n\non the disk:\n  {converter.layout}",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("source", type=local_path, help="folder or file to read")
     parser.add_argument("--out", type=local_path, required=True, help="JSONL file to write")

@@ -12,7 +12,7 @@ def _recognises(row: Row) -> bool:
 
 
 def _read(row: Row) -> Example:
-    """Read `prompt` or `messages`, and the answer from the assistant's message or from another key (`find_answer`).
+    """Read `prompt` or `messages`, and the answer from the assistant's message or from another key, e.g. `solution`.
 
     A system message and earlier turns are given before the question; the system message is also the column `system`.
     """

@@ -40,7 +40,7 @@ def _is_question_answer(row: Row) -> bool:
 
 
 def _read_question_answer(row: Row) -> Example:
-    """Read the one key of `_QUESTIONS` that is present, Alpaca's `input` after an `instruction`, and the answer.
+    """Read the one question (`problem`, `question`, …), Alpaca's `input` behind an `instruction`, and the answer.
 
     As ms-swift and LLaMA-Factory write them, `system` is the system message, and `history` earlier turns:
     [[question, answer], …].
