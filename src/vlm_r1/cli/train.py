@@ -4,6 +4,7 @@
   accelerate launch --num_processes 8 -m vlm_r1.cli.main train RECIPE …      several GPUs or processes
   vlm-r1 train runs/rec/config.yaml --resume                                 continue after a stop or a crash
   vlm-r1 train RECIPE --resume auto                                          continue if there is a run, else start
+  vlm-r1 train RECIPE --rehearse                                             try everything in a minute, without weights
 
 SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP end the run after its step, saved; docs/stopping.md has the exit codes.
 
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 from vlm_r1.cli.options import path_text
+from vlm_r1.cli.rehearsal import add_rehearsal, check_arguments, print_rehearsal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare recipe, --resume, --resume=auto and --dry-run; everything else is an override."""
+    """Declare recipe, --resume, --resume=auto, --dry-run and --rehearse; everything else is an override."""
     parser.set_defaults(takes_overrides=True)
     parser.add_argument("recipe", metavar="RECIPE", type=path_text, help="YAML file; a run's own config.yaml works too")
     resuming = parser.add_mutually_exclusive_group()
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check data and prompts and print the plan, but do not train or write"
     )
+    add_rehearsal(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,14 +61,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
-    """Load the recipe and plan (--dry-run) or train; shared by `train` and `sft`.
+    """Load the recipe and plan (--dry-run), rehearse or train; shared by `train` and `sft`.
 
     Raises:
         VlmR1Error: see the trainers; or the recipe is that of a run folder that was moved or copied.
     """
     from vlm_r1.config import load_config
 
+    check_arguments(args)
     config = load_config(args.recipe, args.overrides)
+    if args.rehearse:
+        print_rehearsal(config, stage, args.family)
+        return 0
     if not args.dry_run and not any(override.startswith("--output_dir") for override in args.overrides):
         check_place(Path(args.recipe), config.output_dir)
     if args.dry_run:

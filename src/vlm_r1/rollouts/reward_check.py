@@ -13,17 +13,33 @@ from vlm_r1.rollouts.env import Env
 from vlm_r1.tasks import get_task
 from vlm_r1.tasks.judge import Attempt
 from vlm_r1.tasks.templates import gold_completion
-from vlm_r1.types import BoxFormat, ImageFrame, Record
+from vlm_r1.types import BoxFormat, ImageFrame, Record, Score
 
 _RECORDS_OF_A_KIND = 2
 """How many records are judged together, so that a function of TRL's signature gets more than one."""
 
 
 def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> list[str]:
-    """Judge gold answers with the recipe's rewards: of the first two records of each file, task and accuracy reward.
+    """Judge gold answers with the recipe's rewards; see `judge_gold`.
 
     Returns:
         A line that says how many gold answers were judged, and one for each component that left all of them out.
+
+    Raises:
+        RewardError, ConfigError, DataError: see `judge_gold`.
+    """
+    scores = judge_gold(sets, env, max_steps)
+    silent = [
+        name for name in map(masked, env.rewards) if scores and all(score.parts[name] is None for score in scores)
+    ]
+    return [
+        f"rewards called on {len(scores)} gold answers",
+        *(f'warning: the component "{name}" left out (None) all of these gold answers' for name in silent),
+    ]
+
+
+def judge_gold(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> list[Score]:
+    """Judge gold answers with the recipe's rewards: of the first two records of each file, task and accuracy reward.
 
     Raises:
         RewardError: a reward raised, took too long, or returned something that is no reward.
@@ -38,14 +54,7 @@ def call_rewards(sets: Sequence[Sequence[Record]], env: Env, max_steps: int) -> 
             alike.append(record)
     state = TrainerState(0, max_steps)
     attempts = [_gold_attempt(record, env, state) for alike in chosen.values() for record in alike]
-    scores = env.judge_attempts(attempts, BoxFormat.ORIGINAL_PIXELS)
-    silent = [
-        name for name in map(masked, env.rewards) if scores and all(score.parts[name] is None for score in scores)
-    ]
-    return [
-        f"rewards called on {len(scores)} gold answers",
-        *(f'warning: the component "{name}" left out (None) all of these gold answers' for name in silent),
-    ]
+    return env.judge_attempts(attempts, BoxFormat.ORIGINAL_PIXELS)
 
 
 def _gold_attempt(record: Record, env: Env, state: TrainerState) -> Attempt:
