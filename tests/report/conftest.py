@@ -15,6 +15,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from testing_browser import CHROMIUM, FLAGS
+from testing_held_out import write_held_out
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
 from vlm_r1.types import AnswerValue, Completion, EncodedPrompt, Group, ImageFrame, Record, Rollout, Score, StopReason
@@ -199,6 +200,24 @@ def run_of(tmp_path: Path) -> Callable[[list[Group]], Path]:
         return tmp_path / "run"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve steps with two groups of four completions each; record 0 comes at every step."""
+    folder, rng = tmp_path_factory.mktemp("used") / "run", random.Random(0)
+    folder.mkdir()
+    for step in range(1, 13):
+        append_metrics(folder / "metrics.jsonl", grpo_metrics(step, step / 12, rng))
+        answers = [(f"answer {k} of step {step}", [10.0 + k, 10.0, 30.0 + k, 30.0], 1 - k / 10, None) for k in range(3)]
+        answers.append(("nothing", None, 0.0, "no_answer_tag"))
+        groups = [
+            make_group(f"<image>thing {n}", [10, 10, 30, 30], answers, ("/no.png",), ((64, 48),), record_id=str(n))
+            for n in (0, step)
+        ]
+        write_rollouts(rollouts_path(folder, step), step, groups)
+    write_held_out(folder, {"before": [8, 20, 0, *[8] * 9], "step-000006": [4] * 12, "after": [8, 0, 20, *[4] * 9]})
+    return folder
 
 
 @pytest.fixture(scope="module")  # while it is open, an event loop runs, which other tests must not meet

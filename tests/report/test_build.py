@@ -115,9 +115,11 @@ def test_groups_without_boxes_images_or_words(run_of: Callable, group: Callable,
 def test_hostile_text_is_shown_as_text(run_of: Callable, hostile: Callable, parse: Callable):
     path = build_report(run_of([hostile(HOSTILE, "/nowhere/</style>.png")]))
     page = parse(path)
-    assert {e.tag for e in page} & {"script", "img", "textarea", "iframe", "object", "link"} == set()
+    assert {e.tag for e in page} & {"img", "textarea", "iframe", "object", "link"} == set()
+    assert [e.attributes.get("type") for e in page if e.tag == "script"] == ["application/json"] * 2 + [None]  # ours
     assert not [name for e in page for name in e.attributes if name.startswith("on")]
     (article,) = with_class(page, "group")
+    assert "<" not in "".join(e.text for e in page if e.attributes.get("type") == "application/json")
     seen = HOSTILE.replace("\x00", "␀").replace("\u202e", "\\u202e")
     assert article.text.count(seen) >= 6  # problem, source, record, gold, answer, reason, texts
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", path.read_text(encoding="utf-8"))

@@ -90,7 +90,7 @@ def measure_set(draws: Sequence[Sequence[Answered]], confidence: Confidence, see
     greedy = _greedy(sets, seed)
     numbers |= {name: greedy[name].mean if name in greedy else UNDEFINED for name in ("gp", "gr")}
     everything = sets[0] if len(sets) == 1 else make_set([one for own in draws for one in own], confidence)
-    return SetMeasures(numbers, {**summaries, **greedy}, _label_table(everything))
+    return SetMeasures(numbers, {**summaries, **greedy}, label_table(everything))
 
 
 def measure_aspects(
@@ -217,7 +217,8 @@ def _greedy(sets: Sequence[DetectionSet], seed: int) -> dict[str, Summary]:
     }
 
 
-def _label_table(made: DetectionSet) -> list[dict[str, Any]]:
+def label_table(made: DetectionSet) -> list[dict[str, Any]]:
+    """Return a row for each label; see `SetMeasures.classes`."""
     matches = made.matches
     curves = curves_of(matches)
     ap, ap50 = average_precision_by_category(curves), average_precision_by_category(_at_50(curves))

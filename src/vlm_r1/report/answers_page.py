@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -20,10 +18,10 @@ from vlm_r1.evaluation.samples import Sample
 from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.report.answer_cards import THUMBNAIL_SIDE_PX, RowWriter, rows_within, shown_place
 from vlm_r1.report.answers import taken_in_turn
-from vlm_r1.report.build import page_template
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, excerpt, visible
 from vlm_r1.report.images import FETCHING_S, checked_data_url
+from vlm_r1.report.pages import page_template, script_hash
 from vlm_r1.report.read import lookup
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.text import writable
@@ -117,9 +115,7 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
     Raises:
         CheckpointError: it cannot be written.
     """
-    script = page_template("answers.js").render()  # as the page includes it
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = page_template(template).render(script_hash=digest, **values)
+    page = page_template(template).render(script_hash=script_hash("answers.js"), **values)
     with replacing(path) as temporary:
         temporary.write_text(writable(page), encoding="utf-8")
     return path

@@ -1,6 +1,7 @@
 """`report.html`: a run folder as one offline page.
 
-It has no script and forbids scripts, so that text from a model cannot run anything.
+Its only script is `report.js`, which draws answers and serves keys and taps. The page's policy names it by its hash and
+forbids all others, so that text from a model cannot run anything.
 """
 
 # pyright: standard
@@ -11,22 +12,29 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jinja2
 import yaml
 
 from vlm_r1.config.secrets import masked_tree
 from vlm_r1.data.access import NOWHERE, Access
+from vlm_r1.data.image_paths import ImagePaths
 from vlm_r1.errors import VlmR1Error, brief
+from vlm_r1.report.answers_page import bounded
 from vlm_r1.report.curves import stages
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, excerpt
+from vlm_r1.report.explorer import Explorer, Words, explore
 from vlm_r1.report.groups import MAX_COMPLETIONS, Scale, show_steps
+from vlm_r1.report.held_out import compare_so_far, held_out_sets
+from vlm_r1.report.labels import labels_of_run
+from vlm_r1.report.learnt import Learnt, learnt, planned_steps
+from vlm_r1.report.pages import page_template, script_hash
+from vlm_r1.report.pictured import latest_name, shown_sets
 from vlm_r1.report.read import Run, lookup, read_run
-from vlm_r1.report.tables import Comparison, capitalized, compare, duration, run_phases
+from vlm_r1.report.sidecars import PageData, page_data, remove_others, write_files
+from vlm_r1.report.tables import capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.text import json_text, visible, writable
 
@@ -34,6 +42,9 @@ T = TypeVar("T")
 
 _ODD_VALUES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, yaml.YAMLError)
 """Exceptions that a value of another kind causes: a text for a number, a list for an object, a number too large."""
+
+FILES = "report_files"
+"""Name of the folder beside the page with its data, if they are many."""
 
 _APPENDIX_LIMIT = 20_000  # characters of the config and of the environment that are shown
 
@@ -57,32 +68,47 @@ def build_report(run_dir: Path, access: Access = NOWHERE, allowed_tasks: Sequenc
         allowed_tasks: tasks of the user's own, `package.module:Name`, that the run may name. Others are not imported.
 
     Returns:
-        The path of the page: one file of at most a few MB, which needs no network.
+        The path of the page, which needs no network. It is one file of at most a few MB; the data of a large run lie in
+        the folder `report_files` beside it.
 
     Raises:
         CheckpointError: `run_dir` is not a run folder, or the page cannot be written.
     """
-    page = render(read_run(run_dir), access, allowed_tasks)
+    page, data = _page(read_run(run_dir), access, allowed_tasks)
     path = run_dir / "report.html"
+    write_files(run_dir / FILES, data.files)
     with replacing(path) as temporary:
         temporary.write_text(writable(page), encoding="utf-8")
+    remove_others(run_dir / FILES, data.files)
     return path
 
 
-def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()) -> str:
-    """Return the page as HTML; this still reads the run's rollouts and images.
+def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, PageData]:
+    """Return the page as HTML, and its data; this still reads the run's rollouts, samples and images.
 
     Each section is made on its own. One that cannot be made is left out, and the page says which file is wrong.
     """
     problems = list(run.problems)
+    images = bounded(ImagePaths("/", ("/",), access))
     groups = _section("Groups", "rollouts", problems, lambda: show_steps(run.rollouts, access, allowed_tasks))
     steps, scale = groups or ((), Scale(0, 1))
+    sets = _section("Before and after", "eval", problems, lambda: held_out_sets(run, problems)) or []
     comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
-    return page_template("report.html.jinja").render(
+    rollouts = run.rollouts if groups else {}
+    explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, images, problems))
+    data = page_data(explorer or Explorer([], Words(), Words()), FILES)
+    page = page_template("report.html.jinja").render(
         name=run.folder.resolve().name,
         subtitle=_section("Subtitle", "config.yaml", problems, lambda: _subtitle(run)) or "",
-        tiles=_tiles(run, comparisons, problems),
-        comparisons=comparisons,
+        script_hash=script_hash("report.js"),
+        data=data,
+        learnt=_section("What was learnt", "config.yaml", problems, lambda: learnt(run, sets)) or Learnt("", ()),
+        shown_sets=_section("Pictures", "eval", problems, lambda: shown_sets(sets, images)) or (),
+        asked=capitalized(_section("Before and after", "config.yaml", problems, lambda: _asked(run)) or "answers"),
+        now=latest_name(sets),
+        labels=_section("By label", "eval", problems, lambda: labels_of_run(sets)),
+        tiles=_tiles(run, problems),
+        comparisons=comparisons or ([] if run.summary else compare_so_far(sets)),
         stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations)) or [],
         run_phases=_section("Time", "summary.json", problems, lambda: run_phases(run)) or [],
         steps=steps,
@@ -93,8 +119,14 @@ def render(run: Run, access: Access = NOWHERE, allowed_tasks: Sequence[str] = ()
         config=_section("Recipe", "config.yaml", problems, lambda: _appendix(_yaml_text(run.config))),
         environment=_section("Environment", "environment.json", problems, lambda: _appendix(_json_text(run))),
         # last, since the sections above add to them
-        problems=[visible(problem.replace(f"{run.folder}/", "")) for problem in problems],
+        problems=[visible(problem.replace(f"{run.folder}/", "")) for problem in dict.fromkeys(problems)],
     )
+    return page, data
+
+
+def _asked(run: Run) -> str:
+    draws = lookup(run.config, "training", "num_generations_eval")
+    return f"{draws:,} drawn answers" if isinstance(draws, int) and draws > 1 else "greedy answers"
 
 
 def _section(name: str, file: str, problems: list[str], make: Callable[[], T]) -> T | None:
@@ -116,26 +148,6 @@ def _json_text(run: Run) -> str:
     return json_text(masked_tree(run.environment), indent=2) if run.environment else ""
 
 
-@cache
-def page_template(name: str) -> jinja2.Template:
-    """Load a template of this folder; inserted text is escaped, and control characters in it are written out."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-    return environment.get_template(name)
-
-
-def _shown(value: Any) -> Any:
-    """`visible` for texts; what a macro made is no plain text, and is shown already."""
-    return visible(value) if type(value) is str else value
-
-
 def _subtitle(run: Run) -> str:
     """The subtitle, e.g. "Qwen/Qwen2.5-VL-3B-Instruct · GRPO · rec"."""
     names = {"grpo": "GRPO", "sft": "SFT"}
@@ -146,9 +158,8 @@ def _subtitle(run: Run) -> str:
     return " · ".join(_short(text) for text in (model, " → ".join(filter(None, kinds)), ", ".join(tasks)) if text)
 
 
-def _tiles(run: Run, comparisons: list[Comparison], problems: list[str]) -> list[Tile]:
+def _tiles(run: Run, problems: list[str]) -> list[Tile]:
     made = [
-        _section("Header", "summary.json", problems, lambda: _gain(comparisons)),
         _section("Steps", "config.yaml", problems, lambda: _steps(run)),
         _section("Batch", "config.yaml", problems, lambda: _batch(run)),
         _section("Time of the run", "summary.json", problems, lambda: _time(run)),
@@ -158,20 +169,9 @@ def _tiles(run: Run, comparisons: list[Comparison], problems: list[str]) -> list
     return [tile for tile in made if tile is not None]
 
 
-def _gain(comparisons: list[Comparison]) -> Tile | None:
-    first = comparisons[0] if comparisons else None
-    if first is None or first.before is None or first.after is None:
-        return None
-    value = f"{first.before.text} → {first.after.text}"
-    return Tile(capitalized(f"{first.metric}, {first.dataset}"), value, first.difference)
-
-
 def _steps(run: Run) -> Tile:
-    by_epochs = lookup(run.config, "training", "num_train_epochs") is not None
-    planned = lookup(run.environment, "steps") if by_epochs else lookup(run.config, "training", "max_steps")
-    done = len(run.metrics)
-    going_on = isinstance(planned, int) and done < planned < 10**15
-    return Tile("Steps", f"{done:,}", f"of {planned:,} planned" if going_on else "")
+    planned, done = planned_steps(run), len(run.metrics)
+    return Tile("Steps", f"{done:,}", f"of {planned:,} planned" if planned is not None and done < planned else "")
 
 
 def _batch(run: Run) -> Tile | None:

@@ -25,11 +25,11 @@ from vlm_r1.report.answers_page import (
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, visible
 from vlm_r1.report.figures import number
+from vlm_r1.report.pictured import CHANGES
 from vlm_r1.report.read import lookup
 from vlm_r1.report.tables import capitalized, is_share, readable
 from vlm_r1.runtime.text import writable
 
-_PLACES = {"best": "most improved", "worst": "most spoiled"}
 _BETTER, _WORSE, _SAME = "better", "worse", "neither better nor worse"
 
 
@@ -176,7 +176,7 @@ def _by_direction(found: Sequence[tuple[float, float]], start: int) -> dict[str,
 def _cards(
     places: Mapping[str, int], kept: Mapping[int, Mapping[str, Sample]], main: str, images: ImagePaths
 ) -> tuple[Card, ...]:
-    return tuple(card(_PLACES.get(name, name), kept[place], main, images) for name, place in places.items())
+    return tuple(card(CHANGES.get(name, name), kept[place], main, images) for name, place in places.items())
 
 
 def _against(first: Result, versus: Versus, main: str, cards: tuple[Card, ...]) -> Against:

@@ -41,17 +41,9 @@ from vlm_r1.report.evaluation_tables import (
 from vlm_r1.report.excerpt import visible
 from vlm_r1.report.figures import number
 from vlm_r1.report.read import Estimate, lookup
-from vlm_r1.report.tables import capitalized, is_share, readable
+from vlm_r1.report.tables import capitalized, claim, is_share, readable
 from vlm_r1.runtime.run_folder import read_json
 from vlm_r1.runtime.text import writable
-
-_CLAIMS = {
-    "accuracy": "The answer is right",
-    "accuracy_iou50": "The box is right (IoU above 0.5)",
-    "accuracy_iou75": "The box is right (IoU above 0.75)",
-    "accuracy_iou90": "The box is right (IoU above 0.9)",
-    "all_right_iou50": "All boxes are right (IoU of at least 0.5)",
-}
 
 
 def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Path:
@@ -145,9 +137,9 @@ def counted(n: object, what: str) -> str:
 
 
 def _claim(main: str, tree: Mapping[str, Any]) -> str:
-    claim = _CLAIMS.get(main) or f"{capitalized(readable(main))} holds"
     inclusive = lookup(tree.get("protocol"), "inclusive") is True
-    return claim.replace("IoU above", "IoU of at least") if inclusive else claim
+    text = capitalized(claim(main))
+    return text.replace("IoU above", "IoU of at least") if inclusive else text
 
 
 def _measured(tree: Mapping[str, Any], result: Path) -> Iterator[tuple[str, str]]:

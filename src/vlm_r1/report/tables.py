@@ -34,6 +34,13 @@ _NAMES = {
     "gr": "GR",
     "format_rate": "format rate",
 }
+_CLAIMS = {
+    "accuracy": "the answer is right",
+    "accuracy_iou50": "the box is right (IoU above 0.5)",
+    "accuracy_iou75": "the box is right (IoU above 0.75)",
+    "accuracy_iou90": "the box is right (IoU above 0.9)",
+    "all_right_iou50": "all boxes are right (IoU of at least 0.5)",
+}
 _LARGEST = 1e15
 _IN_EVALUATIONS = {"mean_iou": "iou"}  # name in summary.json → name in eval/*.json, if they differ
 
@@ -94,6 +101,15 @@ def readable(name: str) -> str:
     return _NAMES.get(name, name.replace("_", " "))
 
 
+def claim(metric: str) -> str:
+    """Return what a share of records is a share of, as a clause.
+
+    >>> claim("accuracy"), claim("format_rate")
+    ('the answer is right', 'format rate holds')
+    """
+    return _CLAIMS.get(metric) or f"{readable(metric)} holds"
+
+
 def capitalized(text: str) -> str:
     """Return a text with a capital first letter and the rest unchanged.
 
@@ -122,7 +138,7 @@ def compare(run: Run) -> list[Comparison]:
         if isinstance(overlong, int):
             counted += f", without {overlong:,} whose prompts are too long"
         for metric in dict.fromkeys([*before, *after]):
-            rows.append(_comparison(dataset, metric, counted, before.get(metric), after.get(metric)))
+            rows.append(comparison(dataset, metric, counted, before.get(metric), after.get(metric)))
     return rows
 
 
@@ -174,7 +190,12 @@ def _estimates(run: Run, moment: str, dataset: str) -> dict[str, Estimate]:
     return estimates
 
 
-def _comparison(dataset: str, metric: str, n: str, before: Estimate | None, after: Estimate | None) -> Comparison:
+def comparison(dataset: str, metric: str, n: str, before: Estimate | None, after: Estimate | None) -> Comparison:
+    """Return a row of the before/after table.
+
+    Args:
+        n: number of records as text.
+    """
     percent, difference, better = is_share(metric), "", None
     if before and after:
         change = after.mean - before.mean
