@@ -29,6 +29,7 @@ class FindTwice:
     name = "find_twice"
     reward = "testing_placed:lesser_iou"
     answer_is_box = False
+    main_metric = "lesser_iou"
 
     def question(self, record: Record) -> str:
         return f"{record.problem} Answer with its box in each image: [[x1, y1, x2, y2], [x1, y1, x2, y2]]."

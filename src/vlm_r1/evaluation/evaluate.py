@@ -25,6 +25,7 @@ from vlm_r1.rollouts.remote import RemoteModel
 from vlm_r1.runtime.phases import Phases
 from vlm_r1.runtime.run_folder import environment
 from vlm_r1.sampling import Sampler, SamplingParams
+from vlm_r1.tasks import main_metric
 from vlm_r1.tasks.templates import Template
 from vlm_r1.types import Record
 
@@ -145,13 +146,13 @@ def answer_all(
     ask: Ask,
     log: AnswerLog,
     share: Share,
-    advance: Callable[[int, Mapping[str, float]], None],
+    advance: Callable[[int, Sequence[str]], None],
 ) -> list[Row] | None:
     """Answer what no process has answered yet, and wait for the others; returns all rows in the order of the records.
 
     Args:
-        advance: called with the number of newly answered records of this process and the running mean of the main
-            metric.
+        advance: called with the number of newly answered records of this process and the running mean of their
+            task's main metric, e.g. "accuracy_iou50 0.25".
 
     Returns:
         The rows, in the first process; None in the others.
@@ -168,12 +169,12 @@ def answer_all(
     mine = range(share.rank, len(records), share.world)
     missing = [place for place in mine if place not in done]
     del done  # it is read again at the end, with the answers of all
-    advance(len(mine) - len(missing), means.numbers())
+    advance(len(mine) - len(missing), means.pieces())
     for answers in ask(records, missing):
         log.append(share.rank, answers)
         for _, rows in answers:
             means.add(rows)
-        advance(len(answers), means.numbers())
+        advance(len(answers), means.pieces())
     share.wait()
     if share.rank:
         return None
@@ -253,7 +254,7 @@ def form_doubt(rows: Sequence[Row], template: str, trained_with: str | None) -> 
 
 
 class _RunningMean:
-    """The mean of the first metric over the answers so far."""
+    """The mean of the main metric of the first answer's task over the answers so far."""
 
     def __init__(self) -> None:
         self._total, self._n, self._name = 0.0, 0, ""
@@ -261,9 +262,10 @@ class _RunningMean:
     def add(self, rows: Sequence[Row]) -> None:
         for row in rows:
             metrics: Mapping[str, float] = row["metrics"]
-            self._name = self._name or next(iter(metrics), "")
-            self._total += metrics.get(self._name, 0.0)
-            self._n += 1
+            self._name = self._name or main_metric(metrics, [row["task"]])
+            if self._name in metrics:
+                self._total += metrics[self._name]
+                self._n += 1
 
-    def numbers(self) -> dict[str, float]:
-        return {self._name: self._total / self._n} if self._name else {}
+    def pieces(self) -> list[str]:
+        return [f"{self._name} {self._total / self._n:.2f}"] if self._n else []

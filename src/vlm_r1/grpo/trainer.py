@@ -11,12 +11,12 @@ from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.advantage import get_advantages
 from vlm_r1.grpo.collect import collect_groups
+from vlm_r1.grpo.headline import headline
 from vlm_r1.grpo.loss import get_loss
 from vlm_r1.grpo.parts import check_parts
 from vlm_r1.grpo.reference import Reference, check_sync
 from vlm_r1.grpo.update import assign_advantages, rollout_metrics, update_policy
 from vlm_r1.rewards.call import Logged
-from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics import ratio, reduce_metrics
 from vlm_r1.runtime.progress import Display
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
@@ -84,7 +84,7 @@ def train(
             judged = judged and not _warn_of_the_unjudged(numbers, run)
             run.finish_step(numbers, of_all)
             warned = warned or _warn_of_the_sampler(numbers, run)
-            show(1, _headline(numbers))
+            show(1, headline(numbers, config))
     return run.finish()
 
 
@@ -158,16 +158,3 @@ def _log_rollouts(run: TrainingRun, groups: list[Group]) -> list[Group]:
         run.folder.check_in_place()
         write_rollouts(rollouts_path(run.folder.path, step), step, everyone)
     return everyone
-
-
-def _headline(numbers: dict[str, float]) -> dict[str, float]:
-    """Return the few numbers that the progress bar shows."""
-    shown = {"reward": numbers["reward/mean"]} if "reward/mean" in numbers else {}
-    parts = {name: name[8:-5] for name in numbers if name.startswith("rewards/") and name.endswith("/mean")}
-    short = short_names(parts.values())
-    for name, value in numbers.items():
-        if name in parts:
-            shown[short[parts[name]]] = value
-        if name.startswith("metrics/accuracy"):
-            shown["acc@0.5" if "iou50" in name else "correct"] = value
-    return shown

@@ -32,7 +32,7 @@ from vlm_r1.report.labels import labels_of_run
 from vlm_r1.report.learnt import Learnt, learnt, planned_steps
 from vlm_r1.report.pages import page_template, script_hash
 from vlm_r1.report.pictured import latest_name, shown_sets
-from vlm_r1.report.read import Run, lookup, read_run
+from vlm_r1.report.read import Run, lookup, read_run, tasks_of
 from vlm_r1.report.sidecars import PageData, page_data, remove_others, write_files
 from vlm_r1.report.tables import capitalized, compare, duration, run_phases
 from vlm_r1.runtime.atomic import replacing
@@ -89,10 +89,11 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
     Each section is made on its own. One that cannot be made is left out, and the page says which file is wrong.
     """
     problems = list(run.problems)
+    tasks = tasks_of(run.config, allowed_tasks)
     images = bounded(ImagePaths("/", ("/",), access))
     groups = _section("Groups", "rollouts", problems, lambda: show_steps(run.rollouts, access, allowed_tasks))
     steps, scale = groups or ((), Scale(0, 1))
-    sets = _section("Before and after", "eval", problems, lambda: held_out_sets(run, problems)) or []
+    sets = _section("Before and after", "eval", problems, lambda: held_out_sets(run, problems, tasks)) or []
     comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
     rollouts = run.rollouts if groups else {}
     explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, images, problems))
@@ -109,7 +110,7 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
         labels=_section("By label", "eval", problems, lambda: labels_of_run(sets)),
         tiles=_tiles(run, problems),
         comparisons=comparisons or ([] if run.summary else compare_so_far(sets)),
-        stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations)) or [],
+        stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations, tasks)) or [],
         run_phases=_section("Time", "summary.json", problems, lambda: run_phases(run)) or [],
         steps=steps,
         scale=scale,

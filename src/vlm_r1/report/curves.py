@@ -12,6 +12,7 @@ from vlm_r1.report.read import Evaluation
 from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_phases
 from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics_log import MetricsRow
+from vlm_r1.tasks import main_metric
 
 _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
 _MAX_REASONS = 6  # number of parse-failure reasons that have a line
@@ -55,17 +56,21 @@ _SMALL = (
 )
 
 
-def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation]) -> list[Stage]:
-    """Make the charts of each stage, in the order trained; the evaluations belong to the last stage."""
+def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation], tasks: Sequence[str] = ()) -> list[Stage]:
+    """Make the charts of each stage, in the order trained; the evaluations belong to the last stage.
+
+    Args:
+        tasks: of the recipe, in its order; the main metric of the first has a wide chart.
+    """
     by_stage = [(str(name), list(rows)) for name, rows in itertools.groupby(metrics, lambda row: row.get("stage", ""))]
     shown: list[Stage] = []
     for position, (name, rows) in enumerate(by_stage):
         dots = _evaluation_points(rows, evaluations if position == len(by_stage) - 1 else ())
-        small = [*_small_plots(rows), _parse_failures(rows), _left_out(rows)]
+        small = [*_small_plots(rows, tasks), _parse_failures(rows), _left_out(rows)]
         stage = Stage(
             name=_STAGE_NAMES.get(name, name or "Training"),
             n_steps=len(rows),
-            wide=tuple(figure for figure in (_reward(rows), _task_metric(rows, dots)) if figure),
+            wide=tuple(figure for figure in (_reward(rows), _task_metric(rows, dots, tasks)) if figure),
             small=tuple(figure for plot in small if (figure := _draw_small(rows, plot))),
             phases=tuple(step_phases(rows)),
         )
@@ -86,13 +91,15 @@ def _components(rows: Sequence[MetricsRow], end: str) -> dict[str, str]:
     return {key: readable(short[name]) for key, name in names.items()}
 
 
-def _task_metric(rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Dot]]) -> Figure | None:
+def _task_metric(
+    rows: Sequence[MetricsRow], points: Sequence[tuple[str, str, Dot]], tasks: Sequence[str]
+) -> Figure | None:
     """Draw the task's main metric: of samples in training as a line, of held-out sets as dots."""
     sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
     names = list(dict.fromkeys([*sampled, *(metric for _, metric, _ in points)]))
     if not names:
         return None
-    main = next((name for name in names if name.startswith("accuracy")), names[0])
+    main = main_metric(names, tasks)
     datasets = list(dict.fromkeys(dataset for dataset, metric, _ in points if metric == main))
     dots = [
         Dot(dot.x, dot.y, dot.ci95, f"held out: {readable(dataset)}", 1 + datasets.index(dataset) % _PALETTE)
@@ -121,9 +128,9 @@ def _evaluation_points(rows: Sequence[MetricsRow], evaluations: Sequence[Evaluat
     return [(dataset, metric, dot) for (dataset, metric, _), dot in points.items()]
 
 
-def _small_plots(rows: Sequence[MetricsRow]) -> Iterator[_Plot]:
+def _small_plots(rows: Sequence[MetricsRow], tasks: Sequence[str]) -> Iterator[_Plot]:
     sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
-    main = next((name for name in sampled if name.startswith("accuracy")), sampled[0] if sampled else "")
+    main = main_metric(sampled, tasks)
     for name in sampled:
         if name != main:
             yield _Plot(

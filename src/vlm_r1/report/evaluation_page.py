@@ -33,7 +33,7 @@ from vlm_r1.report.evaluation_tables import (
     confusion_matrix,
     counts_of,
     estimate,
-    main_metric,
+    first_metric,
     metric_rows,
     set_statistics,
     subset_tables,
@@ -63,7 +63,7 @@ def build_evaluation_page(result: Path, images: ImagePaths | None = None) -> Pat
     """
     tree: dict[str, Any] = writable(read_json(result))
     samples = samples_path(result)
-    main = main_metric(tree.get("metrics"))
+    main = first_metric(tree.get("metrics"))
     first: Mapping[str, float] = next((sample.metrics for sample in read_samples(samples)), dict[str, float]())
     ranked_by = main if main in first else next(iter(first), main)  # some main metrics are none of single answers
     found = judged(read_samples(samples), ranked_by)
@@ -112,7 +112,7 @@ def headline(tree: Mapping[str, Any]) -> str:
     'Mean IoU is 0.500 over 1 record.'
     """
     metrics: Any = tree.get("metrics")
-    main = main_metric(metrics)
+    main = first_metric(metrics)
     value = estimate(metrics[main]) if main else None
     if value is None:
         return "The result holds no metric."

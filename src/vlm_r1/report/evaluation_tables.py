@@ -79,7 +79,7 @@ def metric_rows(metrics: object) -> list[Row]:
     return [row for row in rows if row is not None][:MAX_ROWS]
 
 
-def main_metric(metrics: object) -> str:
+def first_metric(metrics: object) -> str:
     """Return the name of the first metric of a result that is a number; "" if there is none."""
     return next((name for name, content in _items(metrics) if estimate(content) is not None), "")
 

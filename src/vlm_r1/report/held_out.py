@@ -14,6 +14,7 @@ from vlm_r1.evaluation.samples import Sample, read_samples
 from vlm_r1.report.answers import quality
 from vlm_r1.report.read import Estimate, Evaluation, Run
 from vlm_r1.report.tables import Comparison, comparison
+from vlm_r1.tasks import main_metric
 
 MIN_PICTURES = 10
 """Sets of fewer pictures tell nothing: their interval is too narrow, for there is little to draw from."""
@@ -100,11 +101,12 @@ class HeldOut:
         return 1 if low > 0 else -1 if high < 0 else 0
 
 
-def held_out_sets(run: Run, problems: list[str]) -> list[HeldOut]:
+def held_out_sets(run: Run, problems: list[str], tasks: Sequence[str] = ()) -> list[HeldOut]:
     """Read the held-out evaluations of a run, set by set in the order of its summary, else of their names.
 
     Args:
         problems: gets a sentence for each file that cannot be read; its set has no change then.
+        tasks: of the recipe, in its order: the first with its main metric in a set says how the set has changed.
     """
     named: Mapping[str, object] = run.summary.get("after") or run.summary.get("before") or {}
     datasets = dict.fromkeys([*named, *(one.dataset for one in run.evaluations)])
@@ -112,7 +114,8 @@ def held_out_sets(run: Run, problems: list[str]) -> list[HeldOut]:
     for dataset in datasets:
         moments = _moments(run, [one for one in run.evaluations if one.dataset == dataset])
         if moments:
-            main = main_metric([moment.evaluation.metrics for moment in moments])
+            shared = [name for name in moments[-1].evaluation.metrics if name in moments[0].evaluation.metrics]
+            main = main_metric(shared, tasks)
             found.append(HeldOut(dataset, moments, main, _change_or_none(moments, main, problems)))
     return found
 
@@ -128,11 +131,6 @@ def compare_so_far(sets: Sequence[HeldOut]) -> list[Comparison]:
         names = dict.fromkeys([*before, *after])
         rows += [comparison(one.dataset, name, n, before.get(name), after.get(name)) for name in names]
     return rows
-
-
-def main_metric(found: Sequence[Mapping[str, Estimate]]) -> str:
-    """Return the first metric that the last evaluation and the first one share; "" if there is none."""
-    return next((name for name in found[-1] if name in found[0]), "")
 
 
 def keyed(samples: Iterable[Sample]) -> Iterator[tuple[Key, Sample]]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from vlm_r1.files import read_text
 from vlm_r1.runtime.metrics_log import MetricsRow, read_metrics
 from vlm_r1.runtime.rollout_log import list_rollouts
 from vlm_r1.runtime.run_folder import read_json
+from vlm_r1.tasks import TASKS
 
 T = TypeVar("T")
 
@@ -114,6 +115,17 @@ def lookup(tree: Any, *keys: str) -> Any:
     for key in keys:
         tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
+
+
+def tasks_of(config: object, allowed: Sequence[str] = ()) -> list[str]:
+    """Return the tasks that a run trained on, in the order of its recipe; others than ours only if they are allowed.
+
+    >>> tasks_of({"data": {"train": [{"task": "ovd"}, {"task": "rec"}, {"task": "os:system"}]}})
+    ['ovd', 'rec']
+    """
+    sources = lookup(config, "data", "train")
+    named = [lookup(source, "task") for source in sources] if isinstance(sources, list) else []
+    return [task for task in dict.fromkeys(map(str, named)) if task in {*TASKS, *allowed}]
 
 
 def _or(default: T, problems: list[str], read: Callable[[], T]) -> T:

@@ -46,12 +46,14 @@ def reward_from_data(name: str, allowed: tuple[str, ...] = ()) -> str:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return how tables and curves call the components of a reward: a reward model by the last part of its path.
+    """Return how tables, curves and the progress line call the components of a reward.
 
-    Two that would be called alike keep their names.
+    A reward of one's own is called by what follows its module, a reward model by the last part of its path. Two that
+    would be called alike keep their names.
 
-    >>> list(short_names(["iou", "reward_model(path='/models/judge', dtype='float32')"]).values())
-    ['iou', 'reward_model(judge)']
+    >>> names = ["iou", "my_package.rewards:Short(at=0.5)", "reward_model(path='/models/judge', dtype='float32')"]
+    >>> list(short_names(names).values())
+    ['iou', 'Short', 'reward_model(judge)']
     """
     short = {name: _short_name(name) for name in names}
     called = list(short.values())
@@ -60,7 +62,8 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 def _short_name(name: str) -> str:
     if not name.startswith(f"{NAME}("):
-        return name
+        module, of_module, own = name.partition("(")[0].rpartition(":")
+        return own if module and of_module and own else name
     try:
         path = split_options(name)[1].get("path")
     except ValueError:  # a name out of the files of a run, which may be cut or damaged

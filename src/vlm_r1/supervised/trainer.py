@@ -57,7 +57,7 @@ def train_sft(
                 metrics = _update(batch, [record.source for record in records], learner)
             numbers = run.reduce(metrics, phases)
             run.finish_step(numbers)
-            show(1, {"loss": numbers["loss"]})
+            show(1, [f"loss {numbers['loss']:.2f}"])
     return run.finish()
 
 

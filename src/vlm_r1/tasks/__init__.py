@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -53,8 +53,23 @@ def get_task(name: str) -> Task[Any, Any]:
     return found
 
 
+def main_metric(names: Iterable[str], tasks: Iterable[str]) -> str:
+    """Return the main metric of the first task that has its own among the names; else the first name, "" if none.
+
+    Args:
+        names: of metrics, as results and steps list them.
+        tasks: names of tasks that may be imported (`get_task`), in the order of the recipe.
+
+    >>> main_metric(["iou", "accuracy_iou50"], ["rec"]), main_metric(["map", "iou"], ["counting"]), main_metric([], [])
+    ('accuracy_iou50', 'map', '')
+    """
+    names = list(names)
+    mains = (get_task(task).main_metric for task in tasks)
+    return next((main for main in mains if main in names), names[0] if names else "")
+
+
 _METHODS = ("question", "gold", "gold_text", "parse", "to_pixels", "metrics", "answer_json", "boxes")
-_VALUES = ("name", "reward", "answer_is_box")
+_VALUES = ("name", "reward", "answer_is_box", "main_metric")
 
 
 def _check_members(name: str, found: object, members: Sequence[str]) -> None:
@@ -64,4 +79,4 @@ def _check_members(name: str, found: object, members: Sequence[str]) -> None:
         )
 
 
-__all__ = ["TASKS", "Task", "get_task"]
+__all__ = ["TASKS", "Task", "get_task", "main_metric"]

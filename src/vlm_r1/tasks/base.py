@@ -36,6 +36,11 @@ class Task(Protocol[V, G]):
         """True if the answer is a box, so that templates may mention its JSON format."""
         ...
 
+    @property
+    def main_metric(self) -> str:
+        """Name of the number in `metrics` that says most, e.g. "accuracy_iou50": it has the first chart and place."""
+        ...
+
     def question(self, record: Record) -> str:
         """Return the question with its `<image>` marks, before any template."""
         ...

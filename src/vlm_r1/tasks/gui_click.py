@@ -44,6 +44,7 @@ class GuiClick:
     name = "gui_click"
     reward = "point_in_region"
     answer_is_box = False
+    main_metric = "accuracy"
 
     def question(self, record: Record) -> str:
         """Wrap a bare instruction in a sentence that says how to write a point; one that mentions points stays."""

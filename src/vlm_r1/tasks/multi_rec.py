@@ -33,6 +33,7 @@ class MultiRec:
     name = "multi_rec"
     reward = "set_f1"
     answer_is_box = False  # the question itself says how to write the boxes
+    main_metric = "f1_iou50"
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in a sentence; a problem that mentions a bounding box stays as it is."""

@@ -38,6 +38,7 @@ class Ovd:
     name = "ovd"
     reward = "odlength"
     answer_is_box = False  # the question itself says how to write the boxes
+    main_metric = "map"
 
     def question(self, record: Record) -> str:
         """Wrap a list such as "cat, red car" in the paper's sentence; a problem that mentions boxes stays as it is."""

@@ -28,7 +28,8 @@ class PlainTask(Generic[V, G]):
         wanted: a noun and a description of the gold answer, for errors: "count: an integer, e.g. 3".
         read: reads a model's answer to a record; no text raises an error. See `text_alone`.
         read_gold: reads a record's gold answer, often by `read_as_text` with the rule for a model's answer.
-        measures: evaluation numbers by name; each is a function of answer and gold answer with values in [0, 1].
+        measures: evaluation numbers by name, the main one first; each is a function of answer and gold answer with
+            values in [0, 1].
         write: writes the gold answer as a perfect model would; reading it again must give full marks.
         ask: returns the question with its `<image>` marks.
     """
@@ -43,6 +44,11 @@ class PlainTask(Generic[V, G]):
     ask: Callable[[Record], str] = problem_as_it_stands
 
     answer_is_box = False
+
+    @property
+    def main_metric(self) -> str:
+        """The first of `measures`."""
+        return next(iter(self.measures))
 
     def question(self, record: Record) -> str:
         """See `ask`."""

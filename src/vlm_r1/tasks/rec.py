@@ -26,6 +26,7 @@ class Rec:
     name = "rec"
     reward = "iou"
     answer_is_box = True
+    main_metric = "accuracy_iou50"
 
     def question(self, record: Record) -> str:
         """Wrap a bare expression in the paper's sentence; a problem that mentions a bounding box stays as it is."""

@@ -19,7 +19,7 @@ from vlm_r1.runtime.checkpoint import checkpoint_step
 from vlm_r1.runtime.metrics import Metric, reduce_metrics
 from vlm_r1.runtime.metrics_log import MetricsRow, append_metrics, read_metrics, truncate_after
 from vlm_r1.runtime.phases import Phases
-from vlm_r1.runtime.progress import Display
+from vlm_r1.runtime.progress import Display, Show
 from vlm_r1.runtime.run_folder import RunFolder
 from vlm_r1.runtime.text import writable
 from vlm_r1.sampling import Sampler
@@ -66,10 +66,10 @@ class TrainingRun:
     saved_s: float = field(default_factory=time.monotonic)
 
     @contextmanager
-    def steps(self) -> Generator[tuple[Iterator[Phases], Callable[[int, Mapping[str, float]], None]]]:
+    def steps(self) -> Generator[tuple[Iterator[Phases], Show]]:
         """Evaluate before the first step, then iterate: `with run.steps() as (steps, show): for phases in steps: …`.
 
-        `phases` is the timer of a step. `finish_step` ends the step. `show(1, numbers)` moves the progress bar.
+        `phases` is the timer of a step. `finish_step` ends the step. `show(1, pieces)` moves the progress bar.
 
         Raises:
             Stopped: a signal came. The steps so far are saved; an evaluation that was cut short is made on resuming.
