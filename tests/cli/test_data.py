@@ -9,6 +9,7 @@ import pytest
 import testing_tools
 from PIL import Image
 
+import testing_tools
 from vlm_r1.cli import data
 from vlm_r1.errors import ConfigError, RewardError
 

@@ -153,11 +153,7 @@ def check_data(
         judged=judged,
         pictures=pictures,
         problems=problems,
-        low=[
-            problem
-            for record, score in judged
-            for problem in (*_low_scores(record, score, task), *_relabelling_losses(record, pictures, task, template))
-        ],
+        low=_low(judged, pictures, task, template),
         coordinates=coordinates,
         duplicates=find_duplicates(records, pictures.hashes),
         leakage={
@@ -197,6 +193,16 @@ def _warnings(records: Sequence[Record], task: Task[Any, Any], template: Templat
         for kind, message in row_warnings(record, task, template):
             found.setdefault(kind, []).append(Problem(record.source, message))
     return found
+
+
+def _low(
+    judged: Sequence[tuple[Record, Score]], pictures: Pictures, task: Task[Any, Any], template: Template
+) -> list[Problem]:
+    return [
+        problem
+        for record, score in judged
+        for problem in (*_low_scores(record, score, task), *_relabelling_losses(record, pictures, task, template))
+    ]
 
 
 def _relabelling_losses(record: Record, pictures: Pictures, task: Task[Any, Any], template: Template) -> list[Problem]:
