@@ -17,7 +17,7 @@ from vlm_r1.types import Record
 
 @dataclass(frozen=True)
 class ShownRecord:
-    """One record with its images and their gold boxes."""
+    """One record with its images and their gold boxes, but for those that are too many to be drawn."""
 
     record_id: str
     source: str
@@ -25,22 +25,25 @@ class ShownRecord:
     context: Excerpt | None
     gold: Excerpt
     images: tuple[DrawnImage, ...]
+    boxes_left_out: int
 
 
 def write_data_page(path: Path, source: DataSource, check: DataCheck, n_records: int) -> None:
-    """Write the page with `n_records` records spread evenly over the file; it is one file, which needs no network.
+    """Write the page with `n_records` good records, or all if there are fewer, spread evenly over the file.
+
+    It is one file, which needs no network.
 
     Raises:
         CheckpointError: the page cannot be written.
     """
     records = [record for record, _ in check.judged]
-    stride = -(-len(records) // n_records)
+    n_shown = min(n_records, len(records))
     page = page_template("data.html.jinja").render(
         name=visible(Path(source.path).name),
         subtitle=f"{len(records):,} good records · task {source.task} · format {check.format}",
         asked=excerpt(check.first[1], LABEL_LIMIT),
         findings=[visible(text) for text in _findings(check)],
-        records=[_show(record, check) for record in records[::stride]],
+        records=[_show(records[i * len(records) // n_shown], check) for i in range(n_shown)],
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -53,11 +56,19 @@ def _findings(check: DataCheck) -> list[str]:
         **check.warnings,
     }
     found = [f"{len(problems)} {what}, e.g. {problems[0]}" for what, problems in counted.items() if problems]
-    return [*found, *filter(None, [check.coordinates]), *check.duplicates, *check.leakage.values(), *check.notes]
+    return [
+        *found,
+        *filter(None, [check.coordinates]),
+        *check.hints,
+        *check.duplicates,
+        *check.leakage.values(),
+        *check.notes,
+    ]
 
 
 def _show(record: Record, check: DataCheck) -> ShownRecord:
-    drawn = list(draw(gold_boxes(record), len(record.images)))
+    boxes = gold_boxes(record)
+    drawn = list(draw(boxes, len(record.images)))
     return ShownRecord(
         record_id=visible(record.id[:LABEL_LIMIT]),
         source=visible(record.source[-LABEL_LIMIT:]),
@@ -65,6 +76,7 @@ def _show(record: Record, check: DataCheck) -> ShownRecord:
         context=context_of(record.context),
         gold=excerpt(as_text(record.answer), LABEL_LIMIT),
         images=tuple(_show_image(record, place, drawn, check) for place in shown_images(len(record.images), drawn)),
+        boxes_left_out=len(boxes) - len(drawn),
     )
 
 

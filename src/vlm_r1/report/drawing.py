@@ -8,11 +8,13 @@ import math
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from vlm_r1.errors import DataError, VlmR1Error
 from vlm_r1.parsing.boxes import parse_box
 from vlm_r1.report.excerpt import visible
+from vlm_r1.report.tags import Tag, place_labels
 from vlm_r1.tasks import get_task
 from vlm_r1.types import AnswerValue, Parsed, PlacedBox, Record
 
@@ -33,6 +35,12 @@ class DrawnBox:
     colour: str
     label: str
 
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        x, y, width, height = (float(side) for side in (self.x, self.y, self.width, self.height))
+        return (x, y, x + width, y + height)
+
 
 @dataclass(frozen=True)
 class DrawnImage:
@@ -44,6 +52,19 @@ class DrawnImage:
     pixelated: bool
     boxes: tuple[DrawnBox, ...]
     missing: str = ""
+
+    @cached_property
+    def tags(self) -> list[tuple[DrawnBox, Tag]]:
+        """The labels that stand on the boxes, each with its box; those of gold boxes are placed first."""
+        boxes = sorted((box for box in self.boxes if box.label), key=lambda box: box.completion is not None)
+        labels = [(box.label, box.edges, box.completion is None) for box in boxes]
+        placed = place_labels(labels, (self.width, self.height))
+        return [(box, tag) for box, tag in zip(boxes, placed, strict=True) if tag]
+
+    @property
+    def n_untagged(self) -> int:
+        """How many labels found no place; they are shown when one points at the box."""
+        return sum(bool(box.label) for box in self.boxes) - len(self.tags)
 
 
 def first_image(record: Record) -> int:
