@@ -24,7 +24,6 @@ MAX_BY_POSITION = 5  # as many as mathematics takes in a known order: boxes, lab
 MANY_PARAMETERS = frozenset(  # file::function; may only shrink
     {
         "cli/demo.py::_recipe",
-        "converters/coco.py::coco_line",
         "converters/counting.py::_line",
         "converters/detection.py::detection_line",
         "converters/ovdeval.py::_line",

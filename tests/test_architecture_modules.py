@@ -140,7 +140,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "cli/demo.py": "cli/test_commands.py",
     "cli/export.py": "export/test_model.py",
     "cli/sft.py": "flows/test_train.py",
-    "converters/coco_objects.py": "converters/test_coco.py",
     "data/json_text.py": "data/test_json_files.py",
     "geometry/candidates.py": "geometry/test_matching.py",
     "parsing/round_boxes.py": "parsing/test_boxes.py",

@@ -97,8 +97,8 @@ def test_errors_of_the_user(coco, tmp_path, capsys):
     with pytest.raises(ConfigError, match=r'unknown format "cocoo"\. Did you mean "coco"'):
         run("cocoo", coco, "--out", tmp_path / "a.jsonl")
     with pytest.raises(SystemExit, match="2"):
-        run("coco", coco, "--out", tmp_path / "a.jsonl", "--split", "train")
-    assert "unrecognized arguments: --split train" in capsys.readouterr().err
+        run("coco", coco, "--out", tmp_path / "a.jsonl", "--questions", "train")
+    assert "unrecognized arguments: --questions train" in capsys.readouterr().err
     assert main(["data", "convert", "coco", str(tmp_path / "gone.json"), "--out", "a.jsonl"]) == 2
     assert "DataError: " in capsys.readouterr().err
 

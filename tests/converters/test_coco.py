@@ -201,3 +201,63 @@ def test_nothing_is_written_when_it_fails(convert, coco, tmp_path):
 def test_policy_and_limit(convert, coco):
     with pytest.raises(ConfigError, match="--policy coco_filtered sets the limits"):
         convert("coco", coco, policy="coco_filtered", max_boxes=3)
+
+
+@pytest.fixture
+def exports(tmp_path, picture_file, json_file):
+    """Folders as Roboflow and as CVAT or COCO lay them out, each with a cat in two splits."""
+    for split, inner, images in (
+        ("train", "rf/train/_annotations.coco.json", "rf/train"),
+        ("valid", "rf/valid/_annotations.coco.json", "rf/valid"),
+        ("val", "cv/annotations/instances_val.json", "cv/images/val"),
+        ("default", "one/annotations/instances_default.json", "one/images/default"),
+    ):
+        picture_file(tmp_path / images / f"{split}.jpg")
+        value = {
+            "images": [{"id": 1, "file_name": f"{split}.jpg", "width": 640, "height": 480}],
+            "annotations": [annotation(1, 1, 17, [10, 20, 100, 200])],
+            "categories": CATEGORIES,
+        }
+        json_file(tmp_path / inner, value)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "split", "image"),
+    [
+        pytest.param("rf", "train", "train.jpg", id="Roboflow"),
+        pytest.param("rf", "val", "valid.jpg", id="its valid is val"),
+        pytest.param("cv", None, "val.jpg", id="the only file"),
+        pytest.param("one", None, "default.jpg", id="CVAT's images/default"),
+    ],
+)
+def test_a_folder_instead_of_a_file(convert, exports, folder, split, image):
+    done = convert("coco", exports / folder, **({"split": split} if split else {}))
+    assert [row["image"] for row in done.rows] == [image]
+
+
+def test_which_file_of_a_folder(convert, exports):
+    with pytest.raises(DataError, match=r"it has 2 files \(of train/_annotations.coco.json, valid/_anno.*by --split"):
+        convert("coco", exports / "rf")
+    with pytest.raises(DataError, match="0 files for --split test"):
+        convert("coco", exports / "rf", split="test")
+    with pytest.raises(ConfigError, match=r"--split train has no effect: .* is one file"):
+        convert("coco", exports / "rf" / "train" / "_annotations.coco.json", split="train")
+
+
+def test_one_box_a_record_for_rec(convert, coco):
+    """The person stands twice in image 139, so it cannot be told from the name which one is meant."""
+    done = convert("coco", coco, task="rec")
+    assert done.task == "rec"
+    assert done.answers() == {
+        "instances_val2017-139-cat": [10, 20, 110, 220],
+        "instances_val2017-285-dog": [0, 0, 640, 480],
+    }
+    assert done.dropped["box: one of several of its category in the image (task rec)"] == 2
+    assert done.dropped["image: without a category of exactly one box"] == 1
+
+
+@pytest.mark.parametrize("options", [{"mode": "all"}, {"mode": "one-box"}, {"negatives": (1, 3)}])
+def test_options_without_effect_on_rec(convert, coco, options):
+    with pytest.raises(ConfigError, match="--task rec asks for one thing that is there, so --mode and --negatives"):
+        convert("coco", coco, task="rec", **options)

@@ -137,7 +137,8 @@ class Converter:
         layout: a few words about the files that the source must hold, for `--help`.
         options: frozen dataclass whose fields, made by `option`, become the options of the command.
         convert: reads a source; raises DataError if it is not in this format.
-        gives_sizes: whether the annotations give the sizes of the images, so that they can be verified.
+        gives_sizes: whether the annotations give sizes of the images that are compared by --verify-images alone.
+        example: source and options of a command, for `--help`.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Converter:
     options: type[Any]
     convert: Callable[[Job, Any], Conversion]
     gives_sizes: bool = True
+    example: str = "SOURCE"
 
 
 def option(default: T, help: str, choices: Sequence[str] | None = None) -> T:

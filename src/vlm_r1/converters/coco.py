@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
-from vlm_r1.converters.base import Conversion, Converter, Job, Line
+from vlm_r1.converters.base import Conversion, Converter, Job, Line, option
+from vlm_r1.converters.categories import category_lines
 from vlm_r1.converters.coco_layout import CocoFile, CocoImage, read_coco, require_images
-from vlm_r1.converters.detection import (
-    CocoOptions,
-    Contents,
-    apply_limits,
-    contents_of,
-    detection_line,
-    line_asking,
-    usable_picture,
-    with_policy,
-)
-from vlm_r1.converters.pictures import Images, Unusable, find_images
+from vlm_r1.converters.detection import CocoOptions, usable_picture, with_policy
+from vlm_r1.converters.folders import Folder
+from vlm_r1.converters.labelled import split_name
+from vlm_r1.converters.pictures import Images, find_images
+from vlm_r1.errors import ConfigError, DataError
 
 
-def convert(job: Job, options: CocoOptions) -> Conversion:
+@dataclass(frozen=True)
+class CocoFileOptions(CocoOptions):
+    """Options of one file of COCO's."""
+
+    split: str | None = option(None, "which file of a folder, by its name or its folder's: train, val, test")
+
+
+def convert(job: Job, options: CocoFileOptions) -> Conversion:
     """Convert `annotations/instances_val2017.json` with its images in `val2017/`: one record for each image.
+
+    A folder may be given instead, as COCO, Roboflow (`valid/_annotations.coco.json`), CVAT and others lay it out.
 
     Raises:
         DataError: the source has another layout, or its images were not found.
         ConfigError: an option would have no effect.
     """
     options = with_policy(options)
+    job = replace(job, source=_file(job.source, options.split))
     file = read_coco(job.source, job.tally)
     require_images(file, options.unknown_images)
     folder = job.source.parent
@@ -35,55 +42,74 @@ def convert(job: Job, options: CocoOptions) -> Conversion:
     beside = (folder, folder.parent)
     candidates = [*(base / split for base in beside), folder.parent / "images" / split]
     candidates += [*beside, *(base / "images" for base in beside)]
+    candidates += [base / inner for base in beside for inner in (f"images/{split}", "images/default", "data")]
     images = find_images(job, candidates, file.file_names)
-    return Conversion("ovd", images.root, _lines(job, options, file, images))
+    return Conversion(options.task, images.root, _lines(job, options, file, images))
+
+
+_KNOWN = (
+    "_annotations.coco.json",
+    "instances_*.json",
+    "*coco*.json",
+    "*annotations*.json",
+    "result.json",
+    "labels.json",
+)
+"""Names of the files that tools write in this layout, those that say most first."""
+
+
+def _file(source: Path, split: str | None) -> Path:
+    """The source, if it is a file; of a folder its file for the split, or its only file of the first known name."""
+    if not source.is_dir():
+        if split is not None:
+            raise ConfigError(f"--split {split} has no effect: {source} is one file. Leave it out, or name its folder")
+        return source
+    folder = Folder.read(source)
+    known = ([path for path in folder.files if PurePath(path).match(pattern)] for pattern in _KNOWN)
+    found = next(filter(None, known), folder.ending_in(".json"))
+    chosen = [path for path in found if split is None or split_name(split) in _splits_of(path)]
+    if len(chosen) != 1:
+        what = "no file *.json" if not found else f"{len(chosen)} files{f' for --split {split}' if split else ''}"
+        listed = f" (of {', '.join(found[:8])})" if found else ""
+        raise DataError(f"{source}: it has {what}{listed}. Choose one by --split, or name the file as the source")
+    return source / chosen[0]
+
+
+def _splits_of(path: str) -> list[str]:
+    """The names in a path that may be its split, e.g. val of annotations/instances_val2017.json."""
+    words = re.split(r"[^A-Za-z]+", path.replace(".coco.json", ""))
+    return [split_name(word) for word in words if word]
 
 
 def _lines(job: Job, options: CocoOptions, file: CocoFile, images: Images) -> Iterator[Line]:
     names = list(dict.fromkeys(file.names.values()))
     for image in job.track(file.images):
-        made = coco_line(job, options, f"{job.source.stem}-{image.id}", image, names, images)
-        if made:
-            yield made
+        id_ = f"{job.source.stem}-{image.id}"
+        yield from coco_lines(job, options, image, id_=id_, names=names, images=images)
 
 
-def coco_line(
+def coco_lines(
     job: Job,
     options: CocoOptions,
-    id_: str,
     image: CocoImage,
+    *,
+    id_: str,
     names: Sequence[str],
     images: Images,
-) -> Line | None:
-    """Make the record of one image in which every category is annotated; None (and counted) if it cannot be used."""
+) -> Iterator[Line]:
+    """Yield the records of one image in which every category is annotated; none (and counted) if it cannot be used."""
     picture = usable_picture(image, images, job.tally)
     if picture is None:
-        return None
+        return
     line = Line(id_, picture.name, "", None, {"size": list(picture.wh)})
-    contents = apply_limits(contents_of(image.objects, picture, job.tally), options, job.tally)
-    if isinstance(contents, Unusable):
-        job.tally.drop("image", contents.reason, example=picture.name)
-        return None
-    if options.mode == "all":
-        targets = [name for name in names if name not in contents.incomplete]
-        return line_asking(line, targets, contents.present, job.tally)
-    absent = [name for name in names if name not in contents.present and name not in contents.incomplete]
-    return detection_line(line, _for_mode(contents, options.mode, job), absent, options, job.tally)
-
-
-def _for_mode(contents: Contents, mode: str, job: Job) -> Contents:
-    if mode != "one-box":
-        return contents
-    single = {label: boxes for label, boxes in contents.present.items() if len(boxes) == 1}
-    n_others = sum(map(len, contents.present.values())) - len(single)
-    job.tally.drop("box", "one of several of its category in the image (mode one-box)", n_others)
-    return replace(contents, present=single)
+    yield from category_lines(job, options, line, objects=image.objects, picture=picture, names=names)
 
 
 COCO = Converter(
     name="coco",
     summary="COCO instances → detection",
-    layout="annotations/instances_val2017.json and val2017/*.jpg",
-    options=CocoOptions,
+    layout="annotations/instances_val2017.json and val2017/*.jpg, or a folder with such files",
+    options=CocoFileOptions,
     convert=convert,
+    example="coco/annotations/instances_val2017.json --policy coco_filtered",
 )

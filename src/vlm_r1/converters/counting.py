@@ -132,7 +132,7 @@ def _line(job: Job, index: int, row: Any, question: str, number: int, extra: dic
 def _image(job: Job, index: int, row: Any) -> str | Unusable:
     """The path of a row's image: written next to the output if embedded, else found in --images, else its URL."""
     if "image" in row and not isinstance(row["image"], str):
-        return _extract(job, row["image"])
+        return extract(job, row["image"])
     if isinstance(row.get("image"), str):
         found = Images(job.images or job.out.parent).find(row["image"], job.tally)
         return found or Unusable(NOT_FOUND, f"{(job.images or job.out.parent) / row['image']}")
@@ -146,7 +146,7 @@ def _image(job: Job, index: int, row: Any) -> str | Unusable:
     return next(filter(None, found), Unusable(NOT_FOUND, url))
 
 
-def _extract(job: Job, embedded: Any) -> str | Unusable:
+def extract(job: Job, embedded: Any) -> str | Unusable:
     """Write the embedded bytes as they are to `<output>_images/5f/5f….jpg`, named by their content.
 
     So an older output keeps its images, also where this conversion fails or is killed.

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any, Protocol, TypeVar
 
 from vlm_r1.converters.base import Line, Tally, option
-from vlm_r1.converters.coco_layout import CocoImage
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.pictures import Images, Picture, Unusable, as_json, usable_box
 from vlm_r1.errors import ConfigError
@@ -38,7 +38,7 @@ class CompleteOptions:
 
 
 @dataclass(frozen=True)
-class DetectionOptions(CompleteOptions):
+class AskingOptions:
     """Limits and negatives of the questions."""
 
     negatives: tuple[int, int] = option((0, 0), "how many absent names are added to each question, e.g. 2 or 1:3")
@@ -53,7 +53,12 @@ class DetectionOptions(CompleteOptions):
 
 
 @dataclass(frozen=True)
-class CocoOptions(DetectionOptions):
+class DetectionOptions(AskingOptions, CompleteOptions):
+    """Options of data sets that say of each image which categories are absent."""
+
+
+@dataclass(frozen=True)
+class CategoryOptions(AskingOptions):
     """Options of data sets in which the absent categories of an image are all known."""
 
     mode: str = option(
@@ -61,12 +66,30 @@ class CocoOptions(DetectionOptions):
         "positive: the categories present; all: every category; one-box: those with exactly one box",
         ("positive", "all", "one-box"),
     )
+    task: str = option(
+        "ovd", "ovd: an image is one record; rec: a category with exactly one box in its image is one", ("ovd", "rec")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode == "all" and self.negatives != (0, 0):
+            raise ConfigError("--mode all asks every category, so --negatives has no effect; leave one of them out")
+        if self.task == "rec" and (self.mode != "positive" or self.negatives != (0, 0)):
+            raise ConfigError(
+                "--task rec asks for one thing that is there, so --mode and --negatives have no effect; leave them out"
+            )
+
+
+@dataclass(frozen=True)
+class CocoOptions(CategoryOptions, CompleteOptions):
+    """Options of COCO's files."""
+
     policy: str | None = option(
         None, "limits of the authors' evaluation sets", ("coco_filtered", "coco_pos_2", "coco_pos_3")
     )
 
 
-POLICIES: Mapping[str, Mapping[str, object]] = {
+POLICIES: Mapping[str, Mapping[str, Any]] = {
     "coco_filtered": {"max_per_category": 10},
     "coco_pos_2": {"max_per_category": 1, "too_many": "image"},
     "coco_pos_3": {"max_boxes": 10},
@@ -77,17 +100,18 @@ at most 10 boxes over all categories. We read these as limits for one image, sin
 category has more than 10 boxes."""
 
 
-def with_policy(options: CocoOptions) -> CocoOptions:
+Options = TypeVar("Options", bound=CocoOptions)
+
+
+def with_policy(options: Options) -> Options:
     """Return the options with the limits of their policy.
 
     Raises:
-        ConfigError: an option would have no effect: a limit together with a policy, or negatives in mode all.
+        ConfigError: an option would have no effect: a limit together with a policy.
     """
-    if options.mode == "all" and options.negatives != (0, 0):
-        raise ConfigError("--mode all asks every category, so --negatives has no effect; leave one of them out")
     if options.policy is None:
         return options
-    plain = DetectionOptions()
+    plain = AskingOptions()
     if (options.max_per_category, options.too_many, options.max_boxes) != (None, plain.too_many, None):
         raise ConfigError(
             f"--policy {options.policy} sets the limits; leave --max-per-category, --too-many and --max-boxes out"
@@ -108,7 +132,26 @@ class Contents:
     incomplete: frozenset[str]
 
 
-def usable_picture(image: CocoImage, images: Images, tally: Tally) -> Picture | None:
+class Annotated(Protocol):
+    """An image with its objects, as a file of annotations describes it."""
+
+    @property
+    def name(self) -> str:
+        """Path of its file as the annotations write it."""
+        ...
+
+    @property
+    def wh(self) -> tuple[int, int] | None:
+        """Its width and height in the annotations, or None."""
+        ...
+
+    @property
+    def unusable(self) -> Unusable | None:
+        """Why it cannot be used, or None."""
+        ...
+
+
+def usable_picture(image: Annotated, images: Images, tally: Tally) -> Picture | None:
     """The picture of an image; None (and counted) if the image or its annotations cannot be used."""
     picture = image.unusable or images.picture(image.name, image.wh, tally)
     if isinstance(picture, Unusable):
@@ -139,7 +182,7 @@ def contents_of(
     return Contents(present, frozenset(not_asked))
 
 
-def apply_limits(contents: Contents, options: DetectionOptions, tally: Tally) -> Contents | Unusable:
+def apply_limits(contents: Contents, options: AskingOptions, tally: Tally) -> Contents | Unusable:
     """Apply the limits on boxes: returns the contents without crowded categories, or why the image is dropped."""
     most = options.max_per_category
     crowded = [label for label, boxes in contents.present.items() if most is not None and len(boxes) > most]
@@ -158,7 +201,7 @@ def detection_line(
     line: Line,
     contents: Contents,
     absent: Sequence[str],
-    options: DetectionOptions,
+    options: AskingOptions,
     tally: Tally,
     harder: Sequence[str] = (),
 ) -> Line | None:

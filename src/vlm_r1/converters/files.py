@@ -41,6 +41,20 @@ def read_json(
         raise DataError(f"{path}: not valid JSON: {error}") from error
 
 
+def read_plain(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: missing, unreadable or of another encoding.
+    """
+    try:
+        return read_text(path, "utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}. Save the file as UTF-8") from error
+
+
 @overload
 def take(row: Any, key: str, kind: type[list[Any]], *where: object) -> list[Any]: ...
 @overload

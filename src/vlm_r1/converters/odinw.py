@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Line, option
-from vlm_r1.converters.coco import coco_line
+from vlm_r1.converters.coco import coco_lines
 from vlm_r1.converters.coco_layout import read_coco, require_images
 from vlm_r1.converters.detection import CocoOptions, with_policy
 from vlm_r1.converters.pictures import find_images
@@ -37,7 +37,7 @@ def convert(job: Job, options: OdinwOptions) -> Conversion:
     paths = [_annotations(folder) for folder in _folders(job.source, options.split)]
     if not paths:
         raise DataError(f"{job.source}: no {options.split}/{ANNOTATIONS} in this folder or below it. Other --split?")
-    return Conversion("ovd", job.source, _lines(job, options, paths))
+    return Conversion(options.task, job.source, _lines(job, options, paths))
 
 
 def _folders(source: Path, split: str) -> list[Path]:
@@ -65,8 +65,7 @@ def _lines_of_file(job: Job, options: CocoOptions, path: Path) -> Iterator[Line]
     images = find_images(replace(job, images=path.parent), [], file.file_names)
     folder = path.parent.relative_to(job.source).as_posix()
     for image in file.images:
-        made = coco_line(job, options, f"{folder}-{image.id}", image, names, images)
-        if made:
+        for made in coco_lines(job, options, image, id_=f"{folder}-{image.id}", names=names, images=images):
             yield replace(made, image=f"{folder}/{made.image}")
 
 

@@ -56,6 +56,11 @@ class Picture:
     turn: int = 1
     name: str = field(default="", compare=False)
 
+    @property
+    def annotated_wh(self) -> tuple[int, int]:
+        """Width and height in pixels of the image on which its boxes lie as annotated."""
+        return (self.wh[1], self.wh[0]) if self.turn in SWAPS_SIDES else self.wh
+
 
 @dataclass(frozen=True)
 class Images:
@@ -64,12 +69,14 @@ class Images:
     Attributes:
         root: the folder.
         verify: whether the annotated size is compared with the file's own.
+        stored: whether all boxes lie on the images as they are stored; with it, headers are always read.
         removed_prefix: folders above the root with which names start, e.g. "images/" or "C:/data/images/".
     """
 
     root: Path
     verify: bool = False
     removed_prefix: str = ""
+    stored: bool = False
     _seen: dict[str, Picture | Unusable] = field(default_factory=dict[str, Picture | Unusable], repr=False)
 
     def picture(self, name: str, annotated_wh: tuple[int, int] | None, tally: Tally) -> Picture | Unusable:
@@ -118,18 +125,19 @@ class Images:
         found = self.find(name, tally)
         if found is None:
             return Unusable(NOT_FOUND, os.path.join(self.root, name))
-        if annotated_wh and not self.verify:
+        if annotated_wh and not self.verify and not self.stored:
             return Picture(annotated_wh, name=found)
         path = os.path.join(self.root, found)
         try:
             upright_wh, orientation = image_size(path), image_orientation(path)
         except DataError as error:
             return Unusable(UNREADABLE, str(error))
-        if annotated_wh in (None, upright_wh):
+        turned = Picture(upright_wh, orientation, found)
+        if annotated_wh in (None, upright_wh) and not self.stored:
             return Picture(upright_wh, name=found)
-        if annotated_wh == upright_wh[::-1] and orientation in SWAPS_SIDES:
-            return Picture(upright_wh, orientation, found)
-        (width, height), (w, h) = annotated_wh, upright_wh
+        if annotated_wh in (None, turned.annotated_wh) and (self.stored or orientation in SWAPS_SIDES):
+            return turned
+        (width, height), (w, h) = annotated_wh or (0, 0), upright_wh
         return Unusable(OTHER_SIZE, f"{path}: annotated {width}x{height}, is {w}x{h}")
 
 
@@ -203,8 +211,7 @@ def usable_box(box: Box, picture: Picture, tally: Tally) -> Box | Unusable:
     Unusable(reason='outside its image')
     """
     if picture.turn != 1:
-        height, width = picture.wh  # as stored: a turned image was stored with its sides swapped
-        box = upright_box(box, (width, height), picture.turn)
+        box = upright_box(box, picture.annotated_wh, picture.turn)
     x1, y1, x2, y2 = box
     if x2 - x1 < MIN_SIDE_PX or y2 - y1 < MIN_SIDE_PX:
         return Unusable(THIN)

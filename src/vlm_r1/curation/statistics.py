@@ -133,7 +133,7 @@ def _as_width_and_height(
         return None
     return (
         f"the boxes look like x, y, width, height ({disordered:.0%} have x1 >= x2 or y1 >= y2, and {as_wh:.0%} fit "
-        "their images that way): write x1, y1, x2, y2"
+        "their images that way): set box: xywh, or write x1, y1, x2, y2"
     )
 
 

@@ -1,11 +1,19 @@
-"""Turn a published data set into a JSONL file in the VLM-R1 line format (docs/convert.md).
+"""Turn what a labelling tool wrote, or a published data set, into a JSONL file to train on (docs/convert.md).
 
 vlm-r1 data convert FORMAT SOURCE --out FILE.jsonl [options]
 vlm-r1 data convert FORMAT --help                the options of a format
+vlm-r1 data convert yolo boats/ --split train --out boats_train.jsonl --negatives 1:3
 
 format        what must be on the disk
+yolo          data.yaml with names and splits (or classes.txt), images/train/*.jpg and labels/train/*.txt
+voc           Annotations/*.xml and JPEGImages/*.jpg, or XML files beside their pictures
+coco          annotations/instances_val2017.json and val2017/*.jpg, or a folder with such files
+labelme       a.json with shapes beside a.jpg, in any folders below the source
+cvat          annotations.xml (CVAT for images 1.1), and the pictures in images/
+label-studio  the JSON or JSON-MIN export, and the pictures beside it, in images/ or in --images
+createml      <split>/_annotations.createml.json with the pictures beside it, or one such file
+csv           <split>/_annotations.csv with the pictures beside it, or one table with usual or given columns
 refcoco       refs(unc).p and instances.json in one folder, COCO's train2014/*.jpg
-coco          annotations/instances_val2017.json and val2017/*.jpg
 lvis          lvis_v1_val.json and COCO's train2017/*.jpg, val2017/*.jpg
 d3            d3_pkl/{sentences,annotations,images,groups}.pkl or d3_json/d3_full_annotations.json, d3_images/
 ovdeval       <subset>.json (or a folder of them) and the images
@@ -73,10 +81,11 @@ def format_parser(converter: Converter) -> argparse.ArgumentParser:
     """Make the parser of one format: source, output, images, and one option for each field of its options."""
     parser = argparse.ArgumentParser(
         prog=f"vlm-r1 data convert {converter.name}",
-        description=f"{converter.summary}.\n\non the disk:\n  {converter.layout}",
+        description=f"{converter.summary}.\n\non the disk:\n  {converter.layout}\n\n"
+        f"example:\n  vlm-r1 data convert {converter.name} {converter.example} --out train.jsonl",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("source", type=local_path, help="folder or file to read")
+    parser.add_argument("source", metavar="SOURCE", type=local_path, help="folder or file to read")
     parser.add_argument("--out", type=local_path, required=True, help="JSONL file to write")
     parser.add_argument(
         "--images", type=local_path, help="folder of the images (default: looked for beside the source)"
