@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,7 +96,8 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
     sets = _section("Before and after", "eval", problems, lambda: held_out_sets(run, problems, tasks)) or []
     comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
     rollouts = run.rollouts if groups else {}
-    explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, images, problems))
+    local = replace(images, access=NOWHERE)  # the answers to look through are too many to fetch their pictures
+    explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, local, problems))
     data = page_data(explorer or Explorer([], Words(), Words()), FILES)
     page = page_template("report.html.jinja").render(
         name=run.folder.resolve().name,
