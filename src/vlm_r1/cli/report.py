@@ -1,6 +1,7 @@
-"""Write the offline page of a run, or of one result of an evaluation.
+"""Write the offline page of a run, of several runs, or of one result of an evaluation.
 
   vlm-r1 report runs/rec                            runs/rec/report.html
+  vlm-r1 report runs/a runs/b --out both.html       curves on the same charts, and how the recipes differ
   vlm-r1 report runs/rec/eval/after-val.json        runs/rec/eval/after-val.html
 
 The page of a result shows its number, answers drawn at fixed quantiles, and its failures by reason (docs/runs.md). It
@@ -22,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folder, of a finished run or of one still going on; or a result",
     )
+    parser.add_argument("others", type=local_path, nargs="*", metavar="OTHER", help="further runs, to compare with RUN")
+    parser.add_argument("--out", type=local_path, help="page of several runs (default: RUN/runs.html)")
     add_allow(parser, "task")
     parser.add_argument(
         "--image-root",
@@ -45,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.report.evaluation_page import build_evaluation_page
     from vlm_r1.runtime.lock import lock_output
 
+    if args.others:
+        return _write_runs_page(args)
+    if args.out:
+        raise ConfigError("--out has no effect on the page of one run or result, which lies beside it: leave it out")
     allowed = allowed_of(args)
     if args.run.suffix == ".json":
         if args.allow_task:
@@ -56,4 +63,19 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--image-root has no effect on the page of a run, only on that of a result: leave it out")
     with lock_output(args.run / "report.html", "RUN"):
         print(build_report(args.run, access_of(allowed, ()), args.allow_task))
+    return 0
+
+
+def _write_runs_page(args: argparse.Namespace) -> int:
+    """Write the page of several runs, which draws no pictures and asks no tasks, and print its path."""
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.report.runs_page import build_runs_page
+    from vlm_r1.runtime.lock import lock_output
+
+    for name in ("allow_task", "image_root", "allowed_protocols", "allowed_media_domains", "allowed_local_media_path"):
+        if getattr(args, name, None):
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect on the page of several runs: leave it out")
+    out = args.out or args.run / "runs.html"
+    with lock_output(out, "--out"):
+        print(build_runs_page([args.run, *args.others], out))
     return 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.report.figures import Dot, Figure, Series, draw
-from vlm_r1.report.read import Evaluation
+from vlm_r1.report.read import Evaluation, Run
 from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_phases
 from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics_log import MetricsRow
@@ -18,6 +18,7 @@ _STAGE_NAMES = {"grpo": "GRPO", "sft": "Supervised training (SFT)"}
 _MAX_REASONS = 6  # number of parse-failure reasons that have a line
 _LARGEST = 1e300  # the range of larger numbers is more than a float can hold
 _PALETTE = 7  # number of colours after the first, which is for the total
+MAX_RUNS = _PALETTE + 1  # runs on one chart, each with its colour
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,64 @@ def stages(metrics: Sequence[MetricsRow], evaluations: Sequence[Evaluation], tas
         )
         shown.append(stage)
     return shown
+
+
+def overlaid(runs: Mapping[str, Run]) -> tuple[list[Figure], list[Figure]]:
+    """Make charts with a line for each run, at most as many runs as there are colours.
+
+    Args:
+        runs: name → run. The first has the first colour.
+
+    Returns:
+        Wide charts: reward, and the main metric of each held-out set; small charts: the other numbers.
+    """
+    rewards = [_Plot("Reward", "mean over completions", {"reward/mean": ""})]
+    wide = [figure for plot in rewards if (figure := _draw_runs(runs, plot, (560, 300)))]
+    wide += [figure for dataset in _datasets(runs) if (figure := _draw_held_out(runs, dataset))]
+    rows = [row for run in runs.values() for row in run.metrics]
+    plots = [plot for plot in (*_small_plots(rows), _main_plot(rows)) if plot is not None and len(plot.keys) == 1]
+    return wide, [figure for plot in plots if (figure := _draw_runs(runs, plot, (320, 210)))]
+
+
+def _main_plot(rows: Sequence[MetricsRow]) -> _Plot | None:
+    sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
+    main = next((name for name in sampled if name.startswith("accuracy")), sampled[0] if sampled else "")
+    title = capitalized(readable(main))
+    keys = {f"metrics/{main}/mean": ""}
+    return _Plot(title, "sampled, mean", keys, percent=is_share(main)) if main else None
+
+
+def _draw_runs(runs: Mapping[str, Run], plot: _Plot, size: tuple[int, int]) -> Figure | None:
+    """Draw one metric of all runs."""
+    (key,) = plot.keys
+    series = [
+        Series(
+            name,
+            [float(row["step"]) for row in run.metrics],
+            [_number(row.get(key, math.nan)) for row in run.metrics],
+            n,
+        )
+        for n, (name, run) in enumerate(runs.items())
+    ]
+    return draw(plot.title, plot.y_label, series, width=size[0], height=size[1], percent=plot.percent)
+
+
+def _datasets(runs: Mapping[str, Run]) -> dict[str, None]:
+    return dict.fromkeys(one.dataset for run in runs.values() for one in run.evaluations)
+
+
+def _draw_held_out(runs: Mapping[str, Run], dataset: str) -> Figure | None:
+    """Draw the main metric of a held-out set at each evaluation of all runs."""
+    found = [(name, n, one) for n, (name, run) in enumerate(runs.items()) for one in run.evaluations]
+    found = [(name, n, one) for name, n, one in found if one.dataset == dataset]
+    main = next((metric for _, _, one in found for metric in one.metrics), "")
+    dots = [
+        Dot(one.step, _number(estimate.mean), estimate.ci95, name, n)
+        for name, n, one in found
+        if (estimate := one.metrics.get(main)) is not None
+    ]
+    title = f"{capitalized(readable(main))}, held out: {readable(dataset)}"
+    return draw(title, "share" if is_share(main) else "mean", [], dots, height=300, percent=is_share(main))
 
 
 def _reward(rows: Sequence[MetricsRow]) -> Figure | None:

@@ -55,6 +55,7 @@
 
   // ---- answers -------------------------------------------------------------------------------------------------------
 
+  if (!at("explorer")) return;
   const index = JSON.parse(at("explorer").textContent);
   const found = Object.fromEntries(["source", "order", "step", "task", "low", "high", "reason", "text"].map((name) => [name, at(`by-${name}`)]));
   let record = null, kept = [], drawn = 0, asked = 0;
