@@ -60,6 +60,7 @@ def test_what_an_export_says(home) -> None:
     told = json.loads((home / "run/export" / FILE).read_text(encoding="utf-8"))
     assert told == {
         "task": "rec",
+        "tasks": {},
         "template": "mine",
         "thinking": "absent",
         "system_prompt": None,

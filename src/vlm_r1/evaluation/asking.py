@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,11 +33,20 @@ _NAMES = ("task", "template", "adapter")  # settings that can name code
 _RUN_LIES_ABOVE = 2  # folders: RUN/model, RUN/checkpoints/step-N
 
 
+class TaskAsking(Section):
+    """How one of several tasks of a model is asked; see `Asking`."""
+
+    template: str
+    thinking: ThinkingChoice | None = None
+    system_prompt: SystemPrompt | None = None
+
+
 class Asking(Section):
     """Settings with which a model is asked as in training. The defaults are for a model without such a file.
 
     Attributes:
         task: the task that it was trained for; None: several tasks, or unknown.
+        tasks: if it was trained for several tasks: how each is asked, in the order of the recipe.
         thinking: whether the template asks for a thought before the answer; None: not given.
         system_prompt: the system message of questions whose rows have none; None: none.
         chat_template_kwargs: switches of the chat template, e.g. {"enable_thinking": False}.
@@ -45,6 +54,7 @@ class Asking(Section):
     """
 
     task: str | None = None
+    tasks: dict[str, TaskAsking] = Field(default_factory=dict)
     template: str = "r1"
     thinking: ThinkingChoice | None = None
     system_prompt: SystemPrompt | None = None
@@ -56,13 +66,19 @@ class Asking(Section):
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
 
+    def of_task(self, task: str | None) -> Asking:
+        """Return the settings for one of the tasks; for another, or None, these."""
+        own = self.tasks.get(task) if task else None
+        return self if own is None else self.model_copy(update={"task": task, **dict(own)})
 
-def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | None]:
+
+def find_asking(model: str, given: Collection[str] = (), task: str | None = None) -> tuple[Asking, str | None]:
     """Find the settings of a model: in its `vlm_r1.json`, or in the recipe of its run, or else the defaults.
 
     Args:
         model: folder or hub name.
         given: names of settings that the user has given; the file may say anything about them.
+        task: the task that is asked, if the user has named it; of several, its own settings are taken.
 
     Returns:
         The settings, and the file that they come from; None for the defaults.
@@ -72,15 +88,15 @@ def find_asking(model: str, given: Collection[str] = ()) -> tuple[Asking, str | 
     """
     if not os.path.isdir(model):
         file = _of_hub(model)
-        return (read_asking(file, given), f"{model}/{FILE}") if file else (Asking(), None)
+        return (read_asking(file, given, task), f"{model}/{FILE}") if file else (Asking(), None)
     folder = Path(os.path.abspath(model))
     if (folder / FILE).exists():
-        return read_asking(folder / FILE, given), str(folder / FILE)
+        return read_asking(folder / FILE, given, task), str(folder / FILE)
     recipes = [above / "config.yaml" for above in folder.parents[:_RUN_LIES_ABOVE]]
     recipe = next((path for path in recipes if path.exists()), None)
     if recipe is None:
         return Asking(), None
-    asking = asking_of(load_config(recipe))
+    asking = asking_of(load_config(recipe)).of_task(task)
     refuse_code(recipe, _not_given(asking, given))
     return asking, str(recipe)
 
@@ -110,15 +126,15 @@ def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
 def asking_of(config: Config) -> Asking:
     """Return the settings of a run: task, template and system prompt of its training files.
 
-    If the files differ, these are no task, `data.template` and `data.system_prompt`.
+    If the files differ, these are no task, `data.template` and `data.system_prompt`; so for the files of each task.
     """
-    tasks = {source.task for source in config.data.train}
-    names = {source.template or config.data.template for source in config.data.train}
-    systems = {source.system_prompt for source in config.data.train_sources}
+    tasks = list(dict.fromkeys(source.task for source in config.data.train))
+    template, system_prompt = _asked_in(config)
     return Asking(
-        task=tasks.pop() if len(tasks) == 1 else None,
-        template=names.pop() if len(names) == 1 else config.data.template,
-        system_prompt=(systems.pop() if len(systems) == 1 else config.data.system_prompt) or None,
+        task=tasks[0] if len(tasks) == 1 else None,
+        tasks={task: TaskAsking(template=own, system_prompt=system) for task, (own, system) in _by_task(config, tasks)},
+        template=template,
+        system_prompt=system_prompt,
         chat_template_kwargs=config.data.chat_template_kwargs,
         templates=config.data.templates,
         max_completion_length=config.sampling.max_completion_length,
@@ -129,22 +145,47 @@ def asking_of(config: Config) -> Asking:
     )
 
 
+def _by_task(config: Config, tasks: list[str]) -> list[tuple[str, tuple[str, str | None]]]:
+    return [(task, _asked_in(config, task)) for task in tasks] if len(tasks) > 1 else []
+
+
+def _asked_in(config: Config, task: str | None = None) -> tuple[str, str | None]:
+    """Return template and system prompt of the training files of a task, or of all; the recipe's, if they differ."""
+    pairs = zip(config.data.train, config.data.train_sources, strict=True)
+    own = [(source, filled) for source, filled in pairs if task in (None, source.task)]
+    names = {source.template or config.data.template for source, _ in own}
+    systems = {filled.system_prompt for _, filled in own}
+    template = names.pop() if len(names) == 1 else config.data.template
+    return template, (systems.pop() if len(systems) == 1 else config.data.system_prompt) or None
+
+
 def write_asking(folder: Path, config: Config, box_format: BoxFormat) -> None:
     """Write `vlm_r1.json`; a template that is not built in is written with its definition.
 
     Args:
         box_format: the coordinates in which the model writes boxes.
     """
-    asking = asking_of(config)
-    template = make_templates(asking.template, sections=asking.templates).default
-    name, own = asking.template, {}
+    asking, own = asking_of(config), dict[str, TemplateSection]()
+    settings: dict[str, object] = {**_written_out(asking.template, asking.templates, own), "box_format": box_format}
+    settings["tasks"] = {
+        task: one.model_copy(update=_written_out(one.template, asking.templates, own))
+        for task, one in asking.tasks.items()
+    }
+    asking = asking.model_copy(update={**settings, "templates": own})
+    text = json.dumps(asking.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _written_out(
+    name: str, sections: Mapping[str, TemplateSection], own: dict[str, TemplateSection]
+) -> dict[str, object]:
+    """Return name and form of thinking of a template for the file; `own` gets its definition if it is not built in."""
+    template = make_templates(name, sections=sections).default
     if TEMPLATES.get(name) != template:
         name = name.rpartition(":")[2]  # of package.module:NAME
         fields = asdict(template) | {"thinking": template.thinking.value}
-        own = {name: TemplateSection.model_validate({key: fields[key] for key in TemplateSection.model_fields})}
-    settings = {"template": name, "thinking": template.thinking.value, "templates": own, "box_format": box_format}
-    text = json.dumps(asking.model_copy(update=settings).model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        own[name] = TemplateSection.model_validate({key: fields[key] for key in TemplateSection.model_fields})
+    return {"template": name, "thinking": template.thinking.value}
 
 
 def recipe_notes(config: Config) -> list[str]:
@@ -169,14 +210,14 @@ def recipe_notes(config: Config) -> list[str]:
     return [f"{key} {getattr(now, key)}, as the recipe says; {file} says {getattr(trained, key)}" for key in different]
 
 
-def read_asking(path: Path, given: Collection[str] = ()) -> Asking:
-    """Read `vlm_r1.json`.
+def read_asking(path: Path, given: Collection[str] = (), task: str | None = None) -> Asking:
+    """Read `vlm_r1.json`; see `find_asking`.
 
     Raises:
         ConfigError: it is not such a file, or a setting that is not in `given` names code.
     """
     try:
-        asking = Asking.model_validate(json.loads(read_text(path)))
+        asking = Asking.model_validate(json.loads(read_text(path))).of_task(task)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None

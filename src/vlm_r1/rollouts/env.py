@@ -25,7 +25,7 @@ from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import Logged
 from vlm_r1.rewards.guard import REWARD_TIMEOUT_S
 from vlm_r1.tasks import get_task
-from vlm_r1.tasks.judge import Attempt, judge
+from vlm_r1.tasks.judge import Attempt, Reading, judge, read_answer
 from vlm_r1.tasks.templates import Template, Templates, build_prompt, gold_completion
 from vlm_r1.types import BoxFormat, Completion, EncodedPrompt, ImageFrame, Prompt, Record, Score
 
@@ -152,21 +152,27 @@ class Env:
         logged: Logged | None = None,
     ) -> list[Score]:
         """Score completions of records' prompts, all at once, in this order; see `tasks.judge`."""
-        attempts = [
-            Attempt(
-                completion.text,
-                record,
-                encoded.frames,
-                get_task(record.task),
-                self.templates.of(record),
-                n_tokens=completion.length,
-                completion_ids=completion.ids_T,
-                trainer_state=trainer_state,
-                load_images=partial(self.load_images, record),
-            )
-            for record, encoded, completion in answered
-        ]
+        attempts = [self._attempt(*one, trainer_state) for one in answered]
         return self.judge_attempts(attempts, self.adapter.box_format, logged)
+
+    def read(self, record: Record, encoded: EncodedPrompt, completion: Completion) -> Reading:
+        """Read a completion as `judge` does; the record needs no gold answer."""
+        return read_answer(self._attempt(record, encoded, completion, UNTRAINED), self.adapter.box_format)
+
+    def _attempt(
+        self, record: Record, encoded: EncodedPrompt, completion: Completion, trainer_state: TrainerState
+    ) -> Attempt:
+        return Attempt(
+            completion.text,
+            record,
+            encoded.frames,
+            get_task(record.task),
+            self.templates.of(record),
+            n_tokens=completion.length,
+            completion_ids=completion.ids_T,
+            trainer_state=trainer_state,
+            load_images=partial(self.load_images, record),
+        )
 
     def load_images(self, record: Record) -> list[Image]:
         """Open the pictures of a record as they are, not as the model sees them.

@@ -67,6 +67,13 @@ class RemoteModel:
             EndpointError: a question has no answer; what was answered before has been yielded.
             DataError, ModelError: a record cannot be asked.
         """
+        for place, encoded, completions in self.completions(records, places):
+            yield place, self._judge(records[place], encoded, completions)
+
+    def completions(
+        self, records: Sequence[Record], places: Iterable[int]
+    ) -> Iterator[tuple[int, EncodedPrompt, list[Completion]]]:
+        """Answer as `answer` does, but judge nothing; yields number, prompt and answers of each record."""
         say = _once(self.say)
         replies: dict[int, dict[int, Reply]] = {}
 
@@ -78,9 +85,9 @@ class RemoteModel:
             own = replies.setdefault(question.place, {})
             own[question.number] = reply
             if len(own) == self.n:
-                ordered = [replies[question.place][number] for number in range(self.n)]
+                ordered = [as_completion(own[number], self.env.adapter) for number in range(self.n)]
                 del replies[question.place]
-                yield question.place, self._judge(question, ordered)
+                yield question.place, question.encoded, ordered
 
     def _questions(self, records: Sequence[Record], places: Iterable[int]) -> Iterator[_Question]:
         for place in places:
@@ -112,9 +119,7 @@ class RemoteModel:
                 f"Boxes are read as {self.env.adapter.box_format.value} of MODEL",
             )
 
-    def _judge(self, question: _Question, replies: Sequence[Reply]) -> Group:
-        record, encoded = question.record, question.encoded
-        completions = [as_completion(reply, self.env.adapter) for reply in replies]
+    def _judge(self, record: Record, encoded: EncodedPrompt, completions: Sequence[Completion]) -> Group:
         answered = [(record, encoded, completion) for completion in completions]
         scores = self.env.judge(answered, self.trainer_state)
         rollouts = [Rollout(one, _refused(score, one)) for one, score in zip(completions, scores, strict=True)]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -38,8 +38,9 @@ class HFSampler:
         """See `Sampler.sample`. Decoding is batched over all groups and ends when every completion has ended."""
         training = self.model.training
         self.model.eval()
-        ids_NT, logprobs_NT = self._decode(prompts, seeds_P_G, params)
+        columns = list(self._columns(prompts, seeds_P_G, params))
         self.model.train(training)
+        ids_NT, logprobs_NT = (torch.stack(column, 1) for column in zip(*columns, strict=True))
         stop_ids = set(self.adapter.stop_ids(self.model))
         completions = [
             self._completion(ids, logprobs, stop_ids)
@@ -48,9 +49,24 @@ class HFSampler:
         G = len(seeds_P_G[0])
         return [completions[start : start + G] for start in range(0, len(completions), G)]
 
-    def _decode(
+    @torch.no_grad()
+    def stream(self, prompt: EncodedPrompt, seed: int, params: SamplingParams) -> Generator[str, None, Completion]:
+        """Draw one completion as `sample` does, token by token: yields its text so far, and returns the completion.
+
+        The model must be in evaluation mode, since whoever closes the generator early leaves it as it is.
+        """
+        ids: list[int] = []
+        logprobs: list[float] = []
+        for id_N, logprob_N in self._columns([prompt], [[seed]], params):
+            ids.append(int(id_N[0]))
+            logprobs.append(float(logprob_N[0]))
+            yield self.adapter.decode(ids)
+        return self._completion(ids, logprobs, set(self.adapter.stop_ids(self.model)))
+
+    def _columns(
         self, prompts: Sequence[EncodedPrompt], seeds_P_G: Sequence[Sequence[int]], params: SamplingParams
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the next token of each completion and its log-probability, until all have ended."""
         G, T = len(seeds_P_G[0]), params.max_completion_length
         logits_NV, next_logits = self._decoding(self.model, self.adapter, prompts, G)
         device = logits_NV.device
@@ -58,19 +74,16 @@ class HFSampler:
         stop_ids = torch.tensor(self.adapter.stop_ids(self.model), device=device)
         seen_NV = _seen(prompts, G, logits_NV) if params.repetition_penalty != 1 else None
         done_N = torch.zeros(len(logits_NV), dtype=torch.bool, device=device)
-        ids, logprobs = [], []
         for step in range(T):
             banned_ids = self.adapter.banned_ids()
             token_N, logprob_N = choose_tokens(logits_NV, uniforms_NT[:, step], params, banned_ids, seen_NV)
             if seen_NV is not None:
                 seen_NV.scatter_(1, token_N[:, None], True)
-            ids.append(token_N)
-            logprobs.append(logprob_N)
+            yield token_N, logprob_N
             done_N |= torch.isin(token_N, stop_ids)
             if step + 1 == T or bool(done_N.all()):
                 break
             logits_NV = next_logits(token_N, step)
-        return torch.stack(ids, 1), torch.stack(logprobs, 1)
 
     def _completion(self, ids: list[int], logprobs: list[float], stop_ids: set[int]) -> Completion:
         """Cut a row after its first stop token and decode it. Tokens after that are dropped."""

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlm_r1.config.secrets import masked
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.parsing.tags import answer_text, split_tags
+from vlm_r1.parsing.tags import TaggedText, answer_text, split_tags
 from vlm_r1.rewards import COMBINATIONS, REWARDS, RewardInput
 from vlm_r1.rewards.base import UNTRAINED, TrainerState
 from vlm_r1.rewards.call import COLUMNS, Logged, Reward, call_reward, resolve_reward
@@ -21,7 +21,7 @@ from vlm_r1.tasks import get_task
 from vlm_r1.tasks.base import Task
 from vlm_r1.tasks.boxes import check_image
 from vlm_r1.tasks.templates import Template
-from vlm_r1.types import BoxFormat, ImageFrame, Parsed, ParseFailure, PlacedBox, Record, Score
+from vlm_r1.types import BoxFormat, ImageFrame, ParseFailure, PlacedBox, Record, Score
 
 ACCURACY = "accuracy"
 """The component that is computed by the reward of the record, else of its source, else of its task."""
@@ -54,6 +54,34 @@ class Attempt:
     completion_ids: tuple[int, ...] | None = None
     trainer_state: TrainerState = UNTRAINED
     load_images: Callable[[], Sequence[Any]] | None = None
+
+
+class Reading(NamedTuple):
+    """What was read from a completion.
+
+    Attributes:
+        tagged: its text, split at its tags.
+        value: the answer, boxes and points in pixels of the original images; None: nothing could be read.
+        reason: why nothing could be read; None if something was.
+    """
+
+    tagged: TaggedText
+    value: Any
+    reason: str | None
+
+
+def read_answer(attempt: Attempt, box_format: BoxFormat) -> Reading:
+    """Read the answer of an attempt; its gold answer is not used.
+
+    Args:
+        box_format: the coordinates in which the model writes boxes.
+    """
+    task, tagged = attempt.task, split_tags(attempt.text)
+    answer = answer_text(attempt.text, tagged, attempt.template.thinking)
+    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer, attempt.record)
+    if isinstance(parsed, ParseFailure):
+        return Reading(tagged, None, parsed.reason)
+    return Reading(tagged, task.to_pixels(parsed.value, attempt.frames, box_format), None)
 
 
 def byte_ids(text: str) -> tuple[int, ...]:
@@ -142,18 +170,14 @@ def _judge_together(
 
 def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInput[Any], str | None]:
     """Read an attempt; returns the input of the rewards, and the reason if nothing could be parsed."""
-    task, frames = attempt.task, attempt.frames
-    tagged = split_tags(attempt.text)
-    answer = answer_text(attempt.text, tagged, attempt.template.thinking)
-    parsed = ParseFailure("no_answer_tag") if answer is None else task.parse(answer, attempt.record)
-    value = task.to_pixels(parsed.value, frames, box_format) if isinstance(parsed, Parsed) else None
+    task, (tagged, value, reason) = attempt.task, read_answer(attempt, box_format)
     given = RewardInput(
         attempt.text,
         tagged,
         attempt.template.thinking,
         value,
         gold,
-        frames,
+        attempt.frames,
         attempt.record,
         attempt.n_tokens,
         gold_boxes=task.boxes(gold),
@@ -161,7 +185,7 @@ def _read(attempt: Attempt, gold: Any, box_format: BoxFormat) -> tuple[RewardInp
         trainer_state=attempt.trainer_state,
         load_images=attempt.load_images,
     )
-    return given, parsed.reason if isinstance(parsed, ParseFailure) else None
+    return given, reason
 
 
 def _by_function(name: str, attempts: Sequence[Attempt]) -> dict[str, list[int]]:
