@@ -27,7 +27,9 @@ def test_the_snippets_run(recipe, rec_files, tmp_path, monkeypatch: pytest.Monke
         exec(snippet.replace("120", "2"), names)  # the demo's last step
     assert len(names["rewards"]) == 2
     assert names["run"].path.name == "demo"
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
+    assert len(names["answers"]) == 12
+    assert Path("boxed.png").exists()
     assert len(names["found"].samples) == names["found"].result["n"] == 12
     with Image.open("group.png") as picture:
         assert max(picture.size) >= 320

@@ -1,7 +1,7 @@
 """VLM-R1: reinforcement learning with rule-based rewards (GRPO) for vision-language models.
 
-From Python: `vlm_r1.train`, `sft`, `evaluate`, `load_run` and `show` (docs/python.md). They are imported when they are
-first used, so that `import vlm_r1` loads no large library.
+From Python: `vlm_r1.train`, `sft`, `evaluate`, `ask`, `load_run` and `show` (docs/python.md). They are imported when
+they are first used, so that `import vlm_r1` loads no large library.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _MODULES = {
     "sft": "vlm_r1.api.training",
     "StepEnd": "vlm_r1.training.callbacks",
     "evaluate": "vlm_r1.api.evaluate",
+    "ask": "vlm_r1.api.ask",
     "load_run": "vlm_r1.api.runs",
     "show": "vlm_r1.api.show",
 }

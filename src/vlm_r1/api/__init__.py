@@ -1,1 +1,1 @@
-"""What a notebook calls: `vlm_r1.train`, `sft`, `evaluate`, `load_run` and `show` (docs/python.md)."""
+"""What a notebook calls: `vlm_r1.train`, `sft`, `evaluate`, `ask`, `load_run` and `show` (docs/python.md)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -73,25 +73,44 @@ def evaluate(model: str | Path, data: str | Path, protocol: str | Path | None = 
     """
     if protocol is not None:
         options["protocol"] = protocol
-    path = command.evaluate(_parse(str(model), str(data), options))
+    words, hidden = [str(model), str(data)], {"data_file", "protocols"}
+    path = command.evaluate(parse("evaluate", command.add_arguments, words, options, hidden=hidden))
     if path is None:
         raise ConfigError("the first of several processes has the result; call vlm-r1 eval for several processes")
     return Evaluation(path, read_json(path))
 
 
-def _parse(model: str, data: str, options: Mapping[str, Any]) -> argparse.Namespace:
+def parse(
+    name: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    words: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    hidden: Set[str],
+) -> argparse.Namespace:
+    """Read options of a command that were given as arguments of a function.
+
+    Args:
+        name: of command and function.
+        words: the arguments of the command.
+        hidden: options of the command that the function has not.
+
+    Raises:
+        ConfigError: an option is unknown or has a wrong value.
+    """
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    command.add_arguments(parser)
-    known = {action.dest for action in parser._actions if action.option_strings} - {"data_file", "protocols"}
-    if unknown := [name for name in options if name not in known]:
+    add_arguments(parser)
+    known = {action.dest for action in parser._actions if action.option_strings} - hidden
+    if unknown := [option for option in options if option not in known]:
         raise ConfigError(
-            f'evaluate() has no option "{unknown[0]}". {suggestion(unknown[0], known)}See vlm-r1 eval --help'
+            f'{name}() has no option "{unknown[0]}". {suggestion(unknown[0], known)}See vlm-r1 '
+            f"{'eval' if name == 'evaluate' else name} --help"
         )
-    words = [word for name, value in options.items() for word in _words(f"--{name.replace('_', '-')}", value)]
+    given = [word for option, value in options.items() for word in _words(f"--{option.replace('_', '-')}", value)]
     try:
-        return parser.parse_args([*words, "--", model, data])
+        return parser.parse_args([*given, "--", *words])
     except argparse.ArgumentError as error:
-        raise ConfigError(f"evaluate(): {error}") from error
+        raise ConfigError(f"{name}(): {error}") from error
 
 
 def _words(option: str, value: Any) -> Iterator[str]:

@@ -40,19 +40,31 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
     Args:
         data: `nargs` of DATA; "?" if it may be given otherwise.
     """
+    add_model(parser)
+    parser.add_argument(
+        "data", metavar="DATA", type=local_path, nargs=data, help="data file, of any format of docs/data.md"
+    )
+    add_allowed(parser)
+    add_reading(parser)
+    parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
+    add_settings(parser)
+    parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
+    parser.add_argument("--limit", type=count, help="answer only this many records, the first ones")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare the model that answers."""
     parser.add_argument(
         "model",
         metavar="MODEL",
         type=path_text,
         help="run folder, Hugging Face folder (a run's model/, checkpoint or export), LoRA adapters, or hub name",
     )
-    parser.add_argument(
-        "data", metavar="DATA", type=local_path, nargs=data, help="data file, of any format of docs/data.md"
-    )
-    add_allowed(parser)
-    add_reading(parser)
-    parser.add_argument("--task", help="task that asks and judges (default: the run's, else rec)")
-    parser.add_argument("--reward", help="accuracy reward of records that name none (default: the task's own)")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare how questions are asked; see `complete_arguments`."""
+    parser.add_argument("--task", help="task that asks and reads answers (default: the run's, else rec)")
     parser.add_argument("--template", help="words around the question (default: the run's, else r1)")
     parser.add_argument(
         "--system-prompt",
@@ -66,9 +78,7 @@ def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = 
         type=_switches,
         help="switches of the model's chat template, e.g. '{\"enable_thinking\": false}' (default: the run's)",
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="prompts answered at once (default: 32)")
     parser.add_argument("--max-completion-length", type=int, help="cap on answer tokens (default: the run's, else 512)")
-    parser.add_argument("--limit", type=count, help="answer only this many records, the first ones")
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -131,26 +141,34 @@ def find_model(path: str) -> str:
     return str(newest)
 
 
-def complete_arguments(args: argparse.Namespace) -> str:
+def complete_arguments(args: argparse.Namespace, task_must_be_known: bool = False) -> str:
     """Fill in settings that were not given: those that the model was trained with, or else the defaults.
 
     `args.templates` gets the definitions of templates that are not built in, `args.trained_with` the template that the
-    model was trained with, None if that is not known.
+    model was trained with, None if that is not known; `args.tasks` how each of several tasks was asked in training.
+
+    Args:
+        task_must_be_known: a model that was trained for several tasks is asked none by default.
 
     Returns:
         A line that says with which task and template the model is asked, and where they come from.
 
     Raises:
-        ConfigError: see `find_asking`.
+        ConfigError: see `find_asking`; or a task has to be named.
     """
+    from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.asking import DEFAULT_TASK, find_asking
+    from vlm_r1.tasks import TASKS
 
     given = [key for key in _SETTINGS if getattr(args, key) is not None]
-    asking, where = find_asking(args.model, given)
+    asking, where = find_asking(args.model, given, args.task)
+    if task_must_be_known and where and not (args.task or asking.task):
+        names = ", ".join(asking.tasks or TASKS)
+        raise ConfigError(f"{where}: the model was trained for several tasks: say which is asked, --task NAME: {names}")
     args.box_format = args.box_format and BoxFormat(args.box_format)
     for key in [key for key in _SETTINGS if key not in given]:
         setattr(args, key, getattr(asking, key))
-    args.templates, args.task = asking.templates, args.task or DEFAULT_TASK
+    args.tasks, args.templates, args.task = asking.tasks, asking.templates, args.task or DEFAULT_TASK
     args.trained_with = asking.template if where else None
     rest = f"as in {where}" if where else f"the default: {args.model} has no vlm_r1.json and lies in no run"
     line = f"task {args.task}, template {args.template}, at most {args.max_completion_length} tokens"

@@ -40,6 +40,7 @@ COMMANDS = {
     "score": "score completions that were written down, by any reward",
     "compare": "compare results of evaluations, record by record",
     "check-model": "check a checkpoint and its adapter on the real weights",
+    "ask": "ask a model about pictures; it answers, and draws its boxes",
     "export": "write a run's model as a Hugging Face folder with a model card",
     "trace": "show one record of a recipe through every stage",
     "data": "check, convert, rate or synthesise data files",
