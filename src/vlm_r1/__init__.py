@@ -25,7 +25,13 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        beside = import_module("vlm_r1.pretrained.beside")
+        if broken := beside.broken_torchvision(error):
+            raise broken from error
+        raise
 
 
 def __dir__() -> list[str]:

@@ -54,6 +54,15 @@ class EndpointError(VlmR1Error):
     """A server that answers instead of a model of ours cannot be reached, refuses, or sends what is no answer."""
 
 
+def install_line(extra: str) -> str:
+    """Return the command that installs the packages of an extra of pyproject.toml, for messages. It works in a clone.
+
+    >>> install_line("hub")
+    "pip install -e '.[hub]'"
+    """
+    return f"pip install -e '.[{extra}]'"
+
+
 _LONGEST_WORD = 400
 _LONGEST = 1000
 

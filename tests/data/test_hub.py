@@ -164,7 +164,7 @@ def test_data_sets_of_the_hub(tmp_path):
     assert loaded == "[1, 2]"
     assert no_split.startswith(f"hub:{folder}:test: cannot be loaded: Unknown split")
     assert no_package.startswith(f"hub:{folder}: the package datasets is needed")
-    assert no_package.endswith("pip install 'vlm-r1[hub]'")
+    assert no_package.endswith("pip install -e '.[hub]'")
     assert len(list((tmp_path / "xdg/vlm-r1/rows").iterdir())) == 1
 
 

@@ -270,7 +270,7 @@ QLORA: dict[str, Any] = {"load_in_4bit": True, "lora": {"r": 2, "lora_dropout": 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_4_bits_want_bitsandbytes(load: Load) -> None:
-    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install 'vlm-r1\[qlora\]'"):
+    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install -e '\.\[qlora\]'"):
         load(**QLORA)
 
 

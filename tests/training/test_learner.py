@@ -35,7 +35,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_counted_and_at_last_stops_the_
 
 
 def test_a_tracker_that_is_not_installed(recipe) -> None:
-    with pytest.raises(ConfigError, match=r"wandb is not installed: pip install 'vlm-r1\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"wandb is not installed: pip install -e '\.\[wandb\]'"):
         train(load_config(recipe(**{"training.report_to": ["wandb"]})))
 
 

@@ -66,11 +66,12 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a check is unknown, or there are too many images.
         DataError: an image cannot be read.
     """
-    from vlm_r1.cli.console import quiet_libraries, warn_of_code
+    from vlm_r1.cli.console import quiet_libraries, reach_hub, warn_of_code
     from vlm_r1.conformance import Context, run_checks, select_checks
     from vlm_r1.runtime.run_folder import write_json
     from vlm_r1.runtime.terminal import Terminal, styled
 
+    reach_hub(args.path)
     quiet_libraries()
     checks = select_checks(args.only, args.skip)
     box_format = BoxFormat(args.box_format) if args.box_format else None

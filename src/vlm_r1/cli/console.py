@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,18 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks for it
+
+
+def reach_hub(*names: str) -> None:
+    """Say at once that the Hub does not answer, if one of these is a name of the Hub: of a model, or `hub:` of data.
+
+    Whether the cache has what is named shows when it is loaded.
+    """
+    from vlm_r1.pretrained.reach import hub_trouble, is_hub_name
+
+    of_hub = any(is_hub_name(name.removeprefix("hub:").partition(":")[0]) for name in names)
+    if of_hub and (trouble := hub_trouble()) and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{trouble}; of models, what the cache of this machine holds is taken", file=sys.stderr, flush=True)
 
 
 def warn_of_code(path: str, trusted: bool) -> None:

@@ -70,9 +70,11 @@ def evaluate(args: argparse.Namespace) -> Path | None:
     Raises:
         VlmR1Error: model, data or protocol cannot be used, or an output is in use or was begun with others.
     """
-    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.cli.console import quiet_libraries, reach_hub
+
+    reach_hub(args.model)
     from vlm_r1.runtime.lock import Lock, lock_output
-    from vlm_r1.training.processes import first_does, join_processes
+    from vlm_r1.training.processes import first_does, join_processes  # torch takes seconds to import
 
     quiet_libraries()
     protocol = _protocol(args)

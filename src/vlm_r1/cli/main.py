@@ -26,6 +26,7 @@ from vlm_r1.cli.listing import LISTS
 from vlm_r1.cli.options import HelpFormatter
 from vlm_r1.cli.train import join_resume
 from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.pretrained.beside import broken_torchvision
 from vlm_r1.registry import suggestion
 from vlm_r1.runtime.text import write_out_unknown_characters
 from vlm_r1.training.stopping import Stopped, ending_at_once
@@ -104,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if is_loss_of_others(error):
             return leave(tell_loss(error))
+        if broken := broken_torchvision(error):
+            return leave(tell_failure(broken, USER_ERROR))
         leave_to_launcher(masked_traceback(error))
         raise
     except KeyboardInterrupt as stop:

@@ -76,7 +76,7 @@ def size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Compute and print the plan, and what to change if it does not fit; returns 1 if it does not."""
-    from vlm_r1.cli.console import quiet_libraries, warn_of_code
+    from vlm_r1.cli.console import quiet_libraries, reach_hub, warn_of_code
     from vlm_r1.planning.propose import Search
     from vlm_r1.runtime.terminal import Terminal, styled
 
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     load = partial(_load, args)
     config = load()
+    reach_hub(config.model.path)
     warn_of_code(config.model.path, config.model.trust_remote_code)
     search = Search(load, _prompt_of(args, config), gpus=args.gpus, limit=args.gpu)
     console = Terminal()

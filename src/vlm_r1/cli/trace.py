@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load everything as training does and print the stages."""
-    from vlm_r1.cli.console import quiet_libraries, warn_of_code
+    from vlm_r1.cli.console import quiet_libraries, reach_hub, warn_of_code
     from vlm_r1.config import load_config
     from vlm_r1.data.sources import load_sources
     from vlm_r1.errors import DataError
@@ -41,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.runtime.terminal import Terminal
     from vlm_r1.training.run import load_env
 
-    quiet_libraries()
     config = _without_trackers(load_config(args.recipe, args.overrides))
+    reach_hub(config.model.path)
+    quiet_libraries()
     records = load_sources(config.data.train_sources, config.allowed, seed=config.seed)
     if not 0 <= args.record < len(records):
         raise DataError(f"--record {args.record}: data.train holds records 0 to {len(records) - 1}")

@@ -66,6 +66,7 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
     Raises:
         VlmR1Error: see the trainers; or the recipe is that of a run folder that was moved or copied.
     """
+    from vlm_r1.cli.console import reach_hub
     from vlm_r1.config import load_config
 
     check_arguments(args)
@@ -73,6 +74,7 @@ def run_recipe(args: argparse.Namespace, stage: Literal["grpo", "sft"]) -> int:
     if args.rehearse:
         print_rehearsal(config, stage, args.family)
         return 0
+    reach_hub(config.model.path, *(source.path for source in config.sources if source.path.startswith("hub:")))
     if not args.dry_run and not any(override.startswith("--output_dir") for override in args.overrides):
         check_place(Path(args.recipe), config.output_dir)
     if args.dry_run:

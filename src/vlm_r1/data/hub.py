@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, install_line
 from vlm_r1.files import open_regular, read_text
+from vlm_r1.pretrained.reach import hub_trouble, is_hub_name
 from vlm_r1.registry import quoted
 
 HUB = "hub:"
@@ -95,6 +96,8 @@ def local_rows(path: str, cache: Path | None = None) -> str:
 def _load_from_hub(name: str) -> Any:
     repository, _, split = name.partition(":")
     datasets = _datasets()
+    if is_hub_name(repository) and (trouble := hub_trouble()):
+        raise DataError(f"{trouble}. If the cache of this machine has the data set, set HF_HUB_OFFLINE=1")
     try:
         return datasets.load_dataset(repository, split=split or "train", keep_in_memory=False)
     except Exception as error:  # the hub, the network and each builder have errors of their own
@@ -136,7 +139,7 @@ def _datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(f"the package datasets is needed ({error}): pip install 'vlm-r1[hub]'") from error
+        raise DataError(f"the package datasets is needed ({error}): {install_line('hub')}") from error
     return datasets
 
 

@@ -265,10 +265,13 @@ def _of_hub(name: str) -> Path | None:
     """Return the file of a model of the hub, or None. (Loading the model later finds out whether it exists.)"""
     from transformers.utils.hub import cached_file  # takes a second to import
 
+    from vlm_r1.pretrained.reach import hub_trouble, is_hub_name
+
     try:
         found = cached_file(
             name,
             FILE,
+            local_files_only=is_hub_name(name) and hub_trouble() is not None,  # it is said where the model is loaded
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vlm_r1.config.model import ModelSection
-from vlm_r1.errors import ConfigError
+from vlm_r1.errors import ConfigError, install_line
 from vlm_r1.models.adapter import Adapter, is_within
 
 _FLASH = "flash_attention_2"
@@ -219,7 +219,7 @@ def loading_options(section: ModelSection, adapter: Adapter, precision: Precisio
     }
     if section.load_in_4bit:
         if find_spec("bitsandbytes") is None:
-            raise ConfigError("model.load_in_4bit: bitsandbytes is not installed: pip install 'vlm-r1[qlora]'")
+            raise ConfigError(f"model.load_in_4bit: bitsandbytes is not installed: {install_line('qlora')}")
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(

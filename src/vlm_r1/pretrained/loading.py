@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from vlm_r1.errors import ModelError
 from vlm_r1.pretrained.foreign import BROKEN, missing_package
+from vlm_r1.pretrained.reach import hub_trouble, is_hub_name
 from vlm_r1.pretrained.remote_code import check_no_code
 
 
@@ -27,8 +28,9 @@ def load_with(
     Raises:
         ModelError: it cannot be loaded, needs code of the checkpoint, or is a pickle that holds more than weights.
     """
+    trouble = hub_trouble() if is_hub_name(str(path)) else None
     try:
-        return loader(str(path), **options)
+        return loader(str(path), **options, **({"local_files_only": True} if trouble else {}))
     except UnpicklingError as error:
         raise ModelError(
             f"{path}: the file of the {what} is a pickle that holds more than weights: it could run any program "
@@ -38,6 +40,11 @@ def load_with(
         raise
     except (*BROKEN, SafetensorError) as error:
         check_no_code(path, error, may_be_trusted=may_be_trusted)
+        if trouble:
+            raise ModelError(
+                f"{path}: cannot load the {what}: there is no such folder here, {trouble}, and the cache of this "
+                "machine does not have it. Check the network and HF_ENDPOINT, or name a folder"
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         remedy = missing_package(error) or f"wanted {wanted}"
         raise ModelError(f"{path}: cannot load the {what}: {reason} ({remedy})") from error

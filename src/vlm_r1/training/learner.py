@@ -18,7 +18,7 @@ from accelerate.utils import DistributedType, gather_object
 from torch import nn
 
 from vlm_r1.config import Config, as_dict
-from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.errors import ConfigError, ModelError, install_line
 from vlm_r1.evaluation.asking import write_asking
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
@@ -331,7 +331,7 @@ def make_accelerator(config: Config) -> Accelerator:
     join_processes()
     installed = {available.value for available in get_available_trackers()}
     for tracker in (name for name in config.training.report_to if name not in installed):
-        raise ConfigError(f"training.report_to: {tracker} is not installed: pip install 'vlm-r1[{tracker}]'")
+        raise ConfigError(f"training.report_to: {tracker} is not installed: {install_line(tracker)}")
     accelerator = Accelerator(
         cpu=this_device().type == "cpu",
         mixed_precision="no",

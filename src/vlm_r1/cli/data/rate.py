@@ -72,13 +72,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _rate(args: argparse.Namespace, low: float, high: float) -> None:
     from vlm_r1.cli.answering import complete_arguments, load_answering, open_data
-    from vlm_r1.cli.console import quiet_libraries
+    from vlm_r1.cli.console import quiet_libraries, reach_hub
     from vlm_r1.config.secrets import masked
     from vlm_r1.curation.rate import continue_ratings, rate_records
     from vlm_r1.runtime.model_hash import hash_model
     from vlm_r1.runtime.progress import Display
     from vlm_r1.sampling import SamplingParams
 
+    reach_hub(args.model)
     quiet_libraries()
     asked_with, display = complete_arguments(args), Display()
     ratings: list[Rating] = []
