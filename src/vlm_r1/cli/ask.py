@@ -125,7 +125,7 @@ def answers(args: argparse.Namespace, display: Display, began: float) -> Iterato
     with Display(display.console, len(records) > BATCH).steps("answered", len(records)) as advance:
         for one in found:
             done.append(one)
-            advance(1, {})
+            advance(1, ())
             yield one
     for line in _finish(done, files, loaded_s):
         display.say(line)
