@@ -187,6 +187,105 @@ SOURCES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"per_record": (1, 2)},
     ),
 }
+SOURCES |= {  # of labelling tools
+    "yolo": (
+        ".",
+        {
+            "data.yaml": {"path": ".", "train": ["images"], "names": {0: "cat", 1: "dog"}},
+            "labels/a.txt": b"0 .4 .5 .3 .4",
+        },
+        {},
+    ),
+    "yolo labels": (
+        ".",
+        {"labels/a.txt": b"0 .4 .5 .3 .4\n1 .1 .1 .9 .1 .9 .9\n", "classes.txt": b"cat\ndog\n"},
+        {"split": "all"},
+    ),
+    "voc": (
+        ".",
+        {
+            "Annotations/a.xml": b"<annotation><filename>a.png</filename><size><width>64</width><height>60</height>"
+            b"</size><object><name>cat</name><difficult>1</difficult><bndbox><xmin>11</xmin><ymin>21</ymin><xmax>40</xmax>"
+            b"<ymax>50</ymax></bndbox></object></annotation>",
+            "ImageSets/Main/train.txt": b"a\n",
+        },
+        {"split": "all"},
+    ),
+    "labelme": (
+        ".",
+        {
+            "images/a.json": {
+                "shapes": [
+                    {"label": "cat", "points": [[10, 20], [40, 50]], "shape_type": "rectangle", "group_id": None},
+                    {"label": "dog", "points": [[10, 20], [15, 22]], "shape_type": "circle", "group_id": 1},
+                ],
+                "imagePath": PICTURE,
+                "imageData": None,
+                "imageWidth": 64,
+                "imageHeight": 60,
+            }
+        },
+        {"split": "all"},
+    ),
+    "cvat": (
+        "annotations.xml",
+        {
+            "annotations.xml": b'<annotations><meta><label><name>cat</name></label></meta><image name="a.png" '
+            b'width="64" height="60"><box label="cat" xtl="10" ytl="20" xbr="40" ybr="50" rotation="30"/>'
+            b'<polygon label="dog" points="1,2;30,4;5,60"/></image></annotations>'
+        },
+        {},
+    ),
+    "label-studio": (
+        "in.json",
+        {
+            "in.json": [
+                {
+                    "data": {"image": f"/data/upload/1/0123abcd-{PICTURE}"},
+                    "annotations": [
+                        {
+                            "was_cancelled": False,
+                            "result": [
+                                {
+                                    "id": "r",
+                                    "to_name": "image",
+                                    "original_width": 64,
+                                    "original_height": 60,
+                                    "value": {
+                                        "x": 10,
+                                        "y": 20,
+                                        "width": 30,
+                                        "height": 40,
+                                        "rotation": 5,
+                                        "rectanglelabels": ["cat"],
+                                    },
+                                }
+                            ],
+                        }
+                    ],
+                }
+            ]
+        },
+        {},
+    ),
+    "createml": (
+        "in.json",
+        {
+            "in.json": [
+                {
+                    "image": PICTURE,
+                    "annotations": [{"label": "cat", "coordinates": {"x": 30, "y": 30, "width": 20, "height": 10}}],
+                }
+            ]
+        },
+        {},
+    ),
+    "csv": (
+        "in.csv",
+        {"in.csv": b"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,64,60,cat,10,20,40,50\n"},
+        {},
+    ),
+}
 _FOLDERS = (
     *("", "val/", "val2017/", "train2014/", "d3_images/", "fish/test/"),
     *("screenspot_imgs/", "color/", "images/"),

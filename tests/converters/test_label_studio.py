@@ -167,3 +167,10 @@ def test_files_of_others(convert, tmp_path, json_file):
         convert("label-studio", json_file(tmp_path / "a.json", {"images": []}))
     with pytest.raises(DataError, match="no pictures with labels were found"):
         convert("label-studio", json_file(tmp_path / "a.json", [3, {}, {"data": {"text": "x"}}]))
+
+
+@pytest.mark.parametrize("image", ["", "http://[", " ", 3, None])
+def test_no_picture(convert, lay, image):
+    done = convert("label-studio", lay(task(region(), image=image), task(region(), image="b.jpg"), pictures=["b.jpg"]))
+    assert done.answers() == {"b.jpg": CAT}
+    assert sum(done.dropped.values()) == 1

@@ -165,7 +165,7 @@ def test_what_is_left_out_is_counted(convert, boats):
         "box: without the finite numbers of its shape": 1,
         "box: its category is not boxed completely in the image": 1,
         "image: of another split": 1,
-        "image: a line of its label file cannot be read": 1,
+        "image: a line of its label file has no known category": 1,
         "image: its label file cannot be read": 1,
         "label file: without a picture": 1,
     }

@@ -77,7 +77,7 @@ def _file(source: Path, split: str | None) -> Path:
 
 def _splits_of(path: str) -> list[str]:
     """The names in a path that may be its split, e.g. val of annotations/instances_val2017.json."""
-    words = re.split(r"[^A-Za-z]+", path.replace(".coco.json", ""))
+    words = re.split(r"[^A-Za-z]+", "/".join(path.split("/")[-2:]))
     return [split_name(word) for word in words if word]
 
 

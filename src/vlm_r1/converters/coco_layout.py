@@ -16,7 +16,7 @@ from typing import Any
 
 from vlm_r1.converters.base import Tally, clean_text
 from vlm_r1.converters.coco_objects import CocoObject, read_object, slim
-from vlm_r1.converters.files import integer_in, location, read_json, shown, take
+from vlm_r1.converters.files import location, read_json, shown, size_in, take
 from vlm_r1.converters.ids import Id, check_alike, check_shift, read_id
 from vlm_r1.converters.pictures import SIZE_READ, Unusable
 from vlm_r1.errors import DataError
@@ -196,11 +196,9 @@ _PLURALS = {"image": "images", "category": "categories"}
 
 
 def _size(row: Mapping[str, Any], name: str, tally: Tally) -> tuple[int, int] | None:
-    width, height = integer_in(row.get("width")), integer_in(row.get("height"))
-    if width and height and min(width, height) > 0:
-        return (width, height)
-    tally.note(SIZE_READ, example=name)
-    return None
+    wh = size_in(row.get("width"), row.get("height"))
+    tally.note(SIZE_READ, wh is None, name)
+    return wh
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from vlm_r1.config.words import BoxNumbers
 from vlm_r1.converters.base import Conversion, Converter, Job, option
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.createml import beside, files_below
-from vlm_r1.converters.files import integer_in, numbers_in, read_plain
+from vlm_r1.converters.files import numbers_in, read_plain, size_in
 from vlm_r1.converters.folders import PICTURES
 from vlm_r1.converters.labelled import Labelled, LabelledOptions, Labels, labelled_conversion, split_name
 from vlm_r1.converters.pictures import Unusable
@@ -208,8 +208,7 @@ def _pictures(job: Job, table: _Table, names: Mapping[str, str]) -> list[Labelle
             job.tally.drop("row", NO_NAME, example=f"{table.path.name}:{number}")
             continue
         objects.setdefault(name, []).extend(_object(row, table, names))
-        width, height = integer_in(row.get("width")), integer_in(row.get("height"))
-        sizes.setdefault(name, set()).update({(width, height)} if width and height else ())
+        sizes.setdefault(name, set()).update(filter(None, [size_in(row.get("width"), row.get("height"))]))
         splits.setdefault(name, {}).update({split_name(row["split"]): None} if row.get("split") else {})
     made: list[Labelled] = []
     for name, found in objects.items():

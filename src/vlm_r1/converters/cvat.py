@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from vlm_r1.converters.base import Conversion, Converter, Job, Tally
 from vlm_r1.converters.coco_objects import CocoObject
-from vlm_r1.converters.files import integer_in, numbers_in
+from vlm_r1.converters.files import numbers_in, size_in
 from vlm_r1.converters.labelled import Labelled, LabelledOptions, Labels, labelled_conversion, split_name
 from vlm_r1.converters.pictures import Unusable
 from vlm_r1.converters.shapes import NO_NUMBERS, around, box_of, ellipse, rotated
@@ -67,12 +67,11 @@ def annotation_file(source: Path, ending: str, usual: str) -> Path:
 
 def _labelled(tally: Tally, image: Element) -> Labelled:
     name, subset = (image.get("name") or "").strip(), (image.get("subset") or "").strip()
-    width, height = integer_in(image.get("width")), integer_in(image.get("height"))
     splits = () if subset.lower() in ("", "default") else (split_name(subset),)
     return Labelled(
         name,
         [_object(tally, shape, name) for shape in image if shape.tag in _SHAPES],
-        wh=(width, height) if width and height else None,
+        wh=size_in(image.get("width"), image.get("height")),
         splits=splits,
         other_names=(f"{subset}/{name}",) if subset else (),
         unusable=None if name else Unusable("without a file name"),

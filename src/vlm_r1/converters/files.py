@@ -130,6 +130,16 @@ def integer_in(value: Any) -> int | None:
     return int(number[0]) if number and number[0].is_integer() else None
 
 
+def size_in(width: Any, height: Any) -> tuple[int, int] | None:
+    """Read the size of an image from two whole numbers above 0; None for anything else.
+
+    >>> size_in("640", 480.0), size_in(0, 0), size_in(None, 480)
+    ((640, 480), None, None)
+    """
+    w, h = integer_in(width), integer_in(height)
+    return (w, h) if w and h and min(w, h) > 0 else None
+
+
 def location(*where: object) -> str:
     """Format a file and a key path.
 

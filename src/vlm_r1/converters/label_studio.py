@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from vlm_r1.converters.base import Conversion, Converter, Job, Tally
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.cvat import annotation_file
-from vlm_r1.converters.files import integer_in, numbers_in, read_json, shown
+from vlm_r1.converters.files import numbers_in, read_json, shown, size_in
 from vlm_r1.converters.labelled import Labelled, LabelledOptions, Labels, labelled_conversion
 from vlm_r1.converters.pictures import Unusable
 from vlm_r1.converters.shapes import DISORDER, NO_NUMBERS, around, ellipse, rotated
@@ -64,13 +64,13 @@ def _labelled(tally: Tally, task: Mapping[str, Any]) -> Labelled | Unusable:
     if len(names) > 1:
         return Unusable(SEVERAL_PICTURES)
     key = _key_of_picture(data, names)
-    if key is None:
+    paths = picture_names(str(data[key])) if key is not None else []
+    if not paths:
         return Unusable(NO_PICTURE)
-    sizes = [(integer_in(r.get("original_width")), integer_in(r.get("original_height"))) for r in regions]
-    wh = next(((w, h) for w, h in sizes if w and h), None)
-    name, *others = picture_names(str(data[key]))
-    objects = [_object(tally, one, wh, name) for one in _joined(tally, regions)]
-    return Labelled(name, objects, wh=wh, other_names=tuple(others), fractions=True)
+    sizes = (size_in(one.get("original_width"), one.get("original_height")) for one in regions)
+    wh = next(filter(None, sizes), None)
+    objects = [_object(tally, one, wh, paths[0]) for one in _joined(tally, regions)]
+    return Labelled(paths[0], objects, wh=wh, other_names=tuple(paths[1:]), fractions=True)
 
 
 def _regions(tally: Tally, task: Mapping[str, Any]) -> list[dict[str, Any]] | Unusable:
@@ -101,7 +101,7 @@ def _key_of_picture(data: Mapping[str, Any], tags: Sequence[str]) -> str | None:
 
 
 def picture_names(value: str) -> list[str]:
-    """The paths that a task's picture may have, the fullest first.
+    """The paths that a task's picture may have, the fullest first; none for what is no path and no URL.
 
     >>> picture_names("/data/local-files/?d=boats/a%20b.jpg")
     ['boats/a b.jpg', 'a b.jpg']
@@ -110,7 +110,10 @@ def picture_names(value: str) -> list[str]:
     >>> picture_names("s3://bucket/a.jpg")
     ['s3://bucket/a.jpg', 'a.jpg']
     """
-    address = urlsplit(value)
+    try:
+        address = urlsplit(value)
+    except ValueError:  # http://[
+        return []
     local = parse_qs(address.query).get("d", [""])[0]
     is_remote = "://" in value and not local
     path = value if is_remote else (local or unquote(address.path)).removeprefix("/data/").lstrip("/")

@@ -12,7 +12,7 @@ from typing import Any
 from vlm_r1.converters.base import Conversion, Converter, Job, Tally
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.counting import extract
-from vlm_r1.converters.files import integer_in, numbers_in, read_json
+from vlm_r1.converters.files import numbers_in, read_json, size_in
 from vlm_r1.converters.folders import Folder
 from vlm_r1.converters.labelled import UNLABELLED, Labelled, Labels, UnlabelledOptions, labelled_conversion, split_of
 from vlm_r1.converters.pictures import Unusable
@@ -92,11 +92,10 @@ def _labelled(tally: Tally, value: Mapping[str, Any], path: str, pictures: Folde
     named = value.get("imagePath")
     found = pictures.picture_of(path, named if isinstance(named, str) else "")
     name = path if isinstance(found, Unusable) else found
-    width, height = integer_in(value.get("imageWidth")), integer_in(value.get("imageHeight"))
     return Labelled(
         name,
         _objects(tally, value["shapes"], name),
-        wh=(width, height) if width and height else None,
+        wh=size_in(value.get("imageWidth"), value.get("imageHeight")),
         splits=split_of(path),
         unusable=found if isinstance(found, Unusable) else None,
     )

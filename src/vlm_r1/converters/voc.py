@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from vlm_r1.converters.base import Conversion, Converter, Job, option
 from vlm_r1.converters.coco_objects import CocoObject
-from vlm_r1.converters.files import integer_in, read_plain
+from vlm_r1.converters.files import read_plain, size_in
 from vlm_r1.converters.folders import Folder
 from vlm_r1.converters.labelled import UNLABELLED, Labelled, Labels, UnlabelledOptions, labelled_conversion, split_of
 from vlm_r1.converters.pictures import SIZE_READ, Unusable
@@ -88,14 +88,13 @@ def _unlabelled(made: list[Labelled], pictures: Folder, options: VocOptions) -> 
 def _labelled(job: Job, root: Element, path: str, pictures: Folder, options: VocOptions) -> Labelled:
     found = pictures.picture_of(path, text_of(root, "filename") or text_of(root, "path"))
     size = root.find("size")
-    sides = [integer_in(text_of(size, side)) for side in ("width", "height")] if size is not None else [None]
-    width, height = sides[0], sides[-1]
+    wh = None if size is None else size_in(text_of(size, "width"), text_of(size, "height"))
     name = path if isinstance(found, Unusable) else found
-    job.tally.note(SIZE_READ, not (width and height), name)
+    job.tally.note(SIZE_READ, wh is None, name)
     return Labelled(
         name,
         [_object(job, one, name, options) for one in root.findall("object")],
-        wh=(width, height) if width and height else None,
+        wh=wh,
         splits=split_of(name),
         unusable=found if isinstance(found, Unusable) else None,
     )

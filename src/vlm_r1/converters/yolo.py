@@ -35,7 +35,7 @@ from vlm_r1.parsing.json_values import is_list, is_object
 from vlm_r1.types import Box
 
 OF_POLYGON = "box made from a polygon or a turned box"
-BAD_LINE = "a line of its label file cannot be read"
+BAD_LINE = "a line of its label file has no known category"
 BAD_FILE = "its label file cannot be read"
 NOT_FRACTIONS = "not of fractions from 0 to 1 of its image"
 NO_PICTURE = "without a picture"
