@@ -10,7 +10,7 @@ import pytest
 
 from vlm_r1.cli.data.convert import format_parser
 from vlm_r1.cli.main import main, make_parser
-from vlm_r1.cli.options import local_path, path_text
+from vlm_r1.cli.options import columns, local_path, path_text
 from vlm_r1.config import load_config
 from vlm_r1.converters import CONVERTERS
 
@@ -106,3 +106,20 @@ def test_hosts_have_no_effect_where_nothing_is_remote(recipe, rec_files, tmp_pat
     assert main([*check, "--allowed-media-domains", "x.org", "--allowed-protocols", "https"]) == 0
     assert main([*check, "--allowed-media-domains", "x.org", "--image-root", "https://x.org"]) == 0
     assert load_config(recipe(**hosts, **{"data.allowed_protocols": ["https"]})).data.allowed_media_domains == ["x.org"]
+
+
+@pytest.mark.parametrize("text", ["image", "image=", "=a", "picture=a", "image=a,image=b", "image=a,answer=a", ""])
+def test_columns_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="wanted image, problem and answer with a key each"):
+        columns(text)
+
+
+def test_columns_beside_a_format(tmp_path, capsys):
+    """A row of own keys is read by `--columns` and `--box`; beside a format they are an error in one line."""
+    (tmp_path / "a.jsonl").write_text('{"shot": "a.png", "said": "the cat", "at": [1, 2, 3, 4]}')
+    check = ["data", "check", str(tmp_path / "a.jsonl"), "--no-images", "--box", "xywh"]
+    check += ["--columns", "image=shot,problem=said,answer=at"]
+    assert main(check) == 0
+    assert "[1.0, 2.0, 4.0, 6.0]" in capsys.readouterr().out  # 1 + 3, 2 + 4
+    assert main([*check, "--format", "r1_v"]) == 2
+    assert "--columns names the keys of the rows, and so does --format r1_v" in capsys.readouterr().err

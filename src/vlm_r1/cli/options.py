@@ -6,7 +6,7 @@ import argparse
 import os
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from vlm_r1.registry import may_be_allowed, plain_name
 
@@ -95,16 +95,34 @@ def outside_name(text: str) -> str:
 
 
 def columns(text: str) -> dict[str, str]:
-    """Parse `image=image_path,answer=bbox`; what may be named is checked with the data source.
+    """Parse `image=image_path,answer=bbox`.
 
     >>> columns("image=image_path,answer=bbox")
     {'image': 'image_path', 'answer': 'bbox'}
     """
+    from vlm_r1.config.words import ColumnRole
+
     pairs = [part.partition("=") for part in text.split(",")]
     found = {role.strip(): key.strip() for role, _, key in pairs}
-    if len(found) < len(pairs) or not all(role and key for role, key in found.items()):
-        raise argparse.ArgumentTypeError(f"wanted pairs such as image=image_path,answer=bbox, got {text!r}")
+    is_known = all(role in get_args(ColumnRole) and key for role, key in found.items())
+    if not is_known or len({*found.values()}) < len(pairs):
+        raise argparse.ArgumentTypeError(
+            f"wanted image, problem and answer with a key each, e.g. image=image_path,answer=bbox, got {text!r}"
+        )
     return found
+
+
+def columns_of(args: argparse.Namespace) -> Any:
+    """Return the columns that `add_reading` declares.
+
+    Raises:
+        ConfigError: they are given beside a format.
+    """
+    from vlm_r1.errors import ConfigError
+
+    if args.columns and args.format != "auto":
+        raise ConfigError(f"--columns names the keys of the rows, and so does --format {args.format}: remove one")
+    return args.columns
 
 
 _METAVARS = {

@@ -12,7 +12,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.cli.options import add_allowed, add_reading, allowed_of, count, local_path, path_text, sampling_seed
+from vlm_r1.cli.options import (
+    add_allowed,
+    add_reading,
+    allowed_of,
+    columns_of,
+    count,
+    local_path,
+    path_text,
+    sampling_seed,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         image_root=args.image_root,
         task=args.task,
         reward=args.reward,
-        columns=args.columns,
+        columns=columns_of(args),
         coordinates=args.coordinates,
         box=args.box,
         orientation=args.orientation,
