@@ -71,3 +71,14 @@ def test_odd_rows(convert, folder, json_file):
     }
     with pytest.raises(DataError, match="wanted a list of images"):
         convert("createml", json_file(folder / "b.json", {}))
+
+
+def test_supervision_reads_the_same_boxes(convert, folder, json_file):
+    supervision = pytest.importorskip("supervision")
+    rows = [row("a b.jpg", ("cat", [60.5, 120.25, 100, 200.5]), ("dog", [320, 240, 640, 480])), row("c.jpg")]
+    path = json_file(folder / "train" / "_annotations.createml.json", rows)
+    read = supervision.DetectionDataset.from_createml(str(path.parent), str(path))
+    found = read.annotations[str(path.parent / "a b.jpg")]
+    theirs = {read.classes[i]: box.tolist() for i, box in zip(found.class_id, found.xyxy, strict=True)}
+    ((_, answer),) = convert("createml", path).answers().items()
+    assert {item["label"]: item["bbox_2d"] for item in answer} == theirs

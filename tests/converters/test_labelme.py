@@ -128,3 +128,13 @@ def test_no_label_leaves_the_picture_out(convert, folder, json_file, picture_fil
     done = convert("labelme", folder)
     assert list(done.answers()) == ["b.jpg"]
     assert done.dropped == {"image: it has a box of an unknown category, so what it shows is not known": 1}
+
+
+def test_supervision_reads_the_same_boxes(convert, folder, json_file):
+    supervision = pytest.importorskip("supervision")
+    polygon = shape([[10.25, 20], [110, 30.5], [50, 220]], "polygon", "dog")
+    json_file(folder / "a.json", value(shape([[110, 20], [10, 220]]), polygon))
+    read = supervision.DetectionDataset.from_labelme(str(folder), str(folder))
+    (found,) = read.annotations.values()
+    theirs = {read.classes[i]: box.tolist() for i, box in zip(found.class_id, found.xyxy, strict=True)}
+    assert {item["label"]: item["bbox_2d"] for item in convert("labelme", folder).answers()["a.jpg"]} == theirs
