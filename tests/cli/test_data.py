@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import testing_tools
 from PIL import Image
 
 import testing_tools
@@ -207,6 +206,16 @@ def test_boxes_of_another_unit_are_recognised_and_the_advice_helps(folder, capsy
     assert "set coordinates: norm_1000 (here --coordinates norm_1000)\n" in out
     assert run("check", path, "--coordinates", "norm_1000") == 0
     assert "all well" in capsys.readouterr().out
+
+
+def test_widths_and_heights_are_recognised_and_the_advice_helps(folder, capsys):
+    path = write(folder, *(line([300, 20 * n, 120, 90]) for n in range(1, 5)))  # 300 > 120, and 300 + 120 <= 640
+    assert run("check", path) == 1
+    assert "the boxes look like x, y, width, height (100% have" in (out := capsys.readouterr().out)
+    assert "(here --box xywh)\n" in out
+    assert "    and 3 more like it: lines 2, 3, 4\n" in out
+    assert run("check", path, "--box", "xywh") == 0
+    assert "coordinates:" not in capsys.readouterr().out
 
 
 def test_data_of_another_tool_are_said_once_with_the_command(folder, capsys):
