@@ -204,6 +204,8 @@ def test_no_pickle_is_opened(tmp_path):
     path = refcoco(tmp_path)
     path.write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
     assert recognise_file(path).what == "RefCOCO"
+    path.unlink()
+    assert recognise_file(path) is None
 
 
 def test_the_output_is_a_new_file_where_one_can_write(tmp_path, monkeypatch):

@@ -72,11 +72,13 @@ class Found:
 
 def recognise_file(path: Path) -> Found | None:
     """Return what a file of another tool is; None if it is of no tool that is known, or cannot be read."""
-    if by_name := _by_name(path):
-        return by_name
     reader = _READERS.get(path.suffix.lower())
     try:
-        return reader(path) if reader and path.is_file() and path.stat().st_size <= MAX_BYTES else None
+        if not path.is_file():
+            return None
+        if by_name := _by_name(path):
+            return by_name
+        return reader(path) if reader and path.stat().st_size <= MAX_BYTES else None
     except (OSError, ValueError, RecursionError, csv.Error, expat.ExpatError):
         return None
 
