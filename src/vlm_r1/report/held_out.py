@@ -48,6 +48,7 @@ class Change:
             decides. Of an error, less is better.
         difference: mean change of the main metric, last − first; NaN if no pair has it.
         ci95: its 95 % bootstrap interval, pictures drawn whole; None if no pair has it.
+        n_changed: pairs whose main metric rises or falls.
         pictures: how many different pictures, or records without pictures, the pairs with a metric are about.
         unpaired: answers of either moment that the other one has not.
     """
@@ -59,6 +60,7 @@ class Change:
     same: int
     difference: float
     ci95: tuple[float, float] | None
+    n_changed: int
     pictures: int
     unpaired: int
 
@@ -159,6 +161,7 @@ def change_between(before: Iterable[Sample], after: Iterable[Sample], main: str)
         same=sum(change == (0, 0) for change in changes),
         difference=math.fsum(changed) / len(changed) if changed else math.nan,
         ci95=bootstrap_ci(changed, clusters_N=keys) if changed else None,
+        n_changed=sum(change != 0 for change in changed),
         pictures=len(set(keys)),
         unpaired=len(ones) + len(twos) - 2 * len(pairs),
     )

@@ -20,10 +20,11 @@ _TOTAL = {"grpo": ("reward/mean", "The reward of its answers in training"), "sft
 
 @dataclass(frozen=True)
 class Learnt:
-    """The top of a run's page: one sentence, then some that a newcomer can read."""
+    """The top of a run's page: one sentence, then some that a newcomer can read; `others` are on further sets."""
 
     headline: str
     told: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 def learnt(run: Run, sets: Sequence[HeldOut]) -> Learnt:
@@ -32,8 +33,9 @@ def learnt(run: Run, sets: Sequence[HeldOut]) -> Learnt:
     Args:
         sets: its held-out sets, from `held_out_sets`; the first one makes the headline.
     """
-    told = [_how(run), *(_measured(sets[0]) if sets else _unmeasured(run)), *(_other(one) for one in sets[1:])]
-    return Learnt(headline(run, sets[0] if sets else None), tuple(sentence for sentence in told if sentence))
+    told = [_how(run), *(_measured(sets[0]) if sets else _unmeasured(run))]
+    others = map(_other, sets[1:])
+    return Learnt(headline(run, sets[0] if sets else None), tuple(filter(None, told)), tuple(filter(None, others)))
 
 
 def headline(run: Run, first: HeldOut | None) -> str:
@@ -48,8 +50,10 @@ def headline(run: Run, first: HeldOut | None) -> str:
         return f"{now[:1].upper()}{now[1:]}; nothing was measured before training, so there is nothing to compare."
     if first.change is None:
         return f"{now[:1].upper()}{now[1:]}, before training {_number(before.mean, first.main)}."
-    few = first.change.pictures < MIN_PICTURES
-    start = "Nothing changed" if _is_still(first.change) else "Too few records to tell" if few else _TREND[first.trend]
+    if _main_is_still(first.change):
+        start = "Nothing changed" if _is_still(first.change) else "No clear change"
+        return f"{start}: {now}, as before training."
+    start = "Too few records to tell" if first.change.pictures < MIN_PICTURES else _TREND[first.trend]
     return f"{start}: {now}, before training {_number(before.mean, first.main)}."
 
 
@@ -114,6 +118,8 @@ def _certainty(first: HeldOut, change: Change) -> str:
         return "No answer has this metric in both evaluations, so nobody can say whether the difference is chance."
     if _is_still(change):
         return "Every answer is as good as before training."
+    if _main_is_still(change):
+        return f"The {readable(first.main)} of every answer is as before training; other metrics of some are not."
     apart, interval = difference_text(change.difference, change.ci95, first.main)
     if change.pictures < MIN_PICTURES:
         return (
@@ -182,6 +188,11 @@ def difference_text(difference: float, ci95: tuple[float, float], metric: str) -
 def _is_still(change: Change) -> bool:
     """Return whether no answer is better or worse."""
     return not change.better and not change.worse
+
+
+def _main_is_still(change: Change) -> bool:
+    """Return whether the main metric of no answer changed."""
+    return change.ci95 is not None and not change.n_changed
 
 
 def _number(value: float, metric: str) -> str:
