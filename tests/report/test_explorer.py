@@ -137,6 +137,22 @@ def test_cards_from_the_most_improved_to_the_most_spoiled(tmp_path: Path):
     assert [view.caption for view in shown.cards[0].views] == ["IoU 0.00", "IoU 1.00"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "ends"),
+    [
+        pytest.param([8, 8], [0, 0], ["most improved", "least improved"], id="all better"),
+        pytest.param([0, 0], [8, 8], ["least spoiled", "most spoiled"], id="all worse"),
+        pytest.param([8, 8], [0, 8], ["most improved", "unchanged"], id="none worse"),
+        pytest.param([8, 8], [8, 8], ["unchanged", "unchanged"], id="nothing changed"),
+    ],
+)
+def test_the_ends_are_called_what_they_are(tmp_path: Path, before: list, after: list, ends: list[str]):
+    (tmp_path / "metrics.jsonl").write_text("")
+    write_held_out(tmp_path, {"before": before, "after": after})
+    (shown,) = shown_sets(held_out_sets(read_run(tmp_path), []), ANYWHERE)
+    assert [card.place for card in shown.cards] == ends
+
+
 def test_a_run_that_was_only_measured_afterwards_has_pictures_too(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text("")
     write_held_out(tmp_path, {"after": [0, 8, 20]})

@@ -55,16 +55,16 @@ def told(folder: Path, moments: Mapping[str, Sequence[Shift]], steps: int = 40, 
         pytest.param(
             {"before": [8] * 20, "after": [8] * 20},
             40,
-            "Nothing changed: the box is right (IoU above 0.5) in 0.0 % of the answers to 20 held-out records, as before "
-            "training.",
+            "Nothing changed: the box is right (IoU above 0.5) in 0.0 % of the answers to 20 held-out records, as "
+            "before training.",
             "Every answer is as good as before training.",
             id="nothing changed",
         ),
         pytest.param(
             {"before": [10] * 20, "after": [8] * 20},
             40,
-            "No clear change: the box is right (IoU above 0.5) in 0.0 % of the answers to 20 held-out records, as before "
-            "training.",
+            "No clear change: the box is right (IoU above 0.5) in 0.0 % of the answers to 20 held-out records, as "
+            "before training.",
             "The accuracy at IoU 0.5 of every answer is as before training; other metrics of some are not. Of 20 "
             "answers, 20 are better",
             id="only another metric changed",

@@ -50,7 +50,7 @@ def headline(run: Run, first: HeldOut | None) -> str:
         return f"{now[:1].upper()}{now[1:]}; nothing was measured before training, so there is nothing to compare."
     if first.change is None:
         return f"{now[:1].upper()}{now[1:]}, before training {_number(before.mean, first.main)}."
-    if _main_is_still(first.change):
+    if not first.change.unpaired and (_is_still(first.change) or _main_is_still(first.change)):
         start = "Nothing changed" if _is_still(first.change) else "No clear change"
         return f"{start}: {now}, as before training."
     start = "Too few records to tell" if first.change.pictures < MIN_PICTURES else _TREND[first.trend]
@@ -93,8 +93,8 @@ def _how(run: Run) -> str:
         G = lookup(run.config, "grpo", "num_generations")
         each = f", {G:,} to each question" if isinstance(G, int) and 1 < G < 10**6 else ""
         return (
-            f"In {steps}{of}, the model wrote answers of its own{each}; rules gave each a reward, and what earned more "
-            "became likelier. It was not shown the right answers."
+            f"In {steps}{of}, the model wrote answers of its own{each}; rules gave each a reward, and training makes "
+            "likelier what earns more. It was not shown the right answers."
         )
     if kinds == {"sft"}:
         return f"In {steps}{of}, the model was trained to write the right answers of its data (supervised training)."

@@ -10,7 +10,7 @@ from vlm_r1.report.answer_cards import Card, card
 from vlm_r1.report.answers import at_quantiles, by_quality, judged
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import visible
-from vlm_r1.report.held_out import HeldOut
+from vlm_r1.report.held_out import Change, HeldOut
 from vlm_r1.report.tables import readable
 
 CHANGES = {"best": "most improved", "worst": "most spoiled"}
@@ -59,7 +59,12 @@ def _shown_set(one: HeldOut, images: ImagePaths, *, is_first: bool) -> ShownSet:
     for place, which in _chosen(change.order, is_first=is_first).items():
         pair = change.pairs[which]
         cards.append(
-            card(CHANGES.get(place, place), dict(zip(names, (pair.first, pair.other), strict=True)), one.main, images)
+            card(
+                _ends(change).get(place, place),
+                dict(zip(names, (pair.first, pair.other), strict=True)),
+                one.main,
+                images,
+            )
         )
     note = (
         f"{change.better:,} of {len(change.pairs):,} better, {change.worse:,} worse, from {names[0]} to {names[1]}. "
@@ -68,6 +73,16 @@ def _shown_set(one: HeldOut, images: ImagePaths, *, is_first: bool) -> ShownSet:
         "metrics rises."
     )
     return ShownSet(name, note, tuple(cards))
+
+
+def _ends(change: Change) -> dict[str, str]:
+    """Return names of the ends of an order by change that are true if nothing improved, or nothing became worse."""
+    best, worst = CHANGES["best"], CHANGES["worst"]
+    if not change.better:
+        best = "unchanged" if change.same else "least spoiled"
+    if not change.worse:
+        worst = "unchanged" if change.same else "least improved"
+    return {"best": best, "worst": worst}
 
 
 def _single(one: HeldOut, name: str, images: ImagePaths, *, is_first: bool) -> ShownSet:
