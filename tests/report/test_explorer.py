@@ -56,6 +56,14 @@ def test_items_of_the_training(two_steps: Path):
     ]
 
 
+def test_a_damaged_step_is_left_out_and_named(two_steps: Path):
+    rollouts_path(two_steps, 1).write_bytes(b"PAR1")
+    problems: list[str] = []
+    (source,) = explore([], read_run(two_steps).rollouts, Scale(0, 2), ANYWHERE, problems).sources
+    assert [item["s"] for part in source.parts for item in part] == [2]
+    assert "step-000001.parquet" in problems[0]
+
+
 def test_items_of_a_held_out_set_go_from_the_most_improved_to_the_most_spoiled(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text("")
     write_held_out(tmp_path, {"before": [8, 20, 0], "step-000010": [8, 8, 8], "after": [8, 0, 8]})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.image_paths import ImagePaths
+from vlm_r1.errors import CheckpointError
 from vlm_r1.evaluation.samples import Sample
 from vlm_r1.parsing.json_values import is_number
 from vlm_r1.report.answer_cards import THUMBNAIL_SIDE_PX, RowWriter, shown_place
@@ -86,17 +87,14 @@ def explore(
         rollouts: step → its Parquet file.
         scale: colours of rewards.
         images: where pictures may lie.
-        problems: gets a sentence for each file of samples that cannot be read.
-
-    Raises:
-        CheckpointError: a file of rollouts is damaged.
+        problems: gets a sentence for each file that cannot be read; its answers are left out.
     """
     made = Explorer([], Words(), Words())
     writer = _Writer(made, images)
     for one in sets:
         source = _held_out(one, writer, problems)
         made.sources += [source] if source is not None else []
-    made.sources += [_training(rollouts, scale, writer)] if rollouts else []
+    made.sources += [_training(rollouts, scale, writer, problems)] if rollouts else []
     return made
 
 
@@ -190,13 +188,13 @@ def _from_both_ends(n: int) -> Iterator[int]:
         yield from dict.fromkeys((place, n - 1 - place))
 
 
-def _training(rollouts: Mapping[int, Path], scale: Scale, writer: _Writer) -> Source:
+def _training(rollouts: Mapping[int, Path], scale: Scale, writer: _Writer, problems: list[str]) -> Source:
     steps: list[int] = evenly(sorted(rollouts), MAX_STEPS)
     by_step: list[list[tuple[Item, Sample]]] = []
     n_sides, left = 0, 0
     for step in steps:
         by_step.append([])
-        for _, group in itertools.groupby(read_rollouts(rollouts[step]), key=lambda row: row.group):
+        for _, group in itertools.groupby(_rows(rollouts[step], problems), key=lambda row: row.group):
             rows = list(group)
             left += len(rows[MAX_COMPLETIONS:])
             rows = rows[:MAX_COMPLETIONS]
@@ -211,6 +209,15 @@ def _training(rollouts: Mapping[int, Path], scale: Scale, writer: _Writer) -> So
     notes += [f"{left:,} completions of large groups are left out." if left else ""]
     sides = [f"#{number + 1}" for number in range(min(n_sides, 10_000))]
     return Source("training", "train", sides, parts, " ".join(filter(None, notes)))
+
+
+def _rows(path: Path, problems: list[str]) -> list[RolloutRow]:
+    """Return the completions of a step; none, and a problem, if the file is damaged."""
+    try:
+        return read_rollouts(path)
+    except CheckpointError as error:
+        problems.append(f"Answers: {error}")
+        return []
 
 
 def _group(step: int, rows: Sequence[RolloutRow], scale: Scale, writer: _Writer) -> Item:
