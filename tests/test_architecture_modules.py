@@ -145,7 +145,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {  # module → the test file that runs it
     "parsing/round_boxes.py": "parsing/test_boxes.py",
     "parsing/units.py": "parsing/test_numbers.py",
     "policy/rows.py": "policy/test_logprobs.py",
-    "report/curves.py": "report/test_build.py",
     "rewards/kept_output.py": "rewards/test_kept_state.py",
     "rewards/kept_torch.py": "rewards/test_kept_state.py",
     "rollouts/reward_check.py": "flows/test_trl_rewards.py",

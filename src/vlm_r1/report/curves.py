@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.report.figures import Dot, Figure, Series, draw
-from vlm_r1.report.read import Evaluation, Run
+from vlm_r1.report.read import Evaluation, Run, tasks_of
 from vlm_r1.report.tables import Phase, capitalized, is_share, readable, step_phases
 from vlm_r1.rewards.names import short_names
 from vlm_r1.runtime.metrics_log import MetricsRow
@@ -92,16 +92,18 @@ def overlaid(runs: Mapping[str, Run]) -> tuple[list[Figure], list[Figure]]:
     wide = [figure for plot in rewards if (figure := _draw_runs(runs, plot, (560, 300)))]
     wide += [figure for dataset in _datasets(runs) if (figure := _draw_held_out(runs, dataset))]
     rows = [row for run in runs.values() for row in run.metrics]
-    plots = [plot for plot in (*_small_plots(rows), _main_plot(rows)) if plot is not None and len(plot.keys) == 1]
+    tasks = [task for run in runs.values() for task in tasks_of(run.config, ())]
+    plots = [*_small_plots(rows, tasks), *_main_plot(rows, tasks)]
+    plots = [plot for plot in plots if len(plot.keys) == 1]
     return wide, [figure for plot in plots if (figure := _draw_runs(runs, plot, (320, 210)))]
 
 
-def _main_plot(rows: Sequence[MetricsRow]) -> _Plot | None:
-    sampled = [key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")]
-    main = next((name for name in sampled if name.startswith("accuracy")), sampled[0] if sampled else "")
-    title = capitalized(readable(main))
-    keys = {f"metrics/{main}/mean": ""}
-    return _Plot(title, "sampled, mean", keys, percent=is_share(main)) if main else None
+def _main_plot(rows: Sequence[MetricsRow], tasks: Sequence[str]) -> Iterator[_Plot]:
+    """Yield the plot of the main metric of sampled answers, if there is one."""
+    main = main_metric([key.split("/")[1] for key in _keys(rows) if key.startswith("metrics/")], tasks)
+    if main:
+        keys = {f"metrics/{main}/mean": ""}
+        yield _Plot(capitalized(readable(main)), "sampled, mean", keys, percent=is_share(main))
 
 
 def _draw_runs(runs: Mapping[str, Run], plot: _Plot, size: tuple[int, int]) -> Figure | None:
@@ -127,7 +129,8 @@ def _draw_held_out(runs: Mapping[str, Run], dataset: str) -> Figure | None:
     """Draw the main metric of a held-out set at each evaluation of all runs."""
     found = [(name, n, one) for n, (name, run) in enumerate(runs.items()) for one in run.evaluations]
     found = [(name, n, one) for name, n, one in found if one.dataset == dataset]
-    main = next((metric for _, _, one in found for metric in one.metrics), "")
+    tasks = [task for run in runs.values() for task in tasks_of(run.config, ())]
+    main = main_metric(dict.fromkeys(metric for _, _, one in found for metric in one.metrics), tasks)
     dots = [
         Dot(one.step, _number(estimate.mean), estimate.ci95, name, n)
         for name, n, one in found

@@ -16,7 +16,7 @@ from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import visible
 from vlm_r1.report.held_out import HeldOut, Moment, held_out_sets
 from vlm_r1.report.pages import page_template, script_hash
-from vlm_r1.report.read import Run, read_run
+from vlm_r1.report.read import Run, read_run, tasks_of
 from vlm_r1.report.tables import Cell, cell, is_share, readable
 from vlm_r1.runtime.atomic import replacing
 from vlm_r1.runtime.text import json_text, writable
@@ -103,7 +103,7 @@ def _options(prefix: str, tree: object) -> Iterator[tuple[str, str]]:
 
 def _held_out(runs: Mapping[str, Run], problems: list[str]) -> Iterator[HeldOutRow]:
     for colour, (name, run) in enumerate(runs.items()):
-        for one in held_out_sets(run, problems):
+        for one in held_out_sets(run, problems, tasks_of(run.config, ())):
             if one.main:
                 yield _row(one, name, colour)
 
