@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -153,9 +154,14 @@ def test_dry_run_shows_the_plan_and_writes_nothing(recipe, rec_files, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_trace_shows_every_stage(recipe, capsys) -> None:
-    assert main(["trace", str(recipe()), "--record", "2"]) == 0
+def test_trace_shows_every_stage_in_80_columns(recipe, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parts = {"accuracy": 1.0, "format": 1.0, "one_answer": 1.0, "json_format": 1.0, "repetition": 1.0}
+    assert main(["trace", str(recipe(rewards=parts)), "--record", "2"]) == 0
     shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "…" not in shown, "nothing is cut"
+    assert re.search(r"^0 accuracy [\d.]+, format [\d.]+, json_format [\d.]+, one_answer [\d.]+", shown, re.MULTILINE)
     for expected in (
         "train.jsonl:3",
         "token_ids",

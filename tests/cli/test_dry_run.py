@@ -71,3 +71,39 @@ def test_what_trains_without_weights(recipe, capsys) -> None:
 def test_what_lora_cannot_do_is_found_without_weights(option: str, message: str, recipe, capsys) -> None:
     assert main(["train", str(recipe()), "--dry-run", option]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_each_source_of_a_mixture_shows_a_prompt(recipe, rec_files, capsys) -> None:
+    """The second source has another template. Control: a single source shows one prompt."""
+    paths = (rec_files["train"], rec_files["in_domain"])
+    one, two = ({"path": str(path), "template": name} for path, name in zip(paths, ("bare", "direct"), strict=True))
+    mixed = shown(capsys, recipe(**{"data.train": [one, two]}))
+    assert re.findall(r"first prompt, \S*/(\w+)\.jsonl:(\d+)", mixed) == [("train", "1"), ("in_domain", "1")]
+    assert mixed.count("│ gold answer") == 2
+    assert mixed.index("in_domain.jsonl:1") < mixed.index("in JSON format")
+    assert shown(capsys, recipe(**{"data.train": [two]})).count("first prompt") == 1
+
+
+def test_too_long_prompts_of_a_source_are_not_shown(recipe, rec_files, capsys) -> None:
+    """Only prompts of 25 tokens fit, the shortest ones."""
+    sources = [{"path": str(rec_files[name])} for name in ("train", "in_domain")]
+    limit = {"data.train": sources, "data.max_prompt_length": 25, "data.filter_overlong_prompts": True}
+    lengths = re.findall(r"tokens +(\d+)", shown(capsys, recipe(**limit)))
+    assert len(lengths) == 2
+    assert all(int(n) == 25 for n in lengths)
+
+
+def test_an_existing_run_may_be_looked_at(recipe, tmp_path, capsys) -> None:
+    (tmp_path / "run").mkdir()
+    path = recipe()
+    (tmp_path / "run/config.yaml").write_text(path.read_text())
+    before = sorted(tmp_path.rglob("*"))
+    told = shown(capsys, tmp_path / "run/config.yaml")
+    assert f"training would not start here: {tmp_path / 'run'}: already holds a run of `vlm-r1 train`" in told
+    assert "first prompt" in told
+    assert "dry run: all checks passed but that of the run folder, see above, nothing was written" in told
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["train", str(path)]) == 2, "control: training refuses"
+    assert "already holds a run" in capsys.readouterr().err
+    other = shown(capsys, path, f"--output_dir={tmp_path / 'other'}")
+    assert "dry run: all checks passed, nothing was written" in other

@@ -265,3 +265,50 @@ def test_samples_are_measured_again_without_the_model(tiny_checkpoint, rec_files
     assert "template: 'bare' was asked, the protocol says 'r1'" in capsys.readouterr().err
     assert main(["score", str(kept), "--protocol", "refcoco", "--out", str(tmp_path / "mine.json")]) == 2
     assert "would replace the samples" in capsys.readouterr().err
+
+
+RUN = "model: {path: m}\noutput_dir: RUN\ndata: {train: [{path: t.jsonl}], eval: {val: {path: v.jsonl}}}\n"
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data file, a run with a held-out set, and a model, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("val.jsonl").write_text("{}")
+    for folder, file, text in (("run", "config.yaml", RUN), ("ckpt", "config.json", "{}"), ("old", "config.yaml", "x")):
+        Path(folder).mkdir()
+        Path(folder, file).write_text(text)
+
+
+MISPLACED = {
+    "data, then run": (
+        ["val.jsonl", "run"],
+        "val.jsonl: wanted the model first, then the data: vlm-r1 eval run val.js",
+    ),
+    "data, then model": (["val.jsonl", "ckpt"], "the model first, then the data: vlm-r1 eval ckpt val.jsonl"),
+    "missing data, then model": (["v.jsonl", "ckpt"], "the model first, then the data: vlm-r1 eval ckpt v.jsonl"),
+    "data of the hub first": (["hub:a/b", "ckpt"], "the model first, then the data: vlm-r1 eval ckpt hub:a/b"),
+    "data as an option": (["val.jsonl", "--data", "run"], "the model first, then the data: vlm-r1 eval run val.jsonl"),
+    "data alone": (["val.jsonl"], "val.jsonl: is a data file, and the model is missing; wanted vlm-r1 eval MODEL val."),
+    "a run alone": (
+        ["run"],
+        "no data: give the file as DATA, or as --data FILE. The run holds out:\n  vlm-r1 eval run v",
+    ),
+    "a model alone": (["ckpt"], "no data: give the file as DATA, or as --data FILE\n"),
+    "a run of another version alone": (["old"], "no data: give the file as DATA, or as --data FILE\n"),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_model_and_data_in_the_wrong_order(name: str, folders, capsys) -> None:
+    arguments, told = MISPLACED[name]
+    assert main(["eval", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_right_order_is_no_mistake(folders, capsys) -> None:
+    """Controls: a missing model is one, and so is an empty data file."""
+    assert main(["eval", "nowhere/at-all", "val.jsonl"]) == 2
+    assert "model first" not in capsys.readouterr().err
+    assert main(["data", "rate", "val.jsonl", "ckpt", "--out", "x.jsonl"]) == 2
+    assert "the model first, then the data: vlm-r1 data rate ckpt val.jsonl" in capsys.readouterr().err

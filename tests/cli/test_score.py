@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,42 @@ def test_a_bad_line_leaves_nothing_behind(cases, tmp_path, capsys):
     assert main(["score", str(cases), "--out", str(tmp_path / "out.jsonl")]) == 2
     assert capsys.readouterr().err.startswith(f"DataError: {cases}:5: not valid JSON")
     assert [path.name for path in tmp_path.iterdir()] == ["cases.jsonl"]
+
+
+WORDS = """
+from vlm_r1.tasks.templates import Template
+from vlm_r1.types import Thinking
+
+LOUD = Template("LOUD", Thinking.ABSENT, "Say it loud.")
+"""
+
+
+def test_a_run_with_a_template_of_its_own(recipe, tmp_path, monkeypatch, capsys) -> None:
+    """By the words that its model has; without a model by the template that is allowed; nothing is written."""
+    (tmp_path / "my_words.py").write_text(WORDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = recipe(**{"training.max_steps": 1, "data.template": "my_words:LOUD"})
+    assert main(["train", str(path)]) == 0
+    run = tmp_path / "run"
+    files = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert main(["score", str(run), "--reward", "giou"]) == 0
+    told = capsys.readouterr().out
+    assert f"templates of the run's own as in {run / 'model/vlm_r1.json'}" in told
+    assert " giou " in told
+    assert "written" not in told
+    shutil.rmtree(run / "model")
+    assert main(["score", str(run), "--reward", "giou"]) == 2, "control: nobody says what the words are"
+    assert 'unknown template "LOUD"' in capsys.readouterr().err
+    assert main(["score", str(run), "--reward", "giou", "--allow-template", "my_words:LOUD"]) == 0
+    assert {file for file in files if file.exists()} == set(tmp_path.rglob("*"))
+
+
+def test_a_table_alone(cases, capsys) -> None:
+    assert main(["score", str(cases)]) == 0
+    printed = capsys.readouterr().out
+    assert "yes_no" in printed
+    assert "written" not in printed
+    assert [path.name for path in cases.parent.iterdir()] == ["cases.jsonl"]
+    assert main(["score", str(cases), "--protocol", "refcoco"]) == 2
+    assert "--protocol wants --out FILE.json" in capsys.readouterr().err

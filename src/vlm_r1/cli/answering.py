@@ -35,6 +35,10 @@ _SETTINGS = (
 """Settings that a model was trained with; it is asked with them unless other values are given."""
 
 
+_MODEL_FILES = ("config.json", "config.yaml", "adapter_config.json")
+"""Files of which a folder with a model or a run has one."""
+
+
 def add_answering_arguments(parser: argparse.ArgumentParser, data: str | None = None) -> None:
     """Declare model, data, and how questions are asked and answered.
 
@@ -119,6 +123,35 @@ def _switches(text: str) -> dict[str, Any]:
     if not is_object(value):
         raise argparse.ArgumentTypeError(f'{text!r:.80}: wanted an object of JSON, e.g. {{"enable_thinking": false}}')
     return value
+
+
+def check_order(args: argparse.Namespace) -> None:
+    """Refuse a data file in the place of the model, as in `eval DATA MODEL`.
+
+    Raises:
+        ConfigError: so it is; the message has the right order.
+    """
+    from vlm_r1.errors import ConfigError
+
+    model, data = Path(args.model), args.data or getattr(args, "data_file", None)
+    is_swapped = data is not None and not model.exists() and any((data / file).is_file() for file in _MODEL_FILES)
+    if not (model.is_file() or args.model.startswith("hub:") or is_swapped):
+        return
+    right = args.parser.prog
+    if data is None:
+        raise ConfigError(f"{model}: is a data file, and the model is missing; wanted {right} MODEL {model}")
+    raise ConfigError(f"{model}: wanted the model first, then the data: {right} {data} {model}")
+
+
+def held_out_of(model: str) -> list[str]:
+    """Return the paths of the held-out files of a run; empty if the model is no run, or its recipe cannot be read."""
+    from vlm_r1.config import load_config
+    from vlm_r1.errors import ConfigError
+
+    try:
+        return [source.path for source in load_config(Path(model) / "config.yaml").data.eval.values()]
+    except ConfigError:
+        return []
 
 
 def find_model(path: str) -> str:

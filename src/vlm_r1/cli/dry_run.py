@@ -15,7 +15,8 @@ from rich.text import Text
 from vlm_r1.config import Config
 from vlm_r1.config.secrets import refuse_masked
 from vlm_r1.data.images import image_size
-from vlm_r1.data.sources import evenly
+from vlm_r1.data.sources import Sources, evenly, readable
+from vlm_r1.errors import CheckpointError
 from vlm_r1.evaluation.asking import recipe_notes
 from vlm_r1.grpo.trainer import check_objective
 from vlm_r1.models.loading import empty_model
@@ -58,8 +59,7 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = Fal
     check_engines(config)
     if stage == "grpo":
         check_objective(config)
-    if not resume:
-        check_new_run(RunFolder(Path(config.output_dir)), config, stage)
+    held = "" if resume else _held_run(config, stage)
     records, held_out = load_checked_records(config)
     warn_of_code(config.model.path, config.model.trust_remote_code)
     env = load_env(config, [records, *held_out.values()])
@@ -70,7 +70,10 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = Fal
     sample = fitting(evenly(records, _ENCODED_RECORDS), env, config)
     encoded = [env.encode(record) for record in sample]
     console = Terminal()
-    console.print(_first_prompt(sample[0], encoded[0], env))
+    if held:
+        console.print(f"training would not start here: {held}", style="yellow", soft_wrap=True)
+    for record in _first_of_each_source(records, sample[0], env):
+        console.print(_first_prompt(record, env.encode(record), env))
     # without an adapter of its own, a family's parts are unknown until weights are loaded
     if env.adapter.vision_modules:
         sizes = size_by_part(empty_model(config.model, env.adapter), env.adapter)
@@ -87,7 +90,33 @@ def print_plan(config: Config, stage: Literal["grpo", "sft"], resume: bool = Fal
     measured = evenly(records, _MEASURED_RECORDS)
     for line in (*source_lines(records), *held_out_lines(records, held_out), *_context(measured, config)):
         console.print(line)
-    console.print("dry run: all checks passed, nothing was written", style="green")
+    verdict = "all checks passed but that of the run folder, see above" if held else "all checks passed"
+    console.print(f"dry run: {verdict}, nothing was written", style="yellow" if held else "green", soft_wrap=True)
+
+
+def _held_run(config: Config, stage: Literal["grpo", "sft"]) -> str:
+    """Return why training would not start in a folder that holds a run; "" if the folder holds none.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    run = RunFolder(Path(config.output_dir))
+    try:
+        check_new_run(run, config, stage)
+    except CheckpointError as error:
+        if not run.config.exists():
+            raise
+        return str(error)
+    return ""
+
+
+def _first_of_each_source(records: Sources, first: Record, env: Env) -> list[Record]:
+    """Return a record of each training source of a mixture, the first that can be asked; of a single one, `first`."""
+    if len(records.files) == 1:
+        return [first]
+    asked = (readable(file, records.bad) for file in records.files)
+    found = (next((one for one in file if not env.is_overlong(one)), None) for file in asked)
+    return [record for record in found if record is not None]
 
 
 def _first_prompt(record: Record, encoded: EncodedPrompt, env: Env) -> Panel:

@@ -70,8 +70,10 @@ def evaluate(args: argparse.Namespace) -> Path | None:
     Raises:
         VlmR1Error: model, data or protocol cannot be used, or an output is in use or was begun with others.
     """
+    from vlm_r1.cli.answering import check_order
     from vlm_r1.cli.console import quiet_libraries, reach_hub
 
+    check_order(args)
     reach_hub(args.model)
     from vlm_r1.runtime.lock import Lock, lock_output
     from vlm_r1.training.processes import first_does, join_processes  # torch takes seconds to import
@@ -94,6 +96,7 @@ def _protocol(args: argparse.Namespace) -> Protocol:
 
     `args` gets what the protocol decides.
     """
+    from vlm_r1.cli.answering import held_out_of
     from vlm_r1.errors import ConfigError
     from vlm_r1.evaluation.protocol import DataSet, Protocol, Subset, load_protocol
 
@@ -103,7 +106,9 @@ def _protocol(args: argparse.Namespace) -> Protocol:
     named = load_protocol(args.protocol) if args.protocol else None
     if args.data is None:
         made = f"; the file is made by: {named.data.convert}" if named and named.data.convert else ""
-        raise ConfigError(f"no data: give the file as DATA, or as --data FILE{made}")
+        held = "".join(f"\n  vlm-r1 eval {args.model} {path}" for path in held_out_of(args.model))
+        own = f". The run holds out:{held}" if held else ""
+        raise ConfigError(f"no data: give the file as DATA, or as --data FILE{made}{own}")
     if named is None:
         stem = as_plain_name(args.data.stem)
         named = Protocol(

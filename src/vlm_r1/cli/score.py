@@ -2,16 +2,17 @@
 
   vlm-r1 score cases.jsonl --out scores.jsonl                lines of {"reward", "completion", "solution", ...}
   vlm-r1 score cases.jsonl --out scores.jsonl --official     by the original VLM-R1's functions, defects included
-  vlm-r1 score runs/rec --out scores.jsonl --reward giou     every logged completion of a run, by another reward
+  vlm-r1 score runs/rec --reward giou                        every logged completion of a run, by another reward
   vlm-r1 score runs/rec/eval/after-val.samples.jsonl --out scores.jsonl --recipe other.yaml
   vlm-r1 score eval/refcoco.samples.jsonl --protocol paper_rec --out eval/by_paper.json
 
 With --protocol the numbers of an evaluation are computed anew from its samples (docs/evaluation.md); --out is the
 result, and the samples are written beside it.
 
-Each line of --out is its input line plus `score`: a number, or null where the gold answer cannot be used. Reward names
-are those of a recipe, or the original's (docs/parity.md). Cases with boxes need image_size and, for models that write
-pixels of the processed image, model_input_size, each [width, height].
+Without --out only the table of means is printed. Each line of --out is its input line plus `score`: a number, or null
+where the gold answer cannot be used. Reward names are those of a recipe, or the original's (docs/parity.md). Cases with
+boxes need image_size. For models that write pixels of the processed image they need model_input_size too. Each is
+[width, height].
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=local_path,
         help="JSONL file of cases or of samples, a Parquet file of rollouts, or a run folder",
     )
-    parser.add_argument("--out", type=local_path, required=True, metavar="FILE", help="JSONL file to write")
+    parser.add_argument(
+        "--out", type=local_path, metavar="FILE", help="JSONL file to write (default: none, only the table is printed)"
+    )
     parser.add_argument("--reward", help="reward of rows that name none (default: the task's own)")
     parser.add_argument("--task", help="task of rows that name none (default: the one that the reward belongs to)")
     parser.add_argument("--template", help="the form that was asked for (default: what the reward's name means, or r1)")
@@ -86,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
     workers = args.workers or max(1, min(os.cpu_count() or 1, rows // _ROWS_PER_WORKER))
     if not args.workers and reward_models([*scoring.weights, scoring.reward, *scoring.allowed_rewards]):
         workers = 1  # each process would load the model
-    with lock_output(args.out), display.bar("score", rows) as advance:
+    with lock_output(args.out) if args.out else nullcontext(), display.bar("score", rows) as advance:
         summary = score_file(args.cases, args.out, scoring, workers=workers, advance=advance)
     display.console.print(_table(summary))
     for reason in summary.reasons:
         display.console.print(f"null: {reason}", soft_wrap=True)
-    display.console.print(f"written to {args.out}", soft_wrap=True)
+    if args.out:
+        display.console.print(f"written to {args.out}", soft_wrap=True)
     return 0
 
 
@@ -112,6 +117,8 @@ def _measure(args: argparse.Namespace) -> int:
     for name in (*names, "allow_template"):
         if getattr(args, name):
             raise ConfigError(f"--{name.replace('_', '-')} has no effect with --protocol: leave one of them out")
+    if args.out is None:
+        raise ConfigError("--protocol wants --out FILE.json, where the result is written")
     if args.out.suffix != ".json":
         raise ConfigError(f"--out {args.out}: a result is a JSON file; wanted a name that ends in .json")
     if samples_path(args.out).resolve() == args.cases.resolve():
@@ -155,7 +162,9 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     )
     steps = trained_steps(args.cases)
     if not args.recipe:
-        return replace(chosen, own_templates=_own_templates(args.cases), max_steps=steps[1] if steps else None)
+        return replace(
+            chosen, own_templates=_own_templates(args.cases, args.allow_template), max_steps=steps[1] if steps else None
+        )
     recipe = load_config(args.recipe)
     by_epochs = recipe.training.num_train_epochs is not None
     check_rewards(recipe.rewards, [])
@@ -171,11 +180,13 @@ def _scoring(args: argparse.Namespace) -> Scoring:
     )
 
 
-def _own_templates(cases: Path) -> Mapping[str, Template]:
+def _own_templates(cases: Path, allowed: Sequence[str]) -> Mapping[str, Template]:
+    """Return the templates that rows may name beside ours: those of the run, and those allowed, by their names."""
     from vlm_r1.evaluation.asking import find_templates
-    from vlm_r1.tasks.templates import own_templates
+    from vlm_r1.tasks.templates import get_template, own_templates
 
-    return own_templates(find_templates(cases)[0])
+    named = {template.name: template for template in map(get_template, allowed)}
+    return {**own_templates(find_templates(cases)[0]), **named}
 
 
 def _template_note(args: argparse.Namespace) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm_r1.cli.options import path_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vlm_r1.config import Config
     from vlm_r1.rollouts.env import Env
     from vlm_r1.runtime.terminal import Terminal
-    from vlm_r1.types import Group, Record
+    from vlm_r1.types import Group, Record, Score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +125,8 @@ def _show_group(console: Terminal, record: Record, env: Env, config: Config) -> 
     console.print("stage 3: completions, judged and compared", style="bold")
     console.print(_rollout_table(group, logprobs_N))
     for index, rollout in enumerate(group.rollouts):
-        console.print(styled(f"{index} ", "cyan").append_text(styled(repr(rollout.completion.text))))
+        console.print(styled(f"{index} ", "cyan").append_text(styled(_judgement(rollout.score))))
+        console.print(styled(repr(rollout.completion.text)))
     _stage(
         console,
         "stage 4: loss",
@@ -141,45 +142,49 @@ def _rollout_table(group: Group, logprobs_N: Sequence[float]) -> Table:
     """Make a table with a line for each completion. The log-probabilities of sampler and trainer should agree."""
     from rich.table import Table
 
-    from vlm_r1.rewards.names import short_names
-
-    columns = [
-        "#",
-        "tokens",
-        "stop",
-        "log p (sampler)",
-        "log p (trainer)",
-        "answer (px)",
-        *short_names(group.rollouts[0].score.parts).values(),
-        "reward",
-        "advantage",
-        "reason",
-    ]
-    table = Table(*columns)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("#", "tokens", "stop", "log p (sampler)", "log p (trainer)", "reward", "advantage"):
+        table.add_column(column, justify="left" if column == "stop" else "right", no_wrap=True)
     for index, rollout in enumerate(group.rollouts):
-        completion, score = rollout.completion, rollout.score
-        answer = (
-            [round(x, 1) for x in score.answer if isinstance(x, float)]
-            if isinstance(score.answer, list)
-            else score.answer
-        )
+        completion = rollout.completion
         table.add_row(
             str(index),
             str(len(completion.ids_T)),
             completion.stop_reason.value,
             f"{sum(completion.logprobs_T):.4f}",
             f"{logprobs_N[index]:.4f}",
-            str(answer),
-            *("–" if value is None else f"{value:.3f}" for value in (*score.parts.values(), score.reward)),
+            _number(rollout.score.reward),
             f"{rollout.advantage:+.3f}",
-            score.reason or "",
         )
     return table
 
 
+def _judgement(score: Score) -> str:
+    """Say what a completion earned for what: its components, the answer in pixels, or why there is none."""
+    from vlm_r1.rewards.names import short_names
+
+    names = short_names(score.parts)
+    parts = ", ".join(f"{names[name]} {_number(value)}" for name, value in score.parts.items())
+    return f"{parts}; {score.reason or f'answer {_rounded(score.answer)}'}"
+
+
+def _rounded(answer: Any) -> Any:
+    return [round(x, 1) for x in answer if isinstance(x, float)] or answer if isinstance(answer, list) else answer
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _stage(console: Terminal, title: str, **values: object) -> None:
+    from rich.table import Table
+
     from vlm_r1.runtime.terminal import styled
 
     console.print(title, style="bold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=17)
+    table.add_column(overflow="fold")
     for name, value in values.items():
-        console.print(styled(f"  {name:16} ", "cyan").append_text(styled(str(value))))
+        table.add_row(styled(f"  {name}", "cyan"), styled(str(value)))
+    console.print(table)

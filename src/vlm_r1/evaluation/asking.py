@@ -117,10 +117,15 @@ def find_templates(logged: Path) -> tuple[dict[str, TemplateSection], str]:
     if found is None:
         return {}, ""
     try:
-        own = read_asking(found, _NAMES).templates if found.name == FILE else load_config(found).data.templates
+        if found.name == FILE:
+            return read_asking(found, _NAMES).templates, f"templates of the run's own as in {found}"
+        data = load_config(found).data
     except ConfigError:
         return {}, f"{found} is no recipe of a run, so it says nothing of templates"
-    return own, f"templates of the run's own as in {found}"
+    model = found.parent / "model" / FILE
+    if ":" in data.template and model.is_file():  # code is not imported for its words: the model has them
+        return {**data.templates, **read_asking(model, _NAMES).templates}, f"templates of the run's own as in {model}"
+    return data.templates, f"templates of the run's own as in {found}"
 
 
 def asking_of(config: Config) -> Asking:

@@ -7,8 +7,9 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -88,12 +89,13 @@ def check_file(path: Path, scoring: Scoring) -> int:
 
 
 def score_file(
-    path: Path, out: Path, scoring: Scoring, *, workers: int = 1, advance: Callable[[int], None] = lambda _: None
+    path: Path, out: Path | None, scoring: Scoring, *, workers: int = 1, advance: Callable[[int], None] = lambda _: None
 ) -> Summary:
     """Score every row of a file that has passed `check_file`, and write each with its `score` into `out`.
 
     Args:
         out: JSONL, in the order of the rows for any number of workers; it is created only when all rows are scored.
+            None: nothing is written.
         workers: number of processes; 1: this process.
         advance: called with the number of rows just scored, for a progress bar.
 
@@ -102,13 +104,23 @@ def score_file(
     """
     summary = Summary()
     rows = ((source, _checked(source, row)) for source, row in read_rows(path))
-    with replacing(out) as temporary, temporary.open("wb") as file:
+    with _lines_into(out) as write:
         for chunk, scores in _in_order(partial(score_rows, scoring=scoring), _chunks(rows), workers):
             for (_, row), score in zip(chunk, scores, strict=True):
-                file.write(_line({**row, "score": score.score}))
+                write(_line({**row, "score": score.score}))
                 _count(summary, reward_name(row, scoring) or "(the task's own)", row, score)
             advance(len(chunk))
     return summary
+
+
+@contextmanager
+def _lines_into(out: Path | None) -> Generator[Callable[[bytes], object]]:
+    """Yield what writes a line into a file, which is there when the block has succeeded; None: it does nothing."""
+    if out is None:
+        yield lambda _: None
+        return
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        yield file.write
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row | Exception]]:

@@ -55,9 +55,11 @@ def run(args: argparse.Namespace) -> int:
         VlmR1Error: the model or the data cannot be used, another process writes OUT, or OUT.ratings.jsonl is damaged or
             was made with other settings.
     """
+    from vlm_r1.cli.answering import check_order
     from vlm_r1.errors import ConfigError
     from vlm_r1.runtime.lock import lock_output
 
+    check_order(args)
     low, high = args.keep
     if low > high:
         raise ConfigError(f"--keep {low} {high}: wanted the lower bound first")
