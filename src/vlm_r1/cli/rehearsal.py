@@ -33,7 +33,7 @@ def add_rehearsal(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--family",
-        metavar="TYPE",
+        metavar="NAME",
         help="with --rehearse: model type of the tiny model, e.g. qwen2_5_vl (default: that of model.path)",
     )
 

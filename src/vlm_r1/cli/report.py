@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folder, of a finished run or of one still going on; or a result",
     )
-    parser.add_argument("others", type=local_path, nargs="*", metavar="OTHER", help="further runs, to compare with RUN")
+    parser.add_argument("others", type=local_path, nargs="*", metavar="RUN", help="further runs, to compare with RUN")
     parser.add_argument("--out", type=local_path, help="page of several runs (default: RUN/runs.html)")
     add_allow(parser, "task")
     parser.add_argument(
