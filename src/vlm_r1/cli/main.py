@@ -33,6 +33,7 @@ from vlm_r1.training.stopping import Stopped, ending_at_once
 
 COMMANDS = {
     "demo": "train a tiny model with GRPO on this machine, in minutes",
+    "new": "write a first recipe for your data and your GPU",
     "plan": "say whether a recipe fits on a GPU, and what to change if not",
     "train": "train a model with GRPO by a recipe",
     "sft": "train a model on the gold answers by a recipe",

@@ -56,7 +56,7 @@ def write_records(config: Config, records: Sources, held_out: Mapping[str, Sourc
         path = folder / place.removeprefix("data.") / f"{as_plain_name(name).removesuffix('.jsonl')}.jsonl"
         _write_rows(path, file, _chosen(file, n_rows, sources))
         options |= {f"{place}.{key}": value for key, value in _as_written(file.source, config.allowed).items()}
-        options |= {f"{place}.path": str(path), f"{place}.format": file.format}
+        options |= {f"{place}.path": str(path)} | ({} if file.source.columns else {f"{place}.format": file.format})
     return options
 
 
