@@ -25,7 +25,7 @@ def test_sft_is_rehearsed_too(tmp_path, rec_files) -> None:
     [
         pytest.param(["--data.train.0.path=no.jsonl"], "data", "no.jsonl", id="no data"),
         pytest.param(["--data.train.0.task=counting"], "data", "train.jsonl:1", id="answers of another kind"),
-        pytest.param(["--model.path=my/model"], "model", "--family TYPE", id="unknown family"),
+        pytest.param(["--model.path=my/model"], "model", "--family NAME", id="unknown family"),
         pytest.param(["--family", "qwen9_vl"], "model", 'Did you mean "qwen3_vl"', id="no such family"),
         pytest.param(["--data.template=r9"], "model", 'unknown template "r9"', id="no such template"),
         pytest.param(['--rewards={"testing_rewards:breaks": 1}'], "rewards", "testing_rewards", id="broken reward"),

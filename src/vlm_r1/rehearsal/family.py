@@ -72,7 +72,7 @@ def find_family(section: ModelSection, given: str | None = None) -> Family:
     if (model_type := family_of_name(path)) is None:
         raise ConfigError(
             f'model.path "{path}": its config is not on this machine, and its name says no family that is known. Name '
-            f"one: --family TYPE, of {', '.join(sorted(TINY))}"
+            f"one: --family NAME, of {', '.join(sorted(TINY))}"
         )
     return Family(model_type, f'by the name "{path}": its config is not on this machine')
 
@@ -94,7 +94,7 @@ def _known(model_type: str, what: str) -> str:
         return model_type
     raise ConfigError(
         f"{what}: there is no tiny model of this family. {suggestion(model_type, TINY)}Rehearse with one that is near, "
-        f"by --family TYPE, of {', '.join(sorted(TINY))}"
+        f"by --family NAME, of {', '.join(sorted(TINY))}"
     )
 
 
