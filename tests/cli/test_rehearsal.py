@@ -24,7 +24,7 @@ def test_sft_is_rehearsed_too(tmp_path, rec_files) -> None:
     ("arguments", "stage", "message"),
     [
         pytest.param(["--data.train.0.path=no.jsonl"], "data", "no.jsonl", id="no data"),
-        pytest.param(["--data.train.0.task=counting"], "data", "train.jsonl:1", id="answers of another kind"),
+        pytest.param(["--data.train.0.task=counting"], "data", "is no count", id="answers of another kind"),
         pytest.param(["--model.path=my/model"], "model", "--family NAME", id="unknown family"),
         pytest.param(["--family", "qwen9_vl"], "model", 'Did you mean "qwen3_vl"', id="no such family"),
         pytest.param(["--data.template=r9"], "model", 'unknown template "r9"', id="no such template"),
