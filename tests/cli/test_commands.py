@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from vlm_r1.cli.main import COMMANDS, main
 from vlm_r1.config.markdown import reference
@@ -284,5 +286,12 @@ def test_demo_in_small(tmp_path, capsys) -> None:
     assert summary["seed"] == 5
     assert {"prepare", "warm_start", "train", "evaluate"} <= summary["seconds"].keys()
     assert summary["before"].keys() == summary["after"].keys() == {*("in_domain", "out_of_domain", "new_kinds")}
+    share = 100 * summary["after"]["in_domain"]["accuracy_iou50"]
+    assert f"and boxes {share:.0f} right now. Ask it yourself:" in told
+    (command,) = re.findall(r"^ +vlm-r1 (ask .*)$", shown, flags=re.MULTILINE)
+    assert main([*shlex.split(command), "--json"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["template"] == "bare"
+    with Image.open(tmp_path / "demo/boxed.png") as picture:
+        assert min(picture.size) > 20
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "already holds a run" in capsys.readouterr().err
