@@ -46,6 +46,7 @@ COMMANDS = {
     "export": "write a run's model as a Hugging Face folder with a model card",
     "trace": "show one record of a recipe through every stage",
     "data": "check, convert, rate or synthesise data files",
+    "doctor": "look for signs that a run goes wrong: numbers, likely cause, what to change",
     "report": "write the offline page of a run",
     "config": "list all recipe options, or explain one of them",
     "tasks": "list the tasks that a recipe can name",

@@ -11,6 +11,8 @@ import yaml
 
 from vlm_r1.config import Config
 from vlm_r1.data.hub import HUB
+from vlm_r1.doctor.examine import examine
+from vlm_r1.doctor.read import read_seen
 from vlm_r1.export.snippet import how_to_load, is_hub_name, shown
 from vlm_r1.models.adapter import Adapter
 from vlm_r1.runtime.metrics_log import read_metrics
@@ -40,6 +42,7 @@ def model_card(
         f"`{shown(config.model.path)}` after {step} steps of {_STAGES[stage]} with VLM-R1 ({kind}).",
         "## Results",
         _results(run, config, moment),
+        *_findings(run, step),
         "## How to load it",
         how_to_load(config, adapter, as_adapter),
         "## How it was trained",
@@ -68,6 +71,22 @@ def _results(run: RunFolder, config: Config, moment: str) -> str:
         return "Nothing was held out, so nothing was measured."
     head = ["Held out, answered greedily; means with 95 % bootstrap intervals.", ""]
     return "\n".join([*head, "| set | records | metric | before | after |", "|---|---|---|---|---|", *rows])
+
+
+def _findings(run: RunFolder, step: int) -> list[str]:
+    """Return a section with what the doctor finds up to the step of the weights; [] if it finds nothing."""
+    lines = [
+        f"* **{finding.name}**{f' ({_plain(finding.about)})' if finding.about else ''}: {_plain(finding.evidence)}. "
+        f"Likely: {_plain(finding.cause)}."
+        for finding in examine(read_seen(run.path, until=step)[0])
+    ]
+    intro = "The signs of docs/doctor.md that were found in the training of these weights:"
+    return ["## Findings of the doctor", "\n".join([intro, "", *lines])] if lines else []
+
+
+def _plain(text: str) -> str:
+    """Return a text, which may hold words of a model, without effect as Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", text)
 
 
 def _result_rows(run: RunFolder, name: str, moment: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from vlm_r1.report.curves import stages
 from vlm_r1.report.drawing import LABEL_LIMIT
 from vlm_r1.report.excerpt import Excerpt, excerpt
 from vlm_r1.report.explorer import Explorer, Words, explore
+from vlm_r1.report.findings import Doctored, doctored, unpraised
 from vlm_r1.report.groups import MAX_COMPLETIONS, Scale, show_steps
 from vlm_r1.report.held_out import compare_so_far, held_out_sets
 from vlm_r1.report.labels import labels_of_run
@@ -95,6 +96,8 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
     steps, scale = groups or ((), Scale(0, 1))
     sets = _section("Before and after", "eval", problems, lambda: held_out_sets(run, problems, tasks)) or []
     comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
+    comparisons = comparisons or ([] if run.summary else compare_so_far(sets))
+    found = _section("Findings", "metrics.jsonl", problems, lambda: doctored(run)) or Doctored()
     rollouts = run.rollouts if groups else {}
     local = replace(images, access=NOWHERE)  # the answers to look through are too many to fetch their pictures
     explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, local, problems))
@@ -110,7 +113,8 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
         now=latest_name(sets),
         labels=_section("By label", "eval", problems, lambda: labels_of_run(sets)),
         tiles=_tiles(run, problems),
-        comparisons=comparisons or ([] if run.summary else compare_so_far(sets)),
+        doctored=found,
+        comparisons=unpraised(comparisons, found.findings),
         stages=_section("Curves", "metrics.jsonl", problems, lambda: stages(run.metrics, run.evaluations, tasks)) or [],
         run_phases=_section("Time", "summary.json", problems, lambda: run_phases(run)) or [],
         steps=steps,

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_r1.config import Config
 from vlm_r1.data.sources import Sources
+from vlm_r1.doctor.base import Finding
 from vlm_r1.errors import CheckpointError, VlmR1Error
 from vlm_r1.evaluation.protocol import Decoding
 from vlm_r1.evaluation.runner import answer_records, summarize_evaluation, write_evaluation
@@ -72,11 +73,14 @@ def evaluate_in_training(
     return means
 
 
-def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) -> dict[str, Any]:
+def write_summary(
+    run: RunFolder, config: Config, seconds: Mapping[str, float], findings: Sequence[Finding]
+) -> dict[str, Any]:
     """Write `summary.json` from the evaluations of the run folder.
 
     Args:
         seconds: by phase. "train" is added to them: the sum over the steps of metrics.jsonl, resumed ones included.
+        findings: of the doctor, at the end.
 
     Returns:
         What was written.
@@ -86,6 +90,7 @@ def write_summary(run: RunFolder, config: Config, seconds: Mapping[str, float]) 
         **{moment: {name: _brief(run, moment, name) for name in config.data.eval} for moment in ("before", "after")},
         "seconds": {k: round(v, 2) for k, v in {**seconds, "train": train_s}.items()},
         "seed": config.seed,
+        "findings": [finding.as_json() for finding in findings],
     }
     write_json(run.path / "summary.json", summary)
     return summary

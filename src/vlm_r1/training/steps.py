@@ -26,6 +26,7 @@ from vlm_r1.sampling import Sampler
 from vlm_r1.tasks import get_task
 from vlm_r1.training.callbacks import Callback, StepEnd, call_callbacks
 from vlm_r1.training.drawing import Drawing
+from vlm_r1.training.findings import Findings
 from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.new_run import Stage
@@ -61,6 +62,7 @@ class TrainingRun:
     evaluation_s: float = 0.0
     checked: bool = False
     saved_step: int = 0
+    findings: Findings | None = None
     n_bad: int = 0
     state: dict[str, Any] = field(default_factory=dict[str, Any])  # of the data, after the last finished step
     saved_s: float = field(default_factory=time.monotonic)
@@ -201,7 +203,10 @@ class TrainingRun:
                 numbers |= self.evaluate(self._moment())
         except (Stopped, VlmR1Error) as error:  # the evaluation is made on resuming
             ended = error
-        self._log({"step": learner.step, "stage": self.stage, **numbers})
+        row: dict[str, Any] = {"step": learner.step, "stage": self.stage, **numbers}
+        self._log(row)
+        if learner.accelerator.is_main_process:
+            self._findings(learner.step - 1).after_step(row, groups)
         stops, failed = self._call_back(numbers, groups)
         told = learner.gather([(self.stop.asked, self._save_is_due(), stops, failed)])
         _, save_is_due, stops, failed = told[0]  # the first process has the clock and the callbacks
@@ -244,6 +249,12 @@ class TrainingRun:
         if self.config.training.report_to:
             numbers = {writable(name): value for name, value in row.items() if name not in ("step", "stage")}
             self.learner.accelerator.log(numbers, step=self.learner.step)  # pyright: ignore[reportUnknownMemberType]
+
+    def _findings(self, step: int) -> Findings:
+        """Return what is examined while the run trains, which reads the run folder of a resumed run once."""
+        if self.findings is None:
+            self.findings = Findings(self.folder.path, self.display, step)
+        return self.findings
 
     def _moment(self) -> str:
         return f"step-{self.learner.step:06d}"
@@ -327,7 +338,8 @@ class TrainingRun:
                     self.evaluate("after")
             summary: dict[str, Any] = {}
             if self.learner.accelerator.is_main_process:
-                summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s})
+                found = self._findings(self.learner.step).at_the_end()
+                summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s}, found)
             self.learner.end_tracking()
         if self.folder.lock is not None:
             self.folder.lock.release()
