@@ -51,7 +51,7 @@ def test_findings_stand_at_the_top_and_their_words_are_harmless(grpo_run, parse)
     page = parse(build_report(grpo_run))
     (section,) = [e for e in page if e.attributes.get("id") == "findings"]
     assert f'64 of 64 answers are "{HOSTILE}", of which 0 are right' in " ".join(section.text.split())
-    assert not [e for e in page if e.tag == "script"]
+    assert "alert(1)" not in [e.text for e in page if e.tag == "script"]
     order = [e.attributes["id"] for e in page if e.tag == "section"]
     assert order.index("findings") < order.index("held-out")
     # both sets have gains; the one that is doubted is not green any more, and the other is
