@@ -230,6 +230,7 @@ def boxes(first, last, gold=10):
         # the paper's experiment in small: 1.44 → 2.51 boxes under AP50, 1.44 → 1.20 under odLength
         pytest.param(boxes(14.4, 25.1)(**REWARD), ["more-boxes"], id="1.44 to 2.51"),
         pytest.param(boxes(14.4, 12.0)(**REWARD), [], id="1.44 to 1.20"),
+        pytest.param(boxes(14.4, 17.3)(**REWARD), [], id="1.44 to 1.73, a ratio of 1.2"),
         pytest.param(boxes(5, 10)(**REWARD), [], id="0.5 to 1: it finds them"),
         pytest.param(boxes(14.4, 25.1)(**FLAT), [], id="without reward"),
         pytest.param(boxes(0, 25, gold=0)(**REWARD), [], id="no true boxes"),

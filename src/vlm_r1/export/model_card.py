@@ -42,7 +42,7 @@ def model_card(
         f"`{shown(config.model.path)}` after {step} steps of {_STAGES[stage]} with VLM-R1 ({kind}).",
         "## Results",
         _results(run, config, moment),
-        *_findings(run, step),
+        *findings_section(run.path, step),
         "## How to load it",
         how_to_load(config, adapter, as_adapter),
         "## How it was trained",
@@ -73,12 +73,12 @@ def _results(run: RunFolder, config: Config, moment: str) -> str:
     return "\n".join([*head, "| set | records | metric | before | after |", "|---|---|---|---|---|", *rows])
 
 
-def _findings(run: RunFolder, step: int) -> list[str]:
+def findings_section(run: Path, step: int) -> list[str]:
     """Return a section with what the doctor finds up to the step of the weights; [] if it finds nothing."""
     lines = [
         f"* **{finding.name}**{f' ({_plain(finding.about)})' if finding.about else ''}: {_plain(finding.evidence)}. "
         f"Likely: {_plain(finding.cause)}."
-        for finding in examine(read_seen(run.path, until=step)[0])
+        for finding in examine(read_seen(run, until=step)[0])
     ]
     intro = "The signs of docs/doctor.md that were found in the training of these weights:"
     return ["## Findings of the doctor", "\n".join([intro, "", *lines])] if lines else []
