@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from vlm_r1.config.load import validate
+from vlm_r1.config.load import make_config, validate
 from vlm_r1.errors import DataError
 from vlm_r1.rehearsal.inputs import corpus, templates_of, write_model, write_records
 from vlm_r1.training.run import load_checked_records
@@ -47,6 +47,16 @@ def test_a_list_over_many_lines_becomes_a_row_on_each_line(tmp_path: Path) -> No
     assert Path(options["data.train.0.path"]).name == "sums.json.jsonl"
     assert options["data.train.0.split_range"] == (0.0, 1.0), "the rows are already chosen"
     assert options["data.train.0.image_root"] == str(tmp_path)
+
+
+def test_own_columns_stay_own_columns(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(json.dumps({"q": row["problem"], "a": row["answer"]}) for row in rows_of(3)))
+    config = config_of(path, columns={"problem": "q", "answer": "a"})
+    options, _ = written(config, tmp_path / "out")
+    assert "data.train.0.format" not in options, "columns and a format exclude one another"
+    again, _ = load_checked_records(make_config(config, options))
+    assert [record.answer for record in again] == ["2", "4", "6"]
 
 
 def test_rows_that_a_reward_model_judges_are_left_out(tmp_path: Path) -> None:
