@@ -137,6 +137,21 @@ def test_numbers_without_answers_make_no_claim(tmp_path: Path):
     assert "not on file" in " ".join(found.told)
 
 
+@pytest.mark.parametrize(
+    ("doubted", "start"),
+    [
+        ((), "It learnt: "),
+        (("other",), "It learnt: "),
+        (("val",), "A higher number, but see the findings: the box is right"),
+        (("",), "A higher number, but see the findings: the box is right"),
+    ],
+)
+def test_what_a_finding_calls_into_doubt_is_no_success(tmp_path: Path, doubted: tuple[str, ...], start: str):
+    told(tmp_path, {"before": [8] * 20, "after": [0] * 20})
+    run = read_run(tmp_path)
+    assert learnt(run, held_out_sets(run, []), doubted).headline.startswith(start)
+
+
 def test_each_further_set_has_its_own_sentence(tmp_path: Path):
     told(tmp_path, {"before": [8] * 20, "after": [0] * 20})
     write_held_out(tmp_path, {"before": [8] * 20, "after": [0, *[8] * 19]}, "val_b")

@@ -98,6 +98,7 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
     comparisons = _section("Before and after", "summary.json", problems, lambda: compare(run)) or []
     comparisons = comparisons or ([] if run.summary else compare_so_far(sets))
     found = _section("Findings", "metrics.jsonl", problems, lambda: doctored(run)) or Doctored()
+    doubted = {finding.about for finding in found.findings if finding.doubts}
     rollouts = run.rollouts if groups else {}
     local = replace(images, access=NOWHERE)  # the answers to look through are too many to fetch their pictures
     explorer = _section("Answers", "rollouts", problems, lambda: explore(sets, rollouts, scale, local, problems))
@@ -107,7 +108,8 @@ def _page(run: Run, access: Access, allowed_tasks: Sequence[str]) -> tuple[str, 
         subtitle=_section("Subtitle", "config.yaml", problems, lambda: _subtitle(run)) or "",
         script_hash=script_hash("report.js"),
         data=data,
-        learnt=_section("What was learnt", "config.yaml", problems, lambda: learnt(run, sets)) or Learnt("", ()),
+        learnt=_section("What was learnt", "config.yaml", problems, lambda: learnt(run, sets, doubted))
+        or Learnt("", ()),
         shown_sets=_section("Pictures", "eval", problems, lambda: shown_sets(sets, images)) or (),
         asked=capitalized(_section("Before and after", "config.yaml", problems, lambda: _asked(run)) or "answers"),
         now=latest_name(sets),

@@ -6,7 +6,7 @@ A sentence claims a change only if the 95 % interval of the paired difference le
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from vlm_r1.report.figures import number
@@ -27,19 +27,22 @@ class Learnt:
     others: tuple[str, ...] = ()
 
 
-def learnt(run: Run, sets: Sequence[HeldOut]) -> Learnt:
+def learnt(run: Run, sets: Sequence[HeldOut], doubted: Collection[str] = ()) -> Learnt:
     """Return the sentences about a run.
 
     Args:
         sets: its held-out sets, from `held_out_sets`; the first one makes the headline.
+        doubted: names of those whose better result a finding of the doctor calls into doubt; "" stands for all.
     """
     told = [_how(run), *(_measured(sets[0]) if sets else _unmeasured(run))]
     others = map(_other, sets[1:])
-    return Learnt(headline(run, sets[0] if sets else None), tuple(filter(None, told)), tuple(filter(None, others)))
+    in_doubt = bool(sets) and ("" in doubted or sets[0].dataset in doubted)
+    first = headline(run, sets[0] if sets else None, in_doubt)
+    return Learnt(first, tuple(filter(None, told)), tuple(filter(None, others)))
 
 
-def headline(run: Run, first: HeldOut | None) -> str:
-    """Return what was learnt in one sentence."""
+def headline(run: Run, first: HeldOut | None, in_doubt: bool = False) -> str:
+    """Return what was learnt in one sentence, which does not say that it learnt if that is in doubt."""
     if first is None or not first.main:
         return "Nothing was measured on held-out records, so nobody can say from this page whether the model learnt."
     before, latest = first.before, first.latest
@@ -54,6 +57,8 @@ def headline(run: Run, first: HeldOut | None) -> str:
         start = "Nothing changed" if _is_still(first.change) else "No clear change"
         return f"{start}: {now}, as before training."
     start = "Too few records to tell" if first.change.pictures < MIN_PICTURES else _TREND[first.trend]
+    if in_doubt and first.trend > 0:
+        start = "A higher number, but see the findings"
     return f"{start}: {now}, before training {_number(before.mean, first.main)}."
 
 
