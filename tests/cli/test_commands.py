@@ -89,7 +89,10 @@ BAD_RECIPES = {
     "all weights 0": (["--rewards={accuracy: 0}"], "nothing would be learnt"),
     "no data": (["--data.train=[]"], "data.train is empty"),
     "prompt too long": (["--data.max_prompt_length=5"], "more than max_prompt_length 5"),
-    "prompt of one record too long": (["--data.max_prompt_length=24"], "the prompt has 31 tokens, more than max_prompt_length 24"),
+    "prompt of one record too long": (
+        ["--data.max_prompt_length=24"],
+        "the prompt has 31 tokens, more than max_prompt_length 24",
+    ),
     "no checkpoint": (["--model.path=nowhere/at-all"], "nowhere/at-all: cannot load the config"),
     "pixel budget below a patch": (["--model.max_pixels=100"], "one image token"),
     "not an override": (["beta=3"], "overrides read --section.option=value"),
