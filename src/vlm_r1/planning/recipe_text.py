@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from vlm_r1.errors import install_line
 from vlm_r1.parsing.json_values import is_object
 from vlm_r1.planning.plan import GB, Plan
 from vlm_r1.planning.recommend import MOST_PIXELS, Recommendation
@@ -24,7 +25,7 @@ _WHY: Mapping[str, str] = {
     "model.max_pixels": f"Some pictures are larger; the model sees them in this area, at most {MOST_PIXELS // 784:,} "
     "tokens of 28 x 28 pixels. Boxes are converted.",
     "model.load_in_4bit": "The frozen weights are held in 4 bits, because they would not fit otherwise. "
-    "Needs: pip install 'vlm-r1[qlora]'.",
+    f"Needs: {install_line('qlora')}.",
     "data.train": "The records to learn from.",
     "data.eval": "Held-out records, which are never trained on. They say whether it learns.",
     "data.template": "The words around a question: they ask for a thought, then an answer, in tags.",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from vlm_r1.errors import ConfigError, VlmR1Error
+from vlm_r1.errors import ConfigError, VlmR1Error, install_line
 from vlm_r1.parsing.tags import ANSWER, END_ANSWER, END_THINK, THINK
 from vlm_r1.questions.answers import Answer, answer_streaming, check_tokens, make_records
 from vlm_r1.rollouts.env import Env
@@ -133,7 +133,7 @@ def check_can_serve(port: int | None) -> None:
         ConfigError: Gradio is not installed, or the port is taken.
     """
     if find_spec("gradio") is None:
-        raise ConfigError("the page needs Gradio: pip install -e '.[app]' in a clone of VLM-R1")
+        raise ConfigError(f"the page needs Gradio: {install_line('app')} in a clone of VLM-R1")
     if port is not None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
