@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from testing_browser import CHROMIUM, FLAGS
 from testing_families import BOX_FORMATS, write_family
 from vlm_r1.config.schema import ModelSection
 from vlm_r1.data.images import load_image
@@ -159,3 +160,32 @@ def recipe(tmp_path: Path, tiny_checkpoint: Path, rec_files: dict[str, Path]):
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")  # while it is open, an event loop runs, which other tests must not meet
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        launched = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Callable]:
+    """Open a file; collect what it logs and fetches."""
+    pages = []
+
+    def open_file(path: Path, width: int = 1280, scheme: str = "light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        logged, fetched = [], []
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(path.as_uri())
+        return page, logged, fetched
+
+    yield open_file
+    for page in pages:
+        page.close()

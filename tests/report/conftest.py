@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +14,6 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from testing_browser import CHROMIUM, FLAGS
 from testing_held_out import write_held_out
 from vlm_r1.runtime.metrics_log import append_metrics
 from vlm_r1.runtime.rollout_log import rollouts_path, write_rollouts
@@ -218,35 +217,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_rollouts(rollouts_path(folder, step), step, groups)
     write_held_out(folder, {"before": [8, 20, 0, *[8] * 9], "step-000006": [4] * 12, "after": [8, 0, 20, *[4] * 9]})
     return folder
-
-
-@pytest.fixture(scope="module")  # while it is open, an event loop runs, which other tests must not meet
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        launched = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def open_page(browser) -> Iterator[Callable]:
-    """Open a file; collect what it logs and fetches."""
-    pages = []
-
-    def open_file(path: Path, width: int = 1280, scheme: str = "light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        pages.append(page)
-        logged, fetched = [], []
-        page.on("console", lambda message: logged.append(message.text))
-        page.on("pageerror", lambda error: logged.append(str(error)))
-        page.on("request", lambda request: fetched.append(request.url))
-        page.goto(path.as_uri())
-        return page, logged, fetched
-
-    yield open_file
-    for page in pages:
-        page.close()
 
 
 VOID = {"meta", "br", "img", "link", "input"}
