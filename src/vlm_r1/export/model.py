@@ -33,6 +33,9 @@ from vlm_r1.runtime.run_folder import RunFolder, planned_steps, step_of_weights
 from vlm_r1.training.differences import difference, explained_by_rounding
 from vlm_r1.types import EncodedPrompt, Prompt
 
+SHARD_SIZE = "5GB"
+"""Largest file of weights: a download that breaks off loses little."""
+
 
 class Source(NamedTuple):
     """Weights of a run: folder, step, and the moment of their evaluations, e.g. "after"."""
@@ -162,7 +165,7 @@ def _write_model(config: Config, source: Source, adapter: Adapter, written: Path
     expected_L, tokens_L = _logprobs(model, adapter, encoded).max(-1)
     if config.model.lora is not None:
         model = model.merge_and_unload()
-    model.to(stored).save_pretrained(written)
+    model.to(stored).save_pretrained(written, max_shard_size=SHARD_SIZE)
     adapter.save(written)
     del model
     trust = config.model.trust_remote_code
