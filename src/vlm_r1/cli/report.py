@@ -3,6 +3,7 @@
   vlm-r1 report runs/rec                            runs/rec/report.html
   vlm-r1 report runs/a runs/b --out both.html       curves on the same charts, and how the recipes differ
   vlm-r1 report runs/rec/eval/after-val.json        runs/rec/eval/after-val.html
+  vlm-r1 report runs/rec --watch                    the page in a browser of this machine, following the run
 
 The page of a result shows its number, answers drawn at fixed quantiles, and its failures by reason (docs/runs.md). It
 reads pictures below the folder of the result or of its run, and below --image-root.
@@ -11,6 +12,9 @@ reads pictures below the folder of the result or of its run, and below --image-r
 from __future__ import annotations
 
 import argparse
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 from vlm_r1.cli.options import add_allow, add_allowed_remote, allowed_of, local_path, path_text
 
@@ -33,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder or URL of pictures of a result that lie neither beside it nor in its run",
     )
     add_allowed_remote(parser)
+    parser.add_argument("--watch", action="store_true", help="serve the page on this machine, and follow the run")
+    parser.add_argument("--port", type=int, help="port of --watch (default: a free one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from vlm_r1.report.evaluation_page import build_evaluation_page
     from vlm_r1.runtime.lock import lock_output
 
+    if args.port is not None and not args.watch:
+        raise ConfigError("--port has no effect without --watch: add --watch, or leave it out")
+    if args.watch and (args.others or args.out or args.image_root or args.run.suffix == ".json"):
+        raise ConfigError("--watch follows one run: give one run folder, without --out and --image-root")
     if args.others:
         return _write_runs_page(args)
     if args.out:
@@ -61,8 +71,27 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.image_root:
         raise ConfigError("--image-root has no effect on the page of a run, only on that of a result: leave it out")
-    with lock_output(args.run / "report.html", "RUN"):
-        print(build_report(args.run, access_of(allowed, ()), args.allow_task))
+
+    def build() -> Path:
+        with lock_output(args.run / "report.html", "RUN"):
+            return build_report(args.run, access_of(allowed, ()), args.allow_task)
+
+    if args.watch:
+        return _watch(args, build)
+    print(build())
+    return 0
+
+
+def _watch(args: argparse.Namespace, build: Callable[[], Path]) -> int:
+    """Serve the page until Ctrl-C."""
+    from vlm_r1.report.watch import Watch, open_watch
+
+    try:
+        with open_watch(Watch(build, args.run), args.port) as address:
+            print(f"open {address} in a browser; the page follows {args.run}; Ctrl-C ends it", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print(f"ended; the page as it was last is {args.run / 'report.html'}")
     return 0
 
 

@@ -101,5 +101,10 @@ def remove_others(folder: Path, kept: Mapping[str, str]) -> None:
         folder.rmdir()
 
 
+def is_ours(name: str) -> bool:
+    """Return whether a file beside a page has a name that `page_data` gives."""
+    return _OURS.fullmatch(name) is not None
+
+
 def _ours(folder: Path) -> Sequence[Path]:
-    return [path for path in sorted(folder.iterdir()) if _OURS.fullmatch(path.name)]
+    return [path for path in sorted(folder.iterdir()) if is_ours(path.name)]
