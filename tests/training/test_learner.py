@@ -1,4 +1,4 @@
-"""What the learner does at the edges: a gradient that is not finite, trackers, optimizers."""
+"""What the learner does at the edges: a gradient that is not finite, optimizers."""
 
 from __future__ import annotations
 
@@ -32,18 +32,6 @@ def test_a_gradient_that_is_not_finite_is_skipped_counted_and_at_last_stops_the_
     assert len(list((tmp_path / "run/rollouts").iterdir())) == len(skipped) + 1, (
         "the rollouts of the last step are kept"
     )
-
-
-def test_a_tracker_that_is_not_installed(recipe) -> None:
-    with pytest.raises(ConfigError, match=r"wandb is not installed: pip install -e '\.\[wandb\]'"):
-        train(load_config(recipe(**{"training.report_to": ["wandb"]})))
-
-
-def test_tensorboard_gets_the_metrics(recipe, tmp_path) -> None:
-    pytest.importorskip("tensorboard")
-    train(load_config(recipe(**{"training.report_to": ["tensorboard"], "training.max_steps": 1})))
-    events = next((tmp_path / "run").rglob("events.out.tfevents*"))
-    assert b"reward/mean" in events.read_bytes()
 
 
 def test_muon_takes_hidden_matrices_and_adamw_the_rest(model64) -> None:

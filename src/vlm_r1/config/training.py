@@ -153,7 +153,13 @@ class TrainingSection(Section):
     )
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         default_factory=list[Literal["tensorboard", "wandb", "trackio"]],
-        description="Trackers (through accelerate) besides metrics.jsonl.",
+        description="Trackers besides metrics.jsonl (docs/trackers.md); each is called as the run's folder.",
+    )
+    project: str = Field(default="vlm-r1", min_length=1, description="Project of wandb and trackio that gets the run.")
+    log_completions_steps: NonNegativeInt = Field(
+        default=0,
+        description="Steps of GRPO between tables of prompts, answers, rewards and pictures that the trackers get; 0: "
+        "never.",
     )
 
     @model_validator(mode="after")
@@ -189,6 +195,15 @@ class TrainingSection(Section):
         if self.save_steps is not None and self.changes("save_minutes"):
             raise ValueError(
                 f"save_minutes has no effect with save_steps {self.save_steps}, which counts steps: remove one"
+            )
+        if self.changes("project") and not {"wandb", "trackio"} & {*self.report_to}:
+            raise ValueError(
+                f"project {self.project} has no effect without wandb or trackio in report_to: add one, or remove it"
+            )
+        if self.log_completions_steps and not self.report_to:
+            raise ValueError(
+                f"log_completions_steps {self.log_completions_steps} has no effect without a tracker: set report_to, "
+                "e.g. [tensorboard], or remove it"
             )
         if self.save_steps == 0 and self.changes("save_total_limit"):
             raise ValueError(

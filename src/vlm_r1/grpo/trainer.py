@@ -11,6 +11,7 @@ from vlm_r1.config import Config
 from vlm_r1.errors import ConfigError
 from vlm_r1.grpo.advantage import get_advantages
 from vlm_r1.grpo.collect import collect_groups
+from vlm_r1.grpo.completions import log_completions
 from vlm_r1.grpo.headline import headline
 from vlm_r1.grpo.loss import get_loss
 from vlm_r1.grpo.parts import check_parts
@@ -82,6 +83,7 @@ def train(
             numbers = run.reduce(metrics, phases)
             numbers |= _logged_by_rewards(logged, numbers, learner.gather)
             judged = judged and not _warn_of_the_unjudged(numbers, run)
+            log_completions(run, of_all)
             run.finish_step(numbers, of_all)
             warned = warned or _warn_of_the_sampler(numbers, run)
             show(1, headline(numbers, config))

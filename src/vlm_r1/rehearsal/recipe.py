@@ -157,6 +157,11 @@ def _of_machine(config: Config) -> Iterator[Change]:
         missing = [f"; {tracker} is not installed here" for tracker in others if find_spec(tracker) is None]
         what, why = ", ".join(others), f"a rehearsal asks no network{''.join(missing)}"
         yield Change("training.report_to", kept, f"training.report_to {what}: {why}")
+        if training.changes("project"):
+            yield Change("training.project", "vlm-r1", f"training.project {training.project}: it is of {what}")
+        if training.log_completions_steps and not kept:
+            n = training.log_completions_steps
+            yield Change("training.log_completions_steps", 0, f"training.log_completions_steps {n}: no tracker is left")
     if config.sampling.engine != "hf":
         name = masked(config.sampling.engine)
         why = "a sampler of your own is not started; transformers draws the completions"

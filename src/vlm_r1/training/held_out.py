@@ -187,6 +187,12 @@ def read_evaluation(run: RunFolder, name: str) -> dict[str, Any]:
     return evaluation
 
 
+def read_means(run: RunFolder, moment: str, sets: Collection[str]) -> dict[str, float]:
+    """Return the means of an evaluation that is on file, as `evaluate_in_training` returned them."""
+    metrics = {name: read_evaluation(run, f"{moment}-{name}")["metrics"] for name in sets}
+    return {f"eval/{name}/{metric}": value["mean"] for name, one in metrics.items() for metric, value in one.items()}
+
+
 def is_evaluated(run: RunFolder, moment: str, step: int, sets: Collection[str]) -> bool:
     """Return whether all held-out sets were evaluated at this moment and step, completely."""
     try:

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, gather_object
 from torch import nn
 
-from vlm_r1.config import Config, as_dict
-from vlm_r1.errors import ConfigError, ModelError, install_line
+from vlm_r1.config import Config
+from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.evaluation.asking import write_asking
 from vlm_r1.models import Adapter
 from vlm_r1.models.parts import check_rates, size_by_part
@@ -228,11 +227,6 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
-    def end_tracking(self) -> None:
-        """Finish the trackers. The processes stay joined, since a program may train again (`leave_processes`)."""
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-
     def end_step(self) -> None:
         """Advance the schedules and the step."""
         with warnings.catch_warnings():  # torch warns if the very first update was skipped
@@ -321,31 +315,24 @@ class Learner:
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """Make the `Accelerator` with the recipe's trackers, for the processes that `join_processes` joined.
+    """Make the `Accelerator` for the processes that `join_processes` joined.
 
     It leaves passes as they are: autocast and the scale of the loss are the learner's.
 
     Raises:
-        ConfigError: a tracker is not installed, or the launcher's kind of parallelism is not supported.
+        ConfigError: the launcher's kind of parallelism is not supported.
     """
     join_processes()
-    installed = {available.value for available in get_available_trackers()}
-    for tracker in (name for name in config.training.report_to if name not in installed):
-        raise ConfigError(f"training.report_to: {tracker} is not installed: {install_line(tracker)}")
     accelerator = Accelerator(
         cpu=this_device().type == "cpu",
         mixed_precision="no",
         step_scheduler_with_optimizer=False,
-        log_with=list(config.training.report_to) or None,
-        project_dir=config.output_dir,
     )
     if accelerator.distributed_type not in _SUPPORTED:
         raise ConfigError(
             f"accelerate was launched with {accelerator.distributed_type.value}, which shards weights, but sampling "
             "with transformers needs them whole on each process: launch with plain multi-GPU or multi-CPU"
         )
-    if config.training.report_to:
-        accelerator.init_trackers("vlm-r1", config=_flat(as_dict(config)))
     return accelerator
 
 
@@ -368,10 +355,3 @@ def seed_step(run_seed: int, step: int, rank: int) -> None:
     """Seed torch's global generator (dropout, new adapters) from the run, the step and the process."""
     entropy = np.random.SeedSequence([run_seed, step, rank]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(entropy) % (1 << 63))
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Map dotted keys to scalars, as trackers want them."""
-    if isinstance(tree, dict):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-    return {prefix.rstrip("."): tree if isinstance(tree, int | float | str | bool) else str(tree)}

@@ -13,7 +13,10 @@ from vlm_r1.runtime.checkpoint import checkpoint_step, latest_checkpoint
 from vlm_r1.runtime.run_folder import RunFolder, check_writable, planned_steps, read_json
 from vlm_r1.training.stopping import command_to_resume, n_launched
 
-FREE = ("output_dir", "training.save_", "training.on_save_failure", "training.report_to", "data.dataloader_num_workers")
+FREE = (
+    *("output_dir", "training.save_", "training.on_save_failure", "data.dataloader_num_workers"),
+    *("training.report_to", "training.project", "training.log_completions_steps"),
+)
 """Beginnings of options that may change at any time: they decide what is kept and shown, not what is trained."""
 
 Stage = Literal["grpo", "sft"]

@@ -45,6 +45,7 @@ from vlm_r1.training.resume import check_budget, check_inputs, find_start, lock_
 from vlm_r1.training.start import start_facts, start_table
 from vlm_r1.training.steps import BAD_RECORDS, TrainingRun
 from vlm_r1.training.stopping import StopRequest
+from vlm_r1.training.tracking import check_trackers, doubled_steps, open_tracking
 from vlm_r1.types import Record
 
 
@@ -112,6 +113,7 @@ def _open(
     if start.checkpoint is not None:
         drawing.load_state_dict({**start.state, "stream": stream_state(start, stream.state_dict()["records"])})
         learner.load_checkpoint(start.checkpoint, start.state)
+    tracking = open_tracking(recipe, folder, resumed=resume)
     facts = {"stage": stage, **start_facts(learner, records, held_out)}
     first_does(
         lambda: (
@@ -124,7 +126,9 @@ def _open(
     display.enabled = learner.accelerator.is_main_process
     stop = StopRequest(_peers(learner), tells=display.enabled)
     run = TrainingRun(config, learner, env, sampler, drawing, held_out, folder, display, stop, start, inputs, stage)
+    run.tracking = tracking
     notes = [*([note] if note else ()), *recipe_notes(config), *(reward_lines(records) if stage == "grpo" else ())]
+    notes += doubled_steps(tracking, start.step) if start.changes else []
     of_data = [*source_lines(records), *held_out_lines(records, held_out)] if display.enabled else []
     _introduce(run, len(records), notes, [*of_data, *called], recipe.training.num_train_epochs)
     run.n_bad = len(drawing.bad)
@@ -183,14 +187,15 @@ def _peers(learner: Learner) -> dict[int, int]:
 
 
 def check_engines(config: Config) -> None:
-    """Import the sampler and the optimizer that the recipe names.
+    """Import the sampler and the optimizer that the recipe names, and find its trackers.
 
     Raises:
-        ConfigError: a name cannot be imported, or cannot be used on this machine.
+        ConfigError: a name cannot be imported, or cannot be used on this machine; or a tracker is not installed.
     """
     get_sampler(config.sampling.engine)
     get_optimizer(config.training.optim).check()
     check_offload(config.training)
+    check_trackers(config)
 
 
 def load_checked_records(config: Config, max_bad_records: float = 0) -> tuple[Sources, dict[str, Sources]]:

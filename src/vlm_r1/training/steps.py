@@ -27,12 +27,13 @@ from vlm_r1.tasks import get_task
 from vlm_r1.training.callbacks import Callback, StepEnd, call_callbacks
 from vlm_r1.training.drawing import Drawing
 from vlm_r1.training.findings import Findings
-from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, write_summary
+from vlm_r1.training.held_out import Asker, evaluate_in_training, is_evaluated, read_means, write_summary
 from vlm_r1.training.learner import Learner
 from vlm_r1.training.new_run import Stage
 from vlm_r1.training.processes import all_do, as_agreed, first_does
 from vlm_r1.training.resume import Start
 from vlm_r1.training.stopping import Stopped, StopRequest, command_to_resume, name_of
+from vlm_r1.training.tracking import Tracking
 from vlm_r1.training.trust import is_due
 from vlm_r1.types import Group, Record
 
@@ -58,6 +59,7 @@ class TrainingRun:
     start: Start
     inputs: Mapping[str, str]
     stage: Stage
+    tracking: Tracking = field(default_factory=Tracking)
     callbacks: Sequence[Callback] = ()
     evaluation_s: float = 0.0
     checked: bool = False
@@ -78,16 +80,19 @@ class TrainingRun:
         """
         with self.closed_on_error(), self.stop.watching():
             if self.learner.step == 0:
-                self.evaluate("before")
+                self.tracking.log_evaluation("before", self.evaluate("before"), 0)
             elif missing := self._missing_row():
-                self._log({**missing, **self.evaluate(self._moment())}, again=True)
+                means = self.evaluate(self._moment())
+                self._log({**missing, **means}, again=True)
+                self.tracking.log_evaluation(self._moment(), means, self.learner.step)
             with self.display.steps(self.stage.upper(), self.config.training.max_steps, done=self.learner.step) as show:
                 yield self._each_step(), show
 
     @contextmanager
     def closed_on_error(self) -> Generator[None]:
-        """Release the lock of the run folder if the block fails."""
+        """Release the lock of the run folder and end its trackers if the block fails."""
         with ExitStack() as stack:
+            stack.callback(self.tracking.finish, failed=True)
             if self.folder.lock is not None:
                 stack.push(self.folder.lock)
             yield
@@ -246,9 +251,8 @@ class TrainingRun:
             if again:
                 truncate_after(self.folder.metrics, self.learner.step - 1)
             append_metrics(self.folder.metrics, row)
-        if self.config.training.report_to:
-            numbers = {writable(name): value for name, value in row.items() if name not in ("step", "stage")}
-            self.learner.accelerator.log(numbers, step=self.learner.step)  # pyright: ignore[reportUnknownMemberType]
+        numbers = {writable(key): value for key, value in row.items() if not isinstance(value, str) and key != "step"}
+        self.tracking.log(numbers, self.learner.step)
 
     def _findings(self, step: int) -> Findings:
         """Return what is examined while the run trains, which reads the run folder of a resumed run once."""
@@ -337,10 +341,12 @@ class TrainingRun:
                 if not first_does(lambda: is_evaluated(self.folder, "after", step, sets)):
                     self.evaluate("after")
             summary: dict[str, Any] = {}
+            if self.tracking.trackers:
+                self.tracking.log_evaluation("after", read_means(self.folder, "after", sets), step)
             if self.learner.accelerator.is_main_process:
                 found = self._findings(self.learner.step).at_the_end()
                 summary = write_summary(self.folder, self.config, {"evaluate": self.evaluation_s}, found)
-            self.learner.end_tracking()
+            self.tracking.finish()
         if self.folder.lock is not None:
             self.folder.lock.release()
         return summary
