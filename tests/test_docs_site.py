@@ -34,7 +34,7 @@ def site(tmp_path_factory):
 def test_every_page_is_there(site):
     for page in (ROOT / "docs").glob("*.md"):
         assert (site / ("pages.html" if page.stem == "README" else f"{page.stem}.html")).is_file()
-    assert "make demo" in (site / "index.html").read_text("utf-8")
+    assert 'id="your-own-data"' in (site / "index.html").read_text("utf-8")
     assert ">def<" in (site / "source/examples/grpo_by_hand.py.html").read_text("utf-8")
 
 

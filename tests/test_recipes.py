@@ -65,6 +65,7 @@ def test_recipe_does_everything_but_train_on_a_tiny_model(path, tiny_checkpoint,
     data.write_text(json.dumps({"id": 1, "image": images, "conversations": turns}))
     arguments = [f"--model.path={tiny_checkpoint}", f"--output_dir={tmp_path / 'run'}", f"--data.train.0.path={data}"]
     arguments.append(f"--data.allowed_local_media_path=[{Path(images[0]).parent}]")
+    arguments += [f"--data.eval.{name}.path={data}" for name in config.data.eval]
     assert main(["train", str(path), "--dry-run", *arguments]) == 0
     shown = capsys.readouterr().out
     assert shown.count("<|image_pad|>") == len(images)
