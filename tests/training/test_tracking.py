@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import wandb
 from PIL import Image
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
@@ -283,3 +284,15 @@ def test_a_picture_holds_gold_and_answer_and_says_why_it_is_missing(picture) -> 
     Path(path).unlink()
     (row,) = completion_rows([group], NOWHERE)
     assert "not found" in str(row["picture"])
+
+
+def test_a_tracker_that_refuses_is_one_line_and_leaves_no_file(recipe, monkeypatch, tmp_path) -> None:
+    """Nobody is logged in, which wandb finds out before it asks its server."""
+    wandb.teardown()  # it has read its variables already, in the tests above
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    path = recipe(**{"training.report_to": ["tensorboard", "wandb"]})
+    with pytest.raises(ConfigError, match=r"wandb does not take the run: No API key.*WANDB_MODE=offline keeps the run"):
+        train(load_config(path))
+    assert [file.name for file in (tmp_path / "run").glob("*")] == []

@@ -130,10 +130,10 @@ class Wandb:
                 config=dict(recipe or {}),
                 settings=self.module.Settings(**quiet, **without, x_save_requirements=False, silent=True),
             )
-        except self.module.errors.Error as error:
+        except (self.module.errors.Error, ValueError) as error:
             raise ConfigError(
-                f"training.report_to: wandb does not take the run: {brief(str(error))}. `wandb login` logs in; "
-                "WANDB_MODE=offline keeps it in the run folder"
+                f"training.report_to: wandb does not take the run: {brief(str(error)).rstrip('.')}. Log in; or "
+                "WANDB_MODE=offline keeps the run in its folder"
             ) from error
         self.run.define_metric("*", step_metric="step")
 

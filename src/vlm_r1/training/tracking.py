@@ -133,7 +133,8 @@ def _open(tracking: Tracking, config: Config, *, resumed: bool) -> None:
     folder = tracking.folder
     known = _read(folder) if resumed and config.training.report_to else {}
     recipe = masked_tree(as_dict(config))
-    for name in config.training.report_to:
+    # TensorBoard is last, since it refuses nothing: where another one does, no file is left
+    for name in sorted({*config.training.report_to}, key=lambda name: (name == "tensorboard", name)):
         found = known.get(name, {})
         goes_on = found.get("project") == config.training.project
         run_name = str(found["name"]) if goes_on else folder.path.resolve().name
