@@ -68,9 +68,9 @@ def _shown_set(one: HeldOut, images: ImagePaths, *, is_first: bool) -> ShownSet:
         )
     note = (
         f"{change.better:,} of {len(change.pairs):,} better, {change.worse:,} worse, from {names[0]} to {names[1]}. "
-        "The pictures are at fixed places in the order of the change, which nobody chose: of 100 records, 85 improve "
-        f"less than that at 85 %, or as much. Better: the {readable(one.main)} rises, or stays and the mean of all "
-        "metrics rises."
+        "Nobody chose the pictures: they stand at fixed places in the order of the change. The one at 85 % improved at "
+        f"least as much as 85 of 100 records. Better means that the {readable(one.main)} rises, or stays while the mean "
+        "of all metrics rises."
     )
     return ShownSet(name, note, tuple(cards))
 
@@ -96,8 +96,7 @@ def _single(one: HeldOut, name: str, images: ImagePaths, *, is_first: bool) -> S
     cards = [card(place, {moment.name: samples[which]}, one.main, images) for place, which in chosen.items()]
     note = (
         f"Answers {moment.name if moment.name.startswith('step') else moment.name + ' training'}, at fixed places in "
-        f"the order of all {len(samples):,}, which nobody chose: of 100 answers, 85 are worse than that at 85 %, or as "
-        "good."
+        f"the order of all {len(samples):,}. Nobody chose them. The one at 85 % is at least as good as 85 of 100 answers."
     )
     return ShownSet(name, note, tuple(cards))
 
