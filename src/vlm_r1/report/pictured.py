@@ -69,8 +69,8 @@ def _shown_set(one: HeldOut, images: ImagePaths, *, is_first: bool) -> ShownSet:
     note = (
         f"{change.better:,} of {len(change.pairs):,} better, {change.worse:,} worse, from {names[0]} to {names[1]}. "
         "Nobody chose the pictures: they stand at fixed places in the order of the change. The one at 85 % improved at "
-        f"least as much as 85 of 100 records. Better means that the {readable(one.main)} rises, or stays while the mean "
-        "of all metrics rises."
+        "least as much as 85 of 100 records. "
+        f"Better means that the {readable(one.main)} rises, or stays while the mean of all metrics rises."
     )
     return ShownSet(name, note, tuple(cards))
 
@@ -96,7 +96,8 @@ def _single(one: HeldOut, name: str, images: ImagePaths, *, is_first: bool) -> S
     cards = [card(place, {moment.name: samples[which]}, one.main, images) for place, which in chosen.items()]
     note = (
         f"Answers {moment.name if moment.name.startswith('step') else moment.name + ' training'}, at fixed places in "
-        f"the order of all {len(samples):,}. Nobody chose them. The one at 85 % is at least as good as 85 of 100 answers."
+        f"the order of all {len(samples):,}. Nobody chose them. "
+        "The one at 85 % is at least as good as 85 of 100 answers."
     )
     return ShownSet(name, note, tuple(cards))
 
