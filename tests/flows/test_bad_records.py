@@ -107,6 +107,7 @@ def test_a_resumed_run_skips_the_same(data, options, recipe, rec_files, tmp_path
         train(load_config(recipe(**options, output_dir=str(tmp_path / "new"))))
 
 
+@pytest.mark.long
 def test_two_processes_skip_what_one_skips(options, recipe, tmp_path) -> None:
     train(load_config(recipe(**options, output_dir=str(tmp_path / "one"))))
     done = in_two_processes("-m", "vlm_r1.cli.main", "train", str(recipe(**options, output_dir=str(tmp_path / "two"))))

@@ -66,7 +66,15 @@ def run(tmp_path, recipe):
     return start
 
 
-@pytest.mark.parametrize("act", ["raises", "exits", "hangs", "ends the process"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        "raises",
+        pytest.param("exits", marks=pytest.mark.long),
+        "hangs",
+        pytest.param("ends the process", marks=pytest.mark.long),
+    ],
+)
 def test_one_of_two_processes(act, run, tmp_path):
     done = run(act, 2)  # bounded: `run` waits for 240 s
     assert done.returncode != 0
@@ -120,6 +128,7 @@ def test_a_forked_process_does_not_train_too(act, run, tmp_path):
     assert done.stdout.count("report  ") == 1
 
 
+@pytest.mark.long
 def test_a_lost_process_ends_others_that_wait_for_it(run, tmp_path):
     done = run("ends the process", 2, "slow_on_the_other", timeout_s=600.0)
     assert done.returncode != 0

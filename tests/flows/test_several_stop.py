@@ -68,6 +68,7 @@ def test_a_signal_to_one_process_stops_all_saved(recipe, tmp_path) -> None:
     assert "exitcode  : 138" in errors
 
 
+@pytest.mark.long
 def test_ctrl_c_reaches_all_twice_and_counts_once(recipe, tmp_path) -> None:
     """A terminal sends it to the whole process group, and torchrun once more to its processes."""
     process = launch(*TORCHRUN, "-m", "vlm_r1.cli.main", "train", str(recipe(**{"training.max_steps": 40})))
@@ -86,7 +87,7 @@ def _child(parent: int, rank: int) -> int:
     return next(int(pid) for pid, variables in ranks.items() if f"RANK={rank}".encode() in variables)
 
 
-@pytest.mark.parametrize("reward", ["fails_on_the_second", "dies_on_the_second"])
+@pytest.mark.parametrize("reward", ["fails_on_the_second", pytest.param("dies_on_the_second", marks=pytest.mark.long)])
 def test_one_process_takes_the_other_down_within_seconds(reward, recipe, tmp_path) -> None:
     path = str(recipe(rewards={f"testing_stops:{reward}": 1.0}))
     process = launch(*TORCHRUN, "-m", "vlm_r1.cli.main", "train", path)

@@ -38,6 +38,7 @@ def options(rec_files) -> dict:
     }
 
 
+@pytest.mark.long
 def test_a_run_that_every_signal_stopped_equals_one_that_was_never_stopped(recipe, options, tmp_path) -> None:
     train(load_config(recipe(**options, output_dir=str(tmp_path / "whole"))))
     path, folder = recipe(**options, output_dir=str(tmp_path / "stopped")), tmp_path / "stopped"

@@ -34,6 +34,7 @@ def told(results: list[Result], good: tuple[str, ...]) -> str:
     return "\n".join(f"{one.subject}: {one.attack}: {one.outcome}\n{one.note}" for one in bad)
 
 
+@pytest.mark.long
 def test_six_kills(ground: Ground) -> None:
     """One process and two, GRPO and SFT, whole weights and LoRA; one is killed again while it resumes."""
     grpo, sft, two = (BY_NAME[name] for name in ("grpo", "sft-lora", "grpo-2"))
