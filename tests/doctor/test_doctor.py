@@ -41,6 +41,13 @@ def late(value, usual, since):
 
 REWARD = {"reward__mean": rising(0.2, 0.6)}
 FLAT = {"reward__mean": 0.4}
+
+
+def traded(precision, recall, reward=REWARD):
+    """A run of 40 steps, whose reward rises by default."""
+    return run_of(40, metrics__precision_iou50__mean=precision, metrics__recall_iou50__mean=recall, **reward)
+
+
 LONG = {"completions__mean_length": rising(20, 60), "completions__truncated": 0.0}
 
 METRICS = [
@@ -92,6 +99,11 @@ METRICS = [
         id="longer, better, but cut off",
     ),
     pytest.param(run_of(40, **LONG, **REWARD), ["longer-under-ap"], id="longer and better under map"),
+    # 25 / 20 is 1.25
+    pytest.param(
+        run_of(40, completions__mean_length=late(25.0, 20.0, 31), **REWARD), ["longer-under-ap"], id="map: 1.25 as long"
+    ),
+    pytest.param(run_of(40, completions__mean_length=late(24.9, 20.0, 31), **REWARD), [], id="map: 1.245 as long"),
     pytest.param(run_of(29, completions__mean_length=rising(20, 60, 29), **FLAT), [], id="too early to compare"),
     pytest.param(run_of(40, completions__mean_length=rising(60, 12)), ["length-collapses"], id="short"),
     pytest.param(
@@ -118,27 +130,12 @@ METRICS = [
     pytest.param(run_of(10, parse_failures__no_box=10.0), ["parse-failures"], id="31 % cannot be read"),
     pytest.param(run_of(10, parse_failures__no_box=9.0), [], id="28 % cannot be read"),
     pytest.param(run_of(10, parse_failures__no_box=late(12.0, 16.0, 6)), [], id="38 % of 50 %: it gets better"),
-    pytest.param(
-        run_of(
-            40, metrics__precision_iou50__mean=rising(0.5, 0.4), metrics__recall_iou50__mean=rising(0.3, 0.4), **REWARD
-        ),
-        ["recall-for-precision"],
-        id="recall for precision",
-    ),
-    pytest.param(
-        run_of(
-            40, metrics__precision_iou50__mean=rising(0.5, 0.6), metrics__recall_iou50__mean=rising(0.3, 0.4), **REWARD
-        ),
-        [],
-        id="both rise",
-    ),
-    pytest.param(
-        run_of(
-            40, metrics__precision_iou50__mean=rising(0.5, 0.4), metrics__recall_iou50__mean=rising(0.3, 0.4), **FLAT
-        ),
-        [],
-        id="recall for precision, without reward",
-    ),
+    pytest.param(traded(rising(0.5, 0.4), rising(0.3, 0.4)), ["recall-for-precision"], id="recall for precision"),
+    pytest.param(traded(rising(0.5, 0.6), rising(0.3, 0.4)), [], id="both rise"),
+    pytest.param(traded(rising(0.5, 0.4), rising(0.3, 0.4), FLAT), [], id="recall for precision, without reward"),
+    pytest.param(traded(late(0.05, 0.1, 31), late(0.1, 0.05, 31)), ["recall-for-precision"], id="0.05 for 0.05"),
+    pytest.param(traded(late(0.051, 0.1, 31), late(0.1, 0.05, 31)), [], id="precision lost 0.049"),
+    pytest.param(traded(late(0.05, 0.1, 31), late(0.099, 0.05, 31)), [], id="recall gained 0.049"),
     pytest.param(run_of(40, reward__mean=math.nan, entropy=math.nan, kl=math.inf), [], id="no numbers"),
 ]
 
@@ -172,6 +169,11 @@ def answering(**counts):
     return replace(run_of(12), answers={step: Answers(**counts) for step in range(1, 13)})
 
 
+def fitting(located, own, other):
+    """Counts of `located` answers, with the sums of their IoU in the coordinates they are read in, and in others."""
+    return {"located": located, "overlap": {"input_pixels": own, "norm_1000": other}, "box_format": "input_pixels"}
+
+
 ANSWERS = [
     pytest.param({"n": 8, "records": 2, "common": {"None": 8}, "right": {"None": 1}}, ["one-answer"], id="always None"),
     pytest.param({"n": 8, "records": 1, "common": {"None": 8}, "right": {"None": 1}}, [], id="10 records"),
@@ -181,23 +183,29 @@ ANSWERS = [
     ),
     pytest.param({"n": 8, "records": 2, "unread": {"no_box": 8}}, [], id="nothing was read"),
     # 20 answers in all: 0.05 as it is read, 0.6 if it is read otherwise
-    pytest.param(
-        {"located": 2, "overlap": {"input_pixels": 0.1, "norm_1000": 1.2}, "box_format": "input_pixels"},
-        ["other-coordinates"],
-        id="other coordinates fit",
-    ),
-    pytest.param(
-        {"located": 2, "overlap": {"input_pixels": 0.1, "norm_1000": 0.5}, "box_format": "input_pixels"},
-        [],
-        id="no coordinates fit",
-    ),
+    pytest.param(fitting(2, 0.1, 1.2), ["other-coordinates"], id="other coordinates fit"),
+    pytest.param(fitting(2, 0.1, 0.5), [], id="no coordinates fit"),
     pytest.param({"located": 2, "overlap": {"input_pixels": 1.2}, "box_format": "input_pixels"}, [], id="they fit"),
+    # 200 answers in all: 30 / 200 = 0.15, 60 / 200 = 0.3, and 75 / 200 = 0.375 is three times 25 / 200 = 0.125
+    pytest.param(fitting(20, 2.9, 12.0), ["other-coordinates"], id="0.145 as they are read, 0.6 otherwise"),
+    pytest.param(fitting(20, 3.0, 12.0), [], id="0.15 as they are read"),
+    pytest.param(fitting(20, 1.0, 6.0), ["other-coordinates"], id="0.3 otherwise"),
+    pytest.param(fitting(20, 1.0, 5.9), [], id="0.295 otherwise"),
+    pytest.param(fitting(20, 2.5, 7.5), ["other-coordinates"], id="three times better"),
+    pytest.param(fitting(20, 2.5, 7.4), [], id="2.96 times better"),
+    pytest.param(fitting(1, 0.0, 1.0), [], id="10 answers"),
 ]
 
 
 @pytest.mark.parametrize(("counts", "found"), ANSWERS)
 def test_signs_in_answers(counts, found):
     assert names(answering(**counts)) == found
+
+
+@pytest.mark.parametrize(("located", "found"), [(16, ["other-coordinates"]), (15, [])])
+def test_boxes_of_sixteen_answers_tell_the_coordinates(located, found):
+    answers = {11: Answers(**fitting(8, 0.0, 8.0)), 12: Answers(**fitting(located - 8, 0.0, located - 8.0))}
+    assert names(replace(run_of(12), answers=answers)) == found
 
 
 def test_the_numbers_of_one_answer_are_those_of_the_last_steps():
