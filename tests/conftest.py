@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio")  # read once, when trackio is imported
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import that reads it; no test asks a network
 if "ATEN_CPU_CAPABILITY" in os.environ:  # set by hand: torch asks oneDNN alone whether it may pack bfloat16
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")

@@ -21,7 +21,7 @@ ALL = [*((name,) for name in COMMANDS), *(("data", name) for name in DATA_COMMAN
 
 KINDS = {
     *("N", "X", "TEXT", "NAME", "NAMES", "PATH", "FILE", "DIR", "URL", "JSON", "KEY", "SIZE", "WxH", "LOW", "HIGH"),
-    *("RECIPE", "RUN", "MODEL", "DATA", "SOURCE", "CASES", "RESULT", "OPTION", "FORMAT", "COMMAND"),
+    *("RECIPE", "RUN", "MODEL", "DATA", "SOURCE", "CASES", "RESULT", "OPTION", "FORMAT", "COMMAND", "OWNER"),
     *("IMAGE", "QUESTION"),
 }
 """Words that stand for values. A new one says a kind of value, in capitals; the name of an option is none."""

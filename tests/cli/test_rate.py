@@ -84,6 +84,7 @@ def _begun(words, ratings, n):
     return process
 
 
+@pytest.mark.long
 def test_a_killed_rating_goes_on_and_two_at_once_are_refused(tiny_checkpoint, rec_files, tmp_path, capsys):
     """Batches of one record. The killed one is equal to one that nobody disturbed, byte for byte."""
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"

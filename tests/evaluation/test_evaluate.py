@@ -20,7 +20,7 @@ RECORDS = [Record(str(n), "rec", "the dog", (), [0, 0, 1, 1], source=f"a.jsonl:{
 
 
 def row(place: int) -> dict[str, Any]:
-    return {"text": f"answer {place}", "metrics": {"iou": place / 20}, "parts": {"format": 0.0}}
+    return {"task": "rec", "text": f"answer {place}", "metrics": {"iou": place / 20}, "parts": {"format": 0.0}}
 
 
 def answers(records: Sequence[Record], places: Sequence[int]) -> Iterator[Answers]:
@@ -46,15 +46,16 @@ def test_a_subset_is_that_of_pythons_shuffle_of_the_records() -> None:
 
 def test_rows_are_in_the_order_of_the_records_and_are_asked_once(tmp_path: Path) -> None:
     log = AnswerLog(tmp_path, "val", {"model": "a"})
-    shown: list[tuple[int, float]] = []
+    shown: list[tuple[int, list[str]]] = []
 
-    def advance(n: int, numbers: Any) -> None:
-        shown.append((n, numbers.get("iou", 0.0)))
+    def advance(n: int, pieces: Sequence[str]) -> None:
+        shown.append((n, [*pieces]))
 
     expected = [row(place) for place in range(20)]
     assert answer_all(RECORDS, answers, log, Share(), advance) == expected
     assert sum(n for n, _ in shown) == 20
-    assert shown[-1][1] == pytest.approx(sum(range(20)) / 20 / 20)
+    assert shown[0][1] == []
+    assert shown[-1][1] == ["iou 0.47"], "the mean of 0, 0.05, …, 0.95 is 0.475"
     assert answer_all(RECORDS, no_answers, log, Share(), advance) == expected
 
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from testing_commands import PATHS, in_two_processes, untimed
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples/train_from_python.py"
 
 
+@pytest.mark.long
 def test_one_process_and_two_are_the_same(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
     one = subprocess.run(

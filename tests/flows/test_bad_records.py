@@ -130,6 +130,7 @@ def test_the_limit_is_a_count_or_a_share(limit, options, recipe) -> None:
         load_config(recipe(**options), [f"--data.max_bad_records={limit}"])
 
 
+@pytest.mark.long
 def test_bad_lines_that_the_sample_of_a_large_file_missed(options, recipe, rec_files, tmp_path) -> None:
     """Of 20,500 rows 20,000 are checked before training. Of the others, some among the first rows are bad."""
     line = rec_files["train"].read_text(encoding="utf-8").splitlines()[0]

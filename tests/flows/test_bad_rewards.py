@@ -84,7 +84,7 @@ def test_one_of_two_processes(act, run, tmp_path):
     assert not (tmp_path / "run/summary.json").exists()
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_an_error_is_told_once_and_the_steps_before_it_are_saved(processes, rec_files, run, tmp_path):
     """When the reward is mended, the resumed run is equal to one in which it was never wrong."""
     held_out = {"data.eval": {"in_domain": {"path": str(rec_files["in_domain"])}}}
@@ -110,7 +110,7 @@ def test_an_error_in_an_evaluation_is_told_once_and_saved(rec_files, run, tmp_pa
     assert not list((tmp_path / "run/eval").glob("step-*"))
 
 
-@pytest.mark.parametrize("act", ["threads stay", "pool stays"])
+@pytest.mark.parametrize("act", ["threads stay", pytest.param("pool stays", marks=pytest.mark.long)])
 def test_threads_that_a_reward_left_do_not_keep_a_finished_run(act, run, tmp_path):
     done = run(act, 1)
     assert done.returncode == 0, done.stderr
@@ -118,7 +118,9 @@ def test_threads_that_a_reward_left_do_not_keep_a_finished_run(act, run, tmp_pat
     assert "a reward left threads behind that do not end" in done.stderr
 
 
-@pytest.mark.parametrize("act", ["forks", "forks and exits", "a forked pool stays"])
+@pytest.mark.parametrize(
+    "act", ["forks", "forks and exits", pytest.param("a forked pool stays", marks=pytest.mark.long)]
+)
 def test_a_forked_process_does_not_train_too(act, run, tmp_path):
     """It would write the same steps again, and save checkpoints when it fails."""
     done = run(act, 1)

@@ -150,8 +150,8 @@ def test_the_card_and_the_notes_carry_them(run: Path) -> None:
     config = load_config(run / "config.yaml")
     adapter = adapter_of(config.model, chat_template_kwargs=config.data.chat_template_kwargs)
     card = model_card(RunFolder(run), config, adapter=adapter, step=1, moment="after", check="x", as_adapter=False)
-    system = """messages.insert(0, {"role": "system", "content": [{"type": "text", "text": 'Be brief.'}]})"""
-    assert system in card
+    assert "systems = {'rec': 'Be brief.'}" in card
+    assert 'messages.insert(0, {"role": "system", "content": [{"type": "text", "text": systems[task]}]})' in card
     assert "options |= {'enable_thinking': False}" in card
     model = config.model.model_copy(update={"path": str(run / "model")})
     same = config.model_copy(update={"model": model})

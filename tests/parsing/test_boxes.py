@@ -142,7 +142,7 @@ def test_the_longest_answer_is_read_in_linear_time(piece):
     for parse in (parse_box, parse_boxes, parse_candidates):
         parse(text)
         parse("[" + text[2:] + "]")
-    assert time.process_time() - start < 0.5  # some 20 ms; a quadratic scan would take 20,000² steps
+    assert time.process_time() - start < 5  # some 20 ms; a quadratic scan would take 20,000² steps
 
 
 A, B = (10.0, 20.0, 110.0, 220.0), (1.0, 2.0, 3.0, 4.0)

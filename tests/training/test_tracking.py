@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import struct
@@ -34,11 +35,10 @@ HELD = "eval/held/accuracy_iou50"
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    """Trackio's store in a folder of its own, and wandb without a network."""
-    folder = tmp_path_factory.mktemp("trackio")
+def stores():
+    """Trackio's store in the folder of its own that tests/conftest.py made, and wandb without a network."""
+    folder = Path(os.environ["TRACKIO_DIR"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKIO_DIR", str(folder))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         yield folder

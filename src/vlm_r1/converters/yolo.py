@@ -216,8 +216,8 @@ def read_line(words: Sequence[str], names: Mapping[int, str], n_keypoints: int =
     Five words are a box, and a sixth is a confidence or the number of a track. More words are key points after a box,
     where data.yaml says so, or else the corners of a turned box or a polygon.
 
-    >>> read_line("0 0.5 0.5 0.2 0.4".split(), {0: "cat"}).box
-    (0.4, 0.3, 0.6, 0.7)
+    >>> read_line("0 0.5 0.5 0.25 0.5".split(), {0: "cat"}).box
+    (0.375, 0.25, 0.625, 0.75)
     >>> read_line("0 0.1 0.2 0.3 0.2 0.3 0.6".split(), {0: "cat"}).box
     (0.1, 0.2, 0.3, 0.6)
     """

@@ -1,7 +1,5 @@
 """The three trackers: how each is opened, and how it is sent numbers, and tables of texts and pictures."""
 
-# pyright: standard
-
 from __future__ import annotations
 
 import html
