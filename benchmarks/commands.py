@@ -6,8 +6,8 @@
 
 A table, and one JSON line with the same numbers: processor seconds (user and system, child processes included) and
 seconds of the clock, of the round that took least. The data are records with one JPEG of 640 x 480 each, in one file
-of lines and as a YOLO folder; the run is three steps of a tiny model. A command that the older checkout does not know
-has no number there. `ask` also says what the model alone took.
+of lines and as a YOLO folder; the run is three steps of a tiny model. A command that the older checkout does not know,
+or that cannot read the newer run, has no number there. `ask` also says what the model alone took.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def run(command: str, folder: Path, source: Path) -> subprocess.CompletedProcess
 
 
 def measure(command: str, folder: Path, source: Path, rounds: int) -> tuple[Seconds, str] | None:
-    """Return the least seconds of some rounds, and what was said; None if the checkout does not know the command."""
+    """Return the least seconds of some rounds, and what was said; None if the checkout cannot do it."""
     found: list[tuple[Seconds, str]] = []
     for _ in range(rounds):
         new = f"new{time.monotonic_ns()}"
