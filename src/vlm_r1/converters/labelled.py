@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -111,6 +111,43 @@ def _images(job: Job, folders: Sequence[Path], pictures: Sequence[Labelled]) -> 
         roots = [Images(root) for root in ([job.images] if job.images else folders)]
         names = [name for name in names if any(images.find(name) for images in roots)]
     return find_images(job, folders, names)
+
+
+def annotation_files(
+    job: Job, paths: Sequence[str], read: Callable[[Path], T], is_ours: Callable[[T], bool], other: str
+) -> Iterator[tuple[str, T]]:
+    """Read files that each describe one picture; those that cannot be read, or are something else, are counted.
+
+    Args:
+        paths: relative to the source.
+        read: raises DataError.
+        is_ours: whether what was read is an annotation of this tool.
+        other: the reason for which the others are dropped.
+
+    Yields:
+        The path and what was read.
+    """
+    for path in job.track(paths):
+        try:
+            found = read(job.source / path)
+        except DataError as error:
+            job.tally.drop("annotation file", "cannot be read", example=str(error))
+            continue
+        if is_ours(found):
+            yield path, found
+        else:
+            job.tally.drop("annotation file", other, example=path)
+
+
+def unlabelled(made: Sequence[Labelled], pictures: Sequence[str], options: UnlabelledOptions) -> list[Labelled]:
+    """Return the pictures that no annotation file describes; none if there is no annotation file at all."""
+    described = {one.name for one in made}
+    others = [path for path in pictures if path not in described] if made else []
+    drops = options.unlabelled == "drop"
+    return [
+        Labelled(path, [], splits=split_of(path), unusable=Unusable(UNLABELLED, path) if drops else None)
+        for path in others
+    ]
 
 
 def of_split(items: Sequence[T], splits: Sequence[tuple[str, ...]], wanted: str | None, job: Job) -> list[T]:

@@ -14,7 +14,15 @@ from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.counting import extract
 from vlm_r1.converters.files import numbers_in, read_json, size_in
 from vlm_r1.converters.folders import Folder
-from vlm_r1.converters.labelled import UNLABELLED, Labelled, Labels, UnlabelledOptions, labelled_conversion, split_of
+from vlm_r1.converters.labelled import (
+    Labelled,
+    Labels,
+    UnlabelledOptions,
+    annotation_files,
+    labelled_conversion,
+    split_of,
+    unlabelled,
+)
 from vlm_r1.converters.pictures import Unusable
 from vlm_r1.converters.shapes import NO_NUMBERS, around, ellipse
 from vlm_r1.errors import ConfigError, DataError
@@ -46,15 +54,7 @@ def convert(job: Job, options: UnlabelledOptions) -> Conversion:
     pictures = folder if job.images is None else Folder.read(job.images)
     made: list[Labelled] = []
     held: dict[int, str] = {}
-    for path in job.track(folder.ending_in(".json")):
-        try:
-            value = read_json(job.source / path)
-        except DataError as error:
-            job.tally.drop("annotation file", "cannot be read", example=str(error))
-            continue
-        if not is_object(value) or not is_list(value.get("shapes")):
-            job.tally.drop("annotation file", NO_LABELME, example=path)
-            continue
+    for path, value in annotation_files(job, folder.ending_in(".json"), read_json, _is_labelme, NO_LABELME):
         one = _labelled(job.tally, value, path, pictures)
         if one.unusable is not None and isinstance(value.get("imageData"), str):
             held[len(made)] = path
@@ -66,12 +66,12 @@ def convert(job: Job, options: UnlabelledOptions) -> Conversion:
         return labelled_conversion(job, options, Labels(made, [job.out.parent]))
     for i in held:
         made[i] = replace(made[i], unusable=Unusable(HELD, held[i]))
-    described = {one.name for one in made}
-    unusable = None if options.unlabelled == "empty" else UNLABELLED
-    for path in (path for path in pictures.pictures if made and path not in described):
-        reason = Unusable(unusable, path) if unusable else None
-        made.append(Labelled(path, [], splits=split_of(path), unusable=reason))
+    made += unlabelled(made, pictures.pictures, options)
     return labelled_conversion(job, options, Labels(made, [job.source]))
+
+
+def _is_labelme(value: Any) -> bool:
+    return is_object(value) and is_list(value.get("shapes"))
 
 
 def _written_out(job: Job, one: Labelled, path: str) -> Labelled:

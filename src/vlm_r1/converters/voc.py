@@ -13,7 +13,15 @@ from vlm_r1.converters.base import Conversion, Converter, Job, option
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.files import read_plain, size_in
 from vlm_r1.converters.folders import Folder
-from vlm_r1.converters.labelled import UNLABELLED, Labelled, Labels, UnlabelledOptions, labelled_conversion, split_of
+from vlm_r1.converters.labelled import (
+    Labelled,
+    Labels,
+    UnlabelledOptions,
+    annotation_files,
+    labelled_conversion,
+    split_of,
+    unlabelled,
+)
 from vlm_r1.converters.pictures import SIZE_READ, Unusable
 from vlm_r1.converters.shapes import NO_NUMBERS, around, box_of, rotated
 from vlm_r1.converters.xml_files import numbers_of, read_xml, text_of
@@ -59,30 +67,15 @@ def convert(job: Job, options: VocOptions) -> Conversion:
     folder = Folder.read(job.source)
     pictures = folder if job.images is None else Folder.read(job.images)
     sets = _image_sets(folder)
-    made: list[Labelled] = []
-    for path in job.track(folder.ending_in(".xml")):
-        try:
-            root = read_xml(job.source / path)
-        except DataError as error:
-            job.tally.drop("annotation file", "cannot be read", example=str(error))
-            continue
-        if root.tag != "annotation":
-            job.tally.drop("annotation file", NO_VOC, example=path)
-            continue
-        made.append(_labelled(job, root, path, pictures, options))
-    made = [_in_sets(one, sets) for one in [*made, *_unlabelled(made, pictures, options)]]
+    files = annotation_files(job, folder.ending_in(".xml"), read_xml, _is_voc, NO_VOC)
+    made = [_labelled(job, root, path, pictures, options) for path, root in files]
+    photographs = [path for path in pictures.pictures if not path.startswith("Segmentation")]  # others are VOC's masks
+    made = [_in_sets(one, sets) for one in [*made, *unlabelled(made, photographs, options)]]
     return labelled_conversion(job, options, Labels(made, [job.source]))
 
 
-def _unlabelled(made: list[Labelled], pictures: Folder, options: VocOptions) -> list[Labelled]:
-    """The pictures without an annotation file."""
-    described = {one.name for one in made}
-    others = [path for path in pictures.pictures if path not in described] if made else []
-    others = [path for path in others if not path.startswith("Segmentation")]  # VOC's masks
-    return [
-        Labelled(p, [], splits=split_of(p), unusable=Unusable(UNLABELLED, p) if options.unlabelled == "drop" else None)
-        for p in others
-    ]
+def _is_voc(root: Element) -> bool:
+    return root.tag == "annotation"
 
 
 def _labelled(job: Job, root: Element, path: str, pictures: Folder, options: VocOptions) -> Labelled:
