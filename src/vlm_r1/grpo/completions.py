@@ -40,6 +40,7 @@ def completion_rows(groups: Sequence[Group], access: Access) -> Iterator[Row]:
         access: where pictures may lie.
     """
     for index, group in enumerate(groups[:MAX_GROUPS]):
+        picture = _first_picture(group, access)
         for number, rollout in enumerate(group.rollouts[:MAX_COMPLETIONS]):
             score = rollout.score
             yield {
@@ -51,22 +52,27 @@ def completion_rows(groups: Sequence[Group], access: Access) -> Iterator[Row]:
                 "reward": score.reward,
                 **{f"reward/{name}": value for name, value in score.parts.items()},
                 "advantage": rollout.advantage,
-                "picture": _picture(group, rollout, access),
+                "picture": _with_boxes(picture, group, rollout) if isinstance(picture, Image.Image) else picture,
             }
 
 
-def _picture(group: Group, rollout: Rollout, access: Access) -> Image.Image | str | None:
-    """Return the first picture of the question with gold boxes (green) and those of the answer (red), or why not."""
+def _first_picture(group: Group, access: Access) -> Image.Image | str | None:
+    """Read the first picture of the question, once for all completions; return why not if it cannot be read."""
     record = group.record
     if not record.question_images:
         return None
+    try:
+        return load_image(record.images[first_image(record)], access)
+    except DataError as error:
+        return _short(str(error))
+
+
+def _with_boxes(picture: Image.Image, group: Group, rollout: Rollout) -> Image.Image:
+    """Draw gold boxes (green) and those of the answer (red) on a copy of a small size."""
+    record = group.record
     first = first_image(record)
     gold = [Mark(box, label, 2) for box, label in _on(record.answer, first, len(record.images))]
     said = [Mark(box, label, 0) for box, label in _on(rollout.score.answer, first, len(record.images))]
-    try:
-        picture = load_image(record.images[first], access)
-    except DataError as error:
-        return _short(str(error))
     drawn = draw_marks(picture, [*gold, *said])
     drawn.thumbnail((_LONGEST_SIDE_PX, _LONGEST_SIDE_PX))
     return drawn
