@@ -105,8 +105,9 @@ def _rehearse(config: Config, stage: Stage, stages: Stages, folder: Path, family
         with stages("rewards") as told:
             check_objective(config)
             scores = judge_gold([records, *held_out.values()], env, STEPS)
-            told(_gold(scores))
-            notes += _low(scores)
+            means = {name: _mean(scores, name) for name in scores[0].parts} if scores else {}
+            told(_gold(means, len(scores)))
+            notes += _low(means)
     run = RunFolder(folder / "run")
     _train(config, stage, stages, run)
     _resume(config, stage, stages, run, folder / "resumed")
@@ -184,15 +185,13 @@ def _prompts(records: Sequence[Record], env: Env) -> str:
     return f"{len(lengths)} encoded with {pictures}, {min(lengths):,} to {max(lengths):,} tokens of this tokenizer"
 
 
-def _gold(scores: Sequence[Score]) -> str:
-    means = {name: _mean(scores, name) for name in scores[0].parts} if scores else {}
+def _gold(means: Mapping[str, float | None], n: int) -> str:
     parts = ", ".join(f"{masked(name)} {'none' if mean is None else f'{mean:.3g}'}" for name, mean in means.items())
-    return f"on {len(scores)} gold answers: {parts}"
+    return f"on {n} gold answers: {parts}"
 
 
-def _low(scores: Sequence[Score]) -> list[str]:
+def _low(means: Mapping[str, float | None]) -> list[str]:
     """Return a line for each component that no gold answer earns anything by."""
-    means = {name: _mean(scores, name) for name in scores[0].parts} if scores else {}
     return [
         f'the component "{masked(name)}" '
         + ("leaves out (None) all gold answers" if mean is None else f"gives gold answers {mean:.3g} on average")

@@ -10,7 +10,7 @@ from pathlib import Path
 from vlm_r1.errors import DataError
 from vlm_r1.evaluation.compare_values import Pair
 from vlm_r1.evaluation.metrics import bootstrap_ci, less_is_better
-from vlm_r1.evaluation.samples import Sample, read_samples
+from vlm_r1.evaluation.samples import Sample, read_samples, samples_path
 from vlm_r1.report.answers import quality
 from vlm_r1.report.read import Estimate, Evaluation, Run
 from vlm_r1.report.tables import Comparison, comparison
@@ -178,7 +178,7 @@ def _moments(run: Run, evaluations: Sequence[Evaluation]) -> tuple[Moment, ...]:
     moments: list[Moment] = []
     for step, one in sorted(by_step.items()):
         file = f"step-{step:06d}" if one.moment == "step" else one.moment
-        path = run.folder / "eval" / f"{file}-{one.dataset}.samples.jsonl"
+        path = samples_path(run.folder / "eval" / f"{file}-{one.dataset}.json")
         name = one.moment if one.moment != "step" and step in (-1, last) else f"step {step:,}"
         moments.append(Moment(name, max(step, 0), one, path if path.exists() else None))
     return tuple(moments)
