@@ -12,11 +12,11 @@ from vlm_r1.converters.base import Conversion, Converter, Job, option
 from vlm_r1.converters.coco_objects import CocoObject
 from vlm_r1.converters.createml import beside, files_below
 from vlm_r1.converters.files import numbers_in, read_plain, size_in
-from vlm_r1.converters.folders import PICTURES
 from vlm_r1.converters.labelled import Labelled, LabelledOptions, Labels, labelled_conversion, split_name
 from vlm_r1.converters.pictures import Unusable
 from vlm_r1.converters.shapes import DISORDER, NO_NUMBERS, box_of
 from vlm_r1.data.coordinates import to_corners
+from vlm_r1.data.listing import PICTURES
 from vlm_r1.errors import ConfigError, DataError, brief
 from vlm_r1.types import Box
 

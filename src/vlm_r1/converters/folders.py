@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import unicodedata
 from collections import defaultdict
@@ -13,10 +12,8 @@ from pathlib import Path
 
 from vlm_r1.converters.coco_layout import one_form
 from vlm_r1.converters.pictures import NOT_FOUND, Unusable
+from vlm_r1.data.listing import PICTURES, Listing, files_below
 from vlm_r1.errors import DataError
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".mpo", ".jp2", ".ppm")
-"""Endings of the pictures that are read, in small letters."""
 
 SEVERAL_FILES = "several pictures have its name: name the folder by --images"
 
@@ -39,41 +36,19 @@ def plain_path(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """All files below a folder; hidden ones, and those of hidden folders, are left out.
-
-    Attributes:
-        root: the folder.
-        files: their paths relative to it, with /, in the order of their names.
-    """
-
-    root: Path
-    files: tuple[str, ...]
+class Folder(Listing):
+    """All files below a folder, and the pictures that other files mean."""
 
     @classmethod
     def read(cls, root: Path) -> Folder:
-        """Look at everything below a folder. Links to folders are not followed.
+        """Look at everything below a folder; see `files_below`.
 
         Raises:
             DataError: there is no such folder.
         """
         if not root.is_dir():
             raise DataError(f"{root}: no such folder")
-        found: list[str] = []
-        for folder, below, files in os.walk(root):
-            below[:] = sorted(name for name in below if not _is_hidden(name))
-            inner = os.path.relpath(folder, root).replace(os.sep, "/")
-            found += (posixpath.normpath(f"{inner}/{name}") for name in files if not _is_hidden(name))
-        return cls(root, tuple(sorted(found)))
-
-    def ending_in(self, *endings: str) -> list[str]:
-        """The files with one of these endings, whatever their case."""
-        return [file for file in self.files if file.lower().endswith(endings)]
-
-    @cached_property
-    def pictures(self) -> list[str]:
-        """The pictures, by the endings of their names."""
-        return self.ending_in(*PICTURES)
+        return cls(root, tuple(sorted(files_below(root))))
 
     def find(self, text: str, base: str = "") -> str | None:
         """The file or folder that a path means, relative to the root; None: there is none below it.
@@ -177,10 +152,6 @@ def _mirrored(folder: str, names: Sequence[str], others: Sequence[str]) -> Itera
 def _parents(file: str) -> Iterator[str]:
     while file := posixpath.dirname(file):
         yield file
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def in_order(names: Sequence[str]) -> list[str]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatch
-from functools import cached_property
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.data.annotations import NEGATIVES, Found, is_yolo_text, names_of_classes, of_rows, recognise_file
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".mpo", ".jp2", ".ppm")
-"""Endings of pictures, in small letters."""
+from vlm_r1.data.listing import Listing, files_below
 
 _DATA_FILES = (".jsonl", ".parquet")
 _MAX_FILES = 200_000
@@ -48,7 +44,7 @@ def sentence_about(path: str) -> str | None:
     if not place.is_dir():
         found = recognise_file(place)
         return _sentence(_whole(found)) if found else None
-    folder = Listing.of(place)
+    folder = _listed(place)
     if files := folder.ending_in(*_DATA_FILES):
         listed = ", ".join(str(place / name) for name in files[:_SHOWN_FILES])
         more = f" and {len(files) - _SHOWN_FILES:,} more" if len(files) > _SHOWN_FILES else ""
@@ -76,44 +72,14 @@ def sentence_about_table(path: str, row: dict[str, Any], n_rows: int) -> str | N
     return _sentence(replace(found, n_pictures=n_rows)) if found else None
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The files below a folder; hidden ones are left out, and links to folders are not followed.
-
-    Attributes:
-        root: the folder.
-        files: their paths relative to it, with /, in alphabetical order; at most `_MAX_FILES`.
-    """
-
-    root: Path
-    files: tuple[str, ...]
-
-    @classmethod
-    def of(cls, root: Path) -> Listing:
-        """List a folder."""
-        return cls(root, tuple(sorted(islice(_files_below(root), _MAX_FILES))))
-
-    def ending_in(self, *endings: str) -> list[str]:
-        """The files with one of these endings, whatever their case."""
-        return [name for name in self.files if name.lower().endswith(endings)]
-
-    @cached_property
-    def pictures(self) -> list[str]:
-        """The pictures, by the endings of their names."""
-        return self.ending_in(*PICTURES)
+def _listed(root: Path) -> Listing:
+    return Listing(root, tuple(sorted(islice(files_below(root), _MAX_FILES))))
 
 
 def recognise_folder(folder: Listing) -> Found | None:
     """Return what a folder of another tool is; None if it is of no tool that is known."""
     looks = (_published, _exported, _yolo, _of_one_file)
     return next(filter(None, (look(folder) for look in looks)), None)
-
-
-def _files_below(root: Path) -> Iterator[str]:
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        inner = Path(folder).relative_to(root).as_posix()
-        yield from (posixpath.normpath(f"{inner}/{name}") for name in files if not name.startswith("."))
 
 
 def _first(folder: Listing, names: Iterable[str]) -> Found | None:
@@ -163,13 +129,13 @@ def _whole(found: Found) -> Found:
     """What one file is → what it belongs to, if it does not stand for itself."""
     if found.converter == "yolo":
         root = found.source if found.source.is_dir() else found.source.parent
-        return _of_pictures(found, Listing.of(root))
+        return _of_pictures(found, _listed(root))
     if found.converter not in _ONE_EACH:
         return found
     folder = found.source
     if found.converter != "reasonseg" and folder.name.lower() in _OF_ANNOTATIONS:
         folder = folder.parent
-    return _of_all(found, Listing.of(folder))
+    return _of_all(found, _listed(folder))
 
 
 def _of_all(found: Found, folder: Listing) -> Found:
